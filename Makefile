@@ -1,0 +1,61 @@
+# What a person types. Every target sets up what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STORAGE ?= $(HOME)/proxyless
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help search test test-all lint cluster stop ui bench clean
+
+help:
+	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
+	@echo "make ui        MLflow on http://127.0.0.1:5000, where results are compared"
+	@echo "make cluster   a local Ray that stays, for 'ray job submit jobs/search_mobile.yaml'"
+	@echo "make stop      stop that Ray"
+	@echo "make test      quick tests; make test-all: all of them; make lint: ruff and mypy"
+	@echo "make bench     benchmarks, into tests/benchmarks/results"
+	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
+
+.venv/installed: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11; say e.g.: make PYTHON=python3.11"; exit 2; }
+	@echo "installing into .venv (some minutes, 7 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install -c constraints.txt -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	@$(PIP) install -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+search: .venv/installed
+	@$(BIN)/proxyless submit jobs/search_mobile.yaml
+
+cluster: .venv/installed
+	@$(BIN)/python -m cluster.connect head
+
+stop: .venv/installed
+	@$(BIN)/python -m cluster.connect stop
+
+ui: .venv/installed
+	@mkdir -p $(STORAGE)
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
+	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/python tests/benchmarks/memory.py
+
+clean:
+	rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,186 @@
+"""Hand a job to Ray and follow it to its end: what `make search` does.
+
+The job goes to the Ray that runs, or to one that is started for it and stopped afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from cluster.head import LocalHead, client_environment, stop_signals_to
+from cluster.jobs_api import ClusterError, JobsApi, JobState, running_head
+
+STOPPED = 130
+"""Exit code of a job that was stopped; the same command goes on from there."""
+
+FORWARDED = ("MLFLOW_TRACKING_URI",)
+"""Environment variables that a job gets from who submits it."""
+
+POLL_S = 0.3
+PATIENCE_S = 60.0
+"""Time for which Ray may fail to answer while a job runs; a busy machine is slow at it."""
+
+PREAMBLE = re.compile(
+    r"^.* -- Runtime env is setting up\.\n|^Running entrypoint for job .*\n", re.M
+)
+"""What Ray writes into the output of each job."""
+
+
+def submit(
+    job_file: str | Path,
+    working_dir: str | Path = ".",
+    arguments: Sequence[str] = (),
+    *,
+    stop_wait_s: int = 60,
+) -> int:
+    """Runs `job_file` as a Ray job, with its output on ours.
+
+    Ctrl-C and SIGTERM stop the job, giving it time to finish what it writes.
+
+    Args:
+        job_file: an executable file inside `working_dir`.
+        working_dir: what travels to the cluster, less what `.gitignore` names.
+        arguments: handed to the job file.
+        stop_wait_s: seconds between SIGTERM and SIGKILL when the job is stopped.
+
+    Returns:
+        The exit code of the job; 130 if it was stopped.
+
+    Raises:
+        ClusterError: Ray cannot be reached or started, or does not take the job.
+    """
+    folder = Path(working_dir).resolve()
+    words = [_entry_point(Path(job_file), folder), *arguments]
+    job = f"{Path(job_file).stem}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+    with stop_signals_to(_interrupt):
+        try:
+            with _head(folder) as address:
+                return _run(JobsApi(address), job, folder, words, stop_wait_s)
+        except KeyboardInterrupt:
+            return STOPPED
+
+
+def _entry_point(job_file: Path, folder: Path) -> str:
+    path = (folder / job_file).resolve()
+    if not path.is_relative_to(folder):
+        raise ClusterError(f"{job_file} is not in {folder}, which is all that travels to Ray")
+    if not path.is_file():
+        raise ClusterError(f"{job_file} does not exist in {folder}")
+    if not os.access(path, os.X_OK):
+        raise ClusterError(f"{job_file} is not executable; run: chmod +x {shlex.quote(str(path))}")
+    return f"./{path.relative_to(folder)}"
+
+
+@contextmanager
+def _head(folder: Path) -> Iterator[str]:
+    """Address of the Ray that runs, or of one that runs as long as the block."""
+    address = running_head()
+    if address:
+        yield address
+        return
+    _say("starting Ray ...")
+    with LocalHead(folder) as head:
+        _say(f"Ray dashboard: {head.address}")
+        yield head.address
+
+
+def _run(api: JobsApi, job: str, folder: Path, words: Sequence[str], stop_wait_s: int) -> int:
+    output = _Output()
+    try:
+        _hand_in(api.address, job, folder, words, stop_wait_s)
+        state = _follow(api, job, output)
+    except KeyboardInterrupt:
+        _say("stopping the job ...")
+        state = _stop(api, job, output, stop_wait_s)
+    return _exit_code(state)
+
+
+def _hand_in(address: str, job: str, folder: Path, words: Sequence[str], stop_wait_s: int) -> None:
+    forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_wait_s), **forwarded}}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--no-wait"),
+            *("--submission-id", job, "--working-dir", "."),
+            *("--runtime-env-json", json.dumps(environment), "--", *words),
+        ],
+        cwd=folder,
+        env=client_environment(address),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us alone
+    )
+    if done.returncode:
+        raise ClusterError(f"Ray does not take the job:\n{done.stdout[-2000:].strip()}")
+
+
+def _follow(api: JobsApi, job: str, output: _Output, timeout_s: float = float("inf")) -> JobState:
+    """Passes the output on until the job has ended, or time is up."""
+    end = time.monotonic() + timeout_s
+    last_answer = time.monotonic()
+    while True:
+        try:
+            state = api.state(job)  # before the logs: those of an ended job are complete
+            output.show(api.logs(job), is_complete=state.has_ended)
+            last_answer = time.monotonic()
+            if state.has_ended or last_answer > end:
+                return state
+        except ClusterError:
+            if time.monotonic() > min(end, last_answer + PATIENCE_S):
+                raise
+        time.sleep(POLL_S)
+
+
+def _stop(api: JobsApi, job: str, output: _Output, stop_wait_s: int) -> JobState:
+    try:
+        api.stop(job)
+        return _follow(api, job, output, timeout_s=stop_wait_s + 5)
+    except ClusterError as error:  # it was not handed in yet, or Ray is gone
+        return JobState(status="STOPPED", message=str(error), exit_code=None)
+
+
+def _exit_code(state: JobState) -> int:
+    if state.status == "SUCCEEDED":
+        return 0
+    if state.status != "FAILED":
+        return STOPPED
+    if state.exit_code is None:
+        _say(f"Ray could not run the job: {state.message.strip()}")
+        return 1
+    return state.exit_code if state.exit_code >= 0 else 128 - state.exit_code
+
+
+class _Output:
+    """Passes on what is new in a text that grows, by whole lines."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def show(self, text: str, is_complete: bool) -> None:
+        end = len(text) if is_complete else text.rfind("\n") + 1
+        if end > self._shown:
+            sys.stdout.write(PREAMBLE.sub("", text[self._shown : end]))
+            sys.stdout.flush()
+            self._shown = end
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

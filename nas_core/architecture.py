@@ -1,0 +1,135 @@
+"""An architecture: one op per site of a space. torch is imported only to build or count."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas_core.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas_core.blocks import Network
+
+FORMAT = "architecture/1"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One op per site, in the order of `space.sites`.
+
+    Raises:
+        ValueError: an op is not a candidate at its site, or there are more or fewer ops than sites.
+    """
+
+    space: SearchSpace
+    ops: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ops) != len(self.space.sites):
+            raise ValueError(
+                f"{len(self.ops)} ops for the {len(self.space.sites)} sites of "
+                f"'{self.space.name}'; an architecture has one op per site"
+            )
+        for site, op in zip(self.space.sites, self.ops, strict=True):
+            if op not in site.ops:
+                raise ValueError(
+                    f"'{op}' is not a candidate at '{site.name}'; "
+                    f"expected one of {', '.join(site.ops)}"
+                )
+
+    @classmethod
+    def uniform(cls, space: SearchSpace, op: str) -> Architecture:
+        """The same op at every site."""
+        return cls(space, (op,) * len(space.sites))
+
+    @classmethod
+    def reference(cls, space: SearchSpace) -> Architecture:
+        """The network that percent budgets refer to and that a search has to beat."""
+        return cls.uniform(space, space.reference_op)
+
+    @classmethod
+    def from_path(cls, space: SearchSpace, path: list[int]) -> Architecture:
+        """From the index of the chosen op at every site."""
+        return cls(space, tuple(site.ops[i] for site, i in zip(space.sites, path, strict=True)))
+
+    def path(self) -> list[int]:
+        """Index of the chosen op at every site."""
+        return [site.ops.index(op) for site, op in zip(self.space.sites, self.ops, strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"format": FORMAT, "space": self.space.to_dict(), "ops": list(self.ops)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Architecture:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: another format, or a field is missing or wrong.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"not an architecture of format {FORMAT!r}: {values.get('format')!r}")
+        if not {"space", "ops"} <= values.keys():
+            raise ValueError("this architecture lacks 'space' or 'ops'")
+        return cls(SearchSpace.from_dict(values["space"]), tuple(values["ops"]))
+
+    def to_json(self) -> str:
+        """As text, with the space that it belongs to."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: not JSON, another format, or a field is missing or wrong.
+        """
+        return cls.from_dict(json.loads(text))
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal architectures."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def build(self, dropout: float = 0.0) -> Network:
+        """The plain network, skips left out; weights as torch draws them, see `initialise`."""
+        from nas_core.blocks import Network
+
+        return Network(self.space, self.ops, dropout)
+
+    def num_params(self) -> int:
+        """Trainable parameters of the plain network."""
+        return sum(parameter.numel() for parameter in self._on_meta().parameters())
+
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and linear layers for one image."""
+        import torch
+
+        network = self._on_meta().eval()
+        counts: list[int] = []
+        handles = [
+            layer.register_forward_hook(lambda m, _i, out: counts.append(_layer_macs(m, out)))
+            for layer in network.modules()
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
+        ]
+        size = self.space.resolution
+        network(torch.empty(1, self.space.in_channels, size, size, device="meta"))
+        for handle in handles:
+            handle.remove()
+        return sum(counts)
+
+    def _on_meta(self) -> Network:
+        import torch
+
+        with torch.device("meta"):
+            return self.build()
+
+
+def _layer_macs(layer: nn.Module, output: Any) -> int:
+    weight: Any = layer.weight
+    positions = output.shape[2] * output.shape[3] if output.dim() == 4 else 1
+    return int(weight.numel() * positions)

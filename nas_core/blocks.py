@@ -1,0 +1,139 @@
+"""The modules that all networks are made of, and the plain network.
+
+Source: ProxylessNAS, section 4.1, and the released networks: ReLU6, BatchNorm momentum 0.1.
+Shapes: N = batch, C = channels, H, W = height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from nas_core.ops import OpShape, build_op
+
+if TYPE_CHECKING:
+    from nas_core.space import SearchSpace
+
+
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int, stride: int, eps: float, groups: int = 1
+) -> list[nn.Module]:
+    """Convolution without bias, padded to keep the size at stride 1, and its BatchNorm."""
+    return [
+        nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(out_channels, eps=eps, momentum=0.1),
+    ]
+
+
+class MBConv(nn.Module):
+    """Mobile inverted bottleneck: expand 1x1, depthwise, project 1x1; shortcut where shape is kept.
+
+    An expansion of 1 has no expand convolution.
+    """
+
+    def __init__(self, shape: OpShape, kernel: int, expansion: int) -> None:
+        super().__init__()
+        hidden = shape.in_channels * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers += [
+                *conv_bn(shape.in_channels, hidden, 1, 1, shape.bn_eps),
+                nn.ReLU6(inplace=True),
+            ]
+        layers += conv_bn(hidden, hidden, kernel, shape.stride, shape.bn_eps, groups=hidden)
+        layers += [nn.ReLU6(inplace=True), *conv_bn(hidden, shape.out_channels, 1, 1, shape.bn_eps)]
+        self.layers = nn.Sequential(*layers)
+        self.has_shortcut = shape.keeps_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
+        y: Tensor = self.layers(x)
+        return x + y if self.has_shortcut else y
+
+
+class Skip(nn.Module):
+    """The identity; a network leaves it out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` itself."""
+        return x
+
+
+class Stem(nn.Sequential):
+    """Before the first site: a 3x3 convolution and, in the published space, a fixed block."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        eps = space.bn_eps
+        layers = [
+            *conv_bn(space.in_channels, space.stem_channels, 3, space.stem_stride, eps),
+            nn.ReLU6(inplace=True),
+        ]
+        if space.first_channels is not None:
+            shape = OpShape(space.stem_channels, space.first_channels, 1, eps)
+            layers.append(MBConv(shape, kernel=3, expansion=1))
+        super().__init__(*layers)
+
+
+class Pool(nn.Module):
+    """Mean over all positions, written as phone runtimes run it in one piece."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C)."""
+        return x.mean((2, 3), keepdim=True).flatten(1)
+
+
+class Head(nn.Sequential):
+    """What stands after the last site: 1x1 convolution, pooling, dropout, classifier."""
+
+    def __init__(self, space: SearchSpace, dropout: float = 0.0) -> None:
+        super().__init__(
+            *conv_bn(space.sites[-1].out_channels, space.head_channels, 1, 1, space.bn_eps),
+            nn.ReLU6(inplace=True),
+            Pool(),
+            nn.Dropout(dropout),
+            nn.Linear(space.head_channels, space.classes),
+        )
+
+
+class Network(nn.Module):
+    """A plain network: one op per site, skips left out."""
+
+    def __init__(self, space: SearchSpace, ops: Sequence[str], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stem = Stem(space)
+        chosen = zip(space.sites, ops, strict=True)
+        self.blocks = nn.Sequential(
+            *(build_op(op, site.op_shape(space.bn_eps)) for site, op in chosen if op != "skip")
+        )
+        self.head = Head(space, dropout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) -> logits (N, classes)."""
+        logits: Tensor = self.head(self.blocks(self.stem(images)))
+        return logits
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, rng: torch.Generator) -> None:
+    """Draw all weights anew, in the order of `module.modules()`.
+
+    Convolutions: normal with std sqrt(2 / (kernel * kernel * out)); linear layers: uniform within
+    1 / sqrt(in), bias 0; BatchNorm: 1 and 0.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
+            layer.weight.normal_(0.0, (2.0 / fan_out) ** 0.5, generator=rng)
+        elif isinstance(layer, nn.Linear):
+            bound = layer.in_features**-0.5
+            layer.weight.uniform_(-bound, bound, generator=rng)
+            layer.bias.zero_()
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.weight.fill_(1.0)
+            layer.bias.zero_()

@@ -1,0 +1,85 @@
+"""Binary gates: run one candidate op per site, keep a gradient for every op.
+
+Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019), section 3.2.
+Shapes: K = candidate ops at a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+
+def sample_path(probs: Sequence[Tensor], rng: torch.Generator) -> list[int]:
+    """One op per site, drawn from its probabilities, each of shape (K,)."""
+    return [int(torch.multinomial(p, 1, generator=rng)) for p in probs]
+
+
+def uniform_path(choices: Sequence[int], rng: torch.Generator) -> list[int]:
+    """One op per site, all equally likely. `choices`: number of candidate ops per site."""
+    return [int(torch.randint(k, (1,), generator=rng)) for k in choices]
+
+
+def sample_pairs(probs: Sequence[Tensor], rng: torch.Generator) -> list[Pair]:
+    """Two distinct ops per site, drawn one after the other without replacement (section 3.2.1)."""
+    pairs = []
+    for p in probs:
+        first, second = torch.multinomial(p, 2, replacement=False, generator=rng).tolist()
+        pairs.append((first, second))
+    return pairs
+
+
+def sample_active(
+    alphas: Sequence[Tensor], pairs: Sequence[Pair], rng: torch.Generator
+) -> list[int]:
+    """Which op of each pair runs: 0 or 1, drawn from the softmax over the pair."""
+    return [
+        int(torch.multinomial(alpha.detach()[list(pair)].softmax(0), 1, generator=rng))
+        for alpha, pair in zip(alphas, pairs, strict=True)
+    ]
+
+
+def alpha_grad(gate_grad: Tensor, alpha: Tensor) -> Tensor:
+    """Gradient of the architecture parameters of one site, from that of its gates.
+
+    dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i),  p = softmax(alpha)   (section 3.2.1)
+
+    The double sum collapses to p * (g - <g, p>), which is what is computed.
+
+    Args:
+        gate_grad: dL/dg, shape (K,).
+        alpha: architecture parameters, shape (K,).
+
+    Returns:
+        dL/dalpha, shape (K,). Its entries sum to zero: softmax ignores a shift of alpha.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    if gate_grad.shape != alpha.shape:
+        raise ValueError(
+            f"gate_grad has shape {tuple(gate_grad.shape)} but alpha has shape "
+            f"{tuple(alpha.shape)}; a site needs one gate per candidate op"
+        )
+    p = alpha.softmax(dim=0)
+    return p * (gate_grad - gate_grad @ p)
+
+
+def gate_grad(output_grad: Tensor, op_output: Tensor) -> Tensor:
+    """dL/dg_j = <dL/d(site output), o_j(x)>, a scalar; both tensors have the output's shape."""
+    return (output_grad * op_output).sum()
+
+
+@torch.no_grad()
+def undo_pair_shift(alpha: Tensor, before: Tensor, pair: Pair) -> None:
+    """Shift the pair of `alpha` in place so that its sum of exponentials is what it was `before`.
+
+    The gradient of a pair moves both of its alphas; without this the other ops, which were not even
+    tried, would gain or lose probability (section 3.2.1, "rescale").
+    """
+    members = list(pair)
+    alpha[members] -= alpha[members].logsumexp(0) - before[members].logsumexp(0)

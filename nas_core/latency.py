@@ -1,0 +1,211 @@
+"""Latency of networks from measurements of their parts.
+
+    latency_ms(architecture) = scale * (fixed parts + sum over sites of the chosen op's row)
+
+and its expectation under the architecture parameters, which is differentiable:
+
+    E[latency] = fixed_ms + sum over sites sum_j p_j * cost_j          (ProxylessNAS, section 3.3.1)
+
+A missing row is an error, never a default number. `scale` is 1 until whole networks were measured:
+the sum over parts leaves out what runs between them, so a table is made to pass through a measured
+network.
+Shapes: K = candidate ops at a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from nas_core.architecture import Architecture
+from nas_core.space import SearchSpace, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "latency-table/1"
+
+
+@dataclass(frozen=True, order=True)
+class PartShape:
+    """A distinct part of a space: an op, the stem or the head, with the shape that it works on."""
+
+    op: str
+    in_channels: int
+    out_channels: int
+    stride: int
+    resolution: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured of one part. Times in milliseconds per batch, call overhead taken off."""
+
+    part: PartShape
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    spread: float
+    """(largest - smallest median of a round) / median."""
+    count: int
+    """Number of samples."""
+
+
+def site_part(site: Site, op: str) -> PartShape:
+    """The part that an op is at a site."""
+    return PartShape(op, site.in_channels, site.out_channels, site.stride, site.resolution)
+
+
+def stem_part(space: SearchSpace) -> PartShape:
+    """The part before the first site."""
+    out = space.sites[0].in_channels
+    return PartShape("stem", space.in_channels, out, space.stem_stride, space.resolution)
+
+
+def head_part(space: SearchSpace) -> PartShape:
+    """The part behind the last site."""
+    last = space.sites[-1]
+    size = (last.resolution + last.stride - 1) // last.stride
+    return PartShape("head", last.out_channels, space.classes, 1, size)
+
+
+def parts_of(space: SearchSpace) -> list[PartShape]:
+    """All distinct parts of a space that take time (a skip is not part of a network)."""
+    ops = {site_part(site, op) for site in space.sites for op in site.ops if op != "skip"}
+    return [stem_part(space), *sorted(ops), head_part(space)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """Measured parts of a space on one target."""
+
+    target: str
+    hardware: str
+    """What was measured, in words; a stand-in is named as such."""
+    runtime: str
+    runtime_version: str
+    space: SearchSpace
+    rows: tuple[Row, ...]
+    overhead_ms: float = 0.0
+    """Time of an empty call, already taken off every row."""
+    reference_ms: float | None = None
+    """Measured latency of the reference network; percent budgets refer to it."""
+    reference_spread: float = 0.0
+    """Spread of that measurement."""
+    scale: float = 1.0
+
+    def row_ms(self, part: PartShape, where: str) -> float:
+        """Latency of one part, calibrated. A skip takes no time: networks leave it out.
+
+        Raises:
+            ValueError: the part was not measured.
+        """
+        if part.op == "skip":
+            return 0.0
+        for row in self.rows:
+            if row.part == part:
+                return self.scale * row.median_ms
+        raise ValueError(
+            f"latency table for '{self.hardware}' has no entry for '{part.op}' at '{where}'; "
+            "run the measure stage on this space"
+        )
+
+    def costs_ms(self, space: SearchSpace) -> list[list[float]]:
+        """Calibrated latency of every op at every site, in the order of `site.ops`.
+
+        Raises:
+            ValueError: a row is missing; the text names op and site.
+        """
+        return [
+            [self.row_ms(site_part(site, op), site.name) for op in site.ops] for site in space.sites
+        ]
+
+    def fixed_ms(self, space: SearchSpace) -> float:
+        """Calibrated latency of stem and head."""
+        return self.row_ms(stem_part(space), "stem") + self.row_ms(head_part(space), "head")
+
+    def latency_ms(self, architecture: Architecture) -> float:
+        """Latency of a network by the table."""
+        total = self.fixed_ms(architecture.space)
+        for site, op in zip(architecture.space.sites, architecture.ops, strict=True):
+            total += self.row_ms(site_part(site, op), site.name)
+        return total
+
+    def fastest(self) -> Architecture:
+        """The network that takes least time by the table."""
+        return self._extreme(min)
+
+    def slowest(self) -> Architecture:
+        """The network that takes most time by the table."""
+        return self._extreme(max)
+
+    def _extreme(self, choose: Any) -> Architecture:
+        costs = self.costs_ms(self.space)
+        return Architecture.from_path(self.space, [row.index(choose(row)) for row in costs])
+
+    def range_ms(self) -> tuple[float, float]:
+        """Latency of the fastest and of the slowest network."""
+        return self.latency_ms(self.fastest()), self.latency_ms(self.slowest())
+
+    def through(self, architecture: Architecture, measured_ms: float) -> LatencyTable:
+        """This table, scaled so that `architecture` costs what was measured of it."""
+        return replace(self, scale=self.scale * measured_ms / self.latency_ms(architecture))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {**asdict(self), "space": self.space.to_dict(), "format": FORMAT}
+        values["rows"] = [_flat(row) for row in self.rows]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LatencyTable:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: another format, a field is missing, or a row is not a time.
+        """
+        fields = dict(values)
+        if fields.pop("format", None) != FORMAT:
+            raise ValueError(f"not a latency table of format {FORMAT!r}: {values.get('format')!r}")
+        try:
+            rows = tuple(_row(row) for row in fields.pop("rows"))
+            space = SearchSpace.from_dict(fields.pop("space"))
+            return cls(rows=rows, space=space, **fields)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"this latency table cannot be read: {error}") from error
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    return {**values.pop("part"), **values}
+
+
+def _row(values: dict[str, Any]) -> Row:
+    fields = dict(values)
+    part = PartShape(*(fields.pop(name) for name in PartShape.__dataclass_fields__))
+    if not isfinite(fields["median_ms"]):
+        raise ValueError(f"the row of '{part.op}' is {fields['median_ms']} ms; expected a number")
+    return Row(part=part, **fields)
+
+
+def expected_latency_ms(
+    probs: Sequence[Tensor], costs_ms: Sequence[Tensor], fixed_ms: float
+) -> Tensor:
+    """Expected latency under independent choices at all sites, differentiable in `probs`.
+
+    Args:
+        probs: per site, shape (K,), summing to one.
+        costs_ms: per site, shape (K,).
+        fixed_ms: what every network of the space takes.
+
+    Returns:
+        Scalar, milliseconds.
+    """
+    return sum(_site_terms(probs, costs_ms), start=probs[0].new_tensor(fixed_ms))
+
+
+def _site_terms(probs: Sequence[Tensor], costs_ms: Sequence[Tensor]) -> Iterator[Tensor]:
+    for p, cost in zip(probs, costs_ms, strict=True):
+        yield p @ cost

@@ -1,0 +1,87 @@
+"""Candidate ops by name: what may be chosen at a site.
+
+A new op is one function here and one line in `OPS`. Modules live in `blocks.py` and are imported
+when an op is built, so that names can be checked without torch.
+Source: ProxylessNAS, section 4.1 (MBConv with kernel 3, 5, 7 and expansion 3, 6; skip).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class OpShape:
+    """Where an op stands: channels in and out, stride, and the epsilon of its BatchNorm."""
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    bn_eps: float = 1e-3
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether the output has the shape of the input."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
+
+OpBuilder = Callable[[OpShape], "nn.Module"]
+
+
+def mbconv(kernel: int, expansion: int) -> OpBuilder:
+    """Mobile inverted bottleneck with a depthwise convolution of size `kernel`."""
+
+    def build(shape: OpShape) -> nn.Module:
+        from nas_core.blocks import MBConv
+
+        return MBConv(shape, kernel, expansion)
+
+    return build
+
+
+def skip(shape: OpShape) -> nn.Module:
+    """Leave the site out: the output is the input.
+
+    Raises:
+        ValueError: the site changes the shape, so there is nothing to skip to.
+    """
+    from nas_core.blocks import Skip
+
+    if not shape.keeps_shape:
+        raise ValueError(
+            f"'skip' cannot stand at a site from {shape.in_channels} to {shape.out_channels} "
+            f"channels with stride {shape.stride}; only sites that keep the shape can be skipped"
+        )
+    return Skip()
+
+
+OPS: dict[str, OpBuilder] = {
+    "mbconv_k3_e3": mbconv(3, 3),
+    "mbconv_k3_e6": mbconv(3, 6),
+    "mbconv_k5_e3": mbconv(5, 3),
+    "mbconv_k5_e6": mbconv(5, 6),
+    "mbconv_k7_e3": mbconv(7, 3),
+    "mbconv_k7_e6": mbconv(7, 6),
+    "skip": skip,
+}
+
+
+def check_op(name: str) -> None:
+    """Raise ValueError, listing the choices, unless `name` is a candidate op."""
+    if name not in OPS:
+        raise ValueError(f"{name!r} is not an op; expected one of {', '.join(OPS)}")
+
+
+def build_op(name: str, shape: OpShape) -> nn.Module:
+    """The module of one op.
+
+    Raises:
+        ValueError: no such op, or it cannot stand at a site of this shape.
+    """
+    check_op(name)
+    return OPS[name](shape)

@@ -1,0 +1,204 @@
+"""Search spaces: chains of sites, each with the ops that may be chosen there. No torch in here.
+
+Source: ProxylessNAS, section 4.1. Resolutions are those of a site's input, in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from nas_core.ops import OpShape, check_op
+
+FORMAT = "space/1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the network where one op is chosen."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    stride: int
+    resolution: int
+    ops: tuple[str, ...]
+
+    def op_shape(self, bn_eps: float) -> OpShape:
+        """What an op needs to know to be built here."""
+        return OpShape(self.in_channels, self.out_channels, self.stride, bn_eps)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Consecutive sites of one width; the first has the stride."""
+
+    width: int
+    blocks: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """A chain of sites between a fixed stem and a fixed head, for images of one size."""
+
+    name: str
+    in_channels: int
+    resolution: int
+    classes: int
+    stem_channels: int
+    stem_stride: int
+    first_channels: int | None
+    """Output of the fixed block (expansion 1) behind the stem; None where there is none."""
+    sites: tuple[Site, ...]
+    head_channels: int
+    reference_op: str = "mbconv_k3_e6"
+    """The reference network has this op at every site."""
+    bn_eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for site in self.sites:
+            for op in site.ops:
+                check_op(op)
+            if self.reference_op not in site.ops:
+                raise ValueError(
+                    f"the reference op '{self.reference_op}' is not a candidate at '{site.name}'; "
+                    f"expected one of {', '.join(site.ops)}"
+                )
+
+    def size(self) -> int:
+        """Number of architectures."""
+        return prod(len(site.ops) for site in self.sites)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SearchSpace:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: another format, or a field is missing.
+        """
+        fields = dict(values)
+        if fields.pop("format", None) != FORMAT:
+            raise ValueError(f"not a search space of format {FORMAT!r}: {values.get('format')!r}")
+        try:
+            sites = [Site(**{**site, "ops": tuple(site["ops"])}) for site in fields.pop("sites")]
+            return cls(sites=tuple(sites), **fields)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"this search space cannot be read: {error}") from error
+
+
+def chain(
+    name: str,
+    *,
+    stages: Sequence[Stage],
+    ops: Sequence[str],
+    in_channels: int,
+    resolution: int,
+    classes: int,
+    stem_channels: int,
+    stem_stride: int,
+    head_channels: int,
+    first_channels: int | None = None,
+    reference_op: str = "mbconv_k3_e6",
+) -> SearchSpace:
+    """A space from its stages. 'skip' in `ops` goes to the sites that keep their shape."""
+    sites: list[Site] = []
+    channels = first_channels or stem_channels
+    size = _halved(resolution, stem_stride)
+    for number, stage in enumerate(stages, start=1):
+        for block in range(stage.blocks):
+            stride = stage.stride if block == 0 else 1
+            keeps_shape = stride == 1 and channels == stage.width
+            here = tuple(op for op in ops if op != "skip" or keeps_shape)
+            sites.append(Site(f"stage{number}.{block}", channels, stage.width, stride, size, here))
+            channels, size = stage.width, _halved(size, stride)
+    return SearchSpace(
+        name=name,
+        in_channels=in_channels,
+        resolution=resolution,
+        classes=classes,
+        stem_channels=stem_channels,
+        stem_stride=stem_stride,
+        first_channels=first_channels,
+        sites=tuple(sites),
+        head_channels=head_channels,
+        reference_op=reference_op,
+    )
+
+
+def _halved(size: int, stride: int) -> int:
+    return (size + stride - 1) // stride
+
+
+MOBILE_OPS = (
+    "mbconv_k3_e3",
+    "mbconv_k3_e6",
+    "mbconv_k5_e3",
+    "mbconv_k5_e6",
+    "mbconv_k7_e3",
+    "mbconv_k7_e6",
+    "skip",
+)
+
+
+def proxyless_imagenet(
+    *,
+    classes: int = 1000,
+    in_channels: int = 3,
+    resolution: int = 224,
+    ops: Sequence[str] = MOBILE_OPS,
+    reference_op: str = "mbconv_k3_e6",
+) -> SearchSpace:
+    """The published space: 21 sites, six of which change the shape and cannot be skipped.
+
+    The first stage is 32 wide, as in Proxyless-Mobile; the released search defaults use 24.
+    """
+    widths, blocks, strides = (32, 40, 80, 96, 192, 320), (4, 4, 4, 4, 4, 1), (2, 2, 2, 1, 2, 1)
+    return chain(
+        "proxyless_imagenet",
+        stages=[Stage(*stage) for stage in zip(widths, blocks, strides, strict=True)],
+        ops=ops,
+        in_channels=in_channels,
+        resolution=resolution,
+        classes=classes,
+        stem_channels=32,
+        stem_stride=2,
+        first_channels=16,
+        head_channels=1280,
+        reference_op=reference_op,
+    )
+
+
+def proxyless_small(
+    *,
+    classes: int = 10,
+    in_channels: int = 1,
+    resolution: int = 32,
+    ops: Sequence[str] = MOBILE_OPS,
+    reference_op: str = "mbconv_k3_e6",
+) -> SearchSpace:
+    """Six sites for small images (32 pixels): minutes on two cores, not days on eight GPUs."""
+    return chain(
+        "proxyless_small",
+        stages=[Stage(24, 2, 2), Stage(32, 2, 2), Stage(48, 2, 1)],
+        ops=ops,
+        in_channels=in_channels,
+        resolution=resolution,
+        classes=classes,
+        stem_channels=16,
+        stem_stride=1,
+        head_channels=192,
+        reference_op=reference_op,
+    )
+
+
+SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "proxyless_imagenet": proxyless_imagenet,
+    "proxyless_small": proxyless_small,
+}

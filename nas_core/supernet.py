@@ -1,0 +1,126 @@
+"""The over-parameterised network: all candidate ops of all sites, of which one path runs.
+
+Weights and activations of one path are in memory during a step, not of K (ProxylessNAS, 3.2).
+Architecture parameters are kept apart from the weights: `weights()` and `alphas()` share nothing.
+Shapes: N = batch, C = channels, H, W = height and width, K = candidate ops at a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_core.blocks import Head, Stem, initialise
+from nas_core.ops import build_op
+from nas_core.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run of a path in which candidate ops were run beside it."""
+
+    logits: Tensor
+    """(N, classes), with gradient."""
+    outputs: list[Tensor]
+    """Output of the active op per site, with gradient even where all ops so far are skips."""
+    candidates: list[list[Tensor]]
+    """Per site, outputs of the ops beside the active one, without gradient."""
+
+
+class Supernet(nn.Module):
+    """All candidate ops of a space between its stem and its head."""
+
+    def __init__(self, space: SearchSpace, rng: torch.Generator) -> None:
+        super().__init__()
+        self.space = space
+        self.stem = Stem(space)
+        self.sites = nn.ModuleList(
+            nn.ModuleList(build_op(op, site.op_shape(space.bn_eps)) for op in site.ops)
+            for site in space.sites
+        )
+        self.head = Head(space)
+        initialise(self, rng)
+        self.alpha = nn.ParameterList(
+            nn.Parameter(torch.empty(len(site.ops)).normal_(0.0, 1e-3, generator=rng))
+            for site in space.sites
+        )
+        self._weights = [p for n, p in self.named_parameters() if not n.startswith("alpha.")]
+        self._norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def alphas(self) -> list[nn.Parameter]:
+        """Architecture parameters, one (K,) per site."""
+        return list(self.alpha)
+
+    def weights(self) -> list[nn.Parameter]:
+        """Everything else that is trained."""
+        return self._weights
+
+    def probs(self) -> list[Tensor]:
+        """Softmax of the architecture parameters, detached, one (K,) per site."""
+        return [alpha.detach().softmax(0) for alpha in self.alpha]
+
+    def log_probs(self) -> list[Tensor]:
+        """Log-softmax of the architecture parameters, detached, one (K,) per site."""
+        return [alpha.detach().log_softmax(0) for alpha in self.alpha]
+
+    def choices(self) -> list[int]:
+        """K of every site."""
+        return [len(site.ops) for site in self.space.sites]
+
+    def op(self, site: int, choice: int) -> nn.Module:
+        """The module of one candidate op."""
+        candidates = cast(nn.ModuleList, self.sites[site])
+        return candidates[choice]
+
+    def forward(self, images: Tensor, path: Sequence[int]) -> Tensor:
+        """Logits (N, classes) of the network that `path` chooses; the other ops are not touched."""
+        x = self.stem(images)
+        for site, choice in enumerate(path):
+            x = self.op(site, choice)(x)
+        logits: Tensor = self.head(x)
+        return logits
+
+    def trace(self, images: Tensor, path: Sequence[int], beside: Sequence[Sequence[int]]) -> Trace:
+        """Run `path` and, beside it at every site, the ops `beside[site]` on the same input.
+
+        The caller freezes the weights and the BatchNorm statistics (`frozen()`). No gradient flows
+        before the first site: its output becomes a leaf, so a skip there has a gate gradient too.
+        """
+        outputs: list[Tensor] = []
+        candidates: list[list[Tensor]] = []
+        x = self.stem(images)
+        for site, choice in enumerate(path):
+            with torch.no_grad():
+                candidates.append([self.op(site, other)(x) for other in beside[site]])
+            y = self.op(site, choice)(x)
+            x = y if y.requires_grad else y.detach().requires_grad_()
+            outputs.append(x)
+        return Trace(self.head(x), outputs, candidates)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No weight wants a gradient; BatchNorm uses the batch and keeps its running statistics."""
+        for weight in self._weights:
+            weight.requires_grad_(False)
+        for norm in self._norms:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for weight in self._weights:
+                weight.requires_grad_(True)
+            for norm in self._norms:
+                norm.track_running_stats = True
+
+
+def num_supernet_params(space: SearchSpace) -> int:
+    """Weights of the supernet of a space, architecture parameters not counted."""
+    with torch.device("meta"):
+        parts = [Stem(space), Head(space)]
+        ops = [build_op(op, s.op_shape(space.bn_eps)) for s in space.sites for op in s.ops]
+    return sum(p.numel() for part in [*parts, *ops] for p in part.parameters())

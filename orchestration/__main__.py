@@ -1,0 +1,200 @@
+"""The command line: `python -m orchestration JOB.yaml`, and `proxyless` with its commands.
+
+Exit codes: 0 done; 1 a case failed; 2 the job is wrong or owned by another, nothing was trained;
+130 stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.jobs_api import ClusterError
+from cluster.lease import LeaseHeld
+from cluster.storage import Storage, StorageError
+from orchestration.job import Job
+from orchestration.spec import SpecError, check_job, load_job
+
+DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
+HOME = "~/proxyless"
+
+HELP = """Hardware-aware architecture search.
+
+`python -m orchestration JOB.yaml` is short for `run JOB.yaml`.
+"""
+
+app = typer.Typer(
+    help=HELP, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
+JobFile = Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file; see jobs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace one setting of the job file."),
+]
+
+
+@app.command("run")
+def run_job(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+) -> None:
+    """Run a job, or go on with one that was stopped."""
+    job = load_job(job_file, overrides or [])
+    with _about(job_file):
+        if plan:
+            _show_plan(job)
+            return
+        from orchestration.pipeline import run
+
+        result = run(job, job_file=Path(job_file).read_text(encoding="utf-8"), say=say)
+    if result.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("plan")
+def plan_job(job_file: JobFile, overrides: Overrides = None) -> None:
+    """Show what a job would do, without doing it."""
+    job = load_job(job_file, overrides or [])
+    with _about(job_file):
+        _show_plan(job)
+
+
+def _show_plan(job: Job) -> None:
+    from orchestration.pipeline import show_plan
+
+    show_plan(job, say)
+
+
+@app.command("submit")
+def submit_job(job_file: JobFile, overrides: Overrides = None) -> None:
+    """Check a job and submit it to the Ray that runs here, or to one started for it."""
+    from cluster.submit import submit
+    from orchestration.plan import make_plan
+
+    job = load_job(job_file, overrides or [])
+    with _about(job_file):
+        Storage(job.storage).check_writable()
+        make_plan(job)
+    words = [word for override in overrides or [] for word in ("--set", override)]
+    raise typer.Exit(submit(job_file, arguments=words))
+
+
+@app.command("record")
+def record(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
+) -> None:
+    """Write the results of a job into MLflow: what is missing there, and nothing twice."""
+    from orchestration.pipeline import storage_of_job_folder, tracking_uri
+    from orchestration.record import record_job
+
+    storage, name = storage_of_job_folder(folder)
+    job = check_job(storage.read_json(f"{name}/job.json")["settings"], f"{folder}/job.json")
+    links = record_job(
+        storage.sub(name),
+        storage.sub("tables"),
+        tracking_uri=tracking_uri(job, storage),
+        experiment=job.experiment,
+    )
+    say(links.runs)
+    say(links.compare)
+
+
+@app.command("compare")
+def compare(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
+) -> None:
+    """Print the results of a job and write its comparison."""
+    from orchestration.compare import print_comparison, read_results, write_comparison
+    from orchestration.pipeline import storage_of_job_folder
+
+    storage, name = storage_of_job_folder(folder)
+    write_comparison(storage.sub(name), storage.sub("tables"))
+    print_comparison(read_results(storage.sub(name)))
+
+
+@app.command("predict")
+def predict_images(
+    model: Annotated[str, typer.Argument(help="models:/NAME@best, models:/NAME/1, or a folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    storage: Annotated[str, typer.Option(help="Where its MLflow is, if no other is named.")] = HOME,
+) -> None:
+    """Classify image files with a recorded network."""
+    from orchestration.predict import predict
+
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            found = predict(_model_folder(model, storage, Path(temporary)), images)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    for prediction in found:
+        say(prediction.line())
+    if any(prediction.error for prediction in found):
+        raise typer.Exit(FAILED)
+
+
+def _model_folder(model: str, storage: str, temporary: Path) -> Path:
+    if not model.startswith(("models:/", "runs:/")):
+        return Path(model)
+    from orchestration.pipeline import tracking_uri
+    from orchestration.record import RecordError, fetch_model
+
+    try:
+        return fetch_model(model, tracking_uri(None, Storage(storage)), temporary)
+    except RecordError as error:
+        raise SpecError(str(error)) from None
+
+
+@contextmanager
+def _about(job_file: str) -> Iterator[None]:
+    """Put the job file in front of what is wrong with it."""
+    try:
+        yield
+    except LeaseHeld:
+        raise
+    except (SpecError, StorageError) as error:
+        raise SpecError(f"{job_file}: {error}") from None
+
+
+def say(line: str) -> None:
+    """One line for a person, at once."""
+    print(line, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a first word that is no command is a job file.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    commands = {command.name for command in app.registered_commands}
+    if words and words[0] not in commands and not words[0].startswith("-"):
+        words = ["run", *words]
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(words, standalone_mode=True)
+    except SystemExit as end:
+        return int(end.code or 0) if not isinstance(end.code, str) else WRONG
+    except (SpecError, StorageError, ClusterError) as error:
+        print(str(error).replace("\n", " "), file=sys.stderr, flush=True)
+        return WRONG
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        return STOPPED
+    return DONE
+
+
+def _stop(_signal: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Results of a job side by side: the closing table, comparison files and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.draw import architecture_png
+
+FORMAT = "comparison/1"
+Result = dict[str, Any]
+"""The content of a `result.json`."""
+
+COLUMNS = {
+    "budget_ms": ("budget ms", "{:.3f}", 1.0),
+    "table_ms": ("table ms", "{:.3f}", 1.0),
+    "measured_ms": ("measured ms", "{:.3f}", 1.0),
+    "top1": ("top-1 %", "{:.1f}", 100.0),
+    "top5": ("top-5 %", "{:.1f}", 100.0),
+    "params": ("params k", "{:,.1f}", 1e-3),
+    "macs": ("MACs M", "{:,.1f}", 1e-6),
+    "search_s": ("search s", "{:.0f}", 1.0),
+}
+"""Header with its unit, format and factor of every figure in the table."""
+
+FACTS = ("job", "case", "kind", "target", "hardware", "stand_in", "budget", "architecture_hash")
+FIGURES = (*COLUMNS, "measured_spread", "retrain_s", "search_gpu_hours", "retrain_gpu_hours")
+
+
+def read_results(job: Storage) -> list[Result]:
+    """The results in a job's folder: per target the reference, then cases by budget."""
+    keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
+    return sorted((job.read_json(key) for key in keys), key=_order)
+
+
+def _order(result: Result) -> tuple[str, float, str]:
+    budget_ms = result["budget_ms"]
+    return result["target"], -1.0 if budget_ms is None else budget_ms, result["case"]
+
+
+def print_comparison(results: Sequence[Result]) -> None:
+    """The closing table, one for each hardware: latencies of two devices do not compare."""
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        print(comparison_text([r for r in results if r["hardware"] == hardware]))
+
+
+def comparison_text(results: Sequence[Result]) -> str:
+    """A table of results of one hardware, and what each case gained on the reference."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=results[0]["hardware"], box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("network")
+    for header, _, _ in COLUMNS.values():
+        table.add_column(header, justify="right")
+    for result in results:
+        table.add_row(_name(result), *(_cell(name, result.get(name)) for name in COLUMNS))
+    console = Console(file=io.StringIO(), width=160, color_system=None)  # logs are not 80 wide
+    console.print(table)
+    console.print(*_verdicts(results), sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def _name(result: Result) -> str:
+    return "reference (to beat)" if result["kind"] == "reference" else str(result["case"])
+
+
+def _cell(name: str, value: float | None) -> str:
+    _, form, factor = COLUMNS[name]
+    return "-" if value is None else form.format(value * factor)
+
+
+def _verdicts(results: Sequence[Result]) -> list[str]:
+    references = [result for result in results if result["kind"] == "reference"]
+    return [_verdict(r, ref) for ref in references for r in results if r["kind"] != "reference"]
+
+
+def _verdict(result: Result, reference: Result) -> str:
+    """`mobile-0.31ms takes 24 % less time than the reference, top-1 0.4 points lower`."""
+    saved = 100 * (1 - result["measured_ms"] / reference["measured_ms"])
+    faster = f"{abs(saved):.0f} % {'less' if saved >= 0 else 'more'} time"
+    text = f"{result['case']} takes {faster} than the reference"
+    if result["top1"] is None or reference["top1"] is None:
+        return text
+    points = 100 * (result["top1"] - reference["top1"])
+    return f"{text}, top-1 {abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
+
+
+def write_comparison(job: Storage, tables: Storage) -> None:
+    """Write `comparison/`: the table as JSON and CSV, a picture of every searched network."""
+    results = read_results(job)
+    rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
+    job.write_json("comparison/comparison.json", {"format": FORMAT, "rows": rows})
+    job.write_text("comparison/comparison.csv", _csv(rows))
+    for result in results:
+        if result["kind"] != "reference":
+            _write_picture(job, tables, result)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*FACTS, *FIGURES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_picture(job: Storage, tables: Storage, result: Result) -> None:
+    key = f"comparison/{result['case']}.png"
+    table = tables.read_json(f"{result['table_key']}.json")
+    job.write_bytes(key, architecture_png(result["architecture"], table, title=result["case"]))
+
+
+def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
+    keeping = [result for result in results if keeps_budget(result)]
+    if keeping:
+        return max(keeping, key=lambda result: (result["top1"], -result["measured_ms"]))
+    return min(results, key=lambda result: result["measured_ms"] / result["budget_ms"])
+
+
+def keeps_budget(result: Mapping[str, Any]) -> bool:
+    """Whether the measured latency is within the budget, give or take what a repeat differs by."""
+    tolerance = 0.02 if result["budget_ms"] >= 1 else 0.05
+    return bool(result["measured_ms"] <= result["budget_ms"] * (1 + tolerance))

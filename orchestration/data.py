@@ -1,0 +1,247 @@
+"""Images in memory: decoding, the fixed split, and batches in counted order.
+
+The test part is read once per network, after its last epoch. Search uses the rest as a weight and
+an architecture part, retraining uses both. Shapes: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas_core.randomness import generator
+from nas_core.train import Batch
+from orchestration.job import DataSettings
+from orchestration.sources import class_files
+from orchestration.spec import SpecError
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and labels in memory."""
+
+    images: Tensor
+    """(N, C, H, W), uint8."""
+    labels: Tensor
+    """(N,), int64."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The images at `indices`, in their order."""
+        return ImageSet(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data source, split."""
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+
+    @cached_property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, of the training images, 0 to 1."""
+        return tuple((self.train.images.double().mean((0, 2, 3)) / 255).tolist())
+
+    @cached_property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, of the training images; never below 1/255."""
+        std = self.train.images.double().std((0, 2, 3)) / 255
+        return tuple(std.clamp_min(1 / 255).tolist())
+
+
+def load_dataset(settings: DataSettings, seed: int) -> Dataset:
+    """Decode a source and split off its test part.
+
+    Raises:
+        SpecError: an image cannot be decoded, or a part would be without a class.
+    """
+    load = _load_digits if settings.source == "digits" else _load_folder
+    whole, classes = load(settings)
+    test, train = split_classes(whole, settings.test_share, seed, "test split")
+    return Dataset(train, test, classes)
+
+
+def split_classes(
+    whole: ImageSet, share: float, seed: int, purpose: str
+) -> tuple[ImageSet, ImageSet]:
+    """Split off `share` of every class, at least one image of each and never all.
+
+    Returns:
+        The part split off, and the rest; both in the order of `whole`.
+    """
+    chosen = torch.zeros(len(whole), dtype=torch.bool)
+    for label in sorted(set(whole.labels.tolist())):
+        members = (whole.labels == label).nonzero().flatten()
+        rng = generator(seed, purpose, label)
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        chosen[members[torch.randperm(len(members), generator=rng)[:count]]] = True
+    return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
+
+
+def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
+    """An encoded image as (channels, resolution, resolution), uint8; stretched, not cropped.
+
+    Raises:
+        ValueError: the bytes are no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as file:
+            warnings.simplefilter("ignore")  # e.g. palette images with transparency: decoded well
+            image = file.convert("L" if channels == 1 else "RGB")
+            size, pixels = image.size, bytearray(image.tobytes())
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not an image: {error}") from None
+    raw = torch.frombuffer(pixels, dtype=torch.uint8).reshape(size[1], size[0], channels)
+    return resize(raw.permute(2, 0, 1)[None], resolution)[0]
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """uint8 (N, C, H, W) to square uint8 images, bilinear with antialiasing."""
+    size = (resolution, resolution)
+    scaled = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    return scaled.round().clamp(0, 255).byte()
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 (N, C, H, W) to float with mean 0 and deviation 1 per channel, channels_last."""
+    shape = (1, -1, 1, 1)
+    centre = torch.tensor(mean, device=images.device).view(shape)
+    scale = torch.tensor(std, device=images.device).view(shape)
+    return ((images.float() / 255 - centre) / scale).contiguous(memory_format=torch.channels_last)
+
+
+def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # 8x8, 0 to 16
+    images = resize(grey, settings.resolution).expand(-1, settings.channels or 1, -1, -1)
+    labels = torch.from_numpy(digits.target).long()
+    return ImageSet(images.contiguous(), labels), tuple(str(name) for name in digits.target_names)
+
+
+def _load_folder(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
+    files = class_files(settings)
+    images, labels = [], []
+    for label, paths in enumerate(files.values()):
+        for path in paths:
+            try:
+                image = decode_image(path.read_bytes(), settings.channels or 3, settings.resolution)
+            except ValueError as error:
+                raise SpecError(f"data.path: {path} is {error}; mend or remove the file") from None
+            images.append(image)
+            labels.append(label)
+    return ImageSet(torch.stack(images), torch.tensor(labels)), tuple(files)
+
+
+@dataclass(frozen=True)
+class MemoryLoader:
+    """Training batches of one worker. Every image once a pass, whatever the number of workers.
+
+    Order and augmentation come from (seed, purpose, pass or batch), so they are the same for any
+    number of workers, and a resumed run goes on where it was.
+    """
+
+    data: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch_size: int
+    """Images of one step, all workers together; the batches of a pass differ by one at most."""
+    seed: int
+    purpose: str
+    rank: int = 0
+    size: int = 1
+    max_shift: float = 0.0
+    flip: bool = False
+    device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        smallest = len(self.data) // self.steps
+        if smallest < self.size:
+            raise SpecError(
+                f"{len(self.data)} images in batches of {self.batch_size} leave a batch of "
+                f"{smallest} for {self.size} workers; raise batch_size or take fewer workers"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Batches of one pass."""
+        return -(-len(self.data) // self.batch_size)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Endless, from batch number `start` of all passes on."""
+        number = start
+        while True:
+            for indices in self._order(number // self.steps)[number % self.steps :]:
+                yield self._batch(indices, number)
+                number += 1
+
+    def _order(self, this_pass: int) -> list[Tensor]:
+        rng = generator(self.seed, f"order of {self.purpose}", this_pass)
+        order = torch.randperm(len(self.data), generator=rng)
+        return list(order.tensor_split(self.steps))
+
+    def _batch(self, indices: Tensor, number: int) -> Batch:
+        rng = generator(self.seed, f"augmentation of {self.purpose}", number)
+        shifts, flips = self._draw(len(indices), rng)
+        mine = torch.arange(len(indices)).tensor_split(self.size)[self.rank]
+        part = self.data.subset(indices[mine])
+        images = part.images.to(self.device, non_blocking=True)
+        images = moved(images, shifts[mine].to(self.device))
+        images = torch.where(
+            flips[mine].to(self.device)[:, None, None, None], images.flip(3), images
+        )
+        labels = part.labels.to(self.device, non_blocking=True)
+        return Batch(normalise(images, self.mean, self.std), labels, total=len(indices))
+
+    def _draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Shifts in pixels (count, 2) and whether to mirror (count,), for the whole batch."""
+        most = int(self.max_shift * self.data.images.shape[-1])
+        shifts = torch.randint(-most, most + 1, (count, 2), generator=rng)
+        flips = torch.rand(count, generator=rng) < (0.5 if self.flip else 0.0)
+        return shifts, flips
+
+
+def moved(images: Tensor, shifts: Tensor) -> Tensor:
+    """Each (C, H, W) image moved down and right by its (2,) shift; the border is repeated."""
+    height, width = images.shape[2:]
+    steps = torch.arange(max(height, width), device=images.device)
+    rows = (steps[:height] - shifts[:, :1]).clamp(0, height - 1)
+    columns = (steps[:width] - shifts[:, 1:]).clamp(0, width - 1)
+    n, c = images.shape[:2]
+    rows = rows[:, None, :, None].expand(n, c, height, width)
+    columns = columns[:, None, None, :].expand(n, c, height, width)
+    return images.gather(2, rows).gather(3, columns)
+
+
+def evaluation_batches(
+    data: ImageSet,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    rank: int = 0,
+    size: int = 1,
+    device: torch.device = CPU,
+    batch_size: int = 256,
+) -> Iterator[Batch]:
+    """One worker's part of a set, in order, without augmentation."""
+    mine = torch.arange(len(data)).tensor_split(size)[rank]
+    for first in range(0, len(mine), batch_size):
+        indices = mine[first : first + batch_size]
+        part = data.subset(indices)
+        images = normalise(part.images.to(device), mean, std)
+        yield Batch(images, part.labels.to(device), total=len(indices))

@@ -1,0 +1,212 @@
+"""A trained network as files that run without this project, and back.
+
+`model.pt2` is a `torch.export` program with a free batch size, `model.json` says what goes in and
+what comes out, `example.json` holds a few images as the network wants them. There is no pickle of
+ours; a program that holds another pickle than plain tensors is refused.
+Shapes: N = batch, C = channels, H, W = height and width.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FORMAT = "model/1"
+PROGRAM, FACTS, EXAMPLE = "model.pt2", "model.json", "example.json"
+BATCH_SIZES = (1, 2, 7)
+"""Batch sizes at which a saved program is compared with the network it was made from."""
+LARGEST_ERROR = 1e-3
+EXAMPLE_IMAGES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a person needs to know to use a model: how images go in, what the answers mean."""
+
+    classes: tuple[str, ...]
+    """Name of every output, in order."""
+
+    input_shape: tuple[int, int, int]
+    """(C, H, W) of one image."""
+
+    mean: tuple[float, ...]
+    """Per channel, of pixels between 0 and 1."""
+
+    std: tuple[float, ...]
+    """Per channel: the model wants (pixel - mean) / std."""
+
+    architecture: Mapping[str, Any]
+    """The architecture's JSON."""
+
+    def __post_init__(self) -> None:
+        channels = self.input_shape[0]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} standard deviations for images of "
+                f"{channels} channels; expected one of each per channel"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelFacts:
+        """From the content of `model.json`.
+
+        Raises:
+            ValueError: another format, or a field is missing.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"not a model of format {FORMAT!r}: {values.get('format')!r}")
+        try:
+            channels, height, width = values["input_shape"]
+            return cls(
+                classes=tuple(values["classes"]),
+                input_shape=(channels, height, width),
+                mean=tuple(values["mean"]),
+                std=tuple(values["std"]),
+                architecture=values["architecture"],
+            )
+        except KeyError as error:
+            raise ValueError(f"the facts of this model lack {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def save_model(network: nn.Module, example: Tensor, facts: ModelFacts, folder: Path) -> None:
+    """Write `network` and its facts to `folder`.
+
+    Args:
+        network: in any mode, on any device; it is left as it is.
+        example: images as the network wants them, shape (N, C, H, W), N at least 2.
+        facts: goes into `model.json`, with the error of the program that was written.
+        folder: made if missing.
+
+    Raises:
+        ValueError: one image only, or of another shape than the facts say; or the program, read
+            back, answers otherwise than the network.
+    """
+    _check_example(example, facts)
+    import torch
+
+    plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
+    images = example.detach()[:EXAMPLE_IMAGES].cpu().float().contiguous()
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(plain, (images,), dynamic_shapes=({0: batch},))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, folder / PROGRAM)
+    error = _largest_error(plain, load_program(folder / PROGRAM), images)
+    if not error < LARGEST_ERROR:
+        raise ValueError(
+            f"the exported program differs from the network by {error:.2g} in {folder / PROGRAM}; "
+            f"expected less than {LARGEST_ERROR}"
+        )
+    _write_json(folder / FACTS, {**facts.to_dict(), "max_abs_error": error})
+    _write_json(folder / EXAMPLE, {"images": images.tolist()})
+
+
+def load_model(folder: Path) -> tuple[Callable[[Tensor], Tensor], ModelFacts]:
+    """The inverse of `save_model`: images (N, C, H, W) -> logits (N, classes), and the facts.
+
+    Raises:
+        ValueError: a file is missing, of another format, or a program that could run foreign code.
+    """
+    for name in (PROGRAM, FACTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; expected the folder of a recorded model")
+    facts = ModelFacts.from_dict(json.loads((folder / FACTS).read_text("utf-8")))
+    return load_program(folder / PROGRAM), facts
+
+
+def load_program(path: Path) -> Callable[[Tensor], Tensor]:
+    """A saved program as a function, without gradients.
+
+    Raises:
+        ValueError: it holds something else than numbers.
+    """
+    import torch
+
+    _refuse_pickles(path)
+    module = torch.export.load(path).module()
+
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = module(images)
+        return logits
+
+    return run
+
+
+def _check_example(example: Tensor, facts: ModelFacts) -> None:
+    if len(example) < 2 or tuple(example.shape[1:]) != facts.input_shape:
+        raise ValueError(
+            f"the example has shape {tuple(example.shape)}; expected at least two images of "
+            f"shape {facts.input_shape}: with one, the program takes no other batch size"
+        )
+
+
+def _largest_error(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Largest difference of any logit, over all BATCH_SIZES."""
+    import torch
+
+    errors = []
+    for size in BATCH_SIZES:
+        batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+        with torch.no_grad():
+            errors.append((run(batch) - network(batch)).abs().max())
+    return torch.stack(errors).max().item()  # not a number if any is not
+
+
+_PLAIN_RECORD = re.compile(
+    r"models/[^/]+\.json|data/(weights|constants)/((weight|tensor)_\d+|[^/]+_config\.json)"
+    r"|archive_(format|version)|byteorder|\.data/(version|serialization_id|alignment)"
+)
+_SAMPLE_RECORD = re.compile(r"data/sample_inputs/[^/]+\.pt")
+
+
+def _refuse_pickles(path: Path) -> None:
+    # torch.export.load unpickles what an archive declares as pickled and runs bundled libraries.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                if not _is_plain(record.filename.partition("/")[2], archive.read(record)):
+                    raise ValueError(
+                        f"{path} holds {record.filename}, which may run code when it is loaded; "
+                        "load only models that this project recorded"
+                    )
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no exported program: {error}") from error
+
+
+def _is_plain(record: str, content: bytes) -> bool:
+    if _SAMPLE_RECORD.fullmatch(record):
+        return _holds_only_tensors(content)
+    if not _PLAIN_RECORD.fullmatch(record):
+        return False
+    if record.endswith("_config.json"):
+        entries = json.loads(content)["config"].values()
+        return all(entry["use_pickle"] is False for entry in entries)
+    return True
+
+
+def _holds_only_tensors(content: bytes) -> bool:
+    import torch
+
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:  # whatever the restricted reader does not know
+        return False
+    return True
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value) + "\n", "utf-8")

@@ -1,0 +1,211 @@
+"""The sections of a job file, and the job that they make. `spec.py` reads them from YAML.
+
+Settings of the method itself are in `nas_core/settings.py`; here are those around it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from cluster.hardware import TARGETS
+from nas_core.ops import OPS
+from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
+from nas_core.space import SPACES, SearchSpace
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(Section):
+    """Which images. The `data:` section of a job file."""
+
+    source: Literal["digits", "imagefolder"]
+    """`digits`: 1,797 handwritten digits that scikit-learn ships; `imagefolder`: own images."""
+
+    path: str | None = None
+    """For `imagefolder`: a folder with one folder per class; held in memory."""
+
+    resolution: int = 32
+    """Height and width that the network sees, pixels."""
+
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; digits are grey, own images colour unless this says otherwise."""
+
+    test_share: float = 0.25
+    """Part of every class that is held out and read once per network, after its last epoch."""
+
+    max_shift: float = 0.1
+    """Training images are moved by up to this part of their size; 0 switches it off."""
+
+    flip: bool = False
+    """Training images are mirrored half of the time. Not for digits and letters."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")
+        require(
+            0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, e.g. 0.25"
+        )
+        require(0 <= self.max_shift <= 0.5, "max_shift", self.max_shift, "0 to 0.5, e.g. 0.1")
+        is_folder = self.source == "imagefolder"
+        require(is_folder == (self.path is not None), "path", self.path, PATH_RULE[is_folder])
+
+
+PATH_RULE = {
+    True: "the folder of an imagefolder, e.g. path: ~/flowers",
+    False: "no path, since 'digits' ships with scikit-learn; own images are source: imagefolder",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceSettings(Section):
+    """Which networks are possible. The `space:` section of a job file."""
+
+    name: str = "proxyless_small"
+    """`proxyless_small` (6 sites) or `proxyless_imagenet` (21 sites)."""
+
+    ops: tuple[str, ...] | None = None
+    """Candidate ops; those of the published space where left out."""
+
+    reference_op: str = "mbconv_k3_e6"
+    """The reference network has this op at every site."""
+
+    def __post_init__(self) -> None:
+        require(self.name in SPACES, "name", self.name, f"one of {', '.join(SPACES)}")
+        for i, op in enumerate(self.ops or ()):
+            require(op in OPS, f"ops[{i}]", op, f"one of {', '.join(OPS)}")
+        if self.ops is not None:
+            kinds = len({op for op in self.ops if op != "skip"})
+            require(kinds >= 2, "ops", list(self.ops), "at least two ops beside 'skip'")
+            require(len(set(self.ops)) == len(self.ops), "ops", list(self.ops), "each op once")
+        known = self.ops or tuple(OPS)
+        require(
+            self.reference_op in known and self.reference_op != "skip",
+            "reference_op",
+            self.reference_op,
+            f"one of {', '.join(op for op in known if op != 'skip')}",
+        )
+
+    def build(self, classes: int, in_channels: int, resolution: int) -> SearchSpace:
+        """The space for images of this kind."""
+        chosen = {} if self.ops is None else {"ops": self.ops}
+        return SPACES[self.name](
+            classes=classes,
+            in_channels=in_channels,
+            resolution=resolution,
+            reference_op=self.reference_op,
+            **chosen,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseSettings(Section):
+    """One target and the budgets to search for on it. An entry of `cases:` in a job file."""
+
+    target: str
+    """Hardware to specialize for."""
+
+    budgets_ms: tuple[float | str, ...]
+    """Milliseconds per batch, or "80%" of the reference network's latency on the target."""
+
+    def __post_init__(self) -> None:
+        require(self.target in TARGETS, "target", self.target, f"one of {', '.join(TARGETS)}")
+        require(len(self.budgets_ms) > 0, "budgets_ms", [], 'at least one, e.g. [0.35] or ["80%"]')
+        for i, budget in enumerate(self.budgets_ms):
+            _check_budget(f"budgets_ms[{i}]", budget)
+        twice = [b for b in self.budgets_ms if self.budgets_ms.count(b) > 1]
+        require(not twice, "budgets_ms", list(self.budgets_ms), "each budget once")
+
+
+def _check_budget(place: str, budget: float | str) -> None:
+    if isinstance(budget, str):
+        number = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", budget.strip())
+        is_percent = number is not None and float(number[1]) > 0
+        require(is_percent, place, budget, 'milliseconds, e.g. 5.1, or a percentage, e.g. "80%"')
+    else:
+        require(budget > 0, place, budget, "milliseconds greater than 0, e.g. 5.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(Section):
+    """What a case may use. The `cluster:` section of a job file."""
+
+    workers: int | Literal["auto"] = "auto"
+    """Train workers of a case. `auto`: one per GPU, else one per two cores, at least one."""
+
+    gpus_per_worker: float | Literal["auto"] = "auto"
+    """`auto`: 1 where the cluster has GPUs, else 0."""
+
+    max_failures: int = 3
+    """How often a case is restarted from its last checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.workers != "auto":
+            require(self.workers >= 1, "workers", self.workers, "'auto' or a number of 1 or more")
+        if self.gpus_per_worker != "auto":
+            value = self.gpus_per_worker
+            require(value >= 0, "gpus_per_worker", value, "'auto' or a number of 0 or more")
+        require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings(Section):
+    """Where results appear in MLflow. The `record:` section of a job file."""
+
+    experiment: str | None = None
+    """Name of the MLflow experiment; the job's name where left out."""
+
+    tracking_uri: str | None = None
+    """MLflow server; else MLFLOW_TRACKING_URI, else a SQLite file in the storage."""
+
+    def __post_init__(self) -> None:
+        if self.experiment is not None:
+            require(bool(self.experiment.strip()), "experiment", self.experiment, "a name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Section):
+    """A whole job file."""
+
+    name: str
+    """Also the folder of the job in its storage."""
+
+    data: DataSettings
+    cases: tuple[CaseSettings, ...]
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    retrain: RetrainSettings | None = None
+    """Where left out the job stops after the derived architecture."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    storage: str = "~/proxyless"
+    """Folder that holds everything a job makes."""
+
+    record: RecordSettings = field(default_factory=RecordSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        is_name = NAME.fullmatch(self.name) is not None and ".." not in self.name
+        require(
+            is_name,
+            "name",
+            self.name,
+            "letters, digits, '_', '-' and single '.', since it names a folder, e.g. search_mobile",
+        )
+        require(bool(self.storage.strip()), "storage", self.storage, "a folder, e.g. ~/proxyless")
+        require(len(self.cases) > 0, "cases", [], "at least one target with its budgets")
+        targets = [case.target for case in self.cases]
+        twice = sorted({target for target in targets if targets.count(target) > 1})
+        require(not twice, "cases", targets, "each target once, with all of its budgets_ms")
+        require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return self.record.experiment or self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; all settings, defaults included."""
+        return asdict(self)

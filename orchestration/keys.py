@@ -1,0 +1,65 @@
+"""Content addresses: what a table and a case depend on, as a short digest.
+
+A finished job is recognised by these, not by its name; what a change does not touch is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from cluster.hardware import Target, facts
+from cluster.runtimes import RUNTIMES
+from nas_core.space import SearchSpace
+from orchestration.job import Job
+from orchestration.sources import DataFacts
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits, equal for equal values whatever their order."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def table_key(space: SearchSpace, target: Target, job: Job) -> str:
+    """Of a latency table: the space, the target, its runtime and how it is measured.
+
+    A stand-in is this host, so its processor belongs to the key.
+    """
+    return digest(
+        {
+            "space": space.to_dict(),
+            "target": asdict(target),
+            "version": RUNTIMES[target.runtime]().version(),
+            "measure": asdict(job.measure),
+            "processor": facts()["cpu"] if target.stand_in else None,
+        }
+    )
+
+
+def training_key(job: Job, data: DataFacts, space: SearchSpace, table: str) -> str:
+    """Of the reference network's result: everything but the search."""
+    return digest(_common(job, data, space, table))
+
+
+def case_key(
+    job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float | None
+) -> str:
+    """Of a searched case's result."""
+    search = {"search": asdict(job.search), "budget_ms": budget_ms}
+    return digest({**_common(job, data, space, table), **search})
+
+
+def _common(job: Job, data: DataFacts, space: SearchSpace, table: str) -> dict[str, Any]:
+    settings = asdict(job.data)
+    settings.pop("path")  # the fingerprint stands for what is there
+    return {
+        "data": settings,
+        "fingerprint": data.fingerprint,
+        "space": space.to_dict(),
+        "retrain": asdict(job.retrain) if job.retrain else None,
+        "seed": job.seed,
+        "table": table,
+    }

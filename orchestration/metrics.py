@@ -1,0 +1,82 @@
+"""A result as params and metrics: their names, values and moments, the same in every job.
+
+What MLflow shows in columns, charts and parallel coordinates hangs on these names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+PARAMS = ("target", "budget_ms", "strategy", "objective", "space", "architecture_hash", "seed")
+MODEL_METRICS = ("table_ms", "measured_ms", "top1", "top5", "params", "macs")
+COSTS = ("measured_spread", "search_s", "search_gpu_hours", "retrain_s", "retrain_gpu_hours")
+METRICS = (*MODEL_METRICS, *COSTS)
+
+Result = Mapping[str, Any]
+"""The content of a `result.json`."""
+
+
+class Value(NamedTuple):
+    """A number at a moment."""
+
+    name: str
+    value: float
+    at_ms: int
+    """Milliseconds since 1970."""
+    step: int
+
+
+def case_params(result: Result) -> dict[str, str]:
+    """What was asked for, and the network that came of it."""
+    return {name: str(result[name]) for name in PARAMS if result[name] is not None}
+
+
+def final_values(names: Sequence[str], result: Result) -> list[Value]:
+    """What was found, at the moment when the case was finished."""
+    at_ms = finished_ms(result)
+    present = [name for name in names if result.get(name) is not None]
+    return [Value(name, float(result[name]), at_ms, 0) for name in present]
+
+
+def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
+    """A value per number and epoch, named `<prefix>/<number>`; the step is the epoch."""
+    epochs = [entry["epoch"] for entry in history]
+    runs_on = len(set(epochs)) == len(epochs)  # else each phase counts from 0
+    return [
+        Value(f"{prefix}/{name}", float(value), int(entry["time"] * 1000), step)
+        for step, entry in zip(epochs if runs_on else range(len(epochs)), history, strict=True)
+        for name, value in entry.items()
+        if name not in ("phase", "epoch", "time") and value is not None
+    ]
+
+
+def settings_params(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"search": {"epochs": 6}} -> {"search.epochs": "6"}; what is no text, as JSON."""
+    params: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            params |= settings_params(value, f"{name}.")
+        else:
+            params[name] = value if isinstance(value, str) else json.dumps(value)
+    return params
+
+
+def started_ms(result: Result, histories: Sequence[str] = ("search", "retrain")) -> int:
+    """When the first epoch of these histories began, milliseconds since 1970."""
+    entries = [entry for name in histories for entry in result[f"{name}_history"]]
+    first = [int((entry["time"] - entry["seconds"]) * 1000) for entry in entries]
+    return min([finished_ms(result), *first])
+
+
+def finished_ms(result: Result) -> int:
+    """When the case was done, milliseconds since 1970."""
+    return moment_ms(result["finished"])
+
+
+def moment_ms(iso: str) -> int:
+    """An ISO 8601 time in milliseconds since 1970."""
+    return int(datetime.fromisoformat(iso).timestamp() * 1000)

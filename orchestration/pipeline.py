@@ -1,0 +1,288 @@
+"""The order of the stages; the only file that knows the flow.
+
+    job file -> latency table -> search per case -> architecture -> retrain -> record -> compare
+
+What is in storage already is not done again; a job of which nothing is left to do needs neither Ray
+nor torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cluster.hardware import facts
+from cluster.lease import Lease
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.job import Job
+from orchestration.keys import digest
+from orchestration.plan import (
+    Case,
+    Plan,
+    cases_of,
+    is_done,
+    make_plan,
+    plan_facts,
+    plan_lines,
+    stored_table,
+)
+from orchestration.results import JobResult, read_result
+from orchestration.spec import SpecError
+
+Say = Callable[[str], None]
+
+
+def quiet(_line: str) -> None:
+    """Say nothing."""
+
+
+def run(job: Job, *, job_file: str = "", say: Say = quiet) -> JobResult:
+    """Run a job to its end, or go on with one that was stopped.
+
+    Args:
+        job: what to do.
+        job_file: its text, to be recorded with it.
+        say: takes the lines that a person reads.
+
+    Raises:
+        SpecError: the job cannot be done as it is; nothing was trained.
+        StorageError: the storage cannot be used, or another driver owns the job's folder.
+    """
+    storage = Storage(job.storage)
+    storage.check_writable()
+    plan = make_plan(job)
+    with Lease(storage.sub(job.name)):
+        return _run_owned(plan, storage, job_file, say)
+
+
+def show_plan(job: Job, say: Say) -> None:
+    """Say what `run` would do, as far as storage tells."""
+    storage = Storage(job.storage)
+    storage.check_writable()
+    plan = make_plan(job)
+    tables = _stored_tables(plan, storage)
+    complete = tables.keys() == plan.table_keys.keys()
+    cases = cases_of(plan, tables) if complete else []
+    done = {case.name for case in cases if is_done(case, storage.sub(job.name))}
+    for line in plan_lines(plan, tables, cases, done, _workers_here(job)):
+        say(line)
+
+
+def _workers_here(job: Job) -> str:
+    from orchestration.sweep import crewing
+
+    cores = int(facts()["cores"])
+    return f"{crewing(job.cluster, cores, 0)}, on this machine's {cores} cores"
+
+
+def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResult:
+    folder, tables = storage.sub(plan.job.name), _stored_tables(plan, storage)
+    cases = cases_of(plan, tables) if tables.keys() == plan.table_keys.keys() else []
+    failed: dict[str, str] = {}
+    if cases and all(is_done(case, folder) for case in cases):
+        say(f"all {len(cases)} networks of {plan.job.name} are in {folder.uri}; nothing to train")
+    else:
+        cases, failed = _do_missing(plan, storage, tables, say)
+    _write_job(plan, folder, cases, job_file)
+    finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
+    links = _record(plan.job, storage, say)
+    _compare(storage, folder, finished, say)
+    for name, reason in failed.items():
+        say(f"FAILED {name}: {reason}")
+    for link in links:
+        say(link)
+    results = tuple(read_result(folder, case) for case in finished)
+    return JobResult(plan.job.name, results, failed, links)
+
+
+def _stored_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
+    found = {name: stored_table(storage, key) for name, key in plan.table_keys.items()}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def _do_missing(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> tuple[list[Case], dict[str, str]]:
+    """Measure, search and retrain what is not in storage."""
+    from cluster.connect import connect
+    from cluster.head import stop_signals_to
+    from orchestration.sweep import check_placeable, crewing
+
+    folder = storage.sub(plan.job.name)
+    with connect() as ray_facts, stop_signals_to(_stop):  # after Ray, which installs its own
+        cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
+        crew = crewing(plan.job.cluster, cpus, gpus)
+        problem = check_placeable(crew, cpus, gpus)
+        if problem:
+            raise SpecError(problem)
+        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
+        cases = cases_of(plan, tables)
+        done = {case.name for case in cases if is_done(case, folder)}
+        for line in plan_lines(plan, tables, cases, done, str(crew)):
+            say(line)
+        return cases, _train_missing(plan, tables, cases, done, crew, folder, say)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _measure_missing(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> dict[str, LatencyTable]:
+    from orchestration.measure import measure_table
+
+    measured = {}
+    for target in plan.targets:
+        if target.name not in tables:
+            say(f"measure  {target.hardware()} ...")
+            measured[target.name] = measure_table(
+                plan, target, storage, lambda line: say(f"measure  {line}")
+            )
+    return measured
+
+
+def _train_missing(
+    plan: Plan,
+    tables: dict[str, LatencyTable],
+    cases: list[Case],
+    done: set[str],
+    crew: Any,
+    folder: Storage,
+    say: Say,
+) -> dict[str, str]:
+    from orchestration.case import CaseWork
+    from orchestration.sweep import run_cases
+
+    missing = [case for case in cases if case.name not in done]
+    threads = crew.cpus_per_worker
+    works = [
+        CaseWork(plan.job, case, extra, tables[case.target], folder.uri, threads)
+        for case, extra in _with_references(missing)
+    ]
+    lines = EpochLines(say, named=len(works) > 1)
+    return run_cases(works, crew, folder, lines)
+
+
+def _with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]:
+    """Cases to run, each with the reference networks that it trains in its worker group.
+
+    A worker group takes some 15 s to start, so a reference network is trained in that of the first
+    searched case of its target; by itself only where that case is finished.
+    """
+    searched = [case for case in missing if case.kind == "search"]
+    works: dict[str, tuple[Case, ...]] = {case.name: () for case in searched}
+    alone = []
+    for reference in (case for case in missing if case.kind == "reference"):
+        host = next((case for case in searched if case.target == reference.target), None)
+        if host is None:
+            alone.append((reference, ()))
+        else:
+            works[host.name] = (reference,)
+    return [(case, works[case.name]) for case in searched] + alone
+
+
+class EpochLines:
+    """One aligned line per epoch."""
+
+    def __init__(self, say: Say, named: bool) -> None:
+        self._say, self._named = say, named
+
+    def __call__(self, case: str, record: dict[str, Any]) -> None:
+        """Say what happened in an epoch of a case."""
+        name = f"{record.get('network', case)}  " if self._named or "network" in record else ""
+        words = [
+            f"{name}{record['phase']:<7} {record['epoch'] + 1:03d}/{record['epochs']:03d}",
+            f"loss {record['loss']:.3f}",
+            f"top-1 {100 * record['top1']:5.1f} %",
+        ]
+        if record.get("latency_ms") is not None:
+            budget = f"(budget {record['budget_ms']:.4f})"
+            words.append(f"latency {record['latency_ms']:.4f} ms {budget}")
+            words.append(f"entropy {record['entropy']:.2f}")
+        self._say("  ".join([*words, f"{record['seconds']:5.1f} s"]))
+
+
+def _write_job(plan: Plan, folder: Storage, cases: list[Case], job_file: str) -> None:
+    before = folder.read_json("job.json") if folder.exists("job.json") else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    job = plan.job
+    folder.write_json(
+        "job.json",
+        {
+            "format": "job/1",
+            "name": job.name,
+            "key": digest({"job": job.name, "folder": folder.uri}),
+            "job_file": job_file,
+            "settings": job.to_dict(),
+            "plan": plan_facts(plan, cases),
+            "experiment": job.experiment,
+            "registered_prefix": job.experiment,
+            "git_commit": _git_commit(),
+            "submitted": before.get("submitted", now),
+            "hardware": facts(),
+        },
+    )
+
+
+def _git_commit() -> str | None:
+    words = ["git", "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def tracking_uri(job: Job | None, storage: Storage) -> str:
+    """Where a job is recorded: its own MLflow, else that of the environment, else a local file."""
+    named = (job.record.tracking_uri if job else None) or os.environ.get("MLFLOW_TRACKING_URI")
+    return named or f"sqlite:///{storage.path('mlflow.db')}"
+
+
+def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
+    """Write MLflow from storage. What goes wrong there costs the job nothing."""
+    from orchestration.record import RecordError, record_job
+
+    folder, uri = storage.sub(job.name), tracking_uri(job, storage)
+    try:
+        links = record_job(
+            folder, storage.sub("tables"), tracking_uri=uri, experiment=job.experiment
+        )
+    except RecordError as error:
+        say(f"WARNING not recorded: {error}")
+        say(
+            f"        results are in {folder.uri}; record them later: proxyless record {folder.uri}"
+        )
+        return ()
+    shown = [f"runs     {links.runs}", f"compare  {links.compare}"]
+    return (*shown, *(f"model    {model}" for model in links.models))
+
+
+def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:
+    from orchestration.compare import comparison_text, write_comparison
+
+    if not finished:
+        return
+    results = [folder.read_json(f"{case.folder}/result.json") for case in finished]
+    write_comparison(folder, storage.sub("tables"))
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        say(comparison_text([one for one in results if one["hardware"] == hardware]))
+
+
+def storage_of_job_folder(folder: str) -> tuple[Storage, str]:
+    """The storage that a job's folder lies in, and the job's name.
+
+    Raises:
+        SpecError: the folder holds no job.
+    """
+    path = Path(folder).expanduser().absolute()
+    if not (path / "job.json").is_file():
+        raise SpecError(f"{path} holds no job.json; expected <storage>/<job> of a job that ran")
+    return Storage(str(path.parent)), path.name

@@ -1,0 +1,89 @@
+"""Stage: train a network from scratch and test it, Ray Train around `nas_core.train`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nas_core.architecture import Architecture
+from nas_core.train import TrainState, averaged_copy, evaluate, start_training, train_epochs
+from orchestration.case import Crew
+from orchestration.checkpoint import save
+from orchestration.data import evaluation_batches, normalise
+from orchestration.export import EXAMPLE_IMAGES, ModelFacts, save_model
+from orchestration.measure import lower_trained
+from orchestration.plan import Case
+from orchestration.workers import report_epoch, timed_epochs
+
+
+def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint if there is one; test; export.
+
+    Returns:
+        What the result of the case says about it.
+    """
+    job, team = crew.work.job, crew.team
+    assert job.retrain is not None, "the job asks for retraining"
+    stage = f"retrain {case.name}"
+    state = start_training(architecture, job.retrain, job.seed, crew.device)
+    history = _restore(crew, stage, state)
+    loader = crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining")
+    reports = train_epochs(state, loader, job.retrain, job.seed, team)
+    for record in timed_epochs(reports):
+        history.append(record)
+        shown = {**record, "epochs": job.retrain.epochs, "network": case.name}
+        report_epoch(shown, lambda folder: _save(folder, stage, state, history, team.rank))
+    return {**_test(crew, state, case, architecture), "retrain_history": history}
+
+
+def _test(crew: Crew, state: TrainState, case: Case, architecture: Architecture) -> dict[str, Any]:
+    """Read the test part, once; the first worker exports the network that was tested."""
+    data, team = crew.dataset, crew.team
+    network = averaged_copy(state.network, team)
+    batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
+    found = evaluate(network, batches, team)
+    if team.rank == 0:
+        _export(crew, network.cpu(), case, architecture)
+    return {"top1": found.top1, "top5": found.top5, "test_loss": found.loss, "tested": found.count}
+
+
+def _export(crew: Crew, network: Any, case: Case, architecture: Architecture) -> None:
+    data = crew.dataset
+    channels, height, width = data.train.images.shape[1:]
+    facts = ModelFacts(
+        classes=data.classes,
+        input_shape=(channels, height, width),
+        mean=data.mean,
+        std=data.std,
+        architecture=architecture.to_dict(),
+    )
+    example = normalise(data.test.images[:EXAMPLE_IMAGES], data.mean, data.std)
+    program = lower_trained(architecture, network.state_dict(), crew.target)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(network, example, facts, Path(folder))
+        (Path(folder) / "model.pte").write_bytes(program)
+        crew.storage.write_folder(Path(folder), f"{case.folder}/model")
+
+
+def _restore(crew: Crew, stage: str, state: TrainState) -> list[dict[str, Any]]:
+    saved = crew.saved_for(stage)
+    if saved is None:
+        return []
+    saved.load_into(state.network, [state.optimizer])
+    state.epoch = saved.counters["epoch"]
+    return saved.history
+
+
+def _save(
+    folder: Path, stage: str, state: TrainState, history: list[dict[str, Any]], rank: int
+) -> None:
+    save(
+        folder,
+        stage=stage,
+        counters={"epoch": state.epoch},
+        history=history,
+        module=state.network,
+        optimizers=[state.optimizer],
+        rank=rank,
+    )

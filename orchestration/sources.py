@@ -1,0 +1,118 @@
+"""What a data source holds: classes, number and content of its images. No torch in here.
+
+The driver asks this before anything starts, and to know whether results in storage still hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from orchestration.job import DataSettings
+from orchestration.spec import SpecError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+DIGITS_COUNT = 1797
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+"""Decoded images of an imagefolder are held in memory up to this size."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the driver has to know of a data source."""
+
+    classes: tuple[str, ...]
+    channels: int
+    resolution: int
+    count: int
+    fingerprint: str
+    """Equal for equal images and labels."""
+
+
+def describe(settings: DataSettings) -> DataFacts:
+    """Look at a data source without decoding it.
+
+    Raises:
+        SpecError: the source is not there or cannot serve as training data.
+    """
+    if settings.source == "digits":
+        version = metadata.version("scikit-learn")
+        classes = tuple(str(digit) for digit in range(10))
+        channels = settings.channels or 1
+        fingerprint = f"digits/scikit-learn-{version}"
+        return DataFacts(classes, channels, settings.resolution, DIGITS_COUNT, fingerprint)
+    return _describe_folder(settings)
+
+
+def class_files(settings: DataSettings) -> dict[str, list[Path]]:
+    """Image files of an imagefolder by class, both sorted.
+
+    Raises:
+        SpecError: no such folder, fewer than two classes, or a class with too few images.
+    """
+    folder = Path(settings.path or "").expanduser()
+    if not folder.is_dir():
+        raise SpecError(
+            f"data.path is {str(folder)!r}; expected a folder with one folder per class"
+        )
+    found = {sub.name: list(_images_in(sub)) for sub in sorted(folder.iterdir()) if _is_class(sub)}
+    if len(found) < 2:
+        raise SpecError(
+            f"data.path: {folder} has {len(found)} folders; "
+            "expected one folder per class, at least two"
+        )
+    for name, files in found.items():
+        if len(files) < 4:
+            raise SpecError(
+                f"data.path: {folder / name} holds {len(files)} images (files that end in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}); expected at least 4, for the weight, "
+                "architecture and test parts"
+            )
+    return found
+
+
+def _is_class(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith((".", "__"))
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path
+
+
+def _describe_folder(settings: DataSettings) -> DataFacts:
+    files = class_files(settings)
+    channels = settings.channels or 3
+    count = sum(len(paths) for paths in files.values())
+    size = count * channels * settings.resolution**2
+    if size > MEMORY_LIMIT_BYTES:
+        raise SpecError(
+            f"data.path: {count} images of {settings.resolution} pixels take "
+            f"{size / 1024**3:.1f} GiB; an imagefolder is held in memory, up to "
+            f"{MEMORY_LIMIT_BYTES // 1024**3} GiB: "
+            "lower data.resolution or use fewer images"
+        )
+    digest = hashlib.sha256()
+    for name, paths in files.items():
+        for path in paths:
+            _check_header(path)
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{name}/{path.name}/{content}\n".encode())
+    fingerprint = f"imagefolder/{digest.hexdigest()[:16]}"
+    return DataFacts(tuple(files), channels, settings.resolution, count, fingerprint)
+
+
+def _check_header(path: Path) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path):
+            return
+    except (UnidentifiedImageError, OSError) as error:
+        raise SpecError(
+            f"data.path: {path} is not an image ({error}); mend or remove the file"
+        ) from None

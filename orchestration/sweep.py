@@ -1,0 +1,158 @@
+"""Ray Tune over cases: one trial per case, in each a Ray Train worker group.
+
+A trial only starts its trainer and waits; what it reserves is a byte of memory, so that the cores
+are left to the workers and nested placement groups never wait for each other's trials.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.case import CaseWork, case_worker
+from orchestration.job import ClusterSettings
+
+REPORT_POLL_S = "0.2"
+"""How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
+
+TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
+
+
+@dataclass(frozen=True)
+class Crewing:
+    """How the workers of one case are placed."""
+
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+    at_once: int
+    """Cases that run beside each other."""
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
+        return (
+            f"{self.workers} per case with {self.cpus_per_worker} cores{gpus} each; "
+            f"{self.at_once} case at a time"
+        )
+
+
+def crewing(settings: ClusterSettings, cpus: int, gpus: int) -> Crewing:
+    """Workers of a case on a cluster of this size: one per GPU, else one per two cores."""
+    workers = settings.workers if settings.workers != "auto" else gpus or max(1, cpus // 2)
+    per_worker = settings.gpus_per_worker
+    share = float(min(1, gpus)) if per_worker == "auto" else per_worker
+    cores = max(1, cpus // workers)
+    at_once = max(1, cpus // (workers * cores))
+    if share > 0:
+        at_once = max(1, min(at_once, int(gpus / (workers * share))))
+    return Crewing(workers, cores, share, at_once)
+
+
+def check_placeable(crew: Crewing, cpus: int, gpus: int) -> str | None:
+    """What is wrong if these workers can never be placed; None if they can."""
+    needed_gpus = crew.workers * crew.gpus_per_worker
+    if crew.workers * crew.cpus_per_worker <= cpus and needed_gpus <= gpus:
+        return None
+    return (
+        f"cluster.workers is {crew.workers}, which takes "
+        f"{crew.workers * crew.cpus_per_worker} cores and {needed_gpus:g} GPUs; "
+        f"the cluster has {cpus} cores and {gpus} GPUs: ask for fewer"
+    )
+
+
+def run_cases(
+    works: Sequence[CaseWork],
+    crew: Crewing,
+    folder: Storage,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+) -> dict[str, str]:
+    """Run cases to the end; each fails or finishes by itself.
+
+    Args:
+        works: the cases.
+        crew: how their workers are placed.
+        folder: the job's storage.
+        on_epoch: called with the name of a case and what happened in one of its epochs.
+
+    Returns:
+        By name of a case that failed, why.
+    """
+    _prepare_environment()
+    from ray import tune
+    from ray.tune.experiment import Trial
+
+    class Progress(tune.Callback):  # type: ignore[misc]  # ray has no types
+        def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
+            on_epoch(trial.config["case"], result)
+
+    by_name = {work.case.name: work for work in works}
+
+    def trial(config: dict[str, Any]) -> None:
+        run_trial(by_name[config["case"]], crew, folder)
+
+    tune_folder = folder.path("tune")
+    shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
+    tuner = tune.Tuner(
+        tune.with_resources(trial, tune.PlacementGroupFactory([TRIAL_RESOURCES])),
+        param_space={"case": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=crew.at_once, trial_dirname_creator=lambda t: t.trial_id
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(folder.path()), callbacks=[Progress()], verbose=0
+        ),
+    )
+    results = tuner.fit()
+    return {
+        result.config["case"]: _reason(result.error)
+        for result in results
+        if result.config is not None and result.error is not None
+    }
+
+
+def run_trial(work: CaseWork, crew: Crewing, folder: Storage) -> None:
+    """Body of one Tune trial: train a worker group, keyed by the content of the case."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    resources = {"CPU": float(crew.cpus_per_worker)}
+    if crew.gpus_per_worker:
+        resources["GPU"] = crew.gpus_per_worker
+    trainer = TorchTrainer(
+        case_worker,
+        train_loop_config=work.to_dict(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=crew.workers,
+            use_gpu=crew.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{work.case.name}-{work.case.key}",
+            storage_path=str(folder.path("train")),
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(max_failures=work.job.cluster.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    trainer.fit()
+
+
+def _prepare_environment() -> None:
+    """Settings that Ray reads when its libraries are imported."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", REPORT_POLL_S)
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the driver has its own
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0 the old one is silent
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error, which says what it was; Ray puts the traceback in front."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,44 @@
+"""Targets and the facts of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import replace
+
+import pytest
+
+from cluster.hardware import TARGETS, facts
+from cluster.runtimes import RUNTIMES
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_knows_its_name_and_a_runtime(name: str) -> None:
+    assert TARGETS[name].name == name
+    assert TARGETS[name].runtime in RUNTIMES
+
+
+@pytest.mark.parametrize(
+    ("machine", "hardware"),
+    [
+        ("x86_64", "mobile on host x86-64 (XNNPACK)"),
+        ("aarch64", "mobile on host arm64 (XNNPACK)"),
+        ("riscv64", "mobile on host riscv64 (XNNPACK)"),
+    ],
+)
+def test_a_stand_in_is_named(monkeypatch: pytest.MonkeyPatch, machine: str, hardware: str) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert TARGETS["mobile"].hardware() == hardware
+
+
+def test_the_hardware_itself_needs_no_host() -> None:
+    assert replace(TARGETS["mobile"], stand_in=False).hardware() == "mobile (XNNPACK)"
+
+
+def test_facts_can_be_recorded() -> None:
+    found = json.loads(json.dumps(facts()))
+    assert found.keys() == {"cpu", "cores", "memory_gb", "machine", "os"}
+    assert found["cpu"]
+    assert 1 <= found["cores"] <= (os.cpu_count() or 1)
+    assert found["memory_gb"] > 0

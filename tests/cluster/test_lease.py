@@ -1,0 +1,159 @@
+"""A lease: one owner, who is named, and whose death is noticed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.lease import Lease, LeaseHeld
+from cluster.storage import Storage, StorageError
+
+QUICK = {"renew_s": 0.05, "expire_s": 0.5}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "job"))
+
+
+def test_a_lease_is_there_while_it_is_held(storage: Storage) -> None:
+    with Lease(storage, **QUICK):
+        assert storage.list() == ["lease.json"]
+        assert storage.read_json("lease.json")["process"] == os.getpid()
+    assert storage.list() == []
+
+
+def test_a_held_lease_is_refused_soon_naming_its_owner(storage: Storage) -> None:
+    with Lease(storage, **QUICK):
+        start = time.monotonic()
+        with pytest.raises(LeaseHeld) as caught, Lease(storage, **QUICK):
+            pass
+        assert time.monotonic() - start < 0.4
+        since = storage.read_json("lease.json")["since"]
+    assert (caught.value.host, caught.value.process) == (socket.gethostname(), os.getpid())
+    assert caught.value.since == since
+    assert f"held by process {os.getpid()} on host {socket.gethostname()} since {since}; " in str(
+        caught.value
+    )
+
+
+def test_a_refusal_can_leave_a_worker() -> None:
+    error = pickle.loads(pickle.dumps(LeaseHeld("/x", "host", 7, "noon")))
+    assert str(error) == str(LeaseHeld("/x", "host", 7, "noon"))
+
+
+def test_a_renewed_lease_is_never_taken(storage: Storage) -> None:
+    with Lease(storage, renew_s=0.05, expire_s=0.2) as lease:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            with pytest.raises(LeaseHeld), Lease(storage, renew_s=0.05, expire_s=0.2):
+                pass
+        assert not lease.lost.is_set()
+
+
+def _hold(uri: str) -> None:
+    with Lease(Storage(uri), **QUICK):
+        time.sleep(60)
+
+
+def test_a_lease_is_taken_over_after_its_holder_died(storage: Storage) -> None:
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(storage.uri,))
+    holder.start()
+    assert holder.pid is not None
+    while not storage.exists("lease.json"):
+        time.sleep(0.01)
+    with pytest.raises(LeaseHeld, match=f"held by process {holder.pid} "), Lease(storage, **QUICK):
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    start = time.monotonic()
+    with Lease(storage, **QUICK):
+        assert 0.45 < time.monotonic() - start < 2
+        assert storage.read_json("lease.json")["process"] == os.getpid()
+
+
+def test_a_lease_that_is_released_meanwhile_is_had_at_once(storage: Storage) -> None:
+    # Renewed too slowly to be seen alive: only its disappearance tells.
+    first = Lease(storage, renew_s=5, expire_s=10)
+    first.__enter__()
+    threading.Timer(0.2, first.__exit__, (None, None, None)).start()
+    start = time.monotonic()
+    with Lease(storage, renew_s=0.05, expire_s=10):
+        assert 0.15 < time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("stale", [None, b'{"host": "gone"}', b""])
+def test_of_takers_that_race_one_wins(storage: Storage, stale: bytes | None) -> None:
+    if stale is not None:
+        storage.write_bytes("lease.json", stale)
+    won: list[int] = []
+    refused: list[int] = []
+    start, end = threading.Barrier(4), threading.Barrier(4)
+
+    def take(number: int) -> None:
+        start.wait()
+        try:
+            with Lease(storage, renew_s=0.05, expire_s=0.3):
+                won.append(number)
+                end.wait()
+        except LeaseHeld:
+            refused.append(number)
+            end.wait()
+
+    takers = [threading.Thread(target=take, args=(number,)) for number in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert (len(won), len(refused)) == (1, 3)
+
+
+def test_a_lost_lease_is_noticed_and_left_to_its_taker(storage: Storage) -> None:
+    told = threading.Event()
+    with Lease(storage, **QUICK, on_lost=told.set) as lease:
+        storage.write_text("lease.json", '{"host": "other"}')
+        assert lease.lost.wait(2)
+        assert told.wait(2)
+    assert storage.read_json("lease.json") == {"host": "other"}
+
+
+def test_a_lease_that_cannot_be_renewed_is_lost(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise StorageError("the disk is gone")
+
+    with Lease(storage, renew_s=0.05, expire_s=0.2) as lease:
+        monkeypatch.setattr(storage, "swap", broken)
+        start = time.monotonic()
+        assert lease.lost.wait(2)
+        assert time.monotonic() - start > 0.1
+        monkeypatch.undo()
+
+
+def test_a_short_failure_to_renew_is_survived(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise StorageError("the disk is slow")
+
+    with Lease(storage, renew_s=0.05, expire_s=1.0) as lease:
+        monkeypatch.setattr(storage, "swap", broken)
+        time.sleep(0.3)
+        monkeypatch.undo()
+        time.sleep(0.2)
+        assert not lease.lost.is_set()
+        assert storage.read_json("lease.json")["renewal"] > 0
+
+
+def test_an_expiry_shorter_than_two_renewals_is_refused(storage: Storage) -> None:
+    with pytest.raises(ValueError, match="expected two renewals or more"):
+        Lease(storage, renew_s=5, expire_s=6)

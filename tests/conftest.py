@@ -1,0 +1,30 @@
+"""What all tests share: a storage of their own, and no MLflow or Ray of the person who runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    """A small, right job file; its storage is in `tmp_path`."""
+    path = tmp_path / "job.yaml"
+    job = {
+        "name": "small",
+        "data": {"source": "digits"},
+        "cases": [{"target": "mobile", "budgets_ms": ["80%"]}],
+        "storage": str(tmp_path / "storage"),
+    }
+    path.write_text(yaml.safe_dump(job))
+    return path

@@ -1,0 +1,173 @@
+"""Latency: expectations against enumeration, sums by hand, JSON, missing rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_core.architecture import Architecture
+from nas_core.latency import LatencyTable, PartShape, expected_latency_ms, parts_of
+from nas_core.space import proxyless_imagenet, proxyless_small
+from tests.nas_core.tiny import (
+    K3,
+    K5,
+    all_architectures,
+    all_paths,
+    noisy_table,
+    row_of,
+    table_of,
+    two_sites,
+)
+
+SPACE = two_sites(sites=3)
+TABLE = noisy_table(SPACE, seed=0)
+COSTS = [torch.tensor(row, dtype=torch.float64) for row in TABLE.costs_ms(SPACE)]
+
+
+def probs(seed: int) -> list[torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(3, generator=rng, dtype=torch.float64).softmax(0) for _ in SPACE.sites]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_expected_latency_is_the_mean_over_all_architectures(seed: int) -> None:
+    p = probs(seed)
+    mean = 0.0
+    for path in all_paths(SPACE):
+        probability = float(torch.stack([p[i][j] for i, j in enumerate(path)]).prod())
+        mean += probability * TABLE.latency_ms(Architecture.from_path(SPACE, list(path)))
+    found = float(expected_latency_ms(p, COSTS, TABLE.fixed_ms(SPACE)))
+    assert found == pytest.approx(mean, rel=1e-12)
+
+
+@given(st.sampled_from(all_architectures(SPACE)))
+def test_one_hot_probabilities_cost_what_the_architecture_costs(arch: Architecture) -> None:
+    one_hot = [torch.eye(3, dtype=torch.float64)[choice] for choice in arch.path()]
+    found = float(expected_latency_ms(one_hot, COSTS, TABLE.fixed_ms(SPACE)))
+    assert found == pytest.approx(TABLE.latency_ms(arch), rel=1e-12)
+
+
+def test_the_slope_of_the_expected_latency_is_the_cost_of_the_op() -> None:
+    p = [site.requires_grad_() for site in probs(0)]
+    found = torch.autograd.grad(expected_latency_ms(p, COSTS, 1.0), p)
+    for grad, cost in zip(found, COSTS, strict=True):
+        assert torch.equal(grad, cost)
+
+
+def test_latency_is_the_sum_of_stem_ops_and_head() -> None:
+    ms = {"stem": 1.0, "head": 10.0, K3: 100.0, K5: 1000.0}
+    table = table_of(SPACE, lambda part: ms[part.op])
+    assert table.latency_ms(Architecture(SPACE, (K3, K5, K5))) == 2111.0
+
+
+def test_a_skip_takes_no_time() -> None:
+    table = table_of(SPACE, lambda _: 1.0)
+    assert table.latency_ms(Architecture.uniform(SPACE, "skip")) == 2.0  # stem and head
+
+
+def test_fastest_and_slowest_are_the_ends_of_the_enumeration() -> None:
+    latencies = {arch: TABLE.latency_ms(arch) for arch in all_architectures(SPACE)}
+    assert TABLE.range_ms() == (min(latencies.values()), max(latencies.values()))
+    assert latencies[TABLE.fastest()] == min(latencies.values())
+    assert latencies[TABLE.slowest()] == max(latencies.values())
+
+
+@given(st.sampled_from(all_architectures(SPACE)), st.floats(0.01, 100))
+def test_a_calibrated_table_passes_through_the_measured_network(
+    arch: Architecture, measured_ms: float
+) -> None:
+    found = TABLE.through(arch, measured_ms)
+    assert found.latency_ms(arch) == pytest.approx(measured_ms)
+    others = [other for other in all_architectures(SPACE) if other != arch]
+    factor = measured_ms / TABLE.latency_ms(arch)
+    for other in others:
+        assert found.latency_ms(other) == pytest.approx(factor * TABLE.latency_ms(other))
+
+
+def test_calibrating_twice_passes_through_the_last_network() -> None:
+    first, second = Architecture.uniform(SPACE, K3), Architecture.uniform(SPACE, K5)
+    table = TABLE.through(first, 7.0).through(second, 3.0)
+    assert table.latency_ms(second) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("op", [K3, K5])
+def test_a_missing_row_is_an_error_that_names_op_and_site(op: str) -> None:
+    rows = tuple(row for row in TABLE.rows if row.part.op != op)
+    message = rf"'desk \(imagined\)' has no entry for '{op}' at 'stage1\.0'; run the measure stage"
+    with pytest.raises(ValueError, match=message):
+        replace(TABLE, rows=rows).costs_ms(SPACE)
+
+
+@pytest.mark.parametrize("part", ["stem", "head"])
+def test_a_missing_fixed_part_is_an_error(part: str) -> None:
+    rows = tuple(row for row in TABLE.rows if row.part.op != part)
+    with pytest.raises(ValueError, match=f"no entry for '{part}' at '{part}'"):
+        replace(TABLE, rows=rows).latency_ms(Architecture.uniform(SPACE, "skip"))
+
+
+def test_a_row_of_another_resolution_does_not_stand_in() -> None:
+    rows = tuple(
+        replace(row, part=replace(row.part, resolution=9)) if row.part.op == K3 else row
+        for row in TABLE.rows
+    )
+    with pytest.raises(ValueError, match=f"no entry for '{K3}'"):
+        replace(TABLE, rows=rows).costs_ms(SPACE)
+
+
+def test_the_published_space_has_66_distinct_ops() -> None:
+    # 21 sites of 11 distinct shapes with six convolutions each; a skip is part of no network.
+    parts = parts_of(proxyless_imagenet())
+    assert len(parts) == len(set(parts)) == 66 + 2
+
+
+def test_sites_of_equal_shape_share_their_rows() -> None:
+    parts = parts_of(SPACE)
+    assert [part.op for part in parts] == ["stem", K3, K5, "head"]
+    assert parts[1] == PartShape(K3, 4, 4, 1, 4)
+
+
+def test_the_head_works_on_the_output_of_the_last_site() -> None:
+    stem, *_, head = parts_of(proxyless_small())
+    assert stem == PartShape("stem", 1, 16, 1, 32)
+    assert head == PartShape("head", 48, 10, 1, 8)
+
+
+@given(st.integers(0, 50), st.floats(0.1, 10), st.none() | st.floats(0.1, 10))
+def test_a_table_survives_json(seed: int, scale: float, reference_ms: float | None) -> None:
+    table = replace(noisy_table(SPACE, seed), scale=scale, reference_ms=reference_ms)
+    assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def changed_row(values: dict[str, Any], **change: Any) -> dict[str, Any]:
+    first, *others = values["rows"]
+    return {**values, "rows": [{**first, **change}, *others]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: {**d, "format": "latency-table/2"}, "of format 'latency-table/1': 'latency-t"),
+        (lambda d: {**d, "format": None}, "of format 'latency-table/1': None"),
+        (lambda d: {k: v for k, v in d.items() if k != "rows"}, "cannot be read: 'rows'"),
+        (lambda d: {**d, "unit": "s"}, "unit"),
+        (lambda d: changed_row(d, median_ms=float("nan")), "the row of 'stem' is nan ms"),
+        (lambda d: changed_row(d, median_ms=float("inf")), "the row of 'stem' is inf ms"),
+        (lambda d: changed_row(d, median_ms="1"), "cannot be read"),
+        (lambda d: changed_row(d, median_s=1), "median_s"),
+    ],
+)
+def test_what_is_no_table_of_this_format_is_refused(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LatencyTable.from_dict(change(TABLE.to_dict()))
+
+
+def test_negative_rows_are_kept() -> None:
+    # What is left of a small op after the overhead of a call was taken off may be below zero.
+    table = replace(TABLE, rows=(*TABLE.rows[:1], row_of(TABLE.rows[1].part, -0.01)))
+    assert LatencyTable.from_dict(table.to_dict()).rows[1].median_ms == -0.01

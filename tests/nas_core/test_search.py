@@ -1,0 +1,408 @@
+"""The search loop: what a step may touch, resuming, workers, and that it is a search."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nas_core.architecture import Architecture
+from nas_core.derive import best_within
+from nas_core.latency import LatencyTable
+from nas_core.search import (
+    LatencyGoal,
+    SearchData,
+    SearchState,
+    alpha_step,
+    alphas_digest,
+    search_epochs,
+    start_search,
+    weight_step,
+)
+from nas_core.settings import SearchSettings
+from nas_core.team import Alone, DivergenceError, Team
+from nas_core.train import Batch, EpochReport, Tally
+from tests.nas_core.threads import Member, on_all
+from tests.nas_core.tiny import K3, K5, K7, Images, noisy_table, table_of, two_sites
+
+SPACE = two_sites()
+TABLE = noisy_table(SPACE, seed=0)
+CPU = torch.device("cpu")
+SETTINGS = SearchSettings(
+    warmup_epochs=1, epochs=3, hold_epochs=1, batch_size=8, alpha_lr=0.05, alpha_every=2
+)
+
+
+def goal(table: LatencyTable = TABLE) -> LatencyGoal:
+    return LatencyGoal(table, sum(table.range_ms()) / 2, CPU)
+
+
+def data(rank: int = 0, size: int = 1) -> SearchData:
+    weight = Images(32, 8, seed=1, rank=rank, size=size)
+    return SearchData(weight, Images(16, 8, seed=2, rank=rank, size=size))
+
+
+def a_batch() -> Batch:
+    return next(data().weight.batches(0))
+
+
+def start(settings: SearchSettings = SETTINGS, seed: int = 0) -> SearchState:
+    return start_search(SPACE, settings, seed, CPU)
+
+
+def search(
+    state: SearchState, settings: SearchSettings = SETTINGS, team: Team | None = None
+) -> list[EpochReport]:
+    team = team or Alone()
+    parts = data(team.rank, team.size)
+    return list(search_epochs(state, parts, goal(), settings, 0, team))
+
+
+def step_on(state: SearchState, path: list[int]) -> None:
+    weight_step(state, a_batch(), path, 0.1, Tally(), Alone())
+
+
+def step_alphas(state: SearchState, settings: SearchSettings = SETTINGS, seed: int = 0) -> None:
+    alpha_step(state, a_batch(), goal(), settings, seed, Alone())
+
+
+def everything(state: SearchState) -> dict[str, Tensor]:
+    """Parameters, buffers and momentum by name, copied."""
+    found = {name: value.clone() for name, value in state.supernet.state_dict().items()}
+    for name, p in state.supernet.named_parameters():
+        for key, value in state.weight_optimizer.state.get(p, {}).items():
+            if value is not None:
+                found[f"{name}.{key}"] = value.clone()
+    return found
+
+
+def changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name, value in after.items() if not torch.equal(value, before[name])}
+
+
+def assert_same(first: SearchState, second: SearchState) -> None:
+    assert not changes(everything(first), everything(second))
+    assert alphas_digest(first.supernet) == alphas_digest(second.supernet)
+
+
+# What a step may touch
+
+
+def trained_once() -> SearchState:
+    """A state in which every op has momentum."""
+    state = start(replace(SETTINGS, weight_decay=0.1))
+    state.supernet.train()
+    for choice in range(3):
+        step_on(state, [choice, choice])
+    return state
+
+
+def test_ops_off_the_path_keep_weights_momentum_and_statistics_bit_for_bit() -> None:
+    state = trained_once()
+    before = everything(state)
+    step_on(state, [0, 1])
+    moved = changes(before, everything(state))
+    assert all(n.startswith(("stem.", "head.", "sites.0.0.", "sites.1.1.")) for n in moved)
+
+
+def test_ops_on_the_path_move_in_weights_momentum_and_statistics() -> None:
+    state = trained_once()
+    before = everything(state)
+    step_on(state, [0, 1])
+    moved = changes(before, everything(state))
+    on_path = {n for n in before if n.startswith(("stem.", "head.", "sites.0.0.", "sites.1.1."))}
+    assert moved == on_path
+
+
+def test_no_weight_optimizer_holds_an_alpha_and_none_lacks_a_weight() -> None:
+    state = start()
+    held = {id(p) for group in state.weight_optimizer.param_groups for p in group["params"]}
+    named = dict(state.supernet.named_parameters())
+    assert held == {id(p) for name, p in named.items() if not name.startswith("alpha.")}
+    others = {id(p) for group in state.alpha_optimizer.param_groups for p in group["params"]}
+    assert others == {id(p) for name, p in named.items() if name.startswith("alpha.")}
+
+
+def test_an_alpha_step_moves_alphas_and_nothing_else() -> None:
+    state = trained_once()
+    before = everything(state)
+    for seed in range(5):
+        step_alphas(state, seed=seed)
+    assert changes(before, everything(state)) == {"alpha.0", "alpha.1"}
+
+
+class WeightGrads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts backward kernels, and those among them that are asked for a gradient of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kernels = self.with_weights = 0
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "convolution_backward" in str(func) or "batch_norm_backward" in str(func):
+            wants = args[-1]  # output_mask: input, weight, bias
+            self.kernels += 1
+            self.with_weights += any(wants[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def backward_kernels(step: Callable[[], None]) -> WeightGrads:
+    seen = WeightGrads()
+    with seen:
+        step()
+    return seen
+
+
+def test_an_alpha_step_computes_no_gradient_of_a_weight() -> None:
+    state = start()
+    for seed in range(5):
+        seen = backward_kernels(lambda seed=seed: step_alphas(state, seed=seed))  # type: ignore[misc]
+        assert seen.kernels > 0
+        assert seen.with_weights == 0
+    assert all(p.grad is None for p in state.supernet.parameters())
+
+
+def test_a_weight_step_computes_the_gradients_of_one_path() -> None:
+    seen = backward_kernels(lambda: step_on(start(), [0, 1]))
+    layers = 2 * (1 + 3 + 3 + 1)  # stem, two blocks of three, head: a convolution and a BatchNorm
+    assert (seen.kernels, seen.with_weights) == (layers, layers)
+
+
+# Alphas
+
+
+def test_without_a_latency_term_ops_outside_the_pair_keep_their_probability() -> None:
+    space = two_sites((K3, K5, K7, "skip"))
+    settings = replace(SETTINGS, beta=0.0, alpha_lr=0.5)
+    state = start_search(space, settings, 0, CPU)
+    table = noisy_table(space, 0)
+    for seed in range(10):
+        before = state.supernet.probs()
+        alpha_step(state, a_batch(), goal(table), settings, seed, Alone())
+        for old, new in zip(before, state.supernet.probs(), strict=True):
+            moved = (old - new).abs() > 1e-6
+            assert int(moved.sum()) == 2
+
+
+def test_ops_outside_the_pair_move_as_a_step_on_the_latency_alone_moves_them() -> None:
+    space = two_sites((K3, K5, K7, "skip"))
+    table, settings = noisy_table(space, 0), replace(SETTINGS, beta=0.3)
+    state = start_search(space, settings, 0, CPU)
+    alphas = [alpha.detach().clone().requires_grad_() for alpha in state.supernet.alphas()]
+    costs = [torch.tensor(row) for row in table.costs_ms(space)]
+    per_site = [a.softmax(0) @ c for a, c in zip(alphas, costs, strict=True)]
+    latency = torch.stack(per_site).sum() + table.fixed_ms(space)
+    (0.3 * (latency / goal(table).budget_ms - 1).abs()).backward()  # type: ignore[no-untyped-call]
+    torch.optim.Adam(alphas, settings.alpha_lr, betas=(0.0, 0.999)).step()
+    alpha_step(state, a_batch(), goal(table), settings, 0, Alone())
+    for found, expected in zip(state.supernet.alphas(), alphas, strict=True):
+        same = torch.isclose(found, expected, rtol=0, atol=1e-6)
+        assert int(same.sum()) == 2  # of four; the other two are the pair
+
+
+def test_alphas_stand_still_in_the_warm_up_and_while_they_are_held() -> None:
+    state = start()
+    digest = alphas_digest(state.supernet)
+    epochs = search_epochs(state, data(), goal(), SETTINGS, 0, Alone())
+    digests = []
+    for _ in epochs:
+        digests.append(alphas_digest(state.supernet))
+    assert digests[:2] == [digest, digest]
+    assert len({digest, *digests[2:]}) == 3
+    assert state.alpha_steps == 2 * 2  # two epochs of four steps, one update after every second
+
+
+def test_every_alpha_step_takes_another_batch() -> None:
+    class Counting(Images):
+        seen: list[Tensor]
+
+        def batches(self, start: int) -> Any:
+            for batch in super().batches(start):
+                self.seen.append(batch.images)
+                yield batch
+
+    held_out = Counting(16, 8, seed=2)
+    held_out.seen = []
+    parts = SearchData(data().weight, held_out)
+    list(search_epochs(start(), parts, goal(), SETTINGS, 0, Alone()))
+    assert len(held_out.seen) == 4
+    assert not any(
+        torch.equal(a, b) for a, b in zip(held_out.seen, held_out.seen[1:], strict=False)
+    )
+
+
+def test_equal_digests_mean_equal_alphas() -> None:
+    first, second = start().supernet, start().supernet
+    assert alphas_digest(first) == alphas_digest(second)
+    second.alphas()[1].data[0] = torch.nextafter(second.alphas()[1].data[0], torch.tensor(9.0))
+    assert alphas_digest(first) != alphas_digest(second)
+
+
+def test_reports_tell_phase_latency_and_entropy() -> None:
+    reports = search(start())
+    assert [(r.phase, r.epoch) for r in reports] == [
+        ("warmup", 0),
+        ("search", 1),
+        ("search", 2),
+        ("search", 3),
+    ]
+    fastest, slowest = TABLE.range_ms()
+    for report in reports:
+        assert report.latency_ms is not None
+        assert fastest < report.latency_ms < slowest
+        assert report.entropy is not None
+        assert 0 < report.entropy <= torch.tensor(3.0).log().item() + 1e-6
+
+
+def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
+    state = start(replace(SETTINGS, warmup_epochs=1, epochs=1))
+    for alpha in state.supernet.alphas():
+        alpha.data.copy_(torch.tensor([50.0, 0.0, 0.0]))
+    drawn: list[tuple[int, ...]] = []
+
+    def note(_net: nn.Module, args: tuple[Tensor, list[int]]) -> None:
+        drawn.append(tuple(args[1]))
+
+    state.supernet.register_forward_pre_hook(note)
+    loader = Images(96, 2)
+    settings = replace(SETTINGS, warmup_epochs=1, epochs=1)
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    assert set(drawn[:48]) == {(i, j) for i in range(3) for j in range(3)}
+    assert set(drawn[48:]) == {(0, 0)}
+
+
+def test_every_epoch_draws_other_paths() -> None:
+    state, drawn = start(), []
+    state.supernet.register_forward_pre_hook(lambda _net, args: drawn.append(tuple(args[1])))
+    settings, loader = replace(SETTINGS, warmup_epochs=2, epochs=1), Images(16, 2)
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    assert drawn[:8] != drawn[8:16]
+
+
+def test_warm_up_and_search_each_fall_along_half_a_cosine() -> None:
+    settings = replace(SETTINGS, warmup_epochs=1, epochs=2, warmup_lr=0.08, lr=0.02)
+    state, rates = start(settings), []
+
+    def note(_net: nn.Module, _args: object) -> None:
+        rates.append(state.weight_optimizer.param_groups[0]["lr"])
+
+    state.supernet.register_forward_pre_hook(note)
+    search(state, settings)
+    warmup = [0.04 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    searched = [0.01 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    assert rates == pytest.approx(warmup + searched)
+
+
+def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
+    state, tally, batch = start(), Tally(), a_batch()
+    logits = copy.deepcopy(state.supernet)(batch.images, [0, 1])
+    spread = 0.7 * F.one_hot(batch.labels, 3) + 0.3 / 3
+    expected = -(spread * logits.detach().log_softmax(1)).sum(1).mean()
+    weight_step(state, batch, [0, 1], 0.3, tally, Alone())
+    assert tally.evaluation(Alone()).loss == pytest.approx(float(expected), rel=1e-5)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("finished", [1, 2, 3])
+def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(finished: int) -> None:
+    whole, stopped = start(), start()
+    reports = search(whole)
+    epochs = search_epochs(stopped, data(), goal(), SETTINGS, 0, Alone())
+    before = [next(epochs) for _ in range(finished)]
+    saved = copy.deepcopy(
+        (
+            stopped.supernet.state_dict(),
+            stopped.weight_optimizer.state_dict(),
+            stopped.alpha_optimizer.state_dict(),
+        )
+    )
+    resumed = start(seed=99)  # as another process would: from what was saved
+    resumed.supernet.load_state_dict(saved[0])
+    resumed.weight_optimizer.load_state_dict(saved[1])
+    resumed.alpha_optimizer.load_state_dict(saved[2])
+    resumed.epoch, resumed.alpha_steps = stopped.epoch, stopped.alpha_steps
+    torch.manual_seed(12345)
+    assert before + search(resumed) == reports
+    assert_same(resumed, whole)
+
+
+def test_a_copied_state_searches_on_by_itself() -> None:
+    whole, first = start(), start()
+    search(whole)
+    next(search_epochs(first, data(), goal(), SETTINGS, 0, Alone()))
+    second = copy.deepcopy(first)
+    search(first)
+    search(second)
+    assert_same(second, whole)
+
+
+# Workers
+
+
+def test_two_workers_end_with_the_same_alphas_and_weights() -> None:
+    def work(member: Member) -> tuple[SearchState, list[EpochReport]]:
+        state = start()
+        return state, search(state, team=member)
+
+    (first, reports), (second, other_reports) = on_all(2, work)
+    assert alphas_digest(first.supernet) == alphas_digest(second.supernet)
+    for one, other in zip(first.supernet.weights(), second.supernet.weights(), strict=True):
+        assert torch.equal(one, other)
+    assert reports == other_reports
+    assert alphas_digest(first.supernet) != alphas_digest(start().supernet)
+
+
+def test_two_workers_with_the_same_images_move_alphas_as_one_with_all_of_them() -> None:
+    # Both draw the same active op here and see the same images: their mean is that of one worker.
+    batch = a_batch()
+    alone = start()
+    alpha_step(alone, batch, goal(), SETTINGS, 0, Alone())
+
+    def work(member: Member) -> str:
+        state, same = start(), Batch(batch.images, batch.labels, 2 * batch.total)
+        member.rank = 0
+        alpha_step(state, same, goal(), SETTINGS, 0, member)
+        return alphas_digest(state.supernet)
+
+    assert set(on_all(2, work)) == {alphas_digest(alone.supernet)}
+
+
+def test_workers_that_do_not_average_are_found_out_at_the_end_of_the_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Member, "sum", lambda _self, _tensors: None)
+
+    def work(member: Member) -> None:
+        search(start(), replace(SETTINGS, warmup_epochs=0, hold_epochs=0), member)
+
+    with pytest.raises(DivergenceError, match="workers disagree on the architecture parameters"):
+        on_all(2, work)
+
+
+# It is a search
+
+
+@pytest.mark.parametrize(("cheap", "dear"), [(K7, K3), (K3, K7)])
+def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
+    space = two_sites((K3, K7))
+    table = table_of(space, lambda part: {cheap: 1.0, dear: 10.0}.get(part.op, 0.1))
+    fastest, slowest = table.range_ms()
+    settings = replace(SETTINGS, epochs=12, beta=1.0, alpha_every=1, alpha_lr=0.1)
+    state = start_search(space, settings, 0, CPU)
+    budget = LatencyGoal(table, fastest, CPU)
+    list(search_epochs(state, data(), budget, settings, 0, Alone()))
+    # Derived without any limit: the probabilities alone decide.
+    derived = best_within(state.supernet.log_probs(), table, slowest)
+    assert derived == Architecture.uniform(space, cheap)
+    assert float(budget.expected_ms(state.supernet.probs())) < 0.25 * slowest

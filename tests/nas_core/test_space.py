@@ -1,0 +1,116 @@
+"""Spaces: published sizes, shapes that follow from one another, JSON, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_core.space import (
+    MOBILE_OPS,
+    SearchSpace,
+    Stage,
+    chain,
+    proxyless_imagenet,
+    proxyless_small,
+)
+from tests.nas_core.tiny import K3, K5, two_sites
+
+
+def stages() -> st.SearchStrategy[list[Stage]]:
+    one = st.builds(Stage, st.sampled_from((8, 12)), st.integers(1, 3), st.sampled_from((1, 2)))
+    return st.lists(one, min_size=1, max_size=4)
+
+
+def a_chain(of: Sequence[Stage]) -> SearchSpace:
+    return chain(
+        "chain",
+        stages=of,
+        ops=(K3, "skip"),
+        in_channels=1,
+        resolution=33,
+        classes=2,
+        stem_channels=8,
+        stem_stride=2,
+        head_channels=16,
+        reference_op=K3,
+    )
+
+
+def test_size_of_the_published_space() -> None:
+    # 21 sites, six convolutions each; the 15 that keep their shape may also be skipped.
+    assert proxyless_imagenet().size() == 6**6 * 7**15
+
+
+def test_the_published_space_has_141_architecture_parameters() -> None:
+    assert sum(len(site.ops) for site in proxyless_imagenet().sites) == 141
+
+
+def test_the_published_space_halves_224_pixels_five_times() -> None:
+    first_of_stage = proxyless_imagenet().sites[::4]
+    assert [site.resolution for site in first_of_stage] == [112, 56, 28, 14, 14, 7]
+
+
+def test_the_small_space_has_six_sites_on_32_pixels() -> None:
+    sites = proxyless_small().sites
+    assert [site.out_channels for site in sites] == [24, 24, 32, 32, 48, 48]
+    assert [site.stride for site in sites] == [2, 1, 2, 1, 1, 1]
+    assert [site.resolution for site in sites] == [32, 16, 16, 8, 8, 8]
+
+
+def test_only_sites_that_keep_their_shape_can_be_skipped() -> None:
+    skippable = [site.name for site in proxyless_small().sites if "skip" in site.ops]
+    assert skippable == ["stage1.1", "stage2.1", "stage3.1"]
+    assert all(set(site.ops) | {"skip"} == set(MOBILE_OPS) for site in proxyless_small().sites)
+
+
+@given(stages())
+def test_every_site_takes_what_the_one_before_gives(of: list[Stage]) -> None:
+    sites = a_chain(of).sites
+    assert len(sites) == sum(stage.blocks for stage in of)
+    for before, after in pairwise(sites):
+        assert after.in_channels == before.out_channels
+        assert after.resolution == -(-before.resolution // before.stride)  # rounded up
+
+
+@given(stages())
+def test_a_space_survives_json(of: list[Stage]) -> None:
+    space = a_chain(of)
+    assert SearchSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+
+
+def without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: {**d, "format": "space/2"}, "not a search space of format 'space/1': 'space/2'"),
+        (lambda d: without(d, "format"), "not a search space of format 'space/1': None"),
+        (lambda d: without(d, "sites"), "cannot be read: 'sites'"),
+        (lambda d: without(d, "classes"), "classes"),
+        (lambda d: {**d, "colour": 1}, "colour"),
+        (lambda d: {**d, "sites": [without(d["sites"][0], "stride")]}, "stride"),
+    ],
+)
+def test_what_is_no_space_of_this_format_is_refused(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SearchSpace.from_dict(change(two_sites().to_dict()))
+
+
+def test_an_unknown_op_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="'mbconv_k9' is not an op; expected one of mbconv_k3_e3"):
+        two_sites((K3, "mbconv_k9"))
+
+
+def test_a_reference_op_that_is_no_candidate_is_refused_with_the_site() -> None:
+    message = "reference op 'mbconv_k7_e6' is not a candidate at 'stage1.0'; expected one of mbconv"
+    with pytest.raises(ValueError, match=message):
+        replace(two_sites((K3, K5)), reference_op="mbconv_k7_e6")

@@ -1,0 +1,217 @@
+"""Training of a plain network: recipe, counting, averaging, resuming."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_core.architecture import Architecture
+from nas_core.settings import RetrainSettings
+from nas_core.team import Alone
+from nas_core.train import (
+    Batch,
+    EpochReport,
+    Tally,
+    TrainState,
+    average_grads,
+    averaged_copy,
+    cosine_lr,
+    evaluate,
+    mean_entropy,
+    start_training,
+    train_epochs,
+)
+from tests.nas_core.threads import Member, on_all
+from tests.nas_core.tiny import K3, K5, Images, two_sites
+
+SETTINGS = RetrainSettings(epochs=3, batch_size=8, lr=0.1, dropout=0.2)
+LOADER = Images(24, 8)
+
+
+def a_state(settings: RetrainSettings = SETTINGS, seed: int = 0) -> TrainState:
+    architecture = Architecture(two_sites(), (K3, K5))
+    return start_training(architecture, settings, seed, torch.device("cpu"))
+
+
+def train(state: TrainState, settings: RetrainSettings = SETTINGS) -> list[EpochReport]:
+    return list(train_epochs(state, LOADER, settings, 0, Alone()))
+
+
+def assert_same(first: TrainState, second: TrainState) -> None:
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def batches_of(images: Tensor, labels: Tensor) -> Sequence[Batch]:
+    return [Batch(images[:5], labels[:5], 5), Batch(images[5:], labels[5:], 3)]
+
+
+def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+    rates = [cosine_lr(0.2, step, 4) for step in range(5)]
+    assert rates == pytest.approx([0.2, 0.1 + 0.1 * math.sqrt(0.5), 0.1, 0.1 - 0.1 * 0.5**0.5, 0.0])
+
+
+def test_training_learns_what_can_be_learnt() -> None:
+    settings = RetrainSettings(epochs=12, batch_size=8, lr=0.1, label_smoothing=0.0)
+    reports = train(a_state(settings), settings)
+    assert reports[-1].top1 > 0.9
+    assert reports[-1].loss < 0.5 * reports[0].loss
+
+
+def test_reports_are_numbered_and_have_no_latency() -> None:
+    reports = train(a_state())
+    assert [(r.phase, r.epoch, r.latency_ms) for r in reports] == [
+        ("retrain", epoch, None) for epoch in range(3)
+    ]
+
+
+def test_batchnorm_and_biases_are_not_decayed() -> None:
+    state = a_state(RetrainSettings(weight_decay=0.5))
+    decay = {
+        id(p): group["weight_decay"]
+        for group in state.optimizer.param_groups
+        for p in group["params"]
+    }
+    for layer in state.network.modules():
+        for name, p in layer.named_parameters(recurse=False):
+            is_weight = isinstance(layer, nn.Conv2d | nn.Linear) and name == "weight"
+            assert decay.pop(id(p)) == (0.5 if is_weight else 0.0)
+    assert not decay
+
+
+@pytest.mark.parametrize("finished", [1, 2])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(finished: int) -> None:
+    whole, stopped = a_state(), a_state()
+    reports = train(whole)
+    epochs = train_epochs(stopped, LOADER, SETTINGS, 0, Alone())
+    before = [next(epochs) for _ in range(finished)]
+    resumed = a_state(seed=99)  # as another process would: from what was saved
+    resumed.network.load_state_dict(copy.deepcopy(stopped.network.state_dict()))
+    resumed.optimizer.load_state_dict(copy.deepcopy(stopped.optimizer.state_dict()))
+    resumed.epoch = stopped.epoch
+    torch.manual_seed(12345)
+    assert before + train(resumed) == reports
+    assert_same(resumed, whole)
+
+
+def test_dropout_is_that_of_the_seed() -> None:
+    first, second = a_state(), a_state()
+    torch.manual_seed(1)
+    train(first)
+    torch.manual_seed(2)
+    train(second)
+    assert_same(first, second)
+
+
+def test_every_step_and_every_worker_drops_something_else() -> None:
+    masks = set()
+    for rank in (0, 1):
+        state, team = a_state(), Alone()
+        team.rank = rank
+        (dropout,) = (m for m in state.network.modules() if isinstance(m, nn.Dropout))
+
+        def note(_layer: nn.Module, _args: object, output: Tensor) -> None:
+            masks.add(tuple(output.flatten().tolist()))
+
+        dropout.register_forward_hook(note)
+        dropout.register_forward_pre_hook(lambda _layer, args: torch.ones_like(args[0]))
+        list(train_epochs(state, LOADER, SETTINGS, 0, team))
+    assert len(masks) == 2 * SETTINGS.epochs * LOADER.steps
+
+
+def test_the_reported_loss_is_smoothed_cross_entropy() -> None:
+    settings = RetrainSettings(epochs=1, batch_size=24, label_smoothing=0.3)
+    state, loader = a_state(settings), Images(24, 24)
+    logits = copy.deepcopy(state.network).train()(loader.images)
+    spread = 0.7 * F.one_hot(loader.labels, 3) + 0.3 / 3
+    expected = -(spread * logits.detach().log_softmax(1)).sum(1).mean()
+    (report,) = train_epochs(state, loader, settings, 0, Alone())
+    assert report.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_tally_counts_hits_by_hand() -> None:
+    logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6.0, 5, 4, 3, 2, 1], [1.0, 2, 3, 4, 5, 6]])
+    labels = torch.tensor([0, 5, 1])  # first; sixth; fifth
+    tally = Tally()
+    tally.add(logits[:2], labels[:2], torch.tensor(1.0))
+    tally.add(logits[2:], labels[2:], torch.tensor(4.0))
+    seen = tally.evaluation(Alone())
+    assert (seen.loss, seen.top1, seen.top5) == pytest.approx((2.0, 1 / 3, 2 / 3))
+    assert seen.count == 3
+
+
+def test_evaluation_is_that_of_all_images_at_once() -> None:
+    network = a_state().network.eval()
+    images, labels = LOADER.images[:8], LOADER.labels[:8]
+    seen = evaluate(network, batches_of(images, labels), Alone())
+    with torch.no_grad():
+        logits = network(images)
+    assert seen.loss == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
+    assert seen.top1 == float((logits.argmax(1) == labels).double().mean())
+    assert (seen.top5, seen.count) == (1.0, 8)
+
+
+def test_gradients_of_unequal_parts_average_to_that_of_the_whole_batch() -> None:
+    model = nn.Linear(4, 3).double()
+    images = torch.randn(8, 4, dtype=torch.float64)
+    labels = torch.arange(8) % 3
+    whole = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+
+    def work(member: Member) -> list[Tensor]:
+        mine, part = copy.deepcopy(model), slice(0, 5) if member.rank == 0 else slice(5, 8)
+        batch = Batch(images[part], labels[part], 8)
+        F.cross_entropy(mine(batch.images), batch.labels).backward()  # type: ignore[no-untyped-call]
+        assert average_grads(mine.parameters(), batch.share, member) == 15
+        return [p.grad for p in mine.parameters() if p.grad is not None]
+
+    for grads in on_all(2, work):
+        torch.testing.assert_close(grads, list(whole))
+
+
+def test_weights_without_gradient_do_not_travel() -> None:
+    def work(member: Member) -> int:
+        used, unused = nn.Linear(2, 2), nn.Linear(50, 50)
+        used(torch.ones(1, 2)).sum().backward()
+        return average_grads([*unused.parameters(), *used.parameters()], 0.5, member)
+
+    assert on_all(2, work) == [6, 6]
+
+
+def test_an_averaged_copy_has_the_mean_statistics_and_leaves_the_network_alone() -> None:
+    def work(member: Member) -> tuple[list[float], list[float]]:
+        network = nn.Sequential(nn.BatchNorm2d(2))
+        norm = network[0]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(float(member.rank))
+        averaged = averaged_copy(network, member)
+        assert not averaged.training
+        return averaged.get_buffer("0.running_mean").tolist(), norm.running_mean.tolist()
+
+    assert on_all(2, work) == [([0.5, 0.5], [0.0, 0.0]), ([0.5, 0.5], [1.0, 1.0])]
+
+
+def test_two_workers_end_with_the_same_weights() -> None:
+    def work(member: Member) -> list[float]:
+        state = a_state(RetrainSettings(epochs=2, batch_size=8))
+        loader = Images(24, 8, rank=member.rank, size=2)
+        list(train_epochs(state, loader, RetrainSettings(epochs=2, batch_size=8), 0, member))
+        return torch.cat([p.detach().flatten() for p in state.network.parameters()]).tolist()
+
+    first, second = on_all(2, work)
+    assert first == second
+
+
+@pytest.mark.parametrize("ops", [2, 7])
+def test_the_entropy_of_uniform_probabilities_is_the_log_of_their_number(ops: int) -> None:
+    assert mean_entropy([torch.full((ops,), 1 / ops)] * 3) == pytest.approx(math.log(ops))
+
+
+def test_a_decided_site_has_no_entropy() -> None:
+    assert mean_entropy([torch.tensor([0.0, 1.0])]) == 0.0

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from job_folder import result, write_job
+
+from cluster.storage import Storage
+from orchestration.compare import (
+    best_result,
+    comparison_text,
+    keeps_budget,
+    print_comparison,
+    read_results,
+    write_comparison,
+)
+
+CASE = result("mobile-0.31ms")
+REFERENCE = result("mobile-reference")
+
+
+def lines_of(*results):
+    return [line.strip() for line in comparison_text(results).splitlines() if line.strip()]
+
+
+def test_the_reference_is_the_row_to_beat():
+    row = next(line for line in lines_of(CASE, REFERENCE) if line.startswith("reference"))
+    assert row.split() == (
+        ["reference", "(to", "beat)", "-", "0.380", "0.380", "98.5", "99.9", "123.5", "7.0", "-"]
+    )
+
+
+def test_a_case_has_all_its_figures():
+    row = next(line for line in lines_of(CASE, REFERENCE) if line.startswith("mobile-0.31ms "))
+    assert row.split() == (
+        ["mobile-0.31ms", "0.310", "0.309", "0.312", "98.1", "99.9", "123.5", "7.0", "31"]
+    )
+
+
+def test_headers_carry_units():
+    header = next(line for line in lines_of(CASE, REFERENCE) if line.startswith("network"))
+    for column in ("measured ms", "top-1 %", "MACs M", "search s"):
+        assert column in header
+
+
+def test_the_text_says_what_the_search_gained():
+    # 0.312 ms is 17.9 % less than 0.380 ms; 98.1 % is 0.4 points below 98.5 %.
+    assert lines_of(CASE, REFERENCE)[-1] == (
+        "mobile-0.31ms takes 18 % less time than the reference, top-1 0.4 points lower"
+    )
+
+
+def test_a_slower_network_is_called_slower():
+    slow = result("mobile-0.5ms", measured_ms=0.418, top1=0.99)
+    assert lines_of(slow, REFERENCE)[-1] == (
+        "mobile-0.5ms takes 10 % more time than the reference, top-1 0.5 points higher"
+    )
+
+
+def test_lines_fit_a_terminal_of_120_columns():
+    assert max(map(len, comparison_text([CASE, REFERENCE]).splitlines())) <= 120
+
+
+def test_a_case_without_retraining_has_no_accuracy():
+    bare = result("mobile-0.31ms", top1=None, top5=None)
+    assert lines_of(bare, REFERENCE)[-1] == "mobile-0.31ms takes 18 % less time than the reference"
+
+
+def test_every_hardware_has_a_table_of_its_own(capsys):
+    print_comparison([CASE, result("gpu-1ms", hardware="gpu (H200)", target="gpu")])
+    assert "mobile on host x86-64 (XNNPACK)\n" in (printed := capsys.readouterr().out)
+    assert "gpu (H200)\n" in printed
+
+
+def test_results_come_as_reference_then_by_budget(tmp_path):
+    cases = [result("mobile-0.31ms"), result("mobile-0.2ms", budget_ms=0.2), REFERENCE]
+    found = read_results(write_job(tmp_path, cases))
+    assert [r["case"] for r in found] == ["mobile-reference", "mobile-0.2ms", "mobile-0.31ms"]
+
+
+@pytest.fixture
+def written(tmp_path):
+    job = write_job(tmp_path, [CASE, REFERENCE])
+    write_comparison(job, Storage(str(tmp_path / "tables")))
+    return job
+
+
+def test_the_comparison_is_written_as_json(written):
+    rows = written.read_json("comparison/comparison.json")["rows"]
+    assert [(row["case"], row["measured_ms"]) for row in rows] == [
+        ("mobile-reference", 0.38),
+        ("mobile-0.31ms", 0.312),
+    ]
+
+
+def test_csv_and_json_say_the_same(written):
+    rows = written.read_json("comparison/comparison.json")["rows"]
+    table = csv.DictReader(io.StringIO(written.read_text("comparison/comparison.csv")))
+    as_text = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
+    assert list(table) == as_text
+
+
+def test_every_searched_network_has_a_picture(written):
+    assert [key for key in written.list("comparison") if key.endswith(".png")] == [
+        "comparison/mobile-0.31ms.png"
+    ]
+
+
+def test_the_comparison_is_the_same_twice(written, tmp_path):
+    before = json.dumps({k: written.read_bytes(k).hex() for k in written.list("comparison")})
+    write_comparison(written, Storage(str(tmp_path / "tables")))
+    after = json.dumps({k: written.read_bytes(k).hex() for k in written.list("comparison")})
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "measured_ms", "keeps"),
+    [
+        (0.3, 0.3, True),
+        (0.3, 0.314, True),
+        (0.3, 0.316, False),
+        (5.0, 5.09, True),
+        (5.0, 5.2, False),
+    ],
+)
+def test_a_budget_is_kept_within_what_repeats_differ_by(budget_ms, measured_ms, keeps):
+    assert keeps_budget({"budget_ms": budget_ms, "measured_ms": measured_ms}) is keeps
+
+
+def test_the_faster_of_two_equally_accurate_networks_is_the_best():
+    slow = {"budget_ms": 1.0, "measured_ms": 0.9, "top1": 0.98}
+    fast = {"budget_ms": 1.0, "measured_ms": 0.5, "top1": 0.98}
+    assert best_result([slow, fast]) is fast

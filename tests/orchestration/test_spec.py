@@ -1,0 +1,128 @@
+"""Job files: what is right is read, what is wrong is named in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas_core.settings import RetrainSettings, SearchSettings
+from orchestration.spec import SpecError, check_job, load_job
+
+
+def test_a_job_file_is_read_with_its_defaults(job_file: Path) -> None:
+    job = load_job(job_file)
+    assert (job.name, job.data.source, job.space.name) == ("small", "digits", "proxyless_small")
+    assert job.cases[0].budgets_ms == ("80%",)
+    assert job.search == SearchSettings()
+    assert job.retrain is None
+
+
+def test_a_job_survives_being_sent_to_a_worker(job_file: Path) -> None:
+    job = load_job(job_file, ["retrain.epochs=3", "cases.0.budgets_ms=[0.5, '80%']"])
+    assert check_job(job.to_dict(), "job") == job
+
+
+def test_an_override_replaces_one_setting_and_makes_its_section(job_file: Path) -> None:
+    job = load_job(job_file, ["retrain.epochs=3", "search.lr=1e-3", "name=other"])
+    assert job.retrain == RetrainSettings(epochs=3)
+    assert (job.search.lr, job.name) == (1e-3, "other")
+
+
+WRONG = {
+    "search.epoch=3": "search.epoch is not a setting; did you mean 'epochs'?",
+    "nam=x": "nam is not a setting; did you mean 'name'?",
+    "cases.0.budget=[1]": "cases[0].budget is not a setting; did you mean 'budgets_ms'?",
+    "search.epochs=six": "search.epochs is 'six'; expected a whole number",
+    "search.epochs=1.5": "search.epochs is 1.5; expected a whole number",
+    "search.epochs=true": "search.epochs is True; expected a whole number",
+    "search.epochs=0": "search.epochs is 0; expected a whole number of 1 or more",
+    "search.beta=.nan": "search.beta is nan; expected a finite number",
+    "search=5": "search is 5; expected a mapping",
+    "cases.0.budgets_ms=[5.1, -3.0]": (
+        "cases[0].budgets_ms[1] is -3.0; expected milliseconds greater than 0, e.g. 5.1"
+    ),
+    "cases.0.budgets_ms=[fast]": (
+        "cases[0].budgets_ms[0] is 'fast'; "
+        'expected milliseconds, e.g. 5.1, or a percentage, e.g. "80%"'
+    ),
+    "cases.0.budgets_ms=[]": 'cases[0].budgets_ms is []; expected at least one, e.g. [0.35] or ["80%"]',
+    "cases.0.target=phone": "cases[0].target is 'phone'; expected one of mobile",
+    "cases=[]": "cases is []; expected at least one target with its budgets",
+    "search.strategy=two_paht": (
+        "search.strategy is 'two_paht'; expected one of 'two_path'; did you mean 'two_path'?"
+    ),
+    "data.source=digit": (
+        "data.source is 'digit'; expected one of 'digits', 'imagefolder'; did you mean 'digits'?"
+    ),
+    "space.ops=[mbconv_k3_e6, mbconv_k4_e6]": (
+        "space.ops[1] is 'mbconv_k4_e6'; expected one of mbconv_k3_e3, mbconv_k3_e6, mbconv_k5_e3, "
+        "mbconv_k5_e6, mbconv_k7_e3, mbconv_k7_e6, skip"
+    ),
+    "space.name=huge": (
+        "space.name is 'huge'; expected one of proxyless_imagenet, proxyless_small"
+    ),
+    "name=a/b": (
+        "name is 'a/b'; expected letters, digits, '_', '-' and single '.', since it names a folder, "
+        "e.g. search_mobile"
+    ),
+    "storage=''": "storage is ''; expected a folder, e.g. ~/proxyless",
+    "cluster.workers=many": "cluster.workers is 'many'; expected a whole number or one of 'auto'",
+    "cluster.workers=0": "cluster.workers is 0; expected 'auto' or a number of 1 or more",
+}
+
+
+@pytest.mark.parametrize(("override", "complaint"), WRONG.items())
+def test_what_is_wrong_is_named_in_one_line(
+    job_file: Path, override: str, complaint: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_job(job_file, [override])
+    assert str(caught.value) == f"{job_file}: {complaint}"
+
+
+@pytest.mark.parametrize("name", ["..", "a..b", "../a", "/a", "", ".a", "a b"])
+def test_a_name_that_is_no_folder_is_refused(job_file: Path, name: str) -> None:
+    with pytest.raises(SpecError, match="since it names a folder"):
+        load_job(job_file, [f"name={name!r}"])
+
+
+def test_a_missing_section_is_named_with_an_example(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(SpecError, match=r"data is missing; .* e.g. data: \{source: digits\}"):
+        load_job(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: a\n b: [\n", "line 2, column 3: not YAML"),
+        ("name: a\nname: b\n", "the key 'name' stands twice"),
+        ("- 1\n", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_a_file_that_is_no_job_is_refused_with_the_line(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=complaint):
+        load_job(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"none.yaml: cannot be read: No such file"):
+        load_job(tmp_path / "none.yaml")
+
+
+def test_a_number_in_scientific_notation_is_a_number(job_file: Path) -> None:
+    job_file.write_text(job_file.read_text() + "search: {alpha_lr: 5e-2}\n")
+    assert load_job(job_file).search.alpha_lr == 0.05
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "cases.7.target=x", "name.x.y=1"])
+def test_an_override_that_fits_nowhere_is_refused(job_file: Path, override: str) -> None:
+    with pytest.raises(SpecError):
+        load_job(job_file, [override])
