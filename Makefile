@@ -39,7 +39,7 @@ stop: .venv/installed
 
 ui: .venv/installed
 	@mkdir -p $(STORAGE)
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
 
 test: .venv/installed-dev

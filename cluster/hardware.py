@@ -62,7 +62,7 @@ def facts() -> dict[str, str | int | float]:
 
     return {
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "machine": machine(),
         "os": f"{platform.system()} {platform.release()}",
@@ -76,7 +76,8 @@ def _cpu_model() -> str:
     return next(models, "") or platform.processor() or "unknown"
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

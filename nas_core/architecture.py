@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas_core.space import SearchSpace
+from nas_core.space import SearchSpace, check_format
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,11 +71,11 @@ class Architecture:
         Raises:
             ValueError: another format, or a field is missing or wrong.
         """
-        if values.get("format") != FORMAT:
-            raise ValueError(f"not an architecture of format {FORMAT!r}: {values.get('format')!r}")
-        if not {"space", "ops"} <= values.keys():
-            raise ValueError("this architecture lacks 'space' or 'ops'")
-        return cls(SearchSpace.from_dict(values["space"]), tuple(values["ops"]))
+        check_format(values, FORMAT, "an architecture")
+        try:
+            return cls(SearchSpace.from_dict(values["space"]), tuple(values["ops"]))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"this architecture cannot be read: {error}") from error
 
     def to_json(self) -> str:
         """As text, with the space that it belongs to."""

@@ -32,8 +32,15 @@ def best_within(log_probs: Sequence[Tensor], table: LatencyTable, budget_ms: flo
 
     Raises:
         BudgetError: even the fastest network takes longer.
+        ValueError: a log-probability is not a number, or no op of a site is possible.
     """
     space = table.space
+    for site, log_p in zip(space.sites, log_probs, strict=True):
+        if log_p.isnan().any() or log_p.max() == -torch.inf:
+            raise ValueError(
+                f"log-probabilities of '{site.name}' are {log_p.tolist()}; "
+                "expected numbers, one of them above -inf"
+            )
     costs = [torch.tensor(row, dtype=torch.float64) for row in table.costs_ms(space)]
     values = [log_p.detach().cpu().double() for log_p in log_probs]
     path = best_path(values, costs, table.fixed_ms(space), budget_ms)

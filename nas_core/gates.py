@@ -1,6 +1,7 @@
 """Binary gates: run one candidate op per site, keep a gradient for every op.
 
 Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019), section 3.2.
+Draws are made on the CPU, wherever the probabilities are: the same generator on every device.
 Shapes: K = candidate ops at a site.
 """
 
@@ -16,7 +17,7 @@ Pair = tuple[int, int]
 
 def sample_path(probs: Sequence[Tensor], rng: torch.Generator) -> list[int]:
     """One op per site, drawn from its probabilities, each of shape (K,)."""
-    return [int(torch.multinomial(p, 1, generator=rng)) for p in probs]
+    return [int(torch.multinomial(p.cpu(), 1, generator=rng)) for p in probs]
 
 
 def uniform_path(choices: Sequence[int], rng: torch.Generator) -> list[int]:
@@ -28,7 +29,7 @@ def sample_pairs(probs: Sequence[Tensor], rng: torch.Generator) -> list[Pair]:
     """Two distinct ops per site, drawn one after the other without replacement (section 3.2.1)."""
     pairs = []
     for p in probs:
-        first, second = torch.multinomial(p, 2, replacement=False, generator=rng).tolist()
+        first, second = torch.multinomial(p.cpu(), 2, replacement=False, generator=rng).tolist()
         pairs.append((first, second))
     return pairs
 
@@ -38,7 +39,7 @@ def sample_active(
 ) -> list[int]:
     """Which op of each pair runs: 0 or 1, drawn from the softmax over the pair."""
     return [
-        int(torch.multinomial(alpha.detach()[list(pair)].softmax(0), 1, generator=rng))
+        int(torch.multinomial(alpha.detach().cpu()[list(pair)].softmax(0), 1, generator=rng))
         for alpha, pair in zip(alphas, pairs, strict=True)
     ]
 

@@ -20,7 +20,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
-from nas_core.space import SearchSpace, Site
+from nas_core.space import SearchSpace, Site, check_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,16 @@ class LatencyTable:
     """Spread of that measurement."""
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        times = {"overhead_ms": self.overhead_ms, "scale": self.scale}
+        if self.reference_ms is not None:
+            times["reference_ms"] = self.reference_ms
+        for name, value in times.items():
+            if not isinstance(value, int | float) or not isfinite(value) or value < 0:
+                raise ValueError(f"{name} is {value!r}; expected a finite number of 0 or more")
+        if self.scale == 0:
+            raise ValueError("scale is 0; expected a factor greater than 0")
+
     def row_ms(self, part: PartShape, where: str) -> float:
         """Latency of one part, calibrated. A skip takes no time: networks leave it out.
 
@@ -150,7 +160,16 @@ class LatencyTable:
         return self.latency_ms(self.fastest()), self.latency_ms(self.slowest())
 
     def through(self, architecture: Architecture, measured_ms: float) -> LatencyTable:
-        """This table, scaled so that `architecture` costs what was measured of it."""
+        """This table, scaled so that `architecture` costs what was measured of it.
+
+        Raises:
+            ValueError: one of the two latencies is not above zero, so there is no such scale.
+        """
+        if measured_ms <= 0 or self.latency_ms(architecture) <= 0:
+            raise ValueError(
+                f"a network of {self.latency_ms(architecture):g} ms by the table was measured at "
+                f"{measured_ms:g} ms; both must be above 0 to scale the table"
+            )
         return replace(self, scale=self.scale * measured_ms / self.latency_ms(architecture))
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,9 +185,8 @@ class LatencyTable:
         Raises:
             ValueError: another format, a field is missing, or a row is not a time.
         """
-        fields = dict(values)
-        if fields.pop("format", None) != FORMAT:
-            raise ValueError(f"not a latency table of format {FORMAT!r}: {values.get('format')!r}")
+        check_format(values, FORMAT, "a latency table")
+        fields = {name: value for name, value in values.items() if name != "format"}
         try:
             rows = tuple(_row(row) for row in fields.pop("rows"))
             space = SearchSpace.from_dict(fields.pop("space"))

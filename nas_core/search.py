@@ -107,7 +107,7 @@ def search_epochs(
             _set_weight_lr(state, settings, step, data.weight.steps)
             path = _draw_path(state, settings, seed, step)
             weight_step(state, next(batches), path, settings.label_smoothing, tally, team)
-            if _is_alpha_turn(state, settings, step):
+            if _is_alpha_turn(state, settings, step, data.weight.steps):
                 alpha_step(state, next(held_out), goal, settings, seed, team)
         yield _finish_epoch(state, tally, goal, settings, team)
 
@@ -166,8 +166,20 @@ def alpha_step(
         alpha.grad = grad + penalty
     state.alpha_optimizer.step()
     state.alpha_optimizer.zero_grad(set_to_none=True)
+    _limit_steps(net, before, 2 * settings.alpha_lr)
     update.settle(net, before, found.pairs)
     state.alpha_steps += 1
+
+
+@torch.no_grad()
+def _limit_steps(net: Supernet, before: list[Tensor], largest: float) -> None:
+    """Bound what one update moves.
+
+    An op whose first gradient comes at step t would move by lr * sqrt(t) at once, since Adam's mean
+    square of the gradients starts at 0 and is slow (beta2 .999). The paper has no such bound.
+    """
+    for alpha, old in zip(net.alphas(), before, strict=True):
+        alpha.copy_(old + (alpha - old).clamp(-largest, largest))
 
 
 def _penalty_grads(
@@ -193,12 +205,14 @@ def _draw_path(state: SearchState, settings: SearchSettings, seed: int, step: in
     rng = generator(seed, "path", state.epoch, step)
     if state.epoch < settings.warmup_epochs:
         return uniform_path(state.supernet.choices(), rng)
-    return sample_path([p.cpu() for p in state.supernet.probs()], rng)
+    return sample_path(state.supernet.probs(), rng)
 
 
-def _is_alpha_turn(state: SearchState, settings: SearchSettings, step: int) -> bool:
-    is_held = state.epoch < settings.warmup_epochs + settings.hold_epochs
-    return not is_held and (step + 1) % settings.alpha_every == 0
+def _is_alpha_turn(state: SearchState, settings: SearchSettings, step: int, steps: int) -> bool:
+    """Every `alpha_every` weight steps, counted on over the ends of epochs."""
+    first_epoch = settings.warmup_epochs + settings.hold_epochs
+    done = (state.epoch - first_epoch) * steps + step + 1
+    return state.epoch >= first_epoch and done % settings.alpha_every == 0
 
 
 def _finish_epoch(

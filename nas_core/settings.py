@@ -107,6 +107,12 @@ class SearchSettings(Section):
             require(
                 getattr(self, name) >= 0, name, getattr(self, name), "a whole number of 0 or more"
             )
+        require(
+            self.hold_epochs < self.epochs,
+            "hold_epochs",
+            self.hold_epochs,
+            f"fewer than epochs ({self.epochs}), or architecture parameters would never move",
+        )
         for name in ("warmup_lr", "lr", "alpha_lr"):
             require(
                 getattr(self, name) > 0,

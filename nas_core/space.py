@@ -26,6 +26,21 @@ class Site:
     resolution: int
     ops: tuple[str, ...]
 
+    def check(self, in_channels: int) -> None:
+        """Raise ValueError unless the site can follow one that puts out `in_channels`."""
+        if self.in_channels != in_channels:
+            raise ValueError(
+                f"'{self.name}' takes {self.in_channels} channels, but {in_channels} come to it"
+            )
+        for op in self.ops:
+            check_op(op)
+        if len(self.ops) < 2 or len(set(self.ops)) < len(self.ops):
+            raise ValueError(
+                f"'{self.name}' has the candidates {list(self.ops)}; expected two different or more"
+            )
+        if "skip" in self.ops and not self.op_shape(0.0).keeps_shape:
+            raise ValueError(f"'{self.name}' changes the shape and cannot be skipped")
+
     def op_shape(self, bn_eps: float) -> OpShape:
         """What an op needs to know to be built here."""
         return OpShape(self.in_channels, self.out_channels, self.stride, bn_eps)
@@ -59,9 +74,12 @@ class SearchSpace:
     bn_eps: float = 1e-3
 
     def __post_init__(self) -> None:
+        if not self.sites:
+            raise ValueError(f"space '{self.name}' has no sites; expected at least one")
+        channels = self.first_channels or self.stem_channels
         for site in self.sites:
-            for op in site.ops:
-                check_op(op)
+            site.check(channels)
+            channels = site.out_channels
             if self.reference_op not in site.ops:
                 raise ValueError(
                     f"the reference op '{self.reference_op}' is not a candidate at '{site.name}'; "
@@ -83,14 +101,21 @@ class SearchSpace:
         Raises:
             ValueError: another format, or a field is missing.
         """
-        fields = dict(values)
-        if fields.pop("format", None) != FORMAT:
-            raise ValueError(f"not a search space of format {FORMAT!r}: {values.get('format')!r}")
+        check_format(values, FORMAT, "a search space")
+        fields = {name: value for name, value in values.items() if name != "format"}
         try:
             sites = [Site(**{**site, "ops": tuple(site["ops"])}) for site in fields.pop("sites")]
             return cls(sites=tuple(sites), **fields)
         except (TypeError, KeyError) as error:
             raise ValueError(f"this search space cannot be read: {error}") from error
+
+
+def check_format(values: Any, expected: str, what: str) -> None:
+    """Raise ValueError unless `values` is a mapping that says it has the `expected` format."""
+    if not isinstance(values, dict):
+        raise ValueError(f"not {what}: {type(values).__name__}; expected a mapping")
+    if values.get("format") != expected:
+        raise ValueError(f"not {what} of format {expected!r}: {values.get('format')!r}")
 
 
 def chain(

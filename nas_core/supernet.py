@@ -96,7 +96,7 @@ class Supernet(nn.Module):
         x = self.stem(images)
         for site, choice in enumerate(path):
             with torch.no_grad():
-                candidates.append([self.op(site, other)(x) for other in beside[site]])
+                candidates.append([self.op(site, other)(x.detach()) for other in beside[site]])
             y = self.op(site, choice)(x)
             x = y if y.requires_grad else y.detach().requires_grad_()
             outputs.append(x)

@@ -105,7 +105,8 @@ def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
             image = file.convert("L" if channels == 1 else "RGB")
             size, pixels = image.size, bytearray(image.tobytes())
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not an image: {error}") from None
+        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
+        raise ValueError(f"not an image: {reason}") from None
     raw = torch.frombuffer(pixels, dtype=torch.uint8).reshape(size[1], size[0], channels)
     return resize(raw.permute(2, 0, 1)[None], resolution)[0]
 

@@ -91,8 +91,8 @@ def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResu
         cases, failed = _do_missing(plan, storage, tables, say)
     _write_job(plan, folder, cases, job_file)
     finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
-    links = _record(plan.job, storage, say)
     _compare(storage, folder, finished, say)
+    links = _record(plan.job, storage, say)
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
     for link in links:
@@ -112,10 +112,12 @@ def _do_missing(
     """Measure, search and retrain what is not in storage."""
     from cluster.connect import connect
     from cluster.head import stop_signals_to
+    from orchestration.compilers import compilers_running
     from orchestration.sweep import check_placeable, crewing
 
     folder = storage.sub(plan.job.name)
-    with connect() as ray_facts, stop_signals_to(_stop):  # after Ray, which installs its own
+    # The signals after Ray, which installs its own.
+    with connect() as ray_facts, stop_signals_to(_stop), compilers_running():
         cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
         crew = crewing(plan.job.cluster, cpus, gpus)
         problem = check_placeable(crew, cpus, gpus)
@@ -258,10 +260,11 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
     except RecordError as error:
         say(f"WARNING not recorded: {error}")
         say(
-            f"        results are in {folder.uri}; record them later: proxyless record {folder.uri}"
+            f"        all results are in {folder.uri}; record them later: "
+            f"proxyless record {folder.uri}"
         )
         return ()
-    shown = [f"runs     {links.runs}", f"compare  {links.compare}"]
+    shown = [f"runs     {links.runs}", f"cases    {links.cases}", f"compare  {links.compare}"]
     return (*shown, *(f"model    {model}" for model in links.models))
 
 

@@ -10,9 +10,9 @@ from nas_core.architecture import Architecture
 from nas_core.train import TrainState, averaged_copy, evaluate, start_training, train_epochs
 from orchestration.case import Crew
 from orchestration.checkpoint import save
+from orchestration.compilers import exported
 from orchestration.data import evaluation_batches, normalise
-from orchestration.export import EXAMPLE_IMAGES, ModelFacts, save_model
-from orchestration.measure import lower_trained
+from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.plan import Case
 from orchestration.workers import report_epoch, timed_epochs
 
@@ -59,10 +59,10 @@ def _export(crew: Crew, network: Any, case: Case, architecture: Architecture) ->
         architecture=architecture.to_dict(),
     )
     example = normalise(data.test.images[:EXAMPLE_IMAGES], data.mean, data.std)
-    program = lower_trained(architecture, network.state_dict(), crew.target)
+    files = exported(architecture, network.state_dict(), crew.target, facts, example)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(network, example, facts, Path(folder))
-        (Path(folder) / "model.pte").write_bytes(program)
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
         crew.storage.write_folder(Path(folder), f"{case.folder}/model")
 
 

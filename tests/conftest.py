@@ -1,4 +1,4 @@
-"""What all tests share: a storage of their own, and no MLflow or Ray of the person who runs them."""
+"""What all tests share: a storage of their own, and no MLflow or Ray of who runs them."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import settings
 
+# While the tests are collected: a property takes the profile that it was defined under.
 settings.register_profile("core", deadline=None, database=None, derandomize=True)
+settings.load_profile("core")
 
 
 @pytest.fixture(autouse=True, scope="package")
 def single_thread() -> Iterator[None]:
-    threads, profile = torch.get_num_threads(), settings.get_current_profile_name()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    settings.load_profile("core")
     yield
-    settings.load_profile(profile)
     torch.set_num_threads(threads)

@@ -117,7 +117,13 @@ def test_a_network_has_one_logit_per_class_of_the_space() -> None:
         ("{", "Expecting"),
         ('{"format": "architecture/2"}', "of format 'architecture/1': 'architecture/2'"),
         ("{}", "of format 'architecture/1': None"),
-        ('{"format": "architecture/1", "ops": []}', "lacks 'space' or 'ops'"),
+        ('{"format": "architecture/1", "ops": []}', "cannot be read: 'space'"),
+        ("[]", "not an architecture: list; expected a mapping"),
+        ("null", "not an architecture: NoneType; expected a mapping"),
+        (
+            json.dumps({"format": "architecture/1", "ops": [], "space": 5}),
+            "not a search space: int; expected a mapping",
+        ),
         (
             json.dumps({"format": "architecture/1", "ops": [], "space": {"format": "space/0"}}),
             "not a search space of format 'space/1': 'space/0'",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
-from nas_core.blocks import MBConv, initialise
+from nas_core.blocks import MBConv, Pool, ReLU6, initialise
 from nas_core.ops import OPS, OpShape, build_op
 from nas_core.space import proxyless_imagenet, proxyless_small
 from tests.nas_core.tiny import K3, two_sites
@@ -47,6 +47,32 @@ def test_no_op_writes_to_its_input() -> None:
         kept = x.clone()
         build_op(op, OpShape(4, 4, 1))(x)
         assert torch.equal(x, kept), op
+
+
+def test_relu6_has_the_values_and_slopes_of_torch_at_its_bounds_too() -> None:
+    leaf = torch.tensor([-1.0, 0.0, 1e-9, 3.0, 6.0 - 1e-9, 6.0, 7.0], dtype=torch.float64)
+    weights = torch.arange(1.0, 8.0, dtype=torch.float64)
+    found = []
+    for relu6 in (ReLU6(), nn.ReLU6()):
+        x = leaf.clone().requires_grad_()
+        y = relu6(x * 1)  # a leaf itself cannot be overwritten
+        (slope,) = torch.autograd.grad((weights * y).sum(), x)
+        found.append((y.tolist(), slope.tolist()))
+    assert found[0] == found[1]
+
+
+def test_relu6_is_written_over_its_input_in_training_only() -> None:
+    x = torch.randn(2, 3, requires_grad=True) * 1
+    assert ReLU6()(x).data_ptr() == x.data_ptr()
+    with torch.no_grad():
+        kept = x.clone()
+        assert ReLU6()(x).data_ptr() != x.data_ptr()
+        assert torch.equal(x, kept)
+
+
+def test_the_pool_is_the_mean_over_all_positions() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(Pool()(x), F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 def test_an_expansion_of_one_has_no_expand_convolution() -> None:

@@ -171,3 +171,24 @@ def test_negative_rows_are_kept() -> None:
     # What is left of a small op after the overhead of a call was taken off may be below zero.
     table = replace(TABLE, rows=(*TABLE.rows[:1], row_of(TABLE.rows[1].part, -0.01)))
     assert LatencyTable.from_dict(table.to_dict()).rows[1].median_ms == -0.01
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": float("nan")},
+        {"scale": "x"},
+        {"scale": 0},
+        {"overhead_ms": -1.0},
+        {"reference_ms": -2},
+    ],
+)
+def test_a_table_with_a_figure_that_is_no_time_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        LatencyTable.from_dict({**TABLE.to_dict(), **change})
+
+
+@pytest.mark.parametrize("measured_ms", [0.0, -1.0])
+def test_a_table_cannot_be_scaled_through_nothing(measured_ms: float) -> None:
+    with pytest.raises(ValueError, match="both must be above 0"):
+        TABLE.through(all_architectures(SPACE)[0], measured_ms)

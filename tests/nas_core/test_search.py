@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nas_core.arch_update import TwoPath
 from nas_core.architecture import Architecture
 from nas_core.derive import best_within
 from nas_core.latency import LatencyTable
@@ -121,6 +122,20 @@ def test_ops_on_the_path_move_in_weights_momentum_and_statistics() -> None:
     moved = changes(before, everything(state))
     on_path = {n for n in before if n.startswith(("stem.", "head.", "sites.0.0.", "sites.1.1."))}
     assert moved == on_path
+
+
+def test_weight_steps_are_sgd_with_nesterov_momentum_and_decay() -> None:
+    state = start(replace(SETTINGS, lr=0.1, momentum=0.8, weight_decay=0.01))
+    conv = state.supernet.stem[0].weight
+    assert isinstance(conv, Tensor)
+    expected, velocity = conv.detach().double(), torch.zeros(conv.shape).double()
+    for _ in range(3):
+        step_on(state, [0, 1])
+        assert conv.grad is not None
+        slope = conv.grad.double() + 0.01 * expected
+        velocity = 0.8 * velocity + slope
+        expected = expected - 0.1 * (slope + 0.8 * velocity)
+        torch.testing.assert_close(conv.detach().double(), expected, rtol=0, atol=1e-6)
 
 
 def test_no_weight_optimizer_holds_an_alpha_and_none_lacks_a_weight() -> None:
@@ -240,6 +255,47 @@ def test_every_alpha_step_takes_another_batch() -> None:
     )
 
 
+def test_alphas_move_after_every_few_weight_steps_each_time_on_other_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[object] = []
+    state, settings = start(), replace(SETTINGS, warmup_epochs=0, hold_epochs=0, alpha_every=3)
+    state.supernet.register_forward_pre_hook(lambda _net, _args: events.append("weights"))
+    monkeypatch.setattr(
+        TwoPath, "settle", lambda _self, _net, _before, pairs: events.append(tuple(pairs))
+    )
+    loader = Images(64, 8)
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    kinds = ["weights" if event == "weights" else "alphas" for event in events]
+    turn = ["weights", "weights", "weights", "alphas"]
+    assert kinds == turn * (8 * 3 // 3)  # three epochs of eight steps, counted through
+    pairs = [event for event in events if event != "weights"]
+    assert len(set(pairs)) > 1
+
+
+def test_alphas_move_even_where_an_epoch_has_fewer_steps_than_a_turn() -> None:
+    state = start()
+    settings = replace(SETTINGS, warmup_epochs=0, hold_epochs=0, epochs=3, alpha_every=5)
+    loader = Images(8, 4)  # two steps an epoch, six in all
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    assert state.alpha_steps == 1
+
+
+def test_an_update_never_moves_an_alpha_by_more_than_twice_the_learning_rate() -> None:
+    state, lr = start(), SETTINGS.alpha_lr
+    for alpha in state.supernet.alphas():  # Adam's memory of a long time without gradients
+        state.alpha_optimizer.state[alpha] = {
+            "step": torch.tensor(10_000.0),
+            "exp_avg": torch.zeros_like(alpha),
+            "exp_avg_sq": torch.zeros_like(alpha),
+        }
+    before = [alpha.detach().clone() for alpha in state.supernet.alphas()]
+    alpha_step(state, a_batch(), goal(), replace(SETTINGS, beta=1.0), 0, Alone())
+    moves = [a.detach() - b for a, b in zip(state.supernet.alphas(), before, strict=True)]
+    # The shift that settles a pair comes on top, and is no larger than the moves of the pair.
+    assert 0 < max(float(move.abs().max()) for move in moves) <= 4 * lr + 1e-6
+
+
 def test_equal_digests_mean_equal_alphas() -> None:
     first, second = start().supernet, start().supernet
     assert alphas_digest(first) == alphas_digest(second)
@@ -264,7 +320,7 @@ def test_reports_tell_phase_latency_and_entropy() -> None:
 
 
 def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
-    state = start(replace(SETTINGS, warmup_epochs=1, epochs=1))
+    state = start(replace(SETTINGS, warmup_epochs=1, epochs=1, hold_epochs=0))
     for alpha in state.supernet.alphas():
         alpha.data.copy_(torch.tensor([50.0, 0.0, 0.0]))
     drawn: list[tuple[int, ...]] = []
@@ -274,7 +330,7 @@ def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
 
     state.supernet.register_forward_pre_hook(note)
     loader = Images(96, 2)
-    settings = replace(SETTINGS, warmup_epochs=1, epochs=1)
+    settings = replace(SETTINGS, warmup_epochs=1, epochs=1, hold_epochs=0)
     list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
     assert set(drawn[:48]) == {(i, j) for i in range(3) for j in range(3)}
     assert set(drawn[48:]) == {(0, 0)}
@@ -283,7 +339,7 @@ def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
 def test_every_epoch_draws_other_paths() -> None:
     state, drawn = start(), []
     state.supernet.register_forward_pre_hook(lambda _net, args: drawn.append(tuple(args[1])))
-    settings, loader = replace(SETTINGS, warmup_epochs=2, epochs=1), Images(16, 2)
+    settings, loader = replace(SETTINGS, warmup_epochs=2, epochs=1, hold_epochs=0), Images(16, 2)
     list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
     assert drawn[:8] != drawn[8:16]
 
@@ -335,6 +391,13 @@ def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(finished: int)
     torch.manual_seed(12345)
     assert before + search(resumed) == reports
     assert_same(resumed, whole)
+
+
+def test_a_state_left_in_evaluation_mode_searches_like_any_other() -> None:
+    whole, evaluated = start(), start()
+    evaluated.supernet.eval()
+    assert search(evaluated) == search(whole)
+    assert_same(evaluated, whole)
 
 
 def test_a_copied_state_searches_on_by_itself() -> None:

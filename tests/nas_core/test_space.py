@@ -32,7 +32,7 @@ def a_chain(of: Sequence[Stage]) -> SearchSpace:
     return chain(
         "chain",
         stages=of,
-        ops=(K3, "skip"),
+        ops=(K3, K5, "skip"),
         in_channels=1,
         resolution=33,
         classes=2,
@@ -114,3 +114,27 @@ def test_a_reference_op_that_is_no_candidate_is_refused_with_the_site() -> None:
     message = "reference op 'mbconv_k7_e6' is not a candidate at 'stage1.0'; expected one of mbconv"
     with pytest.raises(ValueError, match=message):
         replace(two_sites((K3, K5)), reference_op="mbconv_k7_e6")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": 9}, "takes 9 channels, but 8 come to it"),
+        ({"ops": (K3,)}, "expected two different or more"),
+        ({"ops": (K3, K3)}, "expected two different or more"),
+        ({"ops": (K3, K5, "skip"), "stride": 2}, "changes the shape and cannot be skipped"),
+        ({"ops": (K3, "conv")}, "'conv' is not an op; expected one of"),
+    ],
+)
+def test_a_site_that_cannot_stand_where_it_is_is_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    space = a_chain([Stage(8, 1, 1)])
+    site = replace(space.sites[0], **change)
+    with pytest.raises(ValueError, match=message):
+        replace(space, sites=(site,))
+
+
+def test_a_space_without_sites_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no sites"):
+        replace(a_chain([Stage(8, 1, 1)]), sites=())

@@ -5,7 +5,6 @@ import io
 import json
 
 import pytest
-from job_folder import result, write_job
 
 from cluster.storage import Storage
 from orchestration.compare import (
@@ -16,6 +15,7 @@ from orchestration.compare import (
     read_results,
     write_comparison,
 )
+from tests.orchestration.job_folder import result, write_job
 
 CASE = result("mobile-0.31ms")
 REFERENCE = result("mobile-reference")

@@ -112,7 +112,9 @@ def test_more_workers_than_images_in_a_batch_are_refused() -> None:
 def test_a_moved_image_is_what_numpy_makes_of_it() -> None:
     images = torch.randint(0, 255, (3, 2, 5, 5), dtype=torch.uint8)
     shifts = torch.tensor([[0, 0], [1, -2], [-3, 4]])
-    for image, (down, right), found in zip(images, shifts.tolist(), moved(images, shifts), strict=True):
+    for image, (down, right), found in zip(
+        images, shifts.tolist(), moved(images, shifts), strict=True
+    ):
         padded = np.pad(image.numpy(), ((0, 0), (5, 5), (5, 5)), mode="edge")
         expected = padded[:, 5 - down : 10 - down, 5 - right : 10 - right]
         assert np.array_equal(found.numpy(), expected)
@@ -189,7 +191,7 @@ def test_a_file_that_is_no_image_is_named_before_anything_starts(folder: Path) -
 def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
     for path in sorted((folder / "cats").iterdir())[2:]:
         path.unlink()
-    with pytest.raises(SpecError, match="cats holds 2 images .* expected at least 4"):
+    with pytest.raises(SpecError, match=r"cats holds 2 images .* expected at least 4"):
         describe(DataSettings(source="imagefolder", path=str(folder)))
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from job_folder import OPS, SPACE, latency_table
 from PIL import Image
 
 from nas_core.architecture import Architecture
 from nas_core.space import proxyless_imagenet
 from orchestration.draw import architecture_png, architecture_text, draw_architecture, parts
+from tests.orchestration.job_folder import OPS, SPACE, latency_table
 
 ARCHITECTURE = Architecture(SPACE, OPS)
 TABLE = latency_table()
@@ -71,4 +71,5 @@ def test_a_table_without_an_op_is_an_error_that_names_it():
 
 def test_the_picture_is_written_as_png(tmp_path):
     draw_architecture(ARCHITECTURE.to_dict(), None, tmp_path / "network.png", title="mobile")
-    assert Image.open(tmp_path / "network.png").format == "PNG"
+    with Image.open(tmp_path / "network.png") as image:
+        assert image.format == "PNG"

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from job_folder import OPS, SPACE, START, result, write_job
 from mlflow import MlflowClient
 
 from cluster.storage import Storage
@@ -18,6 +17,7 @@ from nas_core.architecture import Architecture
 from orchestration import record
 from orchestration.export import ModelFacts, load_model, save_model
 from orchestration.record import RecordError, fetch_model, record_job
+from tests.orchestration.job_folder import OPS, SPACE, START, result, write_job
 
 # What MLflow 3.17 does with SQLAlchemy 2.1; `record_job` keeps it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -46,7 +46,9 @@ WRONG = {
         "cases[0].budgets_ms[0] is 'fast'; "
         'expected milliseconds, e.g. 5.1, or a percentage, e.g. "80%"'
     ),
-    "cases.0.budgets_ms=[]": 'cases[0].budgets_ms is []; expected at least one, e.g. [0.35] or ["80%"]',
+    "cases.0.budgets_ms=[]": (
+        'cases[0].budgets_ms is []; expected at least one, e.g. [0.35] or ["80%"]'
+    ),
     "cases.0.target=phone": "cases[0].target is 'phone'; expected one of mobile",
     "cases=[]": "cases is []; expected at least one target with its budgets",
     "search.strategy=two_paht": (
@@ -63,8 +65,8 @@ WRONG = {
         "space.name is 'huge'; expected one of proxyless_imagenet, proxyless_small"
     ),
     "name=a/b": (
-        "name is 'a/b'; expected letters, digits, '_', '-' and single '.', since it names a folder, "
-        "e.g. search_mobile"
+        "name is 'a/b'; expected letters, digits, '_', '-' and single '.', "
+        "since it names a folder, e.g. search_mobile"
     ),
     "storage=''": "storage is ''; expected a folder, e.g. ~/proxyless",
     "cluster.workers=many": "cluster.workers is 'many'; expected a whole number or one of 'auto'",
@@ -73,9 +75,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("override", "complaint"), WRONG.items())
-def test_what_is_wrong_is_named_in_one_line(
-    job_file: Path, override: str, complaint: str
-) -> None:
+def test_what_is_wrong_is_named_in_one_line(job_file: Path, override: str, complaint: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_job(job_file, [override])
     assert str(caught.value) == f"{job_file}: {complaint}"

@@ -1,0 +1,267 @@
+"""Peak memory of a search step against a training step of the derived network.
+
+Run `python tests/benchmarks/memory.py`. It prints one JSON line per measurement and keeps them in
+`results/`. What is measured, on the published space at 224 pixels:
+
+- a plain training step of a network;
+- a weight step of the supernet on the path that is this same network;
+- a two-path alpha step in which this path is active, each site beside it trying one other op;
+- a weight step that runs all candidates of every site and takes their mean (as DARTS and one-shot
+  methods hold them in memory), which is what one path at a time saves.
+
+A figure is the peak of the resident memory during one step, over the level right before it, when
+weights and optimizer state exist and no gradient does (Linux: VmHWM, reset through `clear_refs`,
+and VmRSS). So weights and momentum are not in it; they have lines of their own. Each figure comes
+from a process of its own, after one step that is not counted. glibc is told to give every block
+above 64 kB back at once: else what it keeps from the step before would hide a part of the peak.
+MB are 10**6 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import reduce
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+from cluster.hardware import facts  # noqa: E402
+from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.gates import uniform_path  # noqa: E402
+from nas_core.latency import LatencyTable, Row, parts_of  # noqa: E402
+from nas_core.search import (  # noqa: E402
+    LatencyGoal,
+    SearchState,
+    alpha_step,
+    start_search,
+    weight_step,
+)
+from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
+from nas_core.space import proxyless_imagenet  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import Batch, Tally, start_training, train_step  # noqa: E402
+
+Step = Callable[[Batch], object]
+
+SPACE = proxyless_imagenet()
+CPU = torch.device("cpu")
+MOBILE = "53 33 -- -- 73 33 53 53 76 53 53 53 56 53 53 53 76 76 73 73 76"
+"""Proxyless-Mobile: kernel and expansion per site, -- is skip."""
+
+PLAIN, WEIGHT = "plain training step", "weight step on its path"
+ALPHA, MEAN = "two-path alpha step on its path", "weight step, mean of all candidates"
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait do not take the core of others
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_TOP_PAD_": "0",
+}
+
+
+# One measurement, in a process of its own
+
+
+def path_named(network: str) -> list[int]:
+    """Of 'proxyless_mobile', or of 'random N': every op equally likely."""
+    if network == "proxyless_mobile":
+        names = ("skip" if w == "--" else f"mbconv_k{w[0]}_e{w[1]}" for w in MOBILE.split())
+        return Architecture(SPACE, tuple(names)).path()
+    rng = torch.Generator().manual_seed(int(network.removeprefix("random ")))
+    return uniform_path([len(site.ops) for site in SPACE.sites], rng)
+
+
+def images(batch: int, size: int) -> Batch:
+    return Batch(torch.randn(batch, 3, size, size), torch.arange(batch) % SPACE.classes, batch)
+
+
+def plain(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
+    settings = RetrainSettings()
+    state = start_training(Architecture.from_path(SPACE, path), settings, 0, CPU)
+    return (lambda batch: train_step(state, batch, 0.1, Tally(), Alone())), state.optimizer
+
+
+def supernet() -> SearchState:
+    """A supernet every op of which has momentum."""
+    state = start_search(SPACE, SearchSettings(), 0, CPU)
+    for choice in range(max(state.supernet.choices())):
+        path = [min(choice, k - 1) for k in state.supernet.choices()]
+        weight_step(state, images(2, 64), path, 0.1, Tally(), Alone())
+    return state
+
+
+def weight(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
+    state = supernet()
+    return (
+        lambda batch: weight_step(state, batch, path, 0.1, Tally(), Alone())
+    ), state.weight_optimizer
+
+
+def alpha(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
+    """With alphas under which `path` is in every pair, and active."""
+    state = supernet()
+    for choice, values in zip(path, state.supernet.alphas(), strict=True):
+        values.data[choice] = 20.0
+    rows = tuple(
+        Row(part=part, median_ms=1.0, p10_ms=1.0, p90_ms=1.0, spread=0.0, count=1)
+        for part in parts_of(SPACE)
+    )
+    table = LatencyTable(
+        target="none", hardware="none", runtime="none", runtime_version="", space=SPACE, rows=rows
+    )
+    goal = LatencyGoal(table, 10.0, CPU)
+    return (
+        lambda batch: alpha_step(state, batch, goal, SearchSettings(), 0, Alone())
+    ), state.weight_optimizer
+
+
+def mean_of_all(_path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
+    state = supernet()
+
+    def step(batch: Batch) -> None:
+        net = state.supernet
+        x = net.stem(batch.images)
+        for site, k in enumerate(net.choices()):
+            outputs = (net.op(site, choice)(x) for choice in range(k))
+            x = reduce(torch.add, outputs) / k
+        F.cross_entropy(net.head(x), batch.labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
+        state.weight_optimizer.step()
+
+    return step, state.weight_optimizer
+
+
+KINDS = {PLAIN: plain, WEIGHT: weight, ALPHA: alpha, MEAN: mean_of_all}
+
+
+def status_mb(field: str) -> float:
+    """A line of this process's status: VmRSS or VmHWM."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def measure(kind: str, network: str, batch: int) -> dict[str, float]:
+    """Peak over the level before one step, and what weights and momentum take."""
+    step, optimizer = KINDS[kind](path_named(network))
+    data = images(batch, SPACE.resolution)
+    step(data)
+    optimizer.zero_grad(set_to_none=True)
+    gc.collect()
+    level = status_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
+    step(data)
+    peak = status_mb("VmHWM")
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    momentum = [optimizer.state[p]["momentum_buffer"] for p in weights]
+    held = sum(t.numel() * t.element_size() for t in [*weights, *momentum])
+    return {"peak_mb": peak - level, "held_mb": held / 1e6}
+
+
+# All measurements
+
+
+def in_fresh_process(kind: str, network: str, options: argparse.Namespace) -> dict[str, float]:
+    words = [sys.executable, __file__, "--kind", kind, "--network", network]
+    words += ["--batch", str(options.batch), "--threads", str(options.threads)]
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    print(f"{kind}, {network}: {done.stdout.strip()}", file=sys.stderr)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Everything, round by round, so that a disturbance meets all kinds."""
+    networks = ["proxyless_mobile", *(f"random {n}" for n in range(1, options.networks + 1))]
+    wanted = [(kind, network) for network in networks for kind in (PLAIN, WEIGHT, ALPHA)]
+    wanted.append((MEAN, networks[0]))
+    peaks: dict[tuple[str, str], list[float]] = {case: [] for case in wanted}
+    held: dict[str, float] = {}
+    for _ in range(options.repeats):
+        for kind, network in wanted:
+            found = in_fresh_process(kind, network, options)
+            peaks[kind, network].append(found["peak_mb"])
+            held[network if kind == PLAIN else "the supernet"] = found["held_mb"]
+    for (kind, network), values in peaks.items():
+        of = "" if kind == MEAN else f", {network}"
+        yield line(f"{kind}{of}: peak over weights and momentum, MB", values)
+    for owner, value in held.items():
+        yield line(f"weights and momentum of {owner}, MB", [value])
+    for kind in (WEIGHT, ALPHA):
+        pairs = [
+            (mine, plain)
+            for n in networks
+            for mine, plain in zip(peaks[kind, n], peaks[PLAIN, n], strict=True)
+        ]
+        what = f"{kind} / {PLAIN} of the same network, {len(networks)} networks: ratio of peaks"
+        yield line(what, [mine / plain for mine, plain in pairs])
+    both = zip(peaks[MEAN, networks[0]], peaks[PLAIN, networks[0]], strict=True)
+    yield line(f"{MEAN} / {PLAIN} of {networks[0]}: ratio of peaks", [a / b for a, b in both])
+
+
+def line(what: str, values: list[float]) -> dict[str, object]:
+    tenths = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else values
+    here = facts()
+    return {
+        "what": what,
+        "median": round(statistics.median(values), 3),
+        "p10": round(tenths[0], 3),
+        "p90": round(tenths[-1], 3),
+        "smallest": round(min(values), 3),
+        "largest": round(max(values), 3),
+        "n": len(values),
+        "device": f"{here['cpu']}, {here['cores']} cores",
+        "torch": torch.__version__,
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """Of the checkout; "+" where files differ from it."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def results_file() -> Path:
+    here = facts()
+    processor = str(here["cpu"]).replace("(R)", "").lower().split()
+    short = "-".join(w for w in processor if w not in {"cpu", "processor", "intel", "amd", "@"})
+    version = ".".join(torch.__version__.split(".")[:2])
+    name = f"memory__{short}-{here['cores']}-cores__torch-{version}__{date.today()}.json"
+    return Path(__file__).parent / "results" / name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--networks", type=int, default=3, help="random networks beside Mobile")
+    parser.add_argument("--repeats", type=int, default=3, help="processes per figure")
+    parser.add_argument("--kind", choices=KINDS, help="measure this one, here")
+    parser.add_argument("--network", default="proxyless_mobile", help="whose path, with --kind")
+    options = parser.parse_args()
+    if options.kind:
+        torch.set_num_threads(options.threads)
+        print(json.dumps(measure(options.kind, options.network, options.batch)))
+        return
+    kept = [json.dumps({**found, "batch": options.batch}) for found in lines(options)]
+    print("\n".join(kept))
+    results_file().parent.mkdir(exist_ok=True)
+    results_file().write_text("\n".join(kept) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Latency tables made of stated numbers, for tests that measure nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nas_core.architecture import Architecture
+from nas_core.latency import LatencyTable, PartShape, Row, parts_of
+from nas_core.space import SearchSpace
+
+
+def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> LatencyTable:
+    """A table in which every part costs what `cost_ms` says."""
+
+    def row(part: PartShape) -> Row:
+        ms = cost_ms(part)
+        return Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=15)
+
+    table = LatencyTable(
+        target="mobile",
+        hardware="mobile on host x86-64 (XNNPACK)",
+        runtime="executorch",
+        runtime_version="1.5.1",
+        space=space,
+        rows=tuple(row(part) for part in parts_of(space)),
+    )
+    reference_ms = table.latency_ms(Architecture.reference(space))
+    return LatencyTable(**{**vars(table), "reference_ms": reference_ms})
+
+
+def by_kernel(part: PartShape) -> float:
+    """The kernel size in hundredths of a millisecond; stem and head a hundredth."""
+    return {"mbconv_k3": 0.03, "mbconv_k5": 0.05, "mbconv_k7": 0.07}.get(part.op[:9], 0.01)

@@ -1,0 +1,54 @@
+"""Derive, measure, correct: the network handed back keeps its budget or says that it does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas_core.architecture import Architecture
+from nas_core.space import proxyless_small
+from orchestration.derive import derive_measured, tolerance
+from tests.orchestration.tables import by_kernel, table_of
+
+SPACE = proxyless_small()
+TABLE = table_of(SPACE, by_kernel)
+PREFERENCE = {"mbconv_k7_e6": 2.0, "mbconv_k5_e6": 1.0}
+PREFERS_LARGE = [
+    torch.tensor([PREFERENCE.get(op, 0.0) for op in site.ops]).log_softmax(0)
+    for site in SPACE.sites
+]
+
+
+def test_a_network_that_measures_as_the_table_says_is_taken_at_once() -> None:
+    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda a: (TABLE.latency_ms(a), 0.01))
+    assert len(found.tries) == 1
+    assert found.measured_ms == found.table_ms <= 0.3
+    assert found.measured_spread == 0.01
+
+
+@pytest.mark.parametrize(("factor", "tries"), [(1.04, 1), (1.2, 2), (0.5, 1)])
+def test_a_table_that_is_off_by_a_factor_is_corrected(factor: float, tries: int) -> None:
+    found = derive_measured(
+        PREFERS_LARGE, TABLE, 0.3, lambda a: (factor * TABLE.latency_ms(a), 0.0)
+    )
+    assert len(found.tries) == tries
+    assert found.measured_ms <= 0.3 * (1 + tolerance(0.3))
+    assert found.tries[-1] == {"table_ms": found.table_ms, "measured_ms": found.measured_ms}
+
+
+def test_after_two_corrections_the_miss_is_stated() -> None:
+    measured = iter([0.4, 0.35, 0.33])
+    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: (next(measured), 0.0))
+    assert [one["measured_ms"] for one in found.tries] == [0.4, 0.35, 0.33]
+    assert found.measured_ms == 0.33
+
+
+def test_a_correction_after_which_nothing_fits_keeps_the_network_that_was_measured() -> None:
+    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: (9.0, 0.0))
+    assert len(found.tries) == 1
+    assert isinstance(found.architecture, Architecture)
+    assert found.measured_ms == 9.0
+
+
+def test_small_latencies_may_miss_by_more() -> None:
+    assert (tolerance(0.5), tolerance(5.0)) == (0.05, 0.02)

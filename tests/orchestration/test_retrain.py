@@ -1,0 +1,67 @@
+"""Retraining learns what there is to learn, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from nas_core.architecture import Architecture
+from nas_core.settings import RetrainSettings
+from nas_core.space import proxyless_small
+from nas_core.team import Alone
+from nas_core.train import averaged_copy, evaluate, start_training, train_epochs
+from orchestration.data import (
+    Dataset,
+    ImageSet,
+    MemoryLoader,
+    evaluation_batches,
+    load_dataset,
+)
+from orchestration.job import DataSettings
+
+SPACE = proxyless_small(resolution=16)
+SMALLEST = Architecture(SPACE, ("mbconv_k3_e3", "skip") * 3)
+SETTINGS = RetrainSettings(epochs=4, batch_size=32)
+
+
+def top1_after_training(data: Dataset) -> float:
+    """Accuracy on the test part after a short training."""
+    torch.set_num_threads(1)
+    state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))
+    loader = MemoryLoader(data.train, data.mean, data.std, 32, 0, "retraining")
+    for _ in train_epochs(state, loader, SETTINGS, 0, Alone()):
+        pass
+    network = averaged_copy(state.network, Alone())
+    return evaluate(network, evaluation_batches(data.test, data.mean, data.std), Alone()).top1
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset(DataSettings(source="digits", resolution=16), seed=0)
+
+
+def test_digits_are_learnt(digits: Dataset) -> None:
+    assert top1_after_training(digits) > 0.9
+
+
+def test_with_shuffled_labels_accuracy_falls_to_chance(digits: Dataset) -> None:
+    order = torch.randperm(len(digits.train), generator=torch.Generator().manual_seed(0))
+    shuffled = ImageSet(digits.train.images, digits.train.labels[order])
+    top1 = top1_after_training(Dataset(shuffled, digits.test, digits.classes))
+    # Chance is 0.1 of 449 images: 0.2 is seven standard errors above it.
+    assert top1 < 0.2
+
+
+def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
+    def weights(stops: list[int]) -> torch.Tensor:
+        state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))
+        loader = MemoryLoader(digits.test, digits.mean, digits.std, 64, 0, "x", max_shift=0.1)
+        for stop in [*stops, None]:
+            epochs = train_epochs(state, loader, SETTINGS, 0, Alone())
+            for _ in itertools.islice(epochs, stop):
+                pass
+        return torch.cat([p.detach().flatten() for p in state.network.parameters()])
+
+    assert torch.equal(weights([]), weights([1, 2]))
