@@ -32,6 +32,9 @@ class MeasureSettings(Section):
     rounds: int = 5
     """Passes over all rows; every pass times every row once (A B C, A B C, ...)."""
 
+    network_rounds: int = 50
+    """The same for whole networks: they are few, and their latency is what is promised."""
+
     samples_per_round: int = 3
     """Samples of a row in one pass."""
 
@@ -39,7 +42,8 @@ class MeasureSettings(Section):
     """A sample is as many calls as last this long, milliseconds."""
 
     def __post_init__(self) -> None:
-        require(self.rounds >= 2, "rounds", self.rounds, "2 or more, e.g. 5")
+        for name in ("rounds", "network_rounds"):
+            require(getattr(self, name) >= 2, name, getattr(self, name), "2 or more, e.g. 5")
         require(
             self.samples_per_round >= 1, "samples_per_round", self.samples_per_round, "1 or more"
         )

@@ -1,5 +1,15 @@
 """The stages of a job, on Ray and MLflow. `load_job` and `run` are the Python API."""
 
+import os
+
+# MLflow reads these when it is imported, which Ray does, too, before the recorder. Without the last,
+# a dead server holds a job for minutes.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
 from orchestration.pipeline import run
 from orchestration.spec import load_job
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.draw import architecture_png
+from orchestration.plan import tolerance
 
 FORMAT = "comparison/1"
 Result = dict[str, Any]
@@ -127,5 +128,5 @@ def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def keeps_budget(result: Mapping[str, Any]) -> bool:
     """Whether the measured latency is within the budget, give or take what a repeat differs by."""
-    tolerance = 0.02 if result["budget_ms"] >= 1 else 0.05
-    return bool(result["measured_ms"] <= result["budget_ms"] * (1 + tolerance))
+    budget_ms: float = result["budget_ms"]
+    return bool(result["measured_ms"] <= budget_ms * (1 + tolerance(budget_ms)))

@@ -50,10 +50,10 @@ def compilers_running() -> Iterator[None]:
 
 
 def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> list[Program]:
-    """Lower subjects, by as many processes as there are compilers, at most one per three."""
+    """Lower subjects, by as many processes as there are compilers."""
     import ray
 
-    crew = _compilers()[: max(1, len(subjects) // 3)]
+    crew = _compilers()[: len(subjects)]
     # Dealt out like cards, whole networks first: they take longest.
     hands = [
         compiler.lower.remote(space, target, list(subjects[i :: len(crew)]))
@@ -63,11 +63,14 @@ def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> li
     return [done[i % len(crew)][i // len(crew)] for i in range(len(subjects))]
 
 
-def timed(programs: Sequence[Program], target: Target, settings: MeasureSettings) -> list[Timing]:
+def timed(
+    programs: Sequence[Program], target: Target, settings: MeasureSettings, rounds: int
+) -> list[Timing]:
     """Time programs against each other, in a process that does nothing else."""
     import ray
 
-    timings: list[Timing] = ray.get(_stopwatch().time.remote(list(programs), target, settings))
+    words = (list(programs), target, settings, rounds)
+    timings: list[Timing] = ray.get(_stopwatch().time.remote(*words))
     return timings
 
 
@@ -175,7 +178,7 @@ class Stopwatch:
         torch.set_num_threads(1)
 
     def time(
-        self, programs: list[Program], target: Target, settings: MeasureSettings
+        self, programs: list[Program], target: Target, settings: MeasureSettings, rounds: int
     ) -> list[Timing]:
         """Timings in the order of the programs, call overhead included."""
         import torch
@@ -189,7 +192,7 @@ class Stopwatch:
         ]
         return time_calls(
             calls,
-            rounds=settings.rounds,
+            rounds=rounds,
             sample_ms=settings.sample_ms,
             samples_per_round=settings.samples_per_round,
         )

@@ -16,14 +16,10 @@ from nas_core.architecture import Architecture
 from nas_core.derive import BudgetError, best_within
 from nas_core.latency import LatencyTable
 from orchestration.case import Crew, Derived
-from orchestration.measure import measure_networks
+from orchestration.measure import Measured, measure_network
+from orchestration.plan import tolerance
 
 CORRECTIONS = 2
-
-
-def tolerance(budget_ms: float) -> float:
-    """How far over the budget a measurement may lie: 2 %, 5 % below a millisecond."""
-    return 0.05 if budget_ms < 1 else 0.02
 
 
 def derive(
@@ -33,11 +29,13 @@ def derive(
     budget_ms = crew.work.case.budget_ms
     assert budget_ms is not None, "a searched case has a budget"
 
-    def measure(architecture: Architecture) -> tuple[float, float]:
-        timing = measure_networks([architecture], crew.target, crew.work.job.measure)[0]
-        return timing.median_ms, timing.spread
-
-    found = derive_measured(log_probs, crew.work.table, budget_ms, measure)
+    table, settings = crew.work.table, crew.work.job.measure
+    found = derive_measured(
+        log_probs,
+        table,
+        budget_ms,
+        lambda architecture: measure_network(architecture, table, crew.target, settings),
+    )
     return replace(found, history=history, alphas=alphas)
 
 
@@ -45,7 +43,7 @@ def derive_measured(
     log_probs: Sequence[Tensor],
     table: LatencyTable,
     budget_ms: float,
-    measure: Callable[[Architecture], tuple[float, float]],
+    measure: Callable[[Architecture], Measured],
 ) -> Derived:
     """Derive, measure and correct.
 
@@ -53,7 +51,7 @@ def derive_measured(
         log_probs: per site, log-probability of each candidate op.
         table: latencies of the space on the target.
         budget_ms: largest latency allowed.
-        measure: latency of a whole network, milliseconds, and its spread.
+        measure: latency of a whole network.
 
     Returns:
         The last network derived, with all tries: if even the corrected table missed, or nothing
@@ -62,14 +60,13 @@ def derive_measured(
     tries: list[dict[str, float]] = []
     while True:
         architecture = best_within(log_probs, table, budget_ms)
-        measured_ms, spread = measure(architecture)
-        table_ms = table.latency_ms(architecture)
-        tries.append({"table_ms": table_ms, "measured_ms": measured_ms})
-        derived = Derived(architecture, table_ms, measured_ms, spread, tries, [], [])
-        is_within = measured_ms <= budget_ms * (1 + tolerance(budget_ms))
+        measured, table_ms = measure(architecture), table.latency_ms(architecture)
+        tries.append({"table_ms": table_ms, "measured_ms": measured.ms, "drift": measured.drift})
+        derived = Derived(architecture, table_ms, measured.ms, measured.spread, tries, [], [])
+        is_within = measured.ms <= budget_ms * (1 + tolerance(budget_ms))
         if is_within or len(tries) > CORRECTIONS:
             return derived
-        table = table.through(architecture, measured_ms)
+        table = table.through(architecture, measured.ms)
         try:
             best_within(log_probs, table, budget_ms)
         except BudgetError:

@@ -2,13 +2,15 @@
 
 Parts are lowered in parallel processes, then timed by one process in interleaved rounds; an empty
 call is timed with them and taken off. The sum over parts leaves out what runs between them, so the
-table is scaled to pass through the reference network, measured as a whole.
+table is scaled to pass through the reference network, measured as a whole. Later measurements are
+interleaved with that network, which tells how much faster or slower the machine has become.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from cluster.hardware import Target
@@ -26,6 +28,18 @@ NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
 """A measurement is noisy if more than this share of its rows spreads over this."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Latency of a whole network, comparable with the table's."""
+
+    ms: float
+    """What the clock said, divided by `drift`."""
+    spread: float
+    """(largest - smallest median of a round) / median."""
+    drift: float
+    """Latency of the reference network in the same run, by that at the time of the table."""
+
+
 def measure_table(
     plan: Plan, target: Target, storage: Storage, say: Callable[[str], None]
 ) -> LatencyTable:
@@ -33,10 +47,12 @@ def measure_table(
     parts = parts_of(plan.space)
     subjects: list[Subject] = [Architecture.reference(plan.space), *parts, None]
     began = time.monotonic()
-    programs = lower(plan.space, target, subjects)
+    reference, *programs = lower(plan.space, target, subjects)
     lowered = time.monotonic()
-    timings = _calm(lambda: timed(programs, target, plan.job.measure))
-    table = _table(plan.space, target, parts, timings)
+    settings = plan.job.measure
+    timings = _calm(lambda: timed(programs, target, settings, settings.rounds))
+    whole = timed([reference, programs[-1]], target, settings, settings.network_rounds)
+    table = _table(plan.space, target, parts, timings, _without(whole[0], whole[1].median_ms))
     storage.write_json(f"tables/{plan.table_keys[target.name]}.json", table.to_dict())
     say(_summary(table, lowered - began, time.monotonic() - lowered))
     return table
@@ -51,20 +67,27 @@ def _calm(measure: Callable[[], list[Timing]]) -> list[Timing]:
     return min(first, measure(), key=lambda timings: median(t.spread for t in timings))
 
 
-def measure_networks(
-    architectures: Sequence[Architecture], target: Target, settings: MeasureSettings
-) -> list[Timing]:
-    """Time whole networks against each other, the empty call taken off."""
-    subjects: list[Subject] = [*architectures, None]
-    programs = lower(architectures[0].space, target, subjects)
-    *timings, empty = timed(programs, target, settings)
-    return [_without(timing, empty.median_ms) for timing in timings]
+def measure_network(
+    architecture: Architecture, table: LatencyTable, target: Target, settings: MeasureSettings
+) -> Measured:
+    """Time a whole network against the reference network, the empty call taken off."""
+    subjects: list[Subject] = [architecture, Architecture.reference(table.space), None]
+    programs = lower(table.space, target, subjects)
+    network, reference, empty = timed(programs, target, settings, settings.network_rounds)
+    found, then = _without(network, empty.median_ms), table.reference_ms
+    assert then is not None, "the measure stage measures the reference network"
+    drift = _without(reference, empty.median_ms).median_ms / then
+    return Measured(found.median_ms / drift, found.spread, drift)
 
 
 def _table(
-    space: SearchSpace, target: Target, parts: Sequence[PartShape], timings: Sequence[Timing]
+    space: SearchSpace,
+    target: Target,
+    parts: Sequence[PartShape],
+    timings: Sequence[Timing],
+    reference: Timing,
 ) -> LatencyTable:
-    reference, *rows, empty = timings
+    *rows, empty = timings
     table = LatencyTable(
         target=target.name,
         hardware=target.hardware(),
@@ -73,10 +96,10 @@ def _table(
         space=space,
         rows=tuple(_row(p, t, empty.median_ms) for p, t in zip(parts, rows, strict=True)),
         overhead_ms=empty.median_ms,
-        reference_ms=reference.median_ms - empty.median_ms,
+        reference_ms=reference.median_ms,
         reference_spread=reference.spread,
     )
-    return table.through(Architecture.reference(space), reference.median_ms - empty.median_ms)
+    return table.through(Architecture.reference(space), reference.median_ms)
 
 
 def _row(part: PartShape, timing: Timing, overhead_ms: float) -> Row:

@@ -131,6 +131,11 @@ def _check_feasible(place: str, budget: str | float, budget_ms: float, table: La
     )
 
 
+def tolerance(budget_ms: float) -> float:
+    """How far over its budget a measurement may lie: 2 %, 5 % below a millisecond."""
+    return 0.05 if budget_ms < 1 else 0.02
+
+
 def is_done(case: Case, folder: Storage) -> bool:
     """Whether the job's storage holds the result of exactly this case."""
     place = f"{case.folder}/result.json"

@@ -7,7 +7,9 @@ import torch
 
 from nas_core.architecture import Architecture
 from nas_core.space import proxyless_small
-from orchestration.derive import derive_measured, tolerance
+from orchestration.derive import derive_measured
+from orchestration.measure import Measured
+from orchestration.plan import tolerance
 from tests.orchestration.tables import by_kernel, table_of
 
 SPACE = proxyless_small()
@@ -20,7 +22,9 @@ PREFERS_LARGE = [
 
 
 def test_a_network_that_measures_as_the_table_says_is_taken_at_once() -> None:
-    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda a: (TABLE.latency_ms(a), 0.01))
+    found = derive_measured(
+        PREFERS_LARGE, TABLE, 0.3, lambda a: Measured(TABLE.latency_ms(a), 0.01, 1.0)
+    )
     assert len(found.tries) == 1
     assert found.measured_ms == found.table_ms <= 0.3
     assert found.measured_spread == 0.01
@@ -29,22 +33,23 @@ def test_a_network_that_measures_as_the_table_says_is_taken_at_once() -> None:
 @pytest.mark.parametrize(("factor", "tries"), [(1.04, 1), (1.2, 2), (0.5, 1)])
 def test_a_table_that_is_off_by_a_factor_is_corrected(factor: float, tries: int) -> None:
     found = derive_measured(
-        PREFERS_LARGE, TABLE, 0.3, lambda a: (factor * TABLE.latency_ms(a), 0.0)
+        PREFERS_LARGE, TABLE, 0.3, lambda a: Measured(factor * TABLE.latency_ms(a), 0.0, 1.0)
     )
     assert len(found.tries) == tries
     assert found.measured_ms <= 0.3 * (1 + tolerance(0.3))
-    assert found.tries[-1] == {"table_ms": found.table_ms, "measured_ms": found.measured_ms}
+    assert found.tries[-1]["table_ms"] == found.table_ms
+    assert found.tries[-1]["measured_ms"] == found.measured_ms
 
 
 def test_after_two_corrections_the_miss_is_stated() -> None:
     measured = iter([0.4, 0.35, 0.33])
-    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: (next(measured), 0.0))
+    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: Measured(next(measured), 0.0, 1.0))
     assert [one["measured_ms"] for one in found.tries] == [0.4, 0.35, 0.33]
     assert found.measured_ms == 0.33
 
 
 def test_a_correction_after_which_nothing_fits_keeps_the_network_that_was_measured() -> None:
-    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: (9.0, 0.0))
+    found = derive_measured(PREFERS_LARGE, TABLE, 0.3, lambda _: Measured(9.0, 0.0, 1.0))
     assert len(found.tries) == 1
     assert isinstance(found.architecture, Architecture)
     assert found.measured_ms == 9.0

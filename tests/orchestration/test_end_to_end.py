@@ -115,7 +115,7 @@ def test_both_workers_end_with_the_same_architecture_parameters(finished: Finish
 
 def test_the_test_part_is_read_by_both_networks_and_learnt(finished: Finished) -> None:
     for found in finished.results().values():
-        assert found["tested"] == 449
+        assert found["tested"] == 450  # a quarter of each class, rounded
         assert found["top1"] > 0.5  # chance is 0.1
 
 
