@@ -2,7 +2,7 @@
 
 import os
 
-# MLflow reads these when it is imported, which Ray does, too, before the recorder. Without the last,
+# MLflow reads these when it is imported, which Ray does before the recorder. Without the last,
 # a dead server holds a job for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
