@@ -54,6 +54,7 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
+	$(BIN)/python tests/benchmarks/main_job.py
 	$(BIN)/python tests/benchmarks/memory.py
 
 clean:

@@ -23,11 +23,9 @@ import argparse
 import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
 from functools import reduce
 from pathlib import Path
 
@@ -37,7 +35,6 @@ sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, install
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from cluster.hardware import facts  # noqa: E402
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.latency import LatencyTable, Row, parts_of  # noqa: E402
@@ -52,6 +49,7 @@ from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import Batch, Tally, start_training, train_step  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
 
 Step = Callable[[Batch], object]
 
@@ -211,39 +209,6 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     yield line(f"{MEAN} / {PLAIN} of {networks[0]}: ratio of peaks", [a / b for a, b in both])
 
 
-def line(what: str, values: list[float]) -> dict[str, object]:
-    tenths = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else values
-    here = facts()
-    return {
-        "what": what,
-        "median": round(statistics.median(values), 3),
-        "p10": round(tenths[0], 3),
-        "p90": round(tenths[-1], 3),
-        "smallest": round(min(values), 3),
-        "largest": round(max(values), 3),
-        "n": len(values),
-        "device": f"{here['cpu']}, {here['cores']} cores",
-        "torch": torch.__version__,
-        "commit": commit(),
-    }
-
-
-def commit() -> str:
-    """Of the checkout; "+" where files differ from it."""
-    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
-def results_file() -> Path:
-    here = facts()
-    processor = str(here["cpu"]).replace("(R)", "").lower().split()
-    short = "-".join(w for w in processor if w not in {"cpu", "processor", "intel", "amd", "@"})
-    version = ".".join(torch.__version__.split(".")[:2])
-    name = f"memory__{short}-{here['cores']}-cores__torch-{version}__{date.today()}.json"
-    return Path(__file__).parent / "results" / name
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=8, help="images per step")
@@ -257,10 +222,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         print(json.dumps(measure(options.kind, options.network, options.batch)))
         return
-    kept = [json.dumps({**found, "batch": options.batch}) for found in lines(options)]
-    print("\n".join(kept))
-    results_file().parent.mkdir(exist_ok=True)
-    results_file().write_text("\n".join(kept) + "\n")
+    keep("memory", [{**found, "batch": options.batch} for found in lines(options)])
 
 
 if __name__ == "__main__":

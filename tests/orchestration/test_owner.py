@@ -1,0 +1,87 @@
+"""One owner per job folder, and a job that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.lease import Lease
+from cluster.storage import Storage
+from tests.conftest import REPOSITORY
+from tests.orchestration.test_end_to_end import SMALL
+
+LONG = {**SMALL, "search.warmup_epochs": "4", "cluster.workers": "1"}
+
+
+def driver(storage: Path, *overrides: str) -> subprocess.Popen[str]:
+    """`python -m orchestration` on the job that ships, made small, with a Ray of its own."""
+    settings = [f"storage={storage}", *(f"{k}={v}" for k, v in LONG.items()), *overrides]
+    words = [word for setting in settings for word in ("--set", setting)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestration", "jobs/search_mobile.yaml", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+    )
+
+
+def lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    assert process.stdout is not None
+    yield from process.stdout
+
+
+def test_a_job_that_is_owned_is_refused_with_its_owner(tmp_path: Path) -> None:
+    folder = Storage(str(tmp_path)).sub("search_mobile")
+    with Lease(folder, renew_s=0.2):
+        began = time.monotonic()
+        second = driver(tmp_path)
+        said, _ = second.communicate(timeout=60)
+        assert time.monotonic() - began < 30
+    assert second.returncode == 2
+    assert f"held by process {os.getpid()} on host " in said
+    assert not (tmp_path / "search_mobile" / "cases").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stopped_job_ends_with_130_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = driver(tmp_path)
+    for line in lines(first):
+        if line.startswith("warmup  002"):
+            first.send_signal(signal.SIGTERM)
+            break
+    rest, _ = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "the same command goes on from here" in rest
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not (tmp_path / "search_mobile" / "lease.json").exists()
+
+    second = driver(tmp_path)
+    said, _ = second.communicate(timeout=500)
+    assert second.returncode == 0, said
+    epochs = [line.split()[1] for line in said.splitlines() if line.startswith("warmup")]
+    assert epochs[0] > "002/007"  # those before are in the checkpoint
+    assert epochs[-1] == "004/007"
+    assert "reference (to beat)" in said
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_budget_that_no_network_meets_is_refused_after_measuring(tmp_path: Path) -> None:
+    process = driver(tmp_path, "cases.0.budgets_ms=[99.0]")
+    said, _ = process.communicate(timeout=280)
+    assert process.returncode == 2
+    assert "cases[0].budgets_ms[0] is 99 ms; networks of 'proxyless_small' take from " in said
+    assert not (tmp_path / "search_mobile" / "cases").exists()
+    assert list((tmp_path / "tables").iterdir())
