@@ -207,6 +207,27 @@ def averaged_copy(network: nn.Module, team: Team) -> nn.Module:
 
 
 @torch.no_grad()
+def refresh_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
+    """Take BatchNorm statistics anew, in place, as the plain mean over these batches.
+
+    The moving averages of training lag behind by some twenty steps: after a short training of a
+    small data set they still belong to networks that are gone. Weights do not change.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = network.training
+    network.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the plain mean
+    for batch in batches:
+        network(batch.images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(was_training)
+
+
+@torch.no_grad()
 def evaluate(network: nn.Module, batches: Iterable[Batch], team: Team) -> Evaluation:
     """Loss and accuracy of a network in evaluation mode; `batches` are this worker's part."""
     tally = Tally()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nas_core.architecture import Architecture
-from nas_core.train import TrainState, averaged_copy, evaluate, start_training, train_epochs
+from nas_core.train import (
+    TrainState,
+    averaged_copy,
+    evaluate,
+    refresh_statistics,
+    start_training,
+    train_epochs,
+)
 from orchestration.case import Crew
 from orchestration.checkpoint import save
 from orchestration.compilers import exported
@@ -15,6 +24,9 @@ from orchestration.data import evaluation_batches, normalise
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.plan import Case
 from orchestration.workers import report_epoch, timed_epochs
+
+REFRESH_BATCHES = 20
+"""Training batches from which BatchNorm statistics are taken before the test."""
 
 
 def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any]:
@@ -34,13 +46,15 @@ def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any
         history.append(record)
         shown = {**record, "epochs": job.retrain.epochs, "network": case.name}
         report_epoch(shown, lambda folder: _save(folder, stage, state, history, team.rank))
-    return {**_test(crew, state, case, architecture), "retrain_history": history}
+    network = copy.deepcopy(state.network)
+    refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
+    found = _test(crew, averaged_copy(network, team), case, architecture)
+    return {**found, "retrain_history": history}
 
 
-def _test(crew: Crew, state: TrainState, case: Case, architecture: Architecture) -> dict[str, Any]:
+def _test(crew: Crew, network: Any, case: Case, architecture: Architecture) -> dict[str, Any]:
     """Read the test part, once; the first worker exports the network that was tested."""
     data, team = crew.dataset, crew.team
-    network = averaged_copy(state.network, team)
     batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
     found = evaluate(network, batches, team)
     if team.rank == 0:

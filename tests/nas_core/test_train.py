@@ -24,6 +24,7 @@ from nas_core.train import (
     cosine_lr,
     evaluate,
     mean_entropy,
+    refresh_statistics,
     start_training,
     train_epochs,
 )
@@ -215,3 +216,20 @@ def test_the_entropy_of_uniform_probabilities_is_the_log_of_their_number(ops: in
 
 def test_a_decided_site_has_no_entropy() -> None:
     assert mean_entropy([torch.tensor([0.0, 1.0])]) == 0.0
+
+
+def test_refreshed_statistics_are_the_mean_over_the_batches_and_nothing_else_moves() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5)).eval()
+    weights = [p.detach().clone() for p in network.parameters()]
+    batches = [Batch(torch.randn(4, 1, 5, 5), torch.zeros(4).long(), 4) for _ in range(3)]
+    refresh_statistics(network, batches)
+    with torch.no_grad():
+        outputs = [network[0](batch.images) for batch in batches]
+    mean = torch.stack([y.mean((0, 2, 3)) for y in outputs]).mean(0)
+    variance = torch.stack([y.var((0, 2, 3)) for y in outputs]).mean(0)
+    norm = network[1]
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    assert (norm.momentum, network.training, norm.training) == (0.1, False, False)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), weights, strict=True))
