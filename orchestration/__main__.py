@@ -154,9 +154,12 @@ def _model_folder(model: str, storage: str, temporary: Path) -> Path:
 
 @contextmanager
 def _about(job_file: str) -> Iterator[None]:
-    """Put the job file in front of what is wrong with it."""
+    """Put the job file in front of what is wrong with it; say how a stopped job goes on."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        raise typer.Exit(STOPPED) from None
     except LeaseHeld:
         raise
     except (SpecError, StorageError) as error:
@@ -186,9 +189,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (SpecError, StorageError, ClusterError) as error:
         print(str(error).replace("\n", " "), file=sys.stderr, flush=True)
         return WRONG
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
-        return STOPPED
     return DONE
 
 

@@ -58,6 +58,7 @@ def run(job: Job, *, job_file: str = "", say: Say = quiet) -> JobResult:
     storage.check_writable()
     plan = make_plan(job)
     with Lease(storage.sub(job.name)):
+        storage.sub(job.name).delete_temporary()  # what a killed driver left half written
         return _run_owned(plan, storage, job_file, say)
 
 
