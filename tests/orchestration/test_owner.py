@@ -36,7 +36,8 @@ def driver(storage: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def lines(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stdout is not None
-    yield from process.stdout
+    # Not `yield from`: whoever stops reading would close the pipe that the driver writes to.
+    yield from iter(process.stdout.readline, "")
 
 
 def test_a_job_that_is_owned_is_refused_with_its_owner(tmp_path: Path) -> None:
