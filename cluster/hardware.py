@@ -7,7 +7,10 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-BACKENDS = {"executorch": "XNNPACK"}
+TABLE = "table"
+"""In place of a runtime: the latencies of the target ship with the project, nothing is measured."""
+
+BACKENDS = {"executorch": "XNNPACK", TABLE: "published linear model, TensorFlow Lite, float"}
 """What runs the operations under each runtime."""
 
 MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64"}
@@ -22,7 +25,7 @@ class Target:
     """What a job file says under `cases: target`."""
 
     runtime: str
-    """Compiles and times networks; see cluster/runtimes."""
+    """Compiles and times networks, see cluster/runtimes; or `table`."""
 
     device: str = "cpu"
     """Where the runtime runs: cpu."""
@@ -39,14 +42,20 @@ class Target:
     stand_in: bool = False
     """Whether this host is measured in place of the hardware meant."""
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether networks are timed for it; else its table has the last word."""
+        return self.runtime != TABLE
+
     def hardware(self) -> str:
-        """What is measured, in words: `mobile on host x86-64 (XNNPACK)`."""
+        """What latencies are of, in words: `mobile on host x86-64 (XNNPACK)`."""
         place = f" on host {machine()}" if self.stand_in else ""
         return f"{self.name}{place} ({BACKENDS[self.runtime]})"
 
 
 TARGETS: dict[str, Target] = {
     "mobile": Target(name="mobile", runtime="executorch", stand_in=True),
+    "pixel1": Target(name="pixel1", runtime=TABLE),
 }
 """Targets by the name that a job file uses."""
 

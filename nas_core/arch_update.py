@@ -1,95 +1,172 @@
-"""Updates of the architecture parameters from one batch of the architecture split.
+"""Updates of the architecture parameters: the strategies that learn them on the supernet.
 
-Source: ProxylessNAS, section 3.2.1. The estimate is straight-through: dL/dg_j is taken at the one
+    two_path    Proxyless-G: two ops per site are compared, one runs with gradient (section 3.2.1)
+    full_path   Proxyless-G: all ops per site, one runs with gradient, the others one at a time
+    reinforce   Proxyless-R: sampled networks are scored, none runs with gradient (section 3.3.2)
+    darts       the softmax mixture of all ops, in weight steps too; the memory of all of them
+
+The gate gradient of `two_path` and `full_path` is straight-through: dL/dg_j is taken at the one
 path that ran, so it equals the gradient of the expected loss only where the loss is affine in a
-site's output.
+site's output. `reinforce` is unbiased: its baseline never contains the reward it is subtracted
+from.
+Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019); Liu, Simonyan & Yang, "DARTS" (ICLR 2019).
+Shapes: K = candidate ops at a site.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nas_core.gates import (
-    Pair,
     alpha_grad,
     gate_grad,
+    log_prob_grad,
     sample_active,
     sample_pairs,
-    undo_pair_shift,
+    sample_path,
 )
+from nas_core.strategy import Scene, Update
 from nas_core.supernet import Supernet
-
-
-@dataclass(frozen=True)
-class AlphaGrads:
-    """What one update found."""
-
-    grads: list[Tensor]
-    """Gradient of the loss for each site's alpha, shapes as in `net.alphas()`."""
-    pairs: list[Pair]
-    """The two ops per site that were compared."""
-    loss: Tensor
-    """Cross entropy of the path that ran, detached."""
+from nas_core.train import Batch
 
 
 class TwoPath:
-    """Compare two ops per site: one runs with gradient, one beside it without (Proxyless-G)."""
+    """Compare two ops per site: one runs with gradient, one beside it without.
 
-    def grads(
-        self,
-        net: Supernet,
-        images: Tensor,
-        labels: Tensor,
-        pair_rng: torch.Generator,
-        active_rng: torch.Generator,
-    ) -> AlphaGrads:
-        """Gradients of the cross entropy of one batch. Changes no weight, alpha or buffer.
+    The pairs are equal on all workers, so that they move the same alphas; which op of a pair runs
+    is each worker's own draw.
+    """
 
-        Args:
-            net: in training mode; only its probabilities decide what is drawn.
-            images: (N, C, H, W) of the architecture split.
-            labels: (N,).
-            pair_rng: draws the pairs; the same on all workers, so that they move the same alphas.
-            active_rng: draws which op of a pair runs; each worker's own.
-        """
-        alphas = net.alphas()
-        pairs = sample_pairs(net.probs(), pair_rng)
-        active = sample_active(alphas, pairs, active_rng)
+    weights: Literal["path"] = "path"
+
+    def update(self, scene: Scene) -> Update:
+        """Gradient of the cross entropy, zero outside the pairs."""
+        net = scene.net
+        pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
+        active = sample_active(net.alphas(), pairs, scene.own_rng("active"))
         path = [pair[a] for pair, a in zip(pairs, active, strict=True)]
-        beside = [[pair[1 - a]] for pair, a in zip(pairs, active, strict=True)]
+        gates, loss = _gate_grads(net, _batch_of(scene), path, pairs)
+        grads = []
+        for alpha, pair, found in zip(net.alphas(), pairs, gates, strict=True):
+            grad, members = torch.zeros_like(alpha), list(pair)
+            grad[members] = alpha_grad(found, alpha.detach()[members])
+            grads.append(grad)
+        return Update(grads, loss, pairs=pairs)
+
+
+class FullPath:
+    """Compare all ops of every site with the one that runs; each worker draws its own path."""
+
+    weights: Literal["path"] = "path"
+
+    def update(self, scene: Scene) -> Update:
+        """Gradient of the cross entropy for all alphas."""
+        net = scene.net
+        path = sample_path(net.probs(), scene.own_rng("active"))
+        gates, loss = _gate_grads(net, _batch_of(scene), path, [range(k) for k in net.choices()])
+        grads = [alpha_grad(g, a.detach()) for g, a in zip(gates, net.alphas(), strict=True)]
+        return Update(grads, loss)
+
+
+class Darts:
+    """All ops at once, weighted by their probabilities (first-order DARTS)."""
+
+    weights: Literal["mixture"] = "mixture"
+
+    def update(self, scene: Scene) -> Update:
+        """Gradient of the cross entropy through the mixture."""
+        net, batch = scene.net, _batch_of(scene)
+        alphas = net.alphas()
         with net.frozen():
-            trace = net.trace(images, path, beside)
-            loss = F.cross_entropy(trace.logits, labels)
-            output_grads = torch.autograd.grad(loss, trace.outputs)
-        grads = [
-            _pair_grad(alpha.detach(), pair, a, grad, output, other[0])
-            for alpha, pair, a, grad, output, other in zip(
-                alphas, pairs, active, output_grads, trace.outputs, trace.candidates, strict=True
-            )
+            logits = net(batch.images, [alpha.softmax(0) for alpha in alphas])
+            loss = F.cross_entropy(logits, batch.labels)
+            grads = torch.autograd.grad(loss, alphas)
+        return Update(list(grads), loss.detach())
+
+
+class Reinforce:
+    """Score sampled networks; raise the probability of those that beat the average so far.
+
+    Every worker draws its own networks. The first update only makes the average: a baseline that
+    contains the reward it is subtracted from would bias the estimate.
+    """
+
+    weights: Literal["path"] = "path"
+
+    def update(self, scene: Scene) -> Update:
+        """Gradient of minus the expected reward."""
+        probs, rng = scene.net.probs(), scene.own_rng("networks")
+        paths = [sample_path(probs, rng) for _ in range(scene.settings.samples)]
+        rewards = self.rewards(scene, paths)
+        return Update(policy_grads(probs, paths, rewards, scene.baseline), reward=_mean(rewards))
+
+    @torch.no_grad()
+    def rewards(self, scene: Scene, paths: Sequence[list[int]]) -> list[float]:
+        """Of each network, on this worker's images, with the statistics of the batch."""
+        batch, goal = _batch_of(scene), scene.goal
+        with scene.net.frozen():
+            hits = [
+                (scene.net(batch.images, path).argmax(1) == batch.labels).double().mean()
+                for path in paths
+            ]
+        return [
+            scene.objective.reward(accuracy, goal.path_ms(path), goal.budget_ms)
+            for accuracy, path in zip(torch.stack(hits).tolist(), paths, strict=True)
         ]
-        return AlphaGrads(grads, pairs, loss.detach())
-
-    def settle(self, net: Supernet, before: list[Tensor], pairs: list[Pair]) -> None:
-        """After the optimizer step: give every pair the share of probability that it had."""
-        for alpha, old, pair in zip(net.alphas(), before, pairs, strict=True):
-            undo_pair_shift(alpha, old, pair)
 
 
-@torch.no_grad()
-def _pair_grad(
-    alpha: Tensor, pair: Pair, active: int, output_grad: Tensor, ran: Tensor, beside: Tensor
-) -> Tensor:
-    """Gradient for one site's alpha, zero outside the pair."""
-    gates = [gate_grad(output_grad, ran), gate_grad(output_grad, beside)]
-    ordered = torch.stack(gates if active == 0 else gates[::-1])
-    members = list(pair)
-    grad = torch.zeros_like(alpha)
-    grad[members] = alpha_grad(ordered, alpha[members])
-    return grad
+def policy_grads(
+    probs: Sequence[Tensor],
+    paths: Sequence[Sequence[int]],
+    rewards: Sequence[float],
+    baseline: float | None,
+) -> list[Tensor]:
+    """Mean over networks of (reward - baseline) * d(-log p), per site of shape (K,).
+
+    Zero while there is no baseline.
+    """
+    grads = [torch.zeros_like(p) for p in probs]
+    if baseline is None:
+        return grads
+    for path, reward in zip(paths, rewards, strict=True):
+        for grad, p, choice in zip(grads, probs, path, strict=True):
+            grad -= (reward - baseline) / len(paths) * log_prob_grad(p, choice)
+    return grads
 
 
-ARCH_UPDATES: dict[str, type[TwoPath]] = {"two_path": TwoPath}
+def _batch_of(scene: Scene) -> Batch:
+    assert scene.batch is not None, "strategies that learn from a batch are given one"
+    return scene.batch
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _gate_grads(
+    net: Supernet, batch: Batch, path: Sequence[int], compared: Sequence[Sequence[int]]
+) -> tuple[list[Tensor], Tensor]:
+    """dL/dg of the ops `compared[site]`, in their order, and the loss, when `path` runs.
+
+    The other ops run one at a time, without gradient, once that of the output is known: beside the
+    path, one op of one site is in memory.
+    """
+    with net.frozen():
+        trace = net.trace(batch.images, path)
+        loss = F.cross_entropy(trace.logits, batch.labels)
+        output_grads = torch.autograd.grad(loss, trace.outputs)
+        gates = []
+        for site, (choices, x, grad) in enumerate(
+            zip(compared, trace.inputs, output_grads, strict=True)
+        ):
+            outputs = (
+                trace.outputs[site].detach() if j == path[site] else net.candidate(site, j, x)
+                for j in choices
+            )
+            gates.append(torch.stack([gate_grad(grad, output) for output in outputs]))
+    return gates, loss.detach()

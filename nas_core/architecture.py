@@ -1,11 +1,15 @@
-"""An architecture: one op per site of a space. torch is imported only to build or count."""
+"""Networks as values: `Model`, and the architecture, which is one op per site of a space.
+
+torch is imported only to build or count.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nas_core.space import SearchSpace, check_format
 
@@ -15,6 +19,30 @@ if TYPE_CHECKING:
     from nas_core.blocks import Network
 
 FORMAT = "architecture/1"
+
+
+class Model(Protocol):
+    """What can be built, trained, measured and recorded: an `Architecture` or a baseline."""
+
+    def build(self, dropout: float = 0.0) -> nn.Module:
+        """The plain network; `dropout` stands before its classifier."""
+        ...
+
+    def num_params(self) -> int:
+        """Trainable parameters."""
+        ...
+
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and linear layers for one image."""
+        ...
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal models."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; the key "format" tells the class."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,30 +131,44 @@ class Architecture:
 
     def num_params(self) -> int:
         """Trainable parameters of the plain network."""
-        return sum(parameter.numel() for parameter in self._on_meta().parameters())
+        return count_params(self.build)
 
     def macs(self) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        import torch
+        return count_macs(self.build, self.space.in_channels, self.space.resolution)
 
-        network = self._on_meta().eval()
-        counts: list[int] = []
-        handles = [
+    def drawing(self) -> str:
+        """Stem, sites and head in letters, one line each, with parameters and their sum."""
+        from nas_core.drawing import drawing
+
+        return drawing(self)
+
+
+def count_params(build: Callable[[], nn.Module]) -> int:
+    """Trainable parameters of what `build` makes; no memory is taken for them."""
+    return sum(parameter.numel() for parameter in on_meta(build).parameters())
+
+
+def count_macs(build: Callable[[], nn.Module], in_channels: int, resolution: int) -> int:
+    """Multiply-accumulates of convolutions and linear layers for one image; nothing is computed."""
+    import torch
+
+    network = on_meta(build).eval()
+    counts: list[int] = []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
             layer.register_forward_hook(lambda m, _i, out: counts.append(_layer_macs(m, out)))
-            for layer in network.modules()
-            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
-        ]
-        size = self.space.resolution
-        network(torch.empty(1, self.space.in_channels, size, size, device="meta"))
-        for handle in handles:
-            handle.remove()
-        return sum(counts)
+    with torch.no_grad():
+        network(torch.empty(1, in_channels, resolution, resolution, device="meta"))
+    return sum(counts)
 
-    def _on_meta(self) -> Network:
-        import torch
 
-        with torch.device("meta"):
-            return self.build()
+def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` makes, on torch's meta device: shapes without values."""
+    import torch
+
+    with torch.device("meta"):
+        return build()
 
 
 def _layer_macs(layer: nn.Module, output: Any) -> int:

@@ -6,7 +6,7 @@ Shapes: N = batch, C = channels, H, W = height and width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.ops import OpShape, build_op
+from nas_core.space import make_divisible
 
 if TYPE_CHECKING:
     from nas_core.space import SearchSpace
@@ -64,23 +65,57 @@ def conv_bn(
     ]
 
 
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a factor in [0, 1] that follows from the means of all channels.
+
+    Two 1x1 convolutions with bias, the narrow part a quarter as wide as the input (rounded by
+    `make_divisible`), ReLU between them and a hard sigmoid behind them. The mean is written as in
+    `Pool`.
+    Source: Hu et al., "Squeeze-and-Excitation Networks"; hard sigmoid and the quarter of the
+    expanded channels: Howard et al., "Searching for MobileNetV3", section 5.3.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = make_divisible(channels / 4)
+        self.scale = nn.Sequential(
+            nn.Conv2d(channels, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, channels, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x * F.hardsigmoid(self.scale(x.mean((2, 3), keepdim=True)))
+
+
 class MBConv(nn.Module):
     """Mobile inverted bottleneck: expand 1x1, depthwise, project 1x1; shortcut where shape is kept.
 
-    An expansion of 1 has no expand convolution.
+    An expansion of 1 has no expand convolution. Squeeze-and-excite stands behind the activation of
+    the depthwise convolution.
     """
 
-    def __init__(self, shape: OpShape, kernel: int, expansion: int) -> None:
+    def __init__(
+        self,
+        shape: OpShape,
+        kernel: int,
+        expansion: int,
+        *,
+        activation: Callable[[], nn.Module] = ReLU6,
+        has_squeeze: bool = False,
+    ) -> None:
         super().__init__()
         hidden = shape.in_channels * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [
                 *conv_bn(shape.in_channels, hidden, 1, 1, shape.bn_eps),
-                ReLU6(),
+                activation(),
             ]
         layers += conv_bn(hidden, hidden, kernel, shape.stride, shape.bn_eps, groups=hidden)
-        layers += [ReLU6(), *conv_bn(hidden, shape.out_channels, 1, 1, shape.bn_eps)]
+        layers.append(activation())
+        if has_squeeze:
+            layers.append(SqueezeExcite(hidden))
+        layers += conv_bn(hidden, shape.out_channels, 1, 1, shape.bn_eps)
         self.layers = nn.Sequential(*layers)
         self.has_shortcut = shape.keeps_shape
 
@@ -156,13 +191,15 @@ class Network(nn.Module):
 def initialise(module: nn.Module, rng: torch.Generator) -> None:
     """Draw all weights anew, in the order of `module.modules()`.
 
-    Convolutions: normal with std sqrt(2 / (kernel * kernel * out)); linear layers: uniform within
-    1 / sqrt(in), bias 0; BatchNorm: 1 and 0.
+    Convolutions: normal with std sqrt(2 / (kernel * kernel * out)), bias 0; linear layers: uniform
+    within 1 / sqrt(in), bias 0; BatchNorm: 1 and 0.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
             layer.weight.normal_(0.0, (2.0 / fan_out) ** 0.5, generator=rng)
+            if layer.bias is not None:
+                layer.bias.zero_()
         elif isinstance(layer, nn.Linear):
             bound = layer.in_features**-0.5
             layer.weight.uniform_(-bound, bound, generator=rng)

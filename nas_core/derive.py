@@ -1,15 +1,18 @@
-"""The best architecture within a latency budget, exactly.
+"""The best architectures within a latency budget, exactly.
 
     max  sum_i log p_i(op_i)    subject to    fixed + sum_i cost_i(op_i) <= budget
 
-is a multiple-choice knapsack. It is solved by merging Pareto fronts of (latency, log-probability)
-site by site, in floats: no grid over the budget, so the answer is exact and never over it. (The
-most probable op of every site, as published, breaks the budget.)
+is a multiple-choice knapsack. It is solved by merging fronts of (latency, log-probability) site by
+site, in floats: no grid over the budget, so the answer is exact and never over it. (The most
+probable op of every site, as published, breaks the budget.) For the k best, a partial choice stays
+until k others cost no more and are at least as probable (a k-skyband; for k = 1 a Pareto front):
+whatever completes it completes those too, and they come first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heappush, heapreplace
 
 import torch
 from torch import Tensor
@@ -34,6 +37,28 @@ def best_within(log_probs: Sequence[Tensor], table: LatencyTable, budget_ms: flo
         BudgetError: even the fastest network takes longer.
         ValueError: a log-probability is not a number, or no op of a site is possible.
     """
+    return k_best_within(log_probs, table, budget_ms, 1)[0]
+
+
+def k_best_within(
+    log_probs: Sequence[Tensor], table: LatencyTable, budget_ms: float, k: int
+) -> list[Architecture]:
+    """The `k` most probable architectures within the budget, most probable first.
+
+    Of equally probable ones the faster comes first, then the one whose ops stand earlier in
+    `site.ops`. There are fewer than `k` where the budget, or ops of probability 0, leave fewer.
+
+    Args:
+        log_probs: per site, log-probability of each candidate op, shape (K,).
+        table: latencies of the space.
+        budget_ms: largest latency allowed, milliseconds.
+        k: how many, at least 1.
+
+    Raises:
+        BudgetError: even the fastest network takes longer.
+        ValueError: `k` is below 1, a log-probability is not a number, or no op of a site is
+            possible.
+    """
     space = table.space
     for site, log_p in zip(space.sites, log_probs, strict=True):
         if log_p.isnan().any() or log_p.max() == -torch.inf:
@@ -43,63 +68,77 @@ def best_within(log_probs: Sequence[Tensor], table: LatencyTable, budget_ms: flo
             )
     costs = [torch.tensor(row, dtype=torch.float64) for row in table.costs_ms(space)]
     values = [log_p.detach().cpu().double() for log_p in log_probs]
-    path = best_path(values, costs, table.fixed_ms(space), budget_ms)
-    if path is None:
+    paths = best_paths(values, costs, table.fixed_ms(space), budget_ms, k)
+    if not paths:
         fastest, slowest = table.range_ms()
         raise BudgetError(
             f"no network within {budget_ms:g} ms on '{table.hardware}'; "
             f"networks of this space take from {fastest:.4g} to {slowest:.4g} ms there"
         )
-    return Architecture.from_path(space, path)
+    return [Architecture.from_path(space, path) for path in paths]
 
 
-def best_path(
-    values: Sequence[Tensor], costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float
-) -> list[int] | None:
-    """Choice per site with the largest sum of `values` whose cost is within the budget.
+def best_paths(
+    values: Sequence[Tensor], costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float, k: int
+) -> list[list[int]]:
+    """The `k` choices per site with the largest sums of `values` that cost at most the budget.
 
     Costs are added in the order of the sites, as `LatencyTable.latency_ms` does, so that a network
-    that costs exactly the budget is within it. None if there is no such choice.
+    that costs exactly the budget is within it. Costs may be negative. Values are added in that
+    order too; what differs by less than their rounding may change places.
+
+    Raises:
+        ValueError: `k` is below 1.
     """
-    remaining = _cheapest_rest(costs_ms)
+    if k < 1:
+        raise ValueError(f"k is {k}; expected a whole number of 1 or more, e.g. 8")
     cost = torch.tensor([fixed_ms], dtype=torch.float64)
     value = torch.zeros(1, dtype=torch.float64)
     steps: list[tuple[Tensor, Tensor]] = []  # per site: index into the front before, chosen op
-    for site_values, site_costs, rest in zip(values, costs_ms, remaining, strict=True):
+    limits = _limits(costs_ms, fixed_ms, budget_ms)
+    for site_values, site_costs, limit in zip(values, costs_ms, limits, strict=True):
         all_costs = (cost[:, None] + site_costs[None, :]).flatten()
         all_values = (value[:, None] + site_values[None, :]).flatten()
-        kept = _pareto(all_costs, all_values, limit=budget_ms - rest)
+        kept = _skyband(all_costs, all_values, limit, k)
         steps.append((kept // len(site_costs), kept % len(site_costs)))
         cost, value = all_costs[kept], all_values[kept]
-    within = (cost <= budget_ms).nonzero().flatten()
-    if len(within) == 0:
-        return None
-    return _walk_back(steps, int(within[-1]))
+    found = zip((-value).tolist(), cost.tolist(), range(len(cost)), strict=True)
+    first = sorted(one for one in found if one[1] <= budget_ms)[:k]
+    return [_walk_back(steps, index) for _, _, index in first]
 
 
-def _cheapest_rest(costs_ms: Sequence[Tensor]) -> list[float]:
-    """Per site, the least that all later sites cost together."""
-    rest = [0.0]
-    for site_costs in reversed(costs_ms[1:]):
-        rest.append(rest[-1] + float(site_costs.min()))
-    return rest[::-1]
+def _limits(costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float) -> list[float]:
+    """Per site, the largest cost so far that can still be completed within the budget.
 
-
-def _pareto(costs: Tensor, values: Tensor, limit: float) -> Tensor:
-    """Indices of points that no cheaper point equals or beats, by rising cost and value.
-
-    Points over `limit` (with room for rounding) cannot be completed within the budget.
+    With room for rounding, which is that of the largest sums; the budget itself is held at the end.
     """
-    candidates = (costs <= limit + 1e-9 * max(1.0, abs(limit))).nonzero().flatten()
+    room = 1e-12 * (abs(fixed_ms) + abs(budget_ms) + sum(float(c.abs().max()) for c in costs_ms))
+    limits = [budget_ms + room]
+    for site_costs in reversed(costs_ms[1:]):
+        limits.append(limits[-1] - float(site_costs.min()))
+    return limits[::-1]
+
+
+def _skyband(costs: Tensor, values: Tensor, limit: float, k: int) -> Tensor:
+    """Indices, rising, of points within the limit that fewer than `k` others equal or beat.
+
+    A point beats those that are neither cheaper nor worth more; of equal points the first does.
+    Indices that rise keep partial choices in the order of their ops, site by site.
+    """
+    candidates = ((costs <= limit) & (values > -torch.inf)).nonzero().flatten()
     by_value = candidates[torch.sort(values[candidates], descending=True, stable=True).indices]
     order = by_value[torch.sort(costs[by_value], stable=True).indices]
-    sorted_values = values[order]
-    best_before = (
-        torch.cat([sorted_values.new_full((1,), -torch.inf), sorted_values.cummax(0).values[:-1]])
-        if len(order)
-        else sorted_values
-    )
-    return order[sorted_values > best_before]
+    kept: list[int] = []
+    largest: list[float] = []  # a heap of the k largest values among the points so far
+    for index, value in zip(order.tolist(), values[order].tolist(), strict=True):
+        if len(largest) < k:
+            heappush(largest, value)
+        elif value > largest[0]:
+            heapreplace(largest, value)
+        else:
+            continue
+        kept.append(index)
+    return torch.tensor(sorted(kept), dtype=torch.long)
 
 
 def _walk_back(steps: list[tuple[Tensor, Tensor]], index: int) -> list[int]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nas_core.randomness import generator
+
 Pair = tuple[int, int]
 
 
@@ -23,6 +25,19 @@ def sample_path(probs: Sequence[Tensor], rng: torch.Generator) -> list[int]:
 def uniform_path(choices: Sequence[int], rng: torch.Generator) -> list[int]:
     """One op per site, all equally likely. `choices`: number of candidate ops per site."""
     return [int(torch.randint(k, (1,), generator=rng)) for k in choices]
+
+
+def fair_path(choices: Sequence[int], step: int, seed: int) -> list[int]:
+    """One op per site, such that each op of a site is drawn once in every K steps (FairNAS).
+
+    A round of a site is a random permutation of its ops. One step per path, where FairNAS adds up
+    the gradients of the K paths of a round before it takes one: the cheaper, weaker form.
+    """
+    path = []
+    for site, k in enumerate(choices):
+        this_round = generator(seed, "fair path", site, step // k)
+        path.append(int(torch.randperm(k, generator=this_round)[step % k]))
+    return path
 
 
 def sample_pairs(probs: Sequence[Tensor], rng: torch.Generator) -> list[Pair]:
@@ -75,12 +90,25 @@ def gate_grad(output_grad: Tensor, op_output: Tensor) -> Tensor:
     return (output_grad * op_output).sum()
 
 
-@torch.no_grad()
-def undo_pair_shift(alpha: Tensor, before: Tensor, pair: Pair) -> None:
-    """Shift the pair of `alpha` in place so that its sum of exponentials is what it was `before`.
+def log_prob_grad(probs: Tensor, choice: int) -> Tensor:
+    """d log p(choice) / d alpha = onehot(choice) - p, shape (K,); p = softmax(alpha)."""
+    grad = -probs
+    grad[choice] += 1
+    return grad
 
-    The gradient of a pair moves both of its alphas; without this the other ops, which were not even
+
+@torch.no_grad()
+def settle_pair(alpha: Tensor, settled: Tensor, pair: Pair) -> None:
+    """Shift the pair of `alpha` in place so that its sum of exponentials is that in `settled`.
+
+    The gradient of a pair moves the sum of both; without this the other ops, which were not even
     tried, would gain or lose probability (section 3.2.1, "rescale").
+
+    Args:
+        alpha: architecture parameters of a site after an update, shape (K,).
+        settled: the same after an update on the latency term alone, shape (K,): without such a
+            term, the parameters before the update.
+        pair: the ops that were compared.
     """
     members = list(pair)
-    alpha[members] -= alpha[members].logsumexp(0) - before[members].logsumexp(0)
+    alpha[members] -= alpha[members].logsumexp(0) - settled[members].logsumexp(0)

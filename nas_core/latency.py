@@ -6,9 +6,10 @@ and its expectation under the architecture parameters, which is differentiable:
 
     E[latency] = fixed_ms + sum over sites sum_j p_j * cost_j          (ProxylessNAS, section 3.3.1)
 
-A missing row is an error, never a default number. `scale` is 1 until whole networks were measured:
-the sum over parts leaves out what runs between them, so a table is made to pass through a measured
-network.
+A missing row is an error, never a default number, but a skip without a row takes no time: networks
+leave it out. A table of offsets has rows below 0, and rows of skips. `scale` is 1 until whole
+networks were measured: the sum over parts leaves out what runs between them, so a table is made to
+pass through a measured network.
 Shapes: K = candidate ops at a site.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,10 @@ class Row:
     spread: float
     """(largest - smallest median of a round) / median."""
     count: int
-    """Number of samples."""
+    """Number of samples; 0 for what was not measured here."""
+
+    site: str = ""
+    """Where not empty the row holds at the site of this name alone, and before a row without."""
 
 
 def site_part(site: Site, op: str) -> PartShape:
@@ -67,8 +72,7 @@ def stem_part(space: SearchSpace) -> PartShape:
 def head_part(space: SearchSpace) -> PartShape:
     """The part behind the last site."""
     last = space.sites[-1]
-    size = (last.resolution + last.stride - 1) // last.stride
-    return PartShape("head", last.out_channels, space.classes, 1, size)
+    return PartShape("head", last.out_channels, space.classes, 1, last.out_resolution)
 
 
 def parts_of(space: SearchSpace) -> list[PartShape]:
@@ -106,17 +110,27 @@ class LatencyTable:
         if self.scale == 0:
             raise ValueError("scale is 0; expected a factor greater than 0")
 
+    @cached_property
+    def _median_ms(self) -> dict[tuple[str, PartShape], float]:
+        """By site (empty where the row holds at all of them) and part; of two rows the first."""
+        return {(row.site, row.part): row.median_ms for row in reversed(self.rows)}
+
     def row_ms(self, part: PartShape, where: str) -> float:
-        """Latency of one part, calibrated. A skip takes no time: networks leave it out.
+        """Latency of one part, calibrated.
+
+        Args:
+            part: what stands there.
+            where: name of the site, "stem" or "head".
 
         Raises:
             ValueError: the part was not measured.
         """
+        for site in (where, ""):
+            found = self._median_ms.get((site, part))
+            if found is not None:
+                return self.scale * found
         if part.op == "skip":
             return 0.0
-        for row in self.rows:
-            if row.part == part:
-                return self.scale * row.median_ms
         raise ValueError(
             f"latency table for '{self.hardware}' has no entry for '{part.op}' at '{where}'; "
             "run the measure stage on this space"
@@ -197,6 +211,8 @@ class LatencyTable:
 
 def _flat(row: Row) -> dict[str, Any]:
     values = asdict(row)
+    if not row.site:
+        del values["site"]  # as in files written before there was one
     return {**values.pop("part"), **values}
 
 

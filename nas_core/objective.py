@@ -1,29 +1,218 @@
-"""How accuracy and latency become one number: penalties on the loss of an architecture update.
+"""How accuracy and latency become one number.
 
-Shapes: all scalars. E = expected latency and T = budget, both in milliseconds; only E / T enters,
-so no penalty depends on the unit.
+An objective has two faces: a `loss` of cross entropy and expected latency, for strategies that
+follow gradients, and a `reward` of the accuracy and latency of one network, for those that score
+sampled networks. E = expected latency, T = budget, both in milliseconds.
+
+    name         loss                              reward
+    none         CE                                acc
+    mul_log      a * CE * (log E / log T)**b       acc * (log T / log latency)**b    (ProxylessNAS)
+    add_linear   CE + b * (E / T - 1)              acc - b * (latency / T - 1)       (ProxylessNAS)
+    absolute     CE + b * |E / T - 1|              acc - b * |latency / T - 1|       (TuNAS)
+    power        CE * (E / T)**b                   acc * (T / latency)**b            (MnasNet)
+    learnt       CE + m * d + rho/2 * d**2         acc - m * d - rho/2 * d**2,  d = E / T - 1
+
+In `learnt` (augmented Lagrangian, equality form) the multiplier m is learnt with the architecture:
+after each update `m += eta * d`. It holds a budget whatever the loss gains from latency, where the
+others are as strong as their b; for rewards too, d is that of the expected latency, whose gradient
+is known exactly. Only E / T enters, so no objective depends on the unit, except `mul_log`, which
+takes logarithms of milliseconds and is refused where they are not above 1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
-Penalty = Callable[[Tensor, float], Tensor]
+from nas_core.latency import LatencyTable, expected_latency_ms
+from nas_core.settings import SearchSettings
+
+MISS = 0.1
+"""An expected latency further from the budget than this, at the end, was not held there."""
 
 
-def absolute(beta: float) -> Penalty:
-    """beta * |E / T - 1|: pulls towards the budget from both sides (TuNAS, Bender et al. 2020).
+class LatencyGoal:
+    """A budget on a target, with the costs of the space as tensors."""
 
-    As strong as its beta: it holds a budget only where the loss gains less than that from latency.
-    The derivation meets the budget in any case.
+    def __init__(self, table: LatencyTable, budget_ms: float, device: torch.device) -> None:
+        self.table = table
+        self.costs = table.costs_ms(table.space)
+        """Milliseconds of every op at every site."""
+        self.costs_ms = [torch.tensor(row, device=device) for row in self.costs]
+        self.fixed_ms = table.fixed_ms(table.space)
+        self.budget_ms = budget_ms
+
+    def expected_ms(self, probs: list[Tensor]) -> Tensor:
+        """Expected latency, differentiable in `probs`."""
+        return expected_latency_ms(probs, self.costs_ms, self.fixed_ms)
+
+    def path_ms(self, path: list[int]) -> float:
+        """Latency of one network by the table."""
+        chosen = (row[choice] for row, choice in zip(self.costs, path, strict=True))
+        return sum(chosen, start=self.fixed_ms)
+
+
+class Objective(Protocol):
+    """One way to make a number of accuracy and latency."""
+
+    @property
+    def exact_latency(self) -> bool:
+        """Whether strategies that score sampled networks add the gradient of the expected latency,
+        instead of a latency term in the reward."""
+        ...
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """Scalar to make small, differentiable in both tensors."""
+        ...
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """Number to make large, of one network; accuracy from 0 to 1."""
+        ...
+
+    def next_multiplier(self, expected_ms: float, budget_ms: float, eta: float) -> float:
+        """The multiplier after an update; 0 for objectives without one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """`none`: latency does not count."""
+
+    exact_latency = False
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """CE."""
+        return cross_entropy + 0 * expected_ms
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """acc."""
+        return accuracy
+
+    def next_multiplier(self, expected_ms: float, budget_ms: float, eta: float) -> float:
+        """0: nothing is learnt."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class MulLog(Accuracy):
+    """a * CE * (log E / log T)**b, as published with a = .2, b = .3; milliseconds above 1."""
+
+    exponent: float = 0.3
+    factor: float = 0.2
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """Depends on the unit: 5 ms and 5000 us are different losses."""
+        ratio = expected_ms.log() / math.log(budget_ms)
+        return self.factor * cross_entropy * ratio.pow(self.exponent)
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """acc * (log T / log latency)**b."""
+        return accuracy * math.pow(math.log(budget_ms) / math.log(latency_ms), self.exponent)
+
+
+@dataclass(frozen=True)
+class AddLinear(Accuracy):
+    """CE + b * (E / T - 1), as published with b = .1: keeps pushing below the budget."""
+
+    strength: float = 0.1
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """CE + b * (E / T - 1)."""
+        return cross_entropy + self.strength * (expected_ms / budget_ms - 1)
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """acc - b * (latency / T - 1)."""
+        return accuracy - self.strength * (latency_ms / budget_ms - 1)
+
+
+@dataclass(frozen=True)
+class Absolute(Accuracy):
+    """CE + b * |E / T - 1|: pulls from both sides, as strongly as b (TuNAS: .1)."""
+
+    strength: float = 0.1
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """CE + b * |E / T - 1|."""
+        return cross_entropy + self.strength * (expected_ms / budget_ms - 1).abs()
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """acc - b * |latency / T - 1|."""
+        return accuracy - self.strength * abs(latency_ms / budget_ms - 1)
+
+
+@dataclass(frozen=True)
+class Power(Accuracy):
+    """acc * (T / latency)**w with w = .07 (MnasNet); its counterpart as a loss."""
+
+    exponent: float = 0.07
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """CE * (E / T)**w."""
+        return cross_entropy * (expected_ms / budget_ms).pow(self.exponent)
+
+    def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
+        """acc * (T / latency)**w."""
+        return accuracy * math.pow(budget_ms / latency_ms, self.exponent)
+
+
+@dataclass(frozen=True)
+class Learnt(Accuracy):
+    """Augmented Lagrangian of E = T."""
+
+    rho: float = 10.0
+    multiplier: float = 0.0
+    exact_latency = True
+
+    def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
+        """CE + m * d + rho/2 * d**2, d = E / T - 1."""
+        d = expected_ms / budget_ms - 1
+        return cross_entropy + self.multiplier * d + 0.5 * self.rho * d * d
+
+    def next_multiplier(self, expected_ms: float, budget_ms: float, eta: float) -> float:
+        """m + eta * d."""
+        return self.multiplier + eta * (expected_ms / budget_ms - 1)
+
+
+def _with_strength(make: Callable[[float], Objective], published: float) -> Maker:
+    return lambda settings, _: make(published if settings.beta is None else settings.beta)
+
+
+Maker = Callable[[SearchSettings, float], Objective]
+
+OBJECTIVES: dict[str, Maker] = {
+    "none": lambda _settings, _multiplier: Accuracy(),
+    "mul_log": _with_strength(MulLog, 0.3),
+    "add_linear": _with_strength(AddLinear, 0.1),
+    "absolute": _with_strength(Absolute, 0.1),
+    "power": _with_strength(Power, 0.07),
+    "learnt": lambda settings, multiplier: Learnt(settings.rho, multiplier),
+}
+
+
+def objective_of(settings: SearchSettings, multiplier: float = 0.0) -> Objective:
+    """The objective of a search, with its multiplier as it is now."""
+    return OBJECTIVES[settings.objective_name](settings, multiplier)
+
+
+def check_goal(settings: SearchSettings, fastest_ms: float, budget_ms: float) -> None:
+    """Refuse a budget that the objective is not a number for.
+
+    Raises:
+        ValueError: `mul_log`, and the budget or the fastest network takes 1 ms or less.
     """
+    if settings.objective_name == "mul_log" and min(fastest_ms, budget_ms) <= 1:
+        raise ValueError(
+            f"objective 'mul_log' takes logarithms of milliseconds, but the budget is "
+            f"{budget_ms:.4g} ms and the fastest network takes {fastest_ms:.4g} ms; both must be "
+            "above 1 ms, or take objective 'learnt', which depends on no unit"
+        )
 
-    def penalty(expected_ms: Tensor, budget_ms: float) -> Tensor:
-        return beta * (expected_ms / budget_ms - 1).abs()
 
-    return penalty
-
-
-OBJECTIVES: dict[str, Callable[[float], Penalty]] = {"absolute": absolute}
+def missed(expected_ms: float, budget_ms: float) -> bool:
+    """Whether an expected latency at the end of a search is more than 10 % from the budget."""
+    return abs(expected_ms / budget_ms - 1) > MISS

@@ -2,7 +2,8 @@
 
 A new op is one function here and one line in `OPS`. Modules live in `blocks.py` and are imported
 when an op is built, so that names can be checked without torch.
-Source: ProxylessNAS, section 4.1 (MBConv with kernel 3, 5, 7 and expansion 3, 6; skip).
+Source: ProxylessNAS, section 4.1 (MBConv with kernel 3, 5, 7 and expansion 3, 6; skip). Beyond it:
+squeeze-and-excite and h-swish as in MobileNetV3, sections 5.2 and 5.3, and MnasNet's SepConv.
 """
 
 from __future__ import annotations
@@ -44,6 +45,40 @@ def mbconv(kernel: int, expansion: int) -> OpBuilder:
     return build
 
 
+def mbconv_se(kernel: int, expansion: int) -> OpBuilder:
+    """`mbconv` with squeeze-and-excite behind the activation of its depthwise convolution."""
+
+    def build(shape: OpShape) -> nn.Module:
+        from nas_core.blocks import MBConv
+
+        return MBConv(shape, kernel, expansion, has_squeeze=True)
+
+    return build
+
+
+def mbconv_hswish(kernel: int, expansion: int) -> OpBuilder:
+    """`mbconv` with h-swish in place of both of its ReLU6."""
+
+    def build(shape: OpShape) -> nn.Module:
+        from torch.nn import Hardswish
+
+        from nas_core.blocks import MBConv
+
+        return MBConv(shape, kernel, expansion, activation=Hardswish)
+
+    return build
+
+
+def sepconv(kernel: int) -> OpBuilder:
+    """Separable convolution: depthwise, BN, ReLU6, then 1x1, BN; shortcut where shape is kept.
+
+    MnasNet's SepConv, which is an inverted bottleneck without expansion: nothing follows its 1x1
+    convolution, where MobileNetV1 has an activation. The fixed first block of the published space
+    is one with kernel 3.
+    """
+    return mbconv(kernel, 1)
+
+
 def skip(shape: OpShape) -> nn.Module:
     """Leave the site out: the output is the input.
 
@@ -67,6 +102,21 @@ OPS: dict[str, OpBuilder] = {
     "mbconv_k5_e6": mbconv(5, 6),
     "mbconv_k7_e3": mbconv(7, 3),
     "mbconv_k7_e6": mbconv(7, 6),
+    "mbconv_k3_e3_se": mbconv_se(3, 3),
+    "mbconv_k3_e6_se": mbconv_se(3, 6),
+    "mbconv_k5_e3_se": mbconv_se(5, 3),
+    "mbconv_k5_e6_se": mbconv_se(5, 6),
+    "mbconv_k7_e3_se": mbconv_se(7, 3),
+    "mbconv_k7_e6_se": mbconv_se(7, 6),
+    "mbconv_k3_e3_hswish": mbconv_hswish(3, 3),
+    "mbconv_k3_e6_hswish": mbconv_hswish(3, 6),
+    "mbconv_k5_e3_hswish": mbconv_hswish(5, 3),
+    "mbconv_k5_e6_hswish": mbconv_hswish(5, 6),
+    "mbconv_k7_e3_hswish": mbconv_hswish(7, 3),
+    "mbconv_k7_e6_hswish": mbconv_hswish(7, 6),
+    "sepconv_k3": sepconv(3),
+    "sepconv_k5": sepconv(5),
+    "sepconv_k7": sepconv(7),
     "skip": skip,
 }
 

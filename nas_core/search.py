@@ -1,74 +1,41 @@
 """The search loop, as a generator of epoch reports.
 
 Warm-up: weight steps on uniformly drawn paths. Search: weight steps on paths drawn from the op
-probabilities and, after every few of them, an architecture update on the held-out split
-(ProxylessNAS, sections 3.2 and 3.3; no update in the first epoch, as released).
+probabilities and, after every few of them, an update of the strategy on the held-out split
+(ProxylessNAS, sections 3.2 and 3.3; no update in the first epoch, as released). Strategies that
+only compare networks score them where the others make their updates, and train no weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from nas_core.arch_update import ARCH_UPDATES
-from nas_core.gates import sample_path, uniform_path
-from nas_core.latency import LatencyTable, expected_latency_ms
-from nas_core.objective import OBJECTIVES
+from nas_core.alpha_step import alpha_step
+from nas_core.architecture import Architecture
+from nas_core.derive import BudgetError, best_within
+from nas_core.gates import sample_path
+from nas_core.latency import LatencyTable
+from nas_core.objective import LatencyGoal, missed
 from nas_core.randomness import generator
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
-from nas_core.supernet import Supernet
+from nas_core.state import Search, SearchState
+from nas_core.strategy import Trial
+from nas_core.supernet import Choice, Supernet
 from nas_core.team import Team
 from nas_core.train import (
     Batch,
     EpochReport,
-    Loader,
+    SearchData,
     Tally,
     average_grads,
-    cosine_lr,
     mean_entropy,
     set_lr,
 )
-
-
-@dataclass
-class SearchState:
-    """A search in progress; everything that a resumed run needs."""
-
-    supernet: Supernet
-    weight_optimizer: torch.optim.Optimizer
-    alpha_optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    """Finished epochs, warm-up included."""
-    alpha_steps: int = 0
-    """Architecture updates made."""
-
-
-@dataclass(frozen=True)
-class SearchData:
-    """The two parts of the training images that a search uses."""
-
-    weight: Loader
-    architecture: Loader
-
-
-class LatencyGoal:
-    """A budget on a target, with the costs of the space as tensors."""
-
-    def __init__(self, table: LatencyTable, budget_ms: float, device: torch.device) -> None:
-        costs = table.costs_ms(table.space)
-        self.costs_ms = [torch.tensor(row, device=device) for row in costs]
-        self.fixed_ms = table.fixed_ms(table.space)
-        self.budget_ms = budget_ms
-
-    def expected_ms(self, probs: list[Tensor]) -> Tensor:
-        """Expected latency, differentiable in `probs`."""
-        return expected_latency_ms(probs, self.costs_ms, self.fixed_ms)
 
 
 def start_search(
@@ -84,8 +51,9 @@ def start_search(
         weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
     )
-    # beta1 = 0: with momentum, alphas that were not sampled would go on moving.
-    alpha_optimizer = torch.optim.Adam(supernet.alphas(), settings.alpha_lr, betas=(0.0, 0.999))
+    # beta1 = 0: with momentum, alphas that were not sampled would go on moving. Every update sets
+    # its own learning rate.
+    alpha_optimizer = torch.optim.Adam(supernet.alphas(), betas=(0.0, 0.999))
     return SearchState(supernet, weight_optimizer, alpha_optimizer)
 
 
@@ -98,24 +66,55 @@ def search_epochs(
     team: Team,
 ) -> Iterator[EpochReport]:
     """Continue `state` to the end of the search; after each epoch yield what happened in it."""
+    search = Search(state, data, goal, settings, seed, team)
+    weights = search.strategy.weights
+    if weights == "alone":
+        yield from _trial_epochs(search)
+        return
     batches = data.weight.batches(state.epoch * data.weight.steps)
     held_out = data.architecture.batches(state.alpha_steps)
     while state.epoch < settings.total_epochs:
-        tally = Tally()
         state.supernet.train()
-        for step in range(data.weight.steps):
-            _set_weight_lr(state, settings, step, data.weight.steps)
-            path = _draw_path(state, settings, seed, step)
-            weight_step(state, next(batches), path, settings.label_smoothing, tally, team)
-            if _is_alpha_turn(state, settings, step, data.weight.steps):
-                alpha_step(state, next(held_out), goal, settings, seed, team)
-        yield _finish_epoch(state, tally, goal, settings, team)
+        if weights == "fixed" and not search.is_warm_up:
+            yield _compare_epoch(search)
+        else:
+            yield _train_epoch(search, batches, held_out)
+
+
+def _train_epoch(
+    search: Search, batches: Iterator[Batch], held_out: Iterator[Batch]
+) -> EpochReport:
+    """Weight steps and, in between, updates."""
+    state, schedule, tally = search.state, search.schedule, Tally()
+    phase = "warmup" if search.is_warm_up else "search"
+    for step in range(schedule.steps):
+        set_lr(state.weight_optimizer, schedule.weight_lr(state.epoch, step))
+        path = _draw_path(search, step)
+        weight_step(state, next(batches), path, search.settings.label_smoothing, tally, search.team)
+        if schedule.is_update_turn(state.epoch, step):
+            alpha_step(search, next(held_out))
+    return _report(search, phase, tally, epochs=1)
+
+
+def _compare_epoch(search: Search) -> EpochReport:
+    """Networks scored with the weights that the warm-up left."""
+    for _ in range(search.schedule.scores_in(search.state.epoch)):
+        alpha_step(search, None)
+    return _report(search, "compare", None, epochs=1)
+
+
+def _trial_epochs(search: Search) -> Iterator[EpochReport]:
+    """Networks trained alone; a report for each, which takes `trial_epochs` passes."""
+    state, passes = search.state, search.settings.trial_epochs
+    while state.epoch + passes <= search.settings.total_epochs:
+        alpha_step(search, None)
+        yield _report(search, "trial", None, epochs=passes)
 
 
 def weight_step(
     state: SearchState,
     batch: Batch,
-    path: list[int],
+    path: Sequence[Choice],
     label_smoothing: float,
     tally: Tally,
     team: Team,
@@ -137,99 +136,79 @@ def weight_step(
     return sent
 
 
-def alpha_step(
-    state: SearchState,
-    batch: Batch,
-    goal: LatencyGoal,
-    settings: SearchSettings,
-    seed: int,
-    team: Team,
-) -> None:
-    """One update of the architecture parameters; no weight and no buffer moves.
-
-    The pairs are the same on all workers, the active op of each pair is the worker's own, and only
-    the gradients travel: averaging alphas afterwards would not be equivalent under Adam.
-    """
-    net, update = state.supernet, ARCH_UPDATES[settings.strategy]()
-    found = update.grads(
-        net,
-        batch.images,
-        batch.labels,
-        generator(seed, "pairs", state.alpha_steps),
-        generator(seed, "active", state.alpha_steps, team.rank),
-    )
-    grads = [grad.mul_(batch.share) for grad in found.grads]
-    team.sum(grads)
-    penalties = _penalty_grads(net, goal, settings)
-    before = [alpha.detach().clone() for alpha in net.alphas()]
-    for alpha, grad, penalty in zip(net.alphas(), grads, penalties, strict=True):
-        alpha.grad = grad + penalty
-    state.alpha_optimizer.step()
-    state.alpha_optimizer.zero_grad(set_to_none=True)
-    _limit_steps(net, before, 2 * settings.alpha_lr)
-    update.settle(net, before, found.pairs)
-    state.alpha_steps += 1
-
-
-@torch.no_grad()
-def _limit_steps(net: Supernet, before: list[Tensor], largest: float) -> None:
-    """Bound what one update moves.
-
-    An op whose first gradient comes at step t would move by lr * sqrt(t) at once, since Adam's mean
-    square of the gradients starts at 0 and is slow (beta2 .999). The paper has no such bound.
-    """
-    for alpha, old in zip(net.alphas(), before, strict=True):
-        alpha.copy_(old + (alpha - old).clamp(-largest, largest))
-
-
-def _penalty_grads(
-    net: Supernet, goal: LatencyGoal, settings: SearchSettings
-) -> tuple[Tensor, ...]:
-    alphas = net.alphas()
-    expected = goal.expected_ms([alpha.softmax(0) for alpha in alphas])
-    penalty = OBJECTIVES[settings.objective](settings.beta)(expected, goal.budget_ms)
-    return torch.autograd.grad(penalty, alphas)
-
-
-def _set_weight_lr(state: SearchState, settings: SearchSettings, step: int, steps: int) -> None:
-    if state.epoch < settings.warmup_epochs:
-        lr, first, last = settings.warmup_lr, 0, settings.warmup_epochs
-    else:
-        lr, first, last = settings.lr, settings.warmup_epochs, settings.total_epochs
-    done = (state.epoch - first) * steps + step
-    set_lr(state.weight_optimizer, cosine_lr(lr, done, (last - first) * steps))
-
-
-def _draw_path(state: SearchState, settings: SearchSettings, seed: int, step: int) -> list[int]:
-    """The path of one weight step: the same on all workers without a word between them."""
-    rng = generator(seed, "path", state.epoch, step)
-    if state.epoch < settings.warmup_epochs:
-        return uniform_path(state.supernet.choices(), rng)
+def _draw_path(search: Search, step: int) -> Sequence[Choice]:
+    """What a weight step trains: the same on all workers without a word between them."""
+    state = search.state
+    if search.strategy.weights == "mixture":
+        return state.supernet.probs()
+    if search.is_warm_up:
+        choices = state.supernet.choices()
+        return search.schedule.warmup_path(choices, search.seed, state.epoch, step)
+    rng = generator(search.seed, "path", state.epoch, step)
     return sample_path(state.supernet.probs(), rng)
 
 
-def _is_alpha_turn(state: SearchState, settings: SearchSettings, step: int, steps: int) -> bool:
-    """Every `alpha_every` weight steps, counted on over the ends of epochs."""
-    first_epoch = settings.warmup_epochs + settings.hold_epochs
-    done = (state.epoch - first_epoch) * steps + step + 1
-    return state.epoch >= first_epoch and done % settings.alpha_every == 0
+def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> EpochReport:
+    """Close an epoch: of the weight steps in `tally`, or of the networks scored so far."""
+    state = search.state
+    search.team.agree("the architecture parameters", alphas_digest(state.supernet))
+    probs = state.supernet.probs()
+    state.epoch += epochs
+    if tally is not None:
+        seen = tally.evaluation(search.team)
+        facts = (seen.loss, seen.top1, float(search.goal.expected_ms(probs)))
+    else:
+        best = best_trial(state.trials)
+        facts = (best.loss, best.accuracy, best.latency_ms)
+    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs))
 
 
-def _finish_epoch(
-    state: SearchState, tally: Tally, goal: LatencyGoal, settings: SearchSettings, team: Team
-) -> EpochReport:
-    team.agree("the architecture parameters", alphas_digest(state.supernet))
-    probs, seen = state.supernet.probs(), tally.evaluation(team)
-    report = EpochReport(
-        phase="warmup" if state.epoch < settings.warmup_epochs else "search",
-        epoch=state.epoch,
-        loss=seen.loss,
-        top1=seen.top1,
-        latency_ms=float(goal.expected_ms(probs)),
-        entropy=mean_entropy(probs),
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """The network of the best score, the earliest of equals."""
+    return max(trials, key=lambda trial: trial.score)
+
+
+def choose(
+    state: SearchState, table: LatencyTable, budget_ms: float, settings: SearchSettings
+) -> Architecture:
+    """The architecture that a finished search ends with.
+
+    The most probable one within the budget; for strategies that compare networks the best of those
+    that were scored and are within it. The controller of `rl_trials` may have tried none: then its
+    most probable one.
+
+    Raises:
+        BudgetError: there is none.
+    """
+    goal = LatencyGoal(table, budget_ms, torch.device("cpu"))
+    within = [t for t in state.trials if goal.path_ms(list(t.path)) <= budget_ms]
+    if within:
+        return Architecture.from_path(table.space, list(best_trial(within).path))
+    if settings.strategy in ("random", "evolution"):
+        raise BudgetError(
+            f"none of the {len(state.trials)} networks that were scored is within "
+            f"{budget_ms:.4g} ms on '{table.hardware}'; search again, with more of them"
+        )
+    return best_within(state.supernet.log_probs(), table, budget_ms)
+
+
+def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings) -> str | None:
+    """What is to be said about the expected latency at the end of a search; None if it was held."""
+    if settings.strategy in ("random", "evolution"):  # within the budget by construction
+        return None
+    expected_ms = float(goal.expected_ms(state.supernet.probs()))
+    if not missed(expected_ms, goal.budget_ms):
+        return None
+    ends = (
+        f"the search ended at an expected latency of {expected_ms:.4g} ms, "
+        f"{expected_ms / goal.budget_ms - 1:+.0%} from the budget of {goal.budget_ms:.4g} ms"
     )
-    state.epoch += 1
-    return report
+    name = settings.objective_name
+    if name == "none":
+        return f"{ends}: objective 'none' has no latency term"
+    if name == "learnt":
+        return f"{ends}: the penalty was too weak for so few updates; raise rho or epochs"
+    return f"{ends}: the penalty was too weak; raise beta, or take objective 'learnt'"
 
 
 def alphas_digest(supernet: Supernet) -> str:

@@ -52,21 +52,49 @@ class MeasureSettings(Section):
         )
 
 
+Strategy = Literal[
+    "two_path", "full_path", "reinforce", "darts", "random", "evolution", "rl_trials"
+]
+ObjectiveName = Literal["none", "mul_log", "add_linear", "absolute", "learnt", "power"]
+
+OWN_OBJECTIVE: dict[str, ObjectiveName] = {
+    "random": "none",
+    "evolution": "none",
+    "rl_trials": "power",
+}
+"""Objective of the strategies that do not take `learnt` where a job names none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(Section):
     """How to search. The `search:` section of a job file."""
 
-    strategy: Literal["two_path"] = "two_path"
-    """How architecture parameters are updated; see nas_core/arch_update.py."""
+    strategy: Strategy = "two_path"
+    """How architectures are found; see nas_core/arch_update.py and nas_core/controls.py."""
 
-    objective: Literal["absolute"] = "absolute"
-    """How accuracy and latency become one number; see nas_core/objective.py."""
+    objective: ObjectiveName | None = None
+    """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`
+    (`none` for random and evolution, which stay within the budget; `power` for rl_trials)."""
 
-    beta: float = 0.1
-    """Weight of the latency term of the objective (TuNAS: 0.1)."""
+    beta: float | None = None
+    """Strength of the latency term. Left out: the published value of the objective."""
+
+    rho: float = 10.0
+    """Objective `learnt`: curvature of the penalty around the budget."""
+
+    eta: float | None = None
+    """Objective `learnt`: step of the multiplier. Left out: 50 / number of updates."""
 
     warmup_epochs: int = 40
-    """Passes over the weight split with uniformly drawn paths and fixed architecture parameters."""
+    """Passes over the weight split before the search: paths as `warmup_sampling` says, architecture
+    parameters fixed."""
+
+    warmup_sampling: Literal["uniform", "fair"] = "fair"
+    """Paths of the warm-up: every op equally likely, or each op of a site once per round."""
+
+    op_warmup: float = 0.0
+    """Part of the warm-up in which sites run all their ops averaged, with a probability that falls
+    from 1 to 0 (TuNAS; takes the memory of all ops)."""
 
     epochs: int = 120
     """Passes over the weight split after the warm-up."""
@@ -92,9 +120,12 @@ class SearchSettings(Section):
     label_smoothing: float = 0.1
     """In the loss of the weights only."""
 
-    alpha_lr: float = 1e-3
-    """Learning rate of the architecture parameters (Adam, betas 0 and 0.999). The published value
-    belongs to some 115,000 updates; a search of a few hundred wants about 0.05."""
+    alpha_lr: float | None = None
+    """Learning rate of the architecture parameters (Adam, betas 0 and 0.999). Left out: by the
+    number of updates, 1e-3 for 115,000 of them (published), 0.05 for 600, 0.1 at most."""
+
+    alpha_ramp: float = 0.0
+    """Part of the updates over which that rate rises from a tenth of itself."""
 
     alpha_every: int = 5
     """One architecture update after this many weight steps."""
@@ -102,48 +133,119 @@ class SearchSettings(Section):
     architecture_share: float = 0.04
     """Part of the training images held out for architecture updates (ImageNet: 50,000 images)."""
 
+    samples: int = 10
+    """Strategy `reinforce`: networks that each worker draws for one update."""
+
+    baseline_momentum: float = 0.95
+    """Strategies `reinforce` and `rl_trials`: of the moving average of rewards."""
+
+    population: int = 100
+    """Strategy `evolution`: networks that are alive at a time."""
+
+    tournament: int = 25
+    """Strategy `evolution`: how many of them are compared to choose a parent."""
+
+    trial_epochs: int = 5
+    """Strategy `rl_trials`: passes over the weight split that train one network."""
+
+    scored_by: Literal["cross_entropy", "accuracy"] = "accuracy"
+    """What supernet weights tell of a network when networks are compared."""
+
+    score_images: int = 10_000
+    """Images of the architecture part, at most, on which a network is scored."""
+
+    bn_batches: int = 4
+    """Batches of the weight part from which BatchNorm statistics are taken anew before a network
+    is scored with supernet weights; 0 keeps those of the supernet."""
+
+    ranking_networks: int = 0
+    """Networks to train alone after the search, to tell how well the supernet ranks them."""
+
+    rerank: int = 0
+    """The derivation takes the best by supernet score of this many most probable networks within
+    the budget; 0 or 1: the most probable one."""
+
+    rerank_min_spearman: float = 0.5
+    """Only if the supernet ranks that well (`ranking_networks`); 0: whatever it does."""
+
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "alpha_every"):
-            require(
-                getattr(self, name) >= 1, name, getattr(self, name), "a whole number of 1 or more"
-            )
-        for name in ("warmup_epochs", "hold_epochs"):
-            require(
-                getattr(self, name) >= 0, name, getattr(self, name), "a whole number of 0 or more"
-            )
+        for name in WHOLE_FROM_1:
+            value = getattr(self, name)
+            require(value >= 1, name, value, "a whole number of 1 or more")
+        for name in ("warmup_epochs", "hold_epochs", "bn_batches", "ranking_networks", "rerank"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "a whole number of 0 or more")
+        for name in ("warmup_lr", "lr", "alpha_lr", "eta", "rho"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "a number greater than 0, e.g. 1e-3")
+        for name in ("momentum", "label_smoothing", "baseline_momentum"):
+            value = getattr(self, name)
+            require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
+        for name in ("op_warmup", "alpha_ramp"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, "a part from 0 to 1, e.g. 0.25")
+        require(self.beta is None or self.beta >= 0, "beta", self.beta, "0 or more, e.g. 0.1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
+        share = self.architecture_share
+        require(0 < share < 1, "architecture_share", share, "a part between 0 and 1, e.g. 0.2")
+        self._check_together()
+
+    def _check_together(self) -> None:
         require(
             self.hold_epochs < self.epochs,
             "hold_epochs",
             self.hold_epochs,
             f"fewer than epochs ({self.epochs}), or architecture parameters would never move",
         )
-        for name in ("warmup_lr", "lr", "alpha_lr"):
-            require(
-                getattr(self, name) > 0,
-                name,
-                getattr(self, name),
-                "a number greater than 0, e.g. 1e-3",
-            )
-        require(self.beta >= 0, "beta", self.beta, "0 or more, e.g. 0.1")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 to below 1, e.g. 0.9")
         require(
-            0 <= self.label_smoothing < 1,
-            "label_smoothing",
-            self.label_smoothing,
-            "0 to below 1, e.g. 0.1",
+            self.tournament <= self.population,
+            "tournament",
+            self.tournament,
+            f"population ({self.population}) or fewer, from which it is drawn",
         )
         require(
-            0 < self.architecture_share < 1,
-            "architecture_share",
-            self.architecture_share,
-            "a part between 0 and 1, e.g. 0.2",
+            self.strategy != "rl_trials" or self.trial_epochs <= self.total_epochs,
+            "trial_epochs",
+            self.trial_epochs,
+            f"warmup_epochs + epochs ({self.total_epochs}) or fewer, all of which go to trials",
+        )
+        require(
+            -1 <= self.rerank_min_spearman <= 1,
+            "rerank_min_spearman",
+            self.rerank_min_spearman,
+            "a correlation from -1 to 1, e.g. 0.5",
+        )
+        is_known = self.ranking_networks >= 2 or self.rerank_min_spearman <= 0
+        require(
+            self.rerank <= 1 or is_known,
+            "rerank",
+            self.rerank,
+            "ranking_networks of 2 or more beside it, which tell whether the supernet ranks well "
+            "enough (or rerank_min_spearman: 0, to rerank in any case)",
         )
 
     @property
     def total_epochs(self) -> int:
         """Warm-up and search together."""
         return self.warmup_epochs + self.epochs
+
+    @property
+    def objective_name(self) -> ObjectiveName:
+        """The objective that the job names, else that of the strategy."""
+        return self.objective or OWN_OBJECTIVE.get(self.strategy, "learnt")
+
+
+WHOLE_FROM_1 = (
+    "epochs",
+    "batch_size",
+    "alpha_every",
+    "samples",
+    "population",
+    "tournament",
+    "trial_epochs",
+    "score_images",
+)
+"""Settings of a search that are whole numbers of 1 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

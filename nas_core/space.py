@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from nas_core.ops import OpShape, check_op
@@ -40,6 +40,11 @@ class Site:
             )
         if "skip" in self.ops and not self.op_shape(0.0).keeps_shape:
             raise ValueError(f"'{self.name}' changes the shape and cannot be skipped")
+
+    @property
+    def out_resolution(self) -> int:
+        """Height and width behind the site, pixels."""
+        return _halved(self.resolution, self.stride)
 
     def op_shape(self, bn_eps: float) -> OpShape:
         """What an op needs to know to be built here."""
@@ -76,6 +81,9 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not self.sites:
             raise ValueError(f"space '{self.name}' has no sites; expected at least one")
+        names = [site.name for site in self.sites]
+        if len(set(names)) < len(names):
+            raise ValueError(f"space '{self.name}' has the sites {names}; expected each name once")
         channels = self.first_channels or self.stem_channels
         for site in self.sites:
             site.check(channels)
@@ -110,6 +118,20 @@ class SearchSpace:
             raise ValueError(f"this search space cannot be read: {error}") from error
 
 
+def make_divisible(channels: float) -> int:
+    """The multiple of 8 nearest to `channels`, or the next one where that is below 90 % of it.
+
+    How every channel count under a width multiplier is rounded. At least 8.
+
+    Raises:
+        ValueError: `channels` is not a finite number greater than 0.
+    """
+    if not 0 < channels < inf:
+        raise ValueError(f"{channels} channels; expected a finite number greater than 0")
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
 def check_format(values: Any, expected: str, what: str) -> None:
     """Raise ValueError unless `values` is a mapping that says it has the `expected` format."""
     if not isinstance(values, dict):
@@ -131,6 +153,7 @@ def chain(
     head_channels: int,
     first_channels: int | None = None,
     reference_op: str = "mbconv_k3_e6",
+    bn_eps: float = 1e-3,
 ) -> SearchSpace:
     """A space from its stages. 'skip' in `ops` goes to the sites that keep their shape."""
     sites: list[Site] = []
@@ -142,7 +165,7 @@ def chain(
             keeps_shape = stride == 1 and channels == stage.width
             here = tuple(op for op in ops if op != "skip" or keeps_shape)
             sites.append(Site(f"stage{number}.{block}", channels, stage.width, stride, size, here))
-            channels, size = stage.width, _halved(size, stride)
+            channels, size = stage.width, sites[-1].out_resolution
     return SearchSpace(
         name=name,
         in_channels=in_channels,
@@ -154,6 +177,7 @@ def chain(
         sites=tuple(sites),
         head_channels=head_channels,
         reference_op=reference_op,
+        bn_eps=bn_eps,
     )
 
 
@@ -179,24 +203,43 @@ def proxyless_imagenet(
     resolution: int = 224,
     ops: Sequence[str] = MOBILE_OPS,
     reference_op: str = "mbconv_k3_e6",
+    width: float = 1.0,
+    first_stage: int = 32,
+    bn_eps: float = 1e-3,
 ) -> SearchSpace:
     """The published space: 21 sites, six of which change the shape and cannot be skipped.
 
-    The first stage is 32 wide, as in Proxyless-Mobile; the released search defaults use 24.
+    Args:
+        classes: logits of the networks.
+        in_channels: channels of the images.
+        resolution: height and width of the images, pixels.
+        ops: candidates; 'skip' stands only where the shape is kept.
+        reference_op: op of the reference network.
+        width: factor of every channel count, those of stem, first block and head included; the
+            results are rounded by `make_divisible`, which makes stages 3 and 4 equal where `width`
+            is small, so that the site between them can be skipped too. The published networks for
+            CPU and GPU are of width 1.12 and 1.35, with 24 channels in the first stage.
+        first_stage: channels of the first stage before `width`: 32 as in Proxyless-Mobile and the
+            Pixel 1 table, 24 in the defaults of the released search.
+        bn_eps: epsilon of every BatchNorm.
     """
-    widths, blocks, strides = (32, 40, 80, 96, 192, 320), (4, 4, 4, 4, 4, 1), (2, 2, 2, 1, 2, 1)
+    widths, blocks = (first_stage, 40, 80, 96, 192, 320), (4, 4, 4, 4, 4, 1)
+    stages = zip(_scaled(width, *widths), blocks, (2, 2, 2, 1, 2, 1), strict=True)
+    stem, first, head = _scaled(width, 32, 16, 1280)
+    name = "proxyless_imagenet" if first_stage == 32 else f"proxyless_imagenet_first{first_stage}"
     return chain(
-        "proxyless_imagenet",
-        stages=[Stage(*stage) for stage in zip(widths, blocks, strides, strict=True)],
+        _named(name, width),
+        stages=[Stage(*stage) for stage in stages],
         ops=ops,
         in_channels=in_channels,
         resolution=resolution,
         classes=classes,
-        stem_channels=32,
+        stem_channels=stem,
         stem_stride=2,
-        first_channels=16,
-        head_channels=1280,
+        first_channels=first,
+        head_channels=head,
         reference_op=reference_op,
+        bn_eps=bn_eps,
     )
 
 
@@ -207,20 +250,36 @@ def proxyless_small(
     resolution: int = 32,
     ops: Sequence[str] = MOBILE_OPS,
     reference_op: str = "mbconv_k3_e6",
+    width: float = 1.0,
+    bn_eps: float = 1e-3,
 ) -> SearchSpace:
-    """Six sites for small images (32 pixels): minutes on two cores, not days on eight GPUs."""
+    """Six sites for small images (32 pixels): minutes on two cores, not days on eight GPUs.
+
+    `width` multiplies every channel count, as in `proxyless_imagenet`.
+    """
+    first, second, third = _scaled(width, 24, 32, 48)
+    stem, head = _scaled(width, 16, 192)
     return chain(
-        "proxyless_small",
-        stages=[Stage(24, 2, 2), Stage(32, 2, 2), Stage(48, 2, 1)],
+        _named("proxyless_small", width),
+        stages=[Stage(first, 2, 2), Stage(second, 2, 2), Stage(third, 2, 1)],
         ops=ops,
         in_channels=in_channels,
         resolution=resolution,
         classes=classes,
-        stem_channels=16,
+        stem_channels=stem,
         stem_stride=1,
-        head_channels=192,
+        head_channels=head,
         reference_op=reference_op,
+        bn_eps=bn_eps,
     )
+
+
+def _scaled(width: float, *channels: int) -> list[int]:
+    return [make_divisible(width * count) for count in channels]
+
+
+def _named(name: str, width: float) -> str:
+    return name if width == 1 else f"{name}_{width:g}"
 
 
 SPACES: dict[str, Callable[..., SearchSpace]] = {

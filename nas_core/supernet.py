@@ -19,17 +19,20 @@ from nas_core.blocks import Head, Stem, initialise
 from nas_core.ops import build_op
 from nas_core.space import SearchSpace
 
+Choice = int | Tensor
+"""What runs at a site: one op, or all of them weighted by a tensor of shape (K,)."""
+
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of a path in which candidate ops were run beside it."""
+    """One run of a path, with what stands between the sites."""
 
     logits: Tensor
     """(N, classes), with gradient."""
+    inputs: list[Tensor]
+    """Input of each site, detached."""
     outputs: list[Tensor]
     """Output of the active op per site, with gradient even where all ops so far are skips."""
-    candidates: list[list[Tensor]]
-    """Per site, outputs of the ops beside the active one, without gradient."""
 
 
 class Supernet(nn.Module):
@@ -77,30 +80,43 @@ class Supernet(nn.Module):
         candidates = cast(nn.ModuleList, self.sites[site])
         return candidates[choice]
 
-    def forward(self, images: Tensor, path: Sequence[int]) -> Tensor:
-        """Logits (N, classes) of the network that `path` chooses; the other ops are not touched."""
+    def forward(self, images: Tensor, path: Sequence[Choice]) -> Tensor:
+        """Logits (N, classes) of the network that `path` chooses; other ops are not touched."""
         x = self.stem(images)
         for site, choice in enumerate(path):
-            x = self.op(site, choice)(x)
+            x = self.op(site, choice)(x) if isinstance(choice, int) else self._mix(site, choice, x)
         logits: Tensor = self.head(x)
         return logits
 
-    def trace(self, images: Tensor, path: Sequence[int], beside: Sequence[Sequence[int]]) -> Trace:
-        """Run `path` and, beside it at every site, the ops `beside[site]` on the same input.
+    def _mix(self, site: int, shares: Tensor, x: Tensor) -> Tensor:
+        """All ops of a site, weighted."""
+        candidates = cast(nn.ModuleList, self.sites[site])
+        mixed: Tensor = shares[0] * candidates[0](x)
+        for share, op in zip(shares[1:], list(candidates)[1:], strict=True):
+            mixed = mixed + share * op(x)
+        return mixed
+
+    def trace(self, images: Tensor, path: Sequence[int]) -> Trace:
+        """Run `path` and remember what stands between the sites.
 
         The caller freezes the weights and the BatchNorm statistics (`frozen()`). No gradient flows
         before the first site: its output becomes a leaf, so a skip there has a gate gradient too.
         """
+        inputs: list[Tensor] = []
         outputs: list[Tensor] = []
-        candidates: list[list[Tensor]] = []
         x = self.stem(images)
         for site, choice in enumerate(path):
-            with torch.no_grad():
-                candidates.append([self.op(site, other)(x.detach()) for other in beside[site]])
+            inputs.append(x.detach())
             y = self.op(site, choice)(x)
             x = y if y.requires_grad else y.detach().requires_grad_()
             outputs.append(x)
-        return Trace(self.head(x), outputs, candidates)
+        return Trace(self.head(x), inputs, outputs)
+
+    @torch.no_grad()
+    def candidate(self, site: int, choice: int, x: Tensor) -> Tensor:
+        """Output of one op for an input of its site, without gradient."""
+        output: Tensor = self.op(site, choice)(x)
+        return output
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_core.architecture import Architecture
+from nas_core.architecture import Architecture, Model
 from nas_core.blocks import initialise
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
@@ -55,18 +55,28 @@ class Loader(Protocol):
 
 
 @dataclass(frozen=True)
+class SearchData:
+    """The two parts of the training images that a search uses."""
+
+    weight: Loader
+    architecture: Loader
+
+
+@dataclass(frozen=True)
 class EpochReport:
     """What happened in one epoch, over all workers."""
 
     phase: str
-    """"warmup", "search" or "retrain"."""
+    """"warmup", "search", "compare" (networks are only scored), "trial" or "retrain"."""
     epoch: int
     """Counted from 0 within the run (warm-up and search together)."""
     loss: float
     top1: float
-    """Of the training batches, as they were seen, 0 to 1."""
+    """Of the training batches, as they were seen, 0 to 1; of the best network so far where networks
+    are only scored."""
     latency_ms: float | None = None
-    """Expected latency at the end of the epoch; None where there are no architecture parameters."""
+    """Expected latency at the end of the epoch, or that of the best network so far; None where
+    there is neither."""
     entropy: float | None = None
     """Of the op probabilities, mean over sites, nats."""
 
@@ -142,11 +152,18 @@ class TrainState:
 
 
 def start_training(
-    architecture: Architecture, settings: RetrainSettings, seed: int, device: torch.device
+    model: Model, settings: RetrainSettings, seed: int, device: torch.device
 ) -> TrainState:
-    """A freshly initialised network and its optimizer."""
-    network = architecture.build(settings.dropout)
-    initialise(network, generator(seed, "retrain weights"))
+    """A freshly initialised network and its optimizer.
+
+    Architectures of a space take the initialisation of the published recipe; other networks keep
+    the one they are built with, drawn from the same seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(counted_seed(seed, "retrain weights"))
+        network = model.build(settings.dropout)
+    if isinstance(model, Architecture):
+        initialise(network, generator(seed, "retrain weights"))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in network.parameters() if p.dim() > 1]
     plain = [p for p in network.parameters() if p.dim() <= 1]

@@ -77,12 +77,13 @@ def _show_plan(job: Job) -> None:
 def submit_job(job_file: JobFile, overrides: Overrides = None) -> None:
     """Check a job and submit it to the Ray that runs here, or to one started for it."""
     from cluster.submit import submit
-    from orchestration.plan import make_plan
+    from orchestration.plan import cases_of, make_plan
 
     job = load_job(job_file, overrides or [])
     with _about(job_file):
         Storage(job.storage).check_writable()
-        make_plan(job)
+        plan = make_plan(job)
+        cases_of(plan, plan.shipped)  # as far as they can be told without measuring
     words = [word for override in overrides or [] for word in ("--set", override)]
     raise typer.Exit(submit(job_file, arguments=words))
 

@@ -1,4 +1,4 @@
-"""The work of one case inside its worker group: search, derive, measure, retrain, write the result.
+"""The work of one case inside its worker group: find a network, measure, retrain, write the result.
 
 All workers run `case_worker`; the first one measures and writes, the others wait for it. A stage
 whose result is in storage already is not repeated, one in progress goes on from its checkpoint.
@@ -7,7 +7,6 @@ whose result is in storage already is not repeated, one in progress goes on from
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import torch
 
 from cluster.hardware import TARGETS, Target
 from cluster.storage import Storage
-from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
-from nas_core.search import alphas_digest
 from orchestration.checkpoint import Saved, load
 from orchestration.data import Dataset, ImageSet, MemoryLoader, load_dataset
 from orchestration.job import Job
-from orchestration.plan import Case
+from orchestration.plan import Case, is_done
 from orchestration.spec import check_job
 from orchestration.workers import RayTeam, worker_device
 
@@ -34,7 +31,7 @@ class CaseWork:
     job: Job
     case: Case
     references: tuple[Case, ...]
-    """Reference networks that this case trains beside its own, since nobody else does."""
+    """Reference networks that this case trains behind its own, since nobody else does."""
     table: LatencyTable
     folder: str
     """The job's storage."""
@@ -104,45 +101,20 @@ class Crew:
         return self.saved if self.saved is not None and self.saved.stage == stage else None
 
 
-@dataclass(frozen=True)
-class Derived:
-    """An architecture with its latency, by the table and measured."""
-
-    architecture: Architecture
-    table_ms: float
-    measured_ms: float
-    measured_spread: float
-    tries: list[dict[str, float]]
-    history: list[dict[str, Any]]
-    """Of the search; empty for a reference network."""
-    alphas: list[str]
-    """Digest of the architecture parameters that each worker ended with; all equal."""
-
-
 def case_worker(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker."""
-    from orchestration.derive import derive
+    from orchestration.found import found_for
+    from orchestration.outcome import write_result
     from orchestration.retrain import retrain
-    from orchestration.search import search
 
     crew = _crew(CaseWork.from_dict(config))
-    job, case = crew.work.job, crew.work.case
-    derived = _stored(crew, case)
-    if derived is None:
-        state, history = search(crew)
-        alphas = crew.team.gather(alphas_digest(state.supernet))
-        if crew.team.rank == 0:
-            _store(crew, case, derive(crew, state.supernet.log_probs(), history, alphas))
-        crew.team.wait()
-        derived = _stored(crew, case)
-    assert derived is not None, "the first worker has just stored it"
-    if job.retrain is None:
-        _write_result(crew, case, derived, {})
-        return
-    for network in (case, *crew.work.references):
-        found = derived if network == case else _reference(crew)
-        outcome = retrain(crew, network, found.architecture)
-        _write_result(crew, network, found, outcome)
+    work = crew.work
+    missing = [case for case in (work.case, *work.references) if not is_done(case, crew.storage)]
+    crew.team.wait()  # until all have looked, or one would see what another has just written
+    for case in missing:
+        found = found_for(crew, case)
+        outcome = {} if work.job.retrain is None else retrain(crew, case, found.model)
+        write_result(crew, case, found, outcome)
 
 
 def _crew(work: CaseWork) -> Crew:
@@ -156,91 +128,3 @@ def _crew(work: CaseWork) -> Crew:
             saved = load(Path(folder), team.rank, device)
     dataset = load_dataset(work.job.data, work.job.seed)
     return Crew(work, team, device, dataset, Storage(work.folder), saved)
-
-
-def _store(crew: Crew, case: Case, derived: Derived) -> None:
-    values = asdict(derived)
-    values["architecture"] = derived.architecture.to_dict()
-    crew.storage.write_text(
-        f"{case.folder}/architecture.json", derived.architecture.to_json() + "\n"
-    )
-    crew.storage.write_json(f"{case.folder}/derived.json", {"key": case.key, **values})
-
-
-def _stored(crew: Crew, case: Case) -> Derived | None:
-    place = f"{case.folder}/derived.json"
-    if not crew.storage.exists(place):
-        return None
-    values = crew.storage.read_json(place)
-    if values.pop("key") != case.key:
-        return None
-    values["architecture"] = Architecture.from_dict(values["architecture"])
-    return Derived(**values)
-
-
-def _reference(crew: Crew) -> Derived:
-    """The reference network; the measure stage has measured it."""
-    table = crew.work.table
-    assert table.reference_ms is not None, "the measure stage measures the reference network"
-    architecture = Architecture.reference(table.space)
-    table_ms, measured_ms = table.latency_ms(architecture), table.reference_ms
-    tries = [{"table_ms": table_ms, "measured_ms": measured_ms, "drift": 1.0}]
-    return Derived(architecture, table_ms, measured_ms, table.reference_spread, tries, [], [])
-
-
-def _write_result(crew: Crew, case: Case, derived: Derived, outcome: dict[str, Any]) -> None:
-    """Everything about a finished network, written once all of it is there."""
-    if crew.team.rank == 0:
-        text = derived.architecture.to_json() + "\n"
-        crew.storage.write_text(f"{case.folder}/architecture.json", text)
-        values = _result(crew, case, derived, outcome)
-        crew.storage.write_json(f"{case.folder}/result.json", values)
-    crew.team.wait()
-
-
-def _result(crew: Crew, case: Case, derived: Derived, outcome: dict[str, Any]) -> dict[str, Any]:
-    job, data, architecture = crew.work.job, crew.dataset, derived.architecture
-    gpu_share = crew.team.size / 3600 if crew.device.type == "cuda" else 0.0
-    search_s = sum(epoch["seconds"] for epoch in derived.history)
-    retrain_s = sum(epoch["seconds"] for epoch in outcome.get("retrain_history", []))
-    return {
-        "format": "case-result/1",
-        "key": case.key,
-        "job": job.name,
-        "case": case.name,
-        "kind": case.kind,
-        "target": case.target,
-        "hardware": crew.target.hardware(),
-        "stand_in": crew.target.stand_in,
-        "budget": case.budget,
-        "budget_ms": case.budget_ms,
-        "strategy": job.search.strategy,
-        "objective": job.search.objective,
-        "space": architecture.space.name,
-        "seed": job.seed,
-        "architecture_hash": architecture.digest(),
-        "architecture": architecture.to_dict(),
-        "table_key": case.table_key,
-        "table_ms": derived.table_ms,
-        "measured_ms": derived.measured_ms,
-        "measured_spread": derived.measured_spread,
-        "tries": derived.tries,
-        "params": architecture.num_params(),
-        "macs": architecture.macs(),
-        "workers": crew.team.size,
-        "alphas": derived.alphas,
-        "search_s": search_s,
-        "search_gpu_hours": search_s * gpu_share,
-        "search_history": derived.history,
-        "retrain_s": retrain_s,
-        "retrain_gpu_hours": retrain_s * gpu_share,
-        "classes": list(data.classes),
-        "input_shape": list(data.train.images.shape[1:]),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "top1": None,
-        "top5": None,
-        "retrain_history": [],
-        **outcome,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

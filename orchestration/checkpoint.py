@@ -22,7 +22,8 @@ class Saved:
 
     stage: str
     """"search", or "retrain <case>"."""
-    counters: dict[str, int]
+    counters: dict[str, Any]
+    """What the stage counts and remembers beside its tensors; plain values."""
     history: list[dict[str, Any]]
     module: dict[str, Any]
     optimizers: list[dict[str, Any]]
@@ -38,7 +39,7 @@ def save(
     folder: Path,
     *,
     stage: str,
-    counters: dict[str, int],
+    counters: dict[str, Any],
     history: list[dict[str, Any]],
     module: nn.Module,
     optimizers: list[torch.optim.Optimizer],

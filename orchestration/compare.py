@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.draw import architecture_png
-from orchestration.plan import tolerance
+from orchestration.plan import ORDER, tolerance
 
 FORMAT = "comparison/1"
 Result = dict[str, Any]
@@ -24,23 +24,28 @@ COLUMNS = {
     "top5": ("top-5 %", "{:.1f}", 100.0),
     "params": ("params k", "{:,.1f}", 1e-3),
     "macs": ("MACs M", "{:,.1f}", 1e-6),
+    "total_stride": ("stride", "{:.0f}", 1.0),
     "search_s": ("search s", "{:.0f}", 1.0),
 }
 """Header with its unit, format and factor of every figure in the table."""
 
-FACTS = ("job", "case", "kind", "target", "hardware", "stand_in", "budget", "architecture_hash")
-FIGURES = (*COLUMNS, "measured_spread", "retrain_s", "search_gpu_hours", "retrain_gpu_hours")
+FACTS = (
+    *("job", "case", "kind", "target", "hardware", "stand_in", "budget"),
+    *("strategy", "objective", "architecture_hash"),
+)
+COSTS = ("measured_spread", "expected_ms", "retrain_s", "search_gpu_hours", "retrain_gpu_hours")
+FIGURES = (*COLUMNS, *COSTS)
 
 
 def read_results(job: Storage) -> list[Result]:
-    """The results in a job's folder: per target the reference, then cases by budget."""
+    """The results in a job's folder: per target the reference, searches by budget, the others."""
     keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
     return sorted((job.read_json(key) for key in keys), key=_order)
 
 
-def _order(result: Result) -> tuple[str, float, str]:
-    budget_ms = result["budget_ms"]
-    return result["target"], -1.0 if budget_ms is None else budget_ms, result["case"]
+def _order(result: Result) -> tuple[str, int, float, str]:
+    kind, budget_ms = ORDER.index(result["kind"]), result["budget_ms"]
+    return result["target"], kind, 0.0 if budget_ms is None else budget_ms, result["case"]
 
 
 def print_comparison(results: Sequence[Result]) -> None:
@@ -50,22 +55,35 @@ def print_comparison(results: Sequence[Result]) -> None:
 
 
 def comparison_text(results: Sequence[Result]) -> str:
-    """A table of results of one hardware, and what each case gained on the reference."""
+    """A table of results of one hardware, what each case gained on the reference, and notes."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=results[0]["hardware"], box=box.SIMPLE_HEAD, title_justify="left")
+    columns = _columns(results)
+    table = Table(
+        title=results[0]["hardware"],
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=len(columns) == len(COLUMNS),  # or it would not fit 120 letters
+    )
     table.add_column("network")
-    for header, _, _ in COLUMNS.values():
-        table.add_column(header, justify="right")
+    for name in columns:
+        table.add_column(COLUMNS[name][0], justify="right")
     for result in results:
-        table.add_row(_name(result), *(_cell(name, result.get(name)) for name in COLUMNS))
+        table.add_row(_name(result), *(_cell(name, result.get(name)) for name in columns))
     console = Console(file=io.StringIO(), width=160, color_system=None)  # logs are not 80 wide
     console.print(table)
-    console.print(*_verdicts(results), sep="\n")
+    lines = [*_verdicts(results), *_notes(results)]
+    console.print(*lines, sep="\n", soft_wrap=True, markup=False)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def _columns(results: Sequence[Result]) -> list[str]:
+    """Strides are of interest where networks differ in them: beside baselines."""
+    has_baseline = any(result["kind"] == "baseline" for result in results)
+    return [name for name in COLUMNS if name != "total_stride" or has_baseline]
 
 
 def _name(result: Result) -> str:
@@ -84,23 +102,37 @@ def _verdicts(results: Sequence[Result]) -> list[str]:
 
 def _verdict(result: Result, reference: Result) -> str:
     """`mobile-0.31ms takes 24 % less time than the reference, top-1 0.4 points lower`."""
-    saved = 100 * (1 - result["measured_ms"] / reference["measured_ms"])
-    faster = f"{abs(saved):.0f} % {'less' if saved >= 0 else 'more'} time"
-    text = f"{result['case']} takes {faster} than the reference"
+    text = f"{result['case']} takes {_time(latency_ms(result) / latency_ms(reference))}"
+    if result["measured_ms"] is None:
+        text += " by the table"
     if result["top1"] is None or reference["top1"] is None:
         return text
     points = 100 * (result["top1"] - reference["top1"])
     return f"{text}, top-1 {abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
 
 
+def _time(ratio: float) -> str:
+    if ratio >= 2:
+        return f"{ratio:.1f} times the time of the reference"
+    percent = f"{100 * abs(1 - ratio):.0f} %"
+    return f"{percent} {'less' if ratio <= 1 else 'more'} time than the reference"
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
+
+
 def write_comparison(job: Storage, tables: Storage) -> None:
-    """Write `comparison/`: the table as JSON and CSV, a picture of every searched network."""
+    """Write `comparison/`: the table as JSON and CSV, a picture of every network of sites.
+
+    The reference network has none: all of its sites are equal.
+    """
     results = read_results(job)
     rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
     job.write_json("comparison/comparison.json", {"format": FORMAT, "rows": rows})
     job.write_text("comparison/comparison.csv", _csv(rows))
     for result in results:
-        if result["kind"] != "reference":
+        if result["kind"] in ("search", "given"):
             _write_picture(job, tables, result)
 
 
@@ -114,7 +146,8 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _write_picture(job: Storage, tables: Storage, result: Result) -> None:
     key = f"comparison/{result['case']}.png"
-    table = tables.read_json(f"{result['table_key']}.json")
+    is_covered = result["table_ms"] is not None
+    table = tables.read_json(f"{result['table_key']}.json") if is_covered else None
     job.write_bytes(key, architecture_png(result["architecture"], table, title=result["case"]))
 
 
@@ -122,11 +155,17 @@ def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
     keeping = [result for result in results if keeps_budget(result)]
     if keeping:
-        return max(keeping, key=lambda result: (result["top1"], -result["measured_ms"]))
-    return min(results, key=lambda result: result["measured_ms"] / result["budget_ms"])
+        return max(keeping, key=lambda result: (result["top1"], -latency_ms(result)))
+    return min(results, key=lambda result: latency_ms(result) / result["budget_ms"])
 
 
 def keeps_budget(result: Mapping[str, Any]) -> bool:
-    """Whether the measured latency is within the budget, give or take what a repeat differs by."""
+    """Whether the latency is within the budget, give or take what a repeat differs by."""
     budget_ms: float = result["budget_ms"]
-    return bool(result["measured_ms"] <= budget_ms * (1 + tolerance(budget_ms)))
+    return latency_ms(result) <= budget_ms * (1 + tolerance(budget_ms))
+
+
+def latency_ms(result: Mapping[str, Any]) -> float:
+    """As measured; by the table on a target that is not measured."""
+    measured = result["measured_ms"]
+    return float(result["table_ms"] if measured is None else measured)

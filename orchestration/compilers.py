@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.hardware import Target, usable_cores
 from cluster.runtimes import RUNTIMES
 from cluster.runtimes.timing import Timing, time_calls
-from nas_core.architecture import Architecture
+from nas_core.architecture import Model
 from nas_core.latency import PartShape
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_COMPILERS = 8
 """Each takes a gigabyte."""
 
-Subject = PartShape | Architecture | None
+Subject = PartShape | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
 
 
@@ -75,7 +75,7 @@ def timed(
 
 
 def exported(
-    architecture: Architecture,
+    model: Model,
     weights: dict[str, Tensor],
     target: Target,
     facts: ModelFacts,
@@ -83,8 +83,10 @@ def exported(
 ) -> dict[str, bytes]:
     """Files of a trained network by name: `export.save_model`'s, and its program for the target.
 
+    There is no such program for a target that is not measured.
+
     Args:
-        architecture: of the network.
+        model: what the network is.
         weights: its state dict, on the CPU.
         target: whose runtime the program is for.
         facts: goes into the model.
@@ -93,7 +95,7 @@ def exported(
     import ray
 
     compiler = _compilers()[0]
-    words = (architecture, weights, target, facts, example)
+    words = (model, weights, target, facts, example)
     files: dict[str, bytes] = ray.get(compiler.export.remote(*words))
     return files
 
@@ -153,20 +155,22 @@ class Compiler:
 
     def export(
         self,
-        architecture: Architecture,
+        model: Model,
         weights: dict[str, Tensor],
         target: Target,
         facts: ModelFacts,
         example: Tensor,
     ) -> dict[str, bytes]:
         """See `exported`."""
-        network = architecture.build()
+        network = model.build()
         network.load_state_dict(weights)
-        program = RUNTIMES[target.runtime]().compile(network, example[: target.batch_size])
         with tempfile.TemporaryDirectory() as folder:
             save_model(network, example, facts, Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return {**files, "model.pte": program}
+        if target.is_measured:
+            runtime = RUNTIMES[target.runtime]()
+            files["model.pte"] = runtime.compile(network, example[: target.batch_size])
+        return files
 
 
 class Stopwatch:
@@ -206,7 +210,7 @@ def _module(space: SearchSpace, subject: Subject) -> Any:
 
     if subject is None:
         return nn.ReLU()
-    if isinstance(subject, Architecture):
+    if not isinstance(subject, PartShape):
         return subject.build()
     if subject.op in ("stem", "head"):
         return Stem(space) if subject.op == "stem" else Head(space)
@@ -217,6 +221,6 @@ def _module(space: SearchSpace, subject: Subject) -> Any:
 def _input_shape(space: SearchSpace, subject: Subject) -> tuple[int, int, int]:
     if subject is None:
         return (1, 1, 1)
-    if isinstance(subject, Architecture):
+    if not isinstance(subject, PartShape):  # whole networks are for the images of the job
         return (space.in_channels, space.resolution, space.resolution)
     return (subject.in_channels, subject.resolution, subject.resolution)

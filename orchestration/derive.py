@@ -1,73 +1,125 @@
-"""Stage: from op probabilities to a network that was measured within its budget.
+"""Stage: from a finished search to a network that was measured within its budget.
 
 The derivation is exact on the table; then the whole network is measured on the target. If it misses
-the budget, the table is scaled to pass through it, and derivation runs again, at most twice.
+the budget, the table is scaled to pass through it, and derivation runs again, at most twice. Where
+the supernet was shown to rank networks well, it chooses among the most probable ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
-from torch import Tensor
-
 from nas_core.architecture import Architecture
-from nas_core.derive import BudgetError, best_within
+from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
-from orchestration.case import Crew, Derived
-from orchestration.measure import Measured, measure_network
+from nas_core.search import alphas_digest, choose, latency_note
+from nas_core.settings import SearchSettings
+from nas_core.state import STRATEGIES
+from nas_core.strategy import Trial
+from orchestration.case import Crew
+from orchestration.found import Found, measured_together, tried
+from orchestration.measure import Measured
 from orchestration.plan import tolerance
+from orchestration.ranking import measured_ranking
+from orchestration.rerank import Reranking
+from orchestration.search import Searched
+from orchestration.workers import report_note
 
 CORRECTIONS = 2
 
+SHOWN_TRIALS = 5
+"""Of the networks that a search scored, how many stand in its result."""
 
-def derive(
-    crew: Crew, log_probs: list[Tensor], history: list[dict[str, Any]], alphas: list[str]
-) -> Derived:
-    """The best network within the budget of the case, measured on its target."""
-    budget_ms = crew.work.case.budget_ms
-    assert budget_ms is not None, "a searched case has a budget"
 
-    table, settings = crew.work.table, crew.work.job.measure
+def derive(crew: Crew, searched: Searched) -> Found:
+    """The best network within the budget of the case, measured on its target.
+
+    All workers take part: the first measures, all score.
+    """
+    work, settings = crew.work, crew.work.job.search
+    facts = search_facts(searched, settings)
+    for note in facts["notes"]:
+        report_note(note)
+    ranking = measured_ranking(crew, searched)
+    reranking = Reranking(searched, settings, ranking, crew.team)
+
+    def chosen(table: LatencyTable) -> Architecture:
+        if reranking.is_used:
+            return reranking.choose(table)
+        return choose(searched.state, table, searched.goal.budget_ms, settings)
+
     found = derive_measured(
-        log_probs,
-        table,
-        budget_ms,
-        lambda architecture: measure_network(architecture, table, crew.target, settings),
+        chosen, work.table, searched.goal.budget_ms, lambda model: measured_together(crew, model)
     )
-    return replace(found, history=history, alphas=alphas)
+    return replace(
+        found,
+        history=searched.history,
+        alphas=crew.team.gather(alphas_digest(searched.state.supernet)),
+        search={**facts, "ranking": ranking, "rerank": reranking.facts()},
+    )
 
 
 def derive_measured(
-    log_probs: Sequence[Tensor],
+    choose: Callable[[LatencyTable], Architecture],
     table: LatencyTable,
     budget_ms: float,
-    measure: Callable[[Architecture], Measured],
-) -> Derived:
+    measure: Callable[[Architecture], Measured | None],
+) -> Found:
     """Derive, measure and correct.
 
     Args:
-        log_probs: per site, log-probability of each candidate op.
+        choose: the best network within the budget by a table; raises BudgetError if there is none.
         table: latencies of the space on the target.
         budget_ms: largest latency allowed.
-        measure: latency of a whole network.
+        measure: latency of a whole network; None where nothing is measured: the table's word holds.
 
     Returns:
         The last network derived, with all tries: if even the corrected table missed, or nothing
         fits by it any more, `measured_ms` says by how much.
     """
-    tries: list[dict[str, float]] = []
+    tries: list[dict[str, float | None]] = []
+    architecture = choose(table)
     while True:
-        architecture = best_within(log_probs, table, budget_ms)
         measured, table_ms = measure(architecture), table.latency_ms(architecture)
-        tries.append({"table_ms": table_ms, "measured_ms": measured.ms, "drift": measured.drift})
-        derived = Derived(architecture, table_ms, measured.ms, measured.spread, tries, [], [])
+        tries.append(tried(table_ms, measured))
+        if measured is None:
+            return Found(architecture, table_ms, None, None, tries)
+        found = Found(architecture, table_ms, measured.ms, measured.spread, tries)
         is_within = measured.ms <= budget_ms * (1 + tolerance(budget_ms))
         if is_within or len(tries) > CORRECTIONS:
-            return derived
+            return found
         table = table.through(architecture, measured.ms)
         try:
-            best_within(log_probs, table, budget_ms)
+            architecture = choose(table)
         except BudgetError:
-            return derived
+            return found
+
+
+def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:
+    """What a search says of its end: notes, expected latency, the networks that it scored."""
+    state, goal = searched.state, searched.goal
+    note = latency_note(state, goal, settings)
+    is_learnt = STRATEGIES[settings.strategy]().weights != "fixed"
+    expected_ms = float(goal.expected_ms(state.supernet.probs())) if is_learnt else None
+    return {
+        "notes": [] if note is None else [note],
+        "expected_ms": expected_ms,
+        "trials": _trials(state.trials, searched),
+    }
+
+
+def _trials(trials: list[Trial], searched: Searched) -> dict[str, Any] | None:
+    """Their number and the best few; None for strategies that score none."""
+    if not trials:
+        return None
+    best = sorted(trials, key=lambda trial: -trial.score)[:SHOWN_TRIALS]
+    space = searched.goal.table.space
+    return {
+        "number": len(trials),
+        "best": [
+            {**asdict(trial), "ops": list(Architecture.from_path(space, list(trial.path)).ops)}
+            for trial in best
+        ],
+    }

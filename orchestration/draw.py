@@ -54,6 +54,15 @@ class Part:
         return int(found[1]) if found else None
 
     @property
+    def label(self) -> str:
+        """What stands in its block: kernel, and below it what else tells the op from others."""
+        if self.kernel is None:
+            return self.shape.op
+        kind, *words = self.shape.op.split("_")
+        rest = [word for word in words if word != f"k{self.kernel}"] or [kind.removesuffix("conv")]
+        return f"{self.kernel}x{self.kernel}\n{' '.join(rest)}"
+
+    @property
     def out_resolution(self) -> int:
         """Height and width behind the part, pixels."""
         return -(-self.shape.resolution // self.shape.stride)
@@ -93,7 +102,8 @@ def architecture_text(architecture: Mapping[str, Any], table: Mapping[str, Any] 
         line = f"{part.name:<10} {shape.op:<14} {shape.in_channels:>4} {shape.out_channels:>4}"
         line += f" {shape.stride:>6} {shape.resolution:>4}"
         if part.ms is not None and part.share is not None:
-            line += f" {part.ms:>8.4f} {100 * part.share:>4.0f} %  {'█' * round(40 * part.share)}"
+            bar = "█" * max(0, round(40 * part.share))
+            line += f" {part.ms:>8.4f} {100 * part.share:>4.0f} %  {bar}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
@@ -129,7 +139,7 @@ def architecture_png(
     grid = figure.add_gridspec(
         *(len(rows), 1), left=0.015, right=0.985, bottom=0.02, top=1 - HEADING_IN / height_in
     )
-    longest_ms = max(part.ms or 0.0 for part in network)
+    longest_ms = max(abs(part.ms or 0.0) for part in network)
     for number, row in enumerate(rows):
         axes = figure.add_subplot(grid[number])
         axes.set(xlim=(-0.5, len(rows[0]) - 0.5), ylim=(0.85 - height, 0.85))
@@ -151,7 +161,9 @@ def _rows(network: list[Part]) -> list[list[Part]]:
 def _subtitle(table: Mapping[str, Any] | None, network: Sequence[Part]) -> str:
     if table is None:
         return ""
-    return f"{sum(part.ms or 0.0 for part in network):.3f} ms by the table of {table['hardware']}"
+    text = f"{sum(part.ms or 0.0 for part in network):.3f} ms by the table of {table['hardware']}"
+    has_offsets = any((part.ms or 0.0) < 0 for part in network)
+    return f"{text}: offsets from the stem's" if has_offsets else text
 
 
 def _draw_heading(figure: Figure, title: str, subtitle: str) -> None:
@@ -218,15 +230,14 @@ def _draw_block(axes: Axes, x: float, part: Part) -> None:
         linewidth=0.8,
     )
     axes.add_patch(box)
-    label = (
-        part.shape.op if part.kernel is None else f"{part.kernel}x{part.kernel}\ne{part.expansion}"
-    )
-    axes.text(x, 0, label, ha="center", va="center", color=INK, fontsize=9.5)
+    fontsize = 9.5 if len(part.label) < 11 else 8
+    axes.text(x, 0, part.label, ha="center", va="center", color=INK, fontsize=fontsize)
 
 
 def _draw_latency(axes: Axes, x: float, part: Part, length: float) -> None:
     base, tallest = -2.0, 0.65
     axes.plot([x - 0.42, x + 0.42], [base, base], color=FAINT, linewidth=1)
+    length = max(0.0, length)  # an offset may be below 0: the figures below say so
     axes.bar(x, length * tallest, width=0.5, bottom=base, color=BAR_COLOUR)
     if part.ms:
         share = f"{100 * (part.share or 0):.0f} %"

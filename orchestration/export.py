@@ -46,7 +46,7 @@ class ModelFacts:
     """Per channel: the model wants (pixel - mean) / std."""
 
     architecture: Mapping[str, Any]
-    """The architecture's JSON."""
+    """JSON of the architecture, or of the baseline."""
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]

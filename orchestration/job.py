@@ -5,16 +5,12 @@ Settings of the method itself are in `nas_core/settings.py`; here are those arou
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from cluster.hardware import TARGETS
-from nas_core.ops import OPS
 from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
-from nas_core.space import SPACES, SearchSpace
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+from orchestration.case_settings import NAME, CaseSettings, check_each_once
+from orchestration.space_settings import SpaceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,75 +52,6 @@ PATH_RULE = {
     True: "the folder of an imagefolder, e.g. path: ~/flowers",
     False: "no path, since 'digits' ships with scikit-learn; own images are source: imagefolder",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpaceSettings(Section):
-    """Which networks are possible. The `space:` section of a job file."""
-
-    name: str = "proxyless_small"
-    """`proxyless_small` (6 sites) or `proxyless_imagenet` (21 sites)."""
-
-    ops: tuple[str, ...] | None = None
-    """Candidate ops; those of the published space where left out."""
-
-    reference_op: str = "mbconv_k3_e6"
-    """The reference network has this op at every site."""
-
-    def __post_init__(self) -> None:
-        require(self.name in SPACES, "name", self.name, f"one of {', '.join(SPACES)}")
-        for i, op in enumerate(self.ops or ()):
-            require(op in OPS, f"ops[{i}]", op, f"one of {', '.join(OPS)}")
-        if self.ops is not None:
-            kinds = len({op for op in self.ops if op != "skip"})
-            require(kinds >= 2, "ops", list(self.ops), "at least two ops beside 'skip'")
-            require(len(set(self.ops)) == len(self.ops), "ops", list(self.ops), "each op once")
-        known = self.ops or tuple(OPS)
-        require(
-            self.reference_op in known and self.reference_op != "skip",
-            "reference_op",
-            self.reference_op,
-            f"one of {', '.join(op for op in known if op != 'skip')}",
-        )
-
-    def build(self, classes: int, in_channels: int, resolution: int) -> SearchSpace:
-        """The space for images of this kind."""
-        chosen = {} if self.ops is None else {"ops": self.ops}
-        return SPACES[self.name](
-            classes=classes,
-            in_channels=in_channels,
-            resolution=resolution,
-            reference_op=self.reference_op,
-            **chosen,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseSettings(Section):
-    """One target and the budgets to search for on it. An entry of `cases:` in a job file."""
-
-    target: str
-    """Hardware to specialize for."""
-
-    budgets_ms: tuple[float | str, ...]
-    """Milliseconds per batch, or "80%" of the reference network's latency on the target."""
-
-    def __post_init__(self) -> None:
-        require(self.target in TARGETS, "target", self.target, f"one of {', '.join(TARGETS)}")
-        require(len(self.budgets_ms) > 0, "budgets_ms", [], 'at least one, e.g. [0.35] or ["80%"]')
-        for i, budget in enumerate(self.budgets_ms):
-            _check_budget(f"budgets_ms[{i}]", budget)
-        twice = [b for b in self.budgets_ms if self.budgets_ms.count(b) > 1]
-        require(not twice, "budgets_ms", list(self.budgets_ms), "each budget once")
-
-
-def _check_budget(place: str, budget: float | str) -> None:
-    if isinstance(budget, str):
-        number = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", budget.strip())
-        is_percent = number is not None and float(number[1]) > 0
-        require(is_percent, place, budget, 'milliseconds, e.g. 5.1, or a percentage, e.g. "80%"')
-    else:
-        require(budget > 0, place, budget, "milliseconds greater than 0, e.g. 5.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +123,25 @@ class Job(Section):
         )
         require(bool(self.storage.strip()), "storage", self.storage, "a folder, e.g. ~/proxyless")
         require(len(self.cases) > 0, "cases", [], "at least one target with its budgets")
-        targets = [case.target for case in self.cases]
-        twice = sorted({target for target in targets if targets.count(target) > 1})
-        require(not twice, "cases", targets, "each target once, with all of its budgets_ms")
+        check_each_once(self.cases)
         require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
+        self._check_ranking()
+
+    def _check_ranking(self) -> None:
+        name, count = "search.ranking_networks", self.search.ranking_networks
+        require(count != 1, name, count, "0, or 2 or more, since one network has no rank")
+        require(
+            count == 0 or self.retrain is not None,
+            name,
+            count,
+            "0, or a retrain section: it says how those networks are trained alone",
+        )
+        require(
+            count == 0 or self.search.strategy != "rl_trials",
+            name,
+            count,
+            "0 with strategy 'rl_trials': it trains no supernet whose ranking could be measured",
+        )
 
     @property
     def experiment(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.hardware import Target, facts
 from cluster.runtimes import RUNTIMES
+from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.job import Job
 from orchestration.sources import DataFacts
@@ -39,6 +40,11 @@ def table_key(space: SearchSpace, target: Target, job: Job) -> str:
     )
 
 
+def shipped_key(table: LatencyTable) -> str:
+    """Of a latency table that was not measured: what it says."""
+    return digest(table.to_dict())
+
+
 def training_key(job: Job, data: DataFacts, space: SearchSpace, table: str) -> str:
     """Of the reference network's result: everything but the search."""
     return digest(_common(job, data, space, table))
@@ -50,6 +56,13 @@ def case_key(
     """Of a searched case's result."""
     search = {"search": asdict(job.search), "budget_ms": budget_ms}
     return digest({**_common(job, data, space, table), **search})
+
+
+def model_key(
+    job: Job, data: DataFacts, space: SearchSpace, table: str, model: dict[str, Any]
+) -> str:
+    """Of the result of a baseline or a given architecture, by its JSON."""
+    return digest({**_common(job, data, space, table), "model": model})
 
 
 def _common(job: Job, data: DataFacts, space: SearchSpace, table: str) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from cluster.hardware import Target
 from cluster.runtimes import RUNTIMES
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
-from nas_core.architecture import Architecture
+from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.compilers import Subject, lower, timed
+from orchestration.latency_tables import store_table
 from orchestration.plan import Plan
 
 NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
@@ -53,7 +54,7 @@ def measure_table(
     timings = _calm(lambda: timed(programs, target, settings, settings.rounds))
     whole = timed([reference, programs[-1]], target, settings, settings.network_rounds)
     table = _table(plan.space, target, parts, timings, _without(whole[0], whole[1].median_ms))
-    storage.write_json(f"tables/{plan.table_keys[target.name]}.json", table.to_dict())
+    store_table(storage, plan.table_keys[target.name], table)
     say(_summary(table, lowered - began, time.monotonic() - lowered))
     return table
 
@@ -68,10 +69,10 @@ def _calm(measure: Callable[[], list[Timing]]) -> list[Timing]:
 
 
 def measure_network(
-    architecture: Architecture, table: LatencyTable, target: Target, settings: MeasureSettings
+    model: Model, table: LatencyTable, target: Target, settings: MeasureSettings
 ) -> Measured:
     """Time a whole network against the reference network, the empty call taken off."""
-    subjects: list[Subject] = [architecture, Architecture.reference(table.space), None]
+    subjects: list[Subject] = [model, Architecture.reference(table.space), None]
     programs = lower(table.space, target, subjects)
     network, reference, empty = timed(programs, target, settings, settings.network_rounds)
     found, then = _without(network, empty.median_ms), table.reference_ms

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 PARAMS = ("target", "budget_ms", "strategy", "objective", "space", "architecture_hash", "seed")
 MODEL_METRICS = ("table_ms", "measured_ms", "top1", "top5", "params", "macs")
 COSTS = ("measured_spread", "search_s", "search_gpu_hours", "retrain_s", "retrain_gpu_hours")
-METRICS = (*MODEL_METRICS, *COSTS)
+METRICS = (*MODEL_METRICS, *COSTS, "total_stride", "expected_ms")
+RANKED_BY = ("accuracy", "cross_entropy")
 
 Result = Mapping[str, Any]
 """The content of a `result.json`."""
@@ -39,6 +40,17 @@ def final_values(names: Sequence[str], result: Result) -> list[Value]:
     at_ms = finished_ms(result)
     present = [name for name in names if result.get(name) is not None]
     return [Value(name, float(result[name]), at_ms, 0) for name in present]
+
+
+def ranking_values(result: Result) -> list[Value]:
+    """How well the supernet ranks networks: `ranking_spearman_accuracy` and the like."""
+    ranking, at_ms = result.get("ranking") or {}, finished_ms(result)
+    return [
+        Value(f"ranking_{name}_{by}", float(value), at_ms, 0)
+        for by in RANKED_BY
+        for name, value in ranking.get(by, {}).items()
+        if value is not None
+    ]
 
 
 def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:

@@ -2,6 +2,8 @@
 
     job file -> latency table -> search per case -> architecture -> retrain -> record -> compare
 
+A case that names its network skips the search.
+
 What is in storage already is not done again; a job of which nothing is left to do needs neither Ray
 nor torch.
 """
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -22,20 +23,12 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.job import Job
 from orchestration.keys import digest
-from orchestration.plan import (
-    Case,
-    Plan,
-    cases_of,
-    is_done,
-    make_plan,
-    plan_facts,
-    plan_lines,
-    stored_table,
-)
+from orchestration.latency_tables import store_table, stored_table
+from orchestration.plan import ORDER, Case, Plan, cases_of, is_done, make_plan, plan_facts
+from orchestration.plan_text import plan_lines
+from orchestration.progress import ProgressLines, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
-
-Say = Callable[[str], None]
 
 
 def quiet(_line: str) -> None:
@@ -67,9 +60,8 @@ def show_plan(job: Job, say: Say) -> None:
     storage = Storage(job.storage)
     storage.check_writable()
     plan = make_plan(job)
-    tables = _stored_tables(plan, storage)
-    complete = tables.keys() == plan.table_keys.keys()
-    cases = cases_of(plan, tables) if complete else []
+    tables = _known_tables(plan, storage)
+    cases = cases_of(plan, tables)
     done = {case.name for case in cases if is_done(case, storage.sub(job.name))}
     for line in plan_lines(plan, tables, cases, done, _workers_here(job)):
         say(line)
@@ -83,10 +75,13 @@ def _workers_here(job: Job) -> str:
 
 
 def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResult:
-    folder, tables = storage.sub(plan.job.name), _stored_tables(plan, storage)
-    cases = cases_of(plan, tables) if tables.keys() == plan.table_keys.keys() else []
+    folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
+    for target, table in plan.shipped.items():
+        store_table(storage, plan.table_keys[target], table)
+    cases = cases_of(plan, tables)
     failed: dict[str, str] = {}
-    if cases and all(is_done(case, folder) for case in cases):
+    is_known = tables.keys() == plan.table_keys.keys()
+    if is_known and all(is_done(case, folder) for case in cases):
         say(f"all {len(cases)} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
         cases, failed = _do_missing(plan, storage, tables, say)
@@ -102,9 +97,11 @@ def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResu
     return JobResult(plan.job.name, results, failed, links)
 
 
-def _stored_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
-    found = {name: stored_table(storage, key) for name, key in plan.table_keys.items()}
-    return {name: table for name, table in found.items() if table is not None}
+def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
+    """Tables by target that need no measuring: they ship, or are in storage."""
+    keys = {name: key for name, key in plan.table_keys.items() if name not in plan.shipped}
+    found = {name: stored_table(storage, key) for name, key in keys.items()}
+    return plan.shipped | {name: table for name, table in found.items() if table is not None}
 
 
 def _do_missing(
@@ -169,7 +166,7 @@ def _train_missing(
         CaseWork(plan.job, case, extra, tables[case.target], folder.uri, threads)
         for case, extra in _with_references(missing)
     ]
-    lines = EpochLines(say, named=len(works) > 1)
+    lines = ProgressLines(say, named=len(works) > 1)
     return run_cases(works, crew, folder, lines)
 
 
@@ -177,39 +174,21 @@ def _with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]
     """Cases to run, each with the reference networks that it trains in its worker group.
 
     A worker group takes some 15 s to start, so a reference network is trained in that of the first
-    searched case of its target; by itself only where that case is finished.
+    other case of its target, a search if there is one; by itself only where those are finished.
     """
-    searched = [case for case in missing if case.kind == "search"]
-    works: dict[str, tuple[Case, ...]] = {case.name: () for case in searched}
+    others = sorted(
+        (case for case in missing if case.kind != "reference"),
+        key=lambda case: ORDER.index(case.kind),
+    )
+    works: dict[str, tuple[Case, ...]] = {case.name: () for case in others}
     alone = []
     for reference in (case for case in missing if case.kind == "reference"):
-        host = next((case for case in searched if case.target == reference.target), None)
+        host = next((case for case in others if case.target == reference.target), None)
         if host is None:
             alone.append((reference, ()))
         else:
             works[host.name] = (reference,)
-    return [(case, works[case.name]) for case in searched] + alone
-
-
-class EpochLines:
-    """One aligned line per epoch."""
-
-    def __init__(self, say: Say, named: bool) -> None:
-        self._say, self._named = say, named
-
-    def __call__(self, case: str, record: dict[str, Any]) -> None:
-        """Say what happened in an epoch of a case."""
-        name = f"{record.get('network', case)}  " if self._named or "network" in record else ""
-        words = [
-            f"{name}{record['phase']:<7} {record['epoch'] + 1:03d}/{record['epochs']:03d}",
-            f"loss {record['loss']:.3f}",
-            f"top-1 {100 * record['top1']:5.1f} %",
-        ]
-        if record.get("latency_ms") is not None:
-            budget = f"(budget {record['budget_ms']:.4f})"
-            words.append(f"latency {record['latency_ms']:.4f} ms {budget}")
-            words.append(f"entropy {record['entropy']:.2f}")
-        self._say("  ".join([*words, f"{record['seconds']:5.1f} s"]))
+    return [(case, works[case.name]) for case in others] + alone
 
 
 def _write_job(plan: Plan, folder: Storage, cases: list[Case], job_file: str) -> None:

@@ -5,34 +5,43 @@ Only what needs no torch, so that a finished job is recognised quickly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.hardware import TARGETS, Target
 from cluster.storage import Storage
-from nas_core.architecture import Architecture
+from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable
+from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
+from orchestration.case_settings import CaseSettings
 from orchestration.job import Job
-from orchestration.keys import case_key, table_key, training_key
+from orchestration.keys import case_key, model_key, shipped_key, table_key, training_key
+from orchestration.latency_tables import shipped_table
+from orchestration.models import named_model
 from orchestration.sources import DataFacts, describe
 from orchestration.spec import SpecError
+
+ORDER = ("reference", "search", "given", "baseline")
+"""Kinds of cases, as they stand in tables."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network to make: searched within a budget, or the reference network of a target."""
+    """One network to make: searched within a budget, or one that is known beforehand."""
 
     name: str
     kind: str
-    """"search" or "reference"."""
+    """One of ORDER: "reference" is the reference network of a target, the one to beat."""
     target: str
     budget: str | float | None
-    """As the job file says it."""
+    """As the job file says it; None for all but a search."""
     budget_ms: float | None
     key: str
     table_key: str
+    model: dict[str, Any] | None = None
+    """JSON of a given architecture or a baseline."""
 
     @property
     def folder(self) -> str:
@@ -47,8 +56,12 @@ class Plan:
     job: Job
     data: DataFacts
     space: SearchSpace
+    models: tuple[Model | None, ...]
+    """Per entry of `cases:`, the model that it names; None where it asks for a search."""
     table_keys: dict[str, str]
     """By target."""
+    shipped: dict[str, LatencyTable]
+    """By target, tables of those that are not measured."""
 
     @property
     def targets(self) -> list[Target]:
@@ -57,57 +70,118 @@ class Plan:
 
 
 def make_plan(job: Job) -> Plan:
-    """Look at the data and put the space together.
+    """Look at the data, put the space together and find the models that are named.
 
     Raises:
-        SpecError: the data is not there, or the space cannot be built for it.
+        SpecError: the data is not there, the space cannot be built for it, a model is not for it,
+            or a target that is not measured has no latencies of one of them.
     """
     data = describe(job.data)
     try:
         space = job.space.build(len(data.classes), data.channels, data.resolution)
     except ValueError as error:
         raise SpecError(f"space: {error}") from None
-    keys = {case.target: table_key(space, TARGETS[case.target], job) for case in job.cases}
-    return Plan(job, data, space, keys)
+    _check_ranking(job, space)
+    models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
+    targets = [TARGETS[name] for name in dict.fromkeys(case.target for case in job.cases)]
+    found = {target.name: shipped_table(target, space) for target in targets}
+    shipped = {name: table for name, table in found.items() if table is not None}
+    for i, (case, model) in enumerate(zip(job.cases, models, strict=True)):
+        if model is not None and case.target in shipped:
+            _check_covered(f"cases[{i}]", case, model, shipped[case.target])
+    keys = {
+        target.name: shipped_key(shipped[target.name])
+        if target.name in shipped
+        else table_key(space, target, job)
+        for target in targets
+    }
+    return Plan(job, data, space, models, keys, shipped)
 
 
-def stored_table(storage: Storage, key: str) -> LatencyTable | None:
-    """The latency table that is in storage, or None.
+def _check_ranking(job: Job, space: SearchSpace) -> None:
+    count = job.search.ranking_networks
+    if count > space.size():
+        raise SpecError(
+            f"search.ranking_networks is {count}; expected {space.size()} or fewer, which is how "
+            f"many networks '{space.name}' has"
+        )
 
-    Raises:
-        SpecError: it is there but cannot be read.
-    """
-    place = f"tables/{key}.json"
-    if not storage.exists(place):
-        return None
-    try:
-        return LatencyTable.from_dict(storage.read_json(place))
-    except ValueError as error:
-        raise SpecError(f"{storage.path(place)}: {error}; remove it to measure again") from None
+
+def _check_covered(place: str, case: CaseSettings, model: Model, table: LatencyTable) -> None:
+    reason = "its table has rows for parts of the searched space alone"
+    if isinstance(model, Architecture):
+        try:
+            table.latency_ms(model)
+        except ValueError as error:
+            reason = str(error).partition(";")[0]
+        else:
+            return
+    raise SpecError(
+        f"{place}.{case.setting}: nothing is measured on '{case.target}', and {reason}; "
+        "name a target that is measured, e.g. mobile"
+    )
 
 
 def cases_of(plan: Plan, tables: dict[str, LatencyTable]) -> list[Case]:
-    """All cases of a job, each target's reference network first.
+    """Cases of a job, each target's reference network before its others.
+
+    Searches on a target whose table is not there yet are left out.
 
     Raises:
-        SpecError: a budget is outside the space's range on its target.
+        SpecError: a budget is outside the space's range on its target, or two cases would have the
+            same name.
     """
-    return [case for i in range(len(plan.job.cases)) for case in _cases_at(plan, i, tables)]
+    found: dict[str, Case] = {}
+    for place, case in _all_cases(plan, tables):
+        if case.name in found:
+            raise SpecError(
+                f"{place} makes a second '{case.name}', which names its folder; "
+                "take one of them out, or name the file otherwise"
+            )
+        found[case.name] = case
+    return list(found.values())
 
 
-def _cases_at(plan: Plan, index: int, tables: dict[str, LatencyTable]) -> Iterator[Case]:
-    settings = plan.job.cases[index]
-    target, table = settings.target, tables[settings.target]
-    table_id = plan.table_keys[target]
+def _all_cases(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[tuple[str, Case]]:
+    """Each case behind the place in the job file that asks for it."""
     if plan.job.retrain is not None:
-        key = training_key(plan.job, plan.data, plan.space, table_id)
-        yield Case(f"{target}-reference", "reference", target, None, None, key, table_id)
-    for number, budget in enumerate(settings.budgets_ms):
+        first = {case.target: i for i, case in reversed(list(enumerate(plan.job.cases)))}
+    else:
+        first = {}
+    for i, settings in enumerate(plan.job.cases):
+        if first.get(settings.target) == i:
+            yield f"cases[{i}]", _reference(plan, settings.target)
+        model = plan.models[i]
+        if model is not None:
+            yield f"cases[{i}].{settings.setting}", _named(plan, settings, model)
+        elif settings.target in tables:
+            yield from _searches(plan, i, tables[settings.target])
+
+
+def _reference(plan: Plan, target: str) -> Case:
+    table = plan.table_keys[target]
+    key = training_key(plan.job, plan.data, plan.space, table)
+    return Case(f"{target}-reference", "reference", target, None, None, key, table)
+
+
+def _named(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+    table, values = plan.table_keys[settings.target], model.to_dict()
+    key = model_key(plan.job, plan.data, plan.space, table, values)
+    name = f"{settings.target}-{settings.model_name}"
+    return Case(name, settings.kind, settings.target, None, None, key, table, values)
+
+
+def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str, Case]]:
+    settings = plan.job.cases[index]
+    target, table_id = settings.target, plan.table_keys[settings.target]
+    for number, budget in enumerate(settings.budgets_ms or ()):
         budget_ms = budget_in_ms(budget, table)
-        _check_feasible(f"cases[{index}].budgets_ms[{number}]", budget, budget_ms, table)
+        place = f"cases[{index}].budgets_ms[{number}]"
+        _check_feasible(place, budget, budget_ms, table)
+        _check_objective(place, plan.job.search, budget_ms, table)
         key = case_key(plan.job, plan.data, plan.space, table_id, budget_ms)
         name = f"{target}-{budget_ms:.4g}ms"
-        yield Case(name, "search", target, budget, budget_ms, key, table_id)
+        yield place, Case(name, "search", target, budget, budget_ms, key, table_id)
 
 
 def budget_in_ms(budget: str | float, table: LatencyTable) -> float:
@@ -131,6 +205,19 @@ def _check_feasible(place: str, budget: str | float, budget_ms: float, table: La
     )
 
 
+def _check_objective(
+    place: str, settings: SearchSettings, budget_ms: float, table: LatencyTable
+) -> None:
+    if settings.objective_name != "mul_log":  # the only one that is not for all latencies
+        return
+    from nas_core.objective import check_goal
+
+    try:
+        check_goal(settings, table.range_ms()[0], budget_ms)
+    except ValueError as error:
+        raise SpecError(f"{place}: {error}") from None
+
+
 def tolerance(budget_ms: float) -> float:
     """How far over its budget a measurement may lie: 2 %, 5 % below a millisecond."""
     return 0.05 if budget_ms < 1 else 0.02
@@ -142,70 +229,7 @@ def is_done(case: Case, folder: Storage) -> bool:
     return folder.exists(place) and folder.read_json(place).get("key") == case.key
 
 
-def plan_lines(
-    plan: Plan, tables: dict[str, LatencyTable], cases: list[Case], done: set[str], workers: str
-) -> list[str]:
-    """The plan in words."""
-    job, data, space = plan.job, plan.data, plan.space
-    test = round(job.data.test_share * data.count)
-    size = f"{data.channels}x{data.resolution}x{data.resolution}"
-    lines = [
-        f"job      {job.name}, seed {job.seed}, storage {job.storage}",
-        f"data     {job.data.source}: {data.count} images of {size}, {len(data.classes)} classes; "
-        f"about {data.count - test} for training, {test} for the test",
-        f"space    {space.name}: {len(space.sites)} sites, {space.size():,} networks, "
-        f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
-    ]
-    lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
-    lines += [_case_line(case, case.name in done) for case in cases]
-    if not cases:
-        wanted = [f"{case.target} {b}" for case in job.cases for b in case.budgets_ms]
-        lines.append(f"cases    {', '.join(wanted)}; in milliseconds once the table is measured")
-    return [*lines, f"workers  {workers}", *_stage_lines(plan, data.count - test)]
-
-
-def _target_line(target: Target, table: LatencyTable | None) -> str:
-    words = f"target   {target.hardware()}, {target.threads} thread, batch {target.batch_size}"
-    if target.stand_in:
-        words += f"; this host stands in for '{target.name}'"
-    if table is None:
-        return f"{words}; latency table to be measured"
-    fastest, slowest = table.range_ms()
-    return (
-        f"{words}; latency table in storage: {fastest:.4g} to {slowest:.4g} ms, "
-        f"reference {table.reference_ms:.4g} ms"
-    )
-
-
-def _case_line(case: Case, is_finished: bool) -> str:
-    state = "done" if is_finished else "to do"
-    if case.budget_ms is None:
-        return f"case     {case.name}: the network to beat; {state}"
-    asked = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
-    return f"case     {case.name}: budget {case.budget_ms:.4g} ms{asked}; {state}"
-
-
-def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
-    search, retrain = plan.job.search, plan.job.retrain
-    steps = -(-round(images * (1 - search.architecture_share)) // search.batch_size)
-    yield (
-        f"search   {search.strategy}, {search.objective}: {search.warmup_epochs} warm-up + "
-        f"{search.epochs} epochs of {steps} steps, batch {search.batch_size}"
-    )
-    if retrain is None:
-        yield "retrain  no: stops after the derived architecture"
-    else:
-        steps = -(-images // retrain.batch_size)
-        yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
-
-
-def _supernet_params(space: SearchSpace) -> int:
-    from nas_core.supernet import num_supernet_params
-
-    return num_supernet_params(space)
-
-
-def plan_facts(plan: Plan, cases: list[Case]) -> dict[str, Any]:
+def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
     """What a record of the job keeps of its plan."""
     return {
         "data": asdict(plan.data),

@@ -4,7 +4,8 @@
       job                    parent run: job file, settings, comparison
         mobile-0.31ms        child: what was asked and found, search curves, architecture
           retrain            grandchild: training curves and the model, registered
-        mobile-reference     the network to beat; its model is logged and not registered
+        mobile-reference     the network to beat; its model is logged and not registered, and so
+                             are those of baselines and given architectures
 
 Storage is the truth: recording reads it and changes nothing there. A run is found again by its tags
 and gets the tag `proxyless.recorded` when all of it is written, so that recording twice gives the
@@ -45,6 +46,7 @@ from orchestration.metrics import (
     final_values,
     finished_ms,
     moment_ms,
+    ranking_values,
     settings_params,
     started_ms,
 )
@@ -52,8 +54,10 @@ from orchestration.mlmodel import DATA, EXTRA, write_mlmodel
 
 logger = logging.getLogger(__name__)
 
-NUMBERS = ("budget_ms", "table_ms", "measured_ms", "top1")
+NUMBERS = ("budget_ms", "table_ms", "top1")
 """On every registered version, as tags."""
+MEASURED = "measured_ms"
+"""There too, where the target is measured."""
 KIND, KEY, FINISHED = "proxyless.kind", "proxyless.key", "proxyless.finished"
 RECORDED = "proxyless.recorded"
 PARENT = "mlflow.parentRunId"
@@ -235,7 +239,8 @@ class _Recorder:
         }
 
     def _write_case(self, run: Run, result: Result) -> None:
-        values = final_values(METRICS, result) + curves("search", result["search_history"])
+        values = final_values(METRICS, result) + ranking_values(result)
+        values += curves("search", result["search_history"])
         self._log(run, case_params(result), values)
         case, picture = f"cases/{result['case']}", f"comparison/{result['case']}.png"
         with tempfile.TemporaryDirectory() as temporary:
@@ -248,7 +253,7 @@ class _Recorder:
             self.client.log_artifacts(run.info.run_id, temporary)
 
     def _retrain(self, parent: Run, result: Result) -> ModelVersion | None:
-        """The registered model of a case; the one to beat is not registered."""
+        """The registered model of a search; those that it is compared with are not registered."""
         tags = self._case_tags("retrain", parent, result)
         run = self._run(f"{result['case']} retrain", tags, started_ms(result, ["retrain"]))
         model = self._model(run, result)
@@ -310,13 +315,14 @@ class _Recorder:
             source=model.artifact_location,
             run_id=run.info.run_id,
             model_id=model.model_id,
-            tags=tags | facts | {number: str(result[number]) for number in NUMBERS},
+            tags=tags | facts | _numbers(result),
             description=f"{result['case']} of job {result['job']}",
         )
 
     def _mark_best(self, name: str) -> None:
         candidates = [
-            {number: float(found.tags[number]) for number in NUMBERS} | {"version": found.version}
+            {MEASURED: None, "version": found.version}
+            | {tag: float(found.tags[tag]) for tag in (*NUMBERS, MEASURED) if tag in found.tags}
             for found in self.client.search_model_versions(f"name = '{name}'")
             if found.tags.keys() >= set(NUMBERS)  # others may register under this name, too
         ]
@@ -372,6 +378,12 @@ class _Recorder:
             compare=f"{ui}/#/compare-runs?{compared}",
             models=tuple(f"models:/{model.name}/{model.version}" for model in models),
         )
+
+
+def _numbers(result: Result) -> dict[str, str]:
+    """Tags of a version."""
+    found = {name: result[name] for name in (*NUMBERS, MEASURED)}
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def _tagged(tags: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
+from nas_core.baselines import Baseline, model_from_dict
 from orchestration.plan import Case
 
 
@@ -16,18 +17,20 @@ class CaseResult:
 
     name: str
     kind: str
-    """"search" or "reference"."""
+    """"search", "reference", "baseline" or "given"."""
     target: str
     hardware: str
     budget_ms: float | None
-    table_ms: float
-    measured_ms: float
+    table_ms: float | None
+    """None for what is no member of the searched space."""
+    measured_ms: float | None
+    """None on a target that is not measured."""
     top1: float | None
     top5: float | None
     params: int
     macs: int
     search_s: float
-    architecture: Architecture
+    architecture: Architecture | Baseline
     folder: str
     """Where its files are: architecture.json, result.json, model/."""
     values: dict[str, Any] = field(repr=False)
@@ -73,7 +76,7 @@ def read_result(folder: Storage, case: Case) -> CaseResult:
         params=values["params"],
         macs=values["macs"],
         search_s=values["search_s"],
-        architecture=Architecture.from_dict(values["architecture"]),
+        architecture=model_from_dict(values["architecture"]),
         folder=str(folder.path(case.folder)),
         values=values,
     )

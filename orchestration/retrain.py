@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nas_core.architecture import Architecture
+from nas_core.architecture import Model
 from nas_core.train import (
     TrainState,
     averaged_copy,
@@ -29,7 +29,7 @@ REFRESH_BATCHES = 20
 """Training batches from which BatchNorm statistics are taken before the test."""
 
 
-def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any]:
+def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     """Train to the end, from the last checkpoint if there is one; test; export.
 
     Returns:
@@ -38,7 +38,7 @@ def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any
     job, team = crew.work.job, crew.team
     assert job.retrain is not None, "the job asks for retraining"
     stage = f"retrain {case.name}"
-    state = start_training(architecture, job.retrain, job.seed, crew.device)
+    state = start_training(model, job.retrain, job.seed, crew.device)
     history = _restore(crew, stage, state)
     loader = crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining")
     reports = train_epochs(state, loader, job.retrain, job.seed, team)
@@ -48,21 +48,21 @@ def retrain(crew: Crew, case: Case, architecture: Architecture) -> dict[str, Any
         report_epoch(shown, lambda folder: _save(folder, stage, state, history, team.rank))
     network = copy.deepcopy(state.network)
     refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
-    found = _test(crew, averaged_copy(network, team), case, architecture)
+    found = _test(crew, averaged_copy(network, team), case, model)
     return {**found, "retrain_history": history}
 
 
-def _test(crew: Crew, network: Any, case: Case, architecture: Architecture) -> dict[str, Any]:
+def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     """Read the test part, once; the first worker exports the network that was tested."""
     data, team = crew.dataset, crew.team
     batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
     found = evaluate(network, batches, team)
     if team.rank == 0:
-        _export(crew, network.cpu(), case, architecture)
+        _export(crew, network.cpu(), case, model)
     return {"top1": found.top1, "top5": found.top5, "test_loss": found.loss, "tested": found.count}
 
 
-def _export(crew: Crew, network: Any, case: Case, architecture: Architecture) -> None:
+def _export(crew: Crew, network: Any, case: Case, model: Model) -> None:
     data = crew.dataset
     channels, height, width = data.train.images.shape[1:]
     facts = ModelFacts(
@@ -70,10 +70,10 @@ def _export(crew: Crew, network: Any, case: Case, architecture: Architecture) ->
         input_shape=(channels, height, width),
         mean=data.mean,
         std=data.std,
-        architecture=architecture.to_dict(),
+        architecture=model.to_dict(),
     )
     example = normalise(data.test.images[:EXAMPLE_IMAGES], data.mean, data.std)
-    files = exported(architecture, network.state_dict(), crew.target, facts, example)
+    files = exported(model, network.state_dict(), crew.target, facts, example)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)

@@ -130,12 +130,16 @@ EXPECTED = {
 }
 """What a wrong type should have been, by pydantic's name of the error."""
 
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+"""The same for a key that is no setting."""
+
 
 def _first(error: ValidationError, values: Any) -> str:
     """The first problem in words: place, value, rule, way out."""
-    problem = error.errors()[0]
+    # An unknown key first: where one is misspelled, the right one is missing too.
+    problem = min(error.errors(), key=lambda problem: problem["type"] not in UNKNOWN_KEY)
     loc, kind = problem["loc"], problem["type"]
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+    if kind in UNKNOWN_KEY:
         return f"{_place(loc)} is not a setting; {_suggestion(loc)}"
     if kind in ("missing", "missing_argument"):
         return f"{_place(loc)} is missing; {_hint(loc)}"
@@ -192,7 +196,9 @@ EXAMPLES = {
     "source": "source: digits",
     "cases": 'cases: [{target: mobile, budgets_ms: ["80%"]}]',
     "target": "target: mobile",
-    "budgets_ms": 'budgets_ms: ["80%"]',
+    "channels": "channels: 16",
+    "width": "width: 24",
+    "blocks": "blocks: 2",
 }
 
 
@@ -206,7 +212,8 @@ def _setting_names(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _class_in(hint: Any) -> Any:
-    """The settings class inside `X | None` or `tuple[X, ...]`."""
+    """The settings class inside `X | None`, `tuple[X, ...]` or `tuple[X, ...] | None`."""
     if get_origin(hint) in (tuple, UnionType):
-        return next(a for a in get_args(hint) if is_dataclass(a))
+        inside = [_class_in(argument) for argument in get_args(hint)]
+        return next(found for found in inside if is_dataclass(found))
     return hint

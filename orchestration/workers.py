@@ -87,3 +87,13 @@ def report_epoch(record: dict[str, Any], save: Callable[[Path], None]) -> None:
         save(Path(folder))
         checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report(record, checkpoint=checkpoint)
+
+
+def report_network(record: dict[str, Any]) -> None:
+    """Hand what became of one network to the driver; storage keeps it, so no checkpoint."""
+    ray.train.report(record)
+
+
+def report_note(text: str) -> None:
+    """Hand the driver a sentence for the person who reads it."""
+    ray.train.report({"note": text})

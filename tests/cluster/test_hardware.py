@@ -16,7 +16,12 @@ from cluster.runtimes import RUNTIMES
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_knows_its_name_and_a_runtime(name: str) -> None:
     assert TARGETS[name].name == name
-    assert TARGETS[name].runtime in RUNTIMES
+    assert TARGETS[name].runtime in RUNTIMES or not TARGETS[name].is_measured
+
+
+def test_a_target_with_a_table_that_ships_is_not_measured() -> None:
+    assert [name for name, target in TARGETS.items() if not target.is_measured] == ["pixel1"]
+    assert not TARGETS["pixel1"].stand_in
 
 
 @pytest.mark.parametrize(

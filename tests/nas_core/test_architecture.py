@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.models import get_model, get_model_weights
 
-from nas_core.architecture import Architecture
-from nas_core.space import MOBILE_OPS, SearchSpace, Stage, chain, proxyless_imagenet
+from nas_core.architecture import Architecture, count_macs, count_params
+from nas_core.space import SearchSpace, proxyless_imagenet
 from tests.nas_core.tiny import K3, K5, all_architectures, all_paths, two_sites
 
 SPACE = two_sites()
@@ -28,34 +29,10 @@ CPU = ops("36 33 33 33 36 33 33 53 36 - - 33 56 33 33 33 56 53 53 33 56")
 GPU = ops("53 - - - 73 - - 33 76 - - 53 56 - 33 53 76 76 76 56 76")
 
 
-def imagenet(widths: Sequence[int], stem: int, first: int, head: int) -> SearchSpace:
-    shape = zip(widths, (4, 4, 4, 4, 4, 1), (2, 2, 2, 1, 2, 1), strict=True)
-    return chain(
-        "imagenet",
-        stages=[Stage(*stage) for stage in shape],
-        ops=MOBILE_OPS,
-        in_channels=3,
-        resolution=224,
-        classes=1000,
-        stem_channels=stem,
-        stem_stride=2,
-        first_channels=first,
-        head_channels=head,
-    )
-
-
 PUBLISHED = {
-    "mobile": (Architecture(proxyless_imagenet(), MOBILE), 4_080_512, 320_427_584),
-    "cpu": (
-        Architecture(imagenet((32, 48, 88, 104, 216, 360), 40, 24, 1432), CPU),
-        4_361_648,
-        439_243_864,
-    ),
-    "gpu": (
-        Architecture(imagenet((32, 56, 112, 128, 256, 432), 40, 24, 1728), GPU),
-        7_119_848,
-        465_260_160,
-    ),
+    "mobile": (proxyless_imagenet(), MOBILE, 4_080_512, 320_427_584),
+    "cpu": (proxyless_imagenet(width=1.12, first_stage=24), CPU, 4_361_648, 439_243_864),
+    "gpu": (proxyless_imagenet(width=1.35, first_stage=24), GPU, 7_119_848, 465_260_160),
 }
 
 
@@ -66,14 +43,22 @@ def architectures(space: SearchSpace) -> st.SearchStrategy[Architecture]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_have_their_parameters(name: str) -> None:
-    architecture, params, _ = PUBLISHED[name]
-    assert architecture.num_params() == params
+    space, chosen, params, _ = PUBLISHED[name]
+    assert Architecture(space, chosen).num_params() == params
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_have_their_macs(name: str) -> None:
-    architecture, _, macs = PUBLISHED[name]
-    assert architecture.macs() == macs
+    space, chosen, _, macs = PUBLISHED[name]
+    assert Architecture(space, chosen).macs() == macs
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "shufflenet_v2_x1_5"])
+def test_any_module_is_counted_as_torchvision_counts_it(name: str) -> None:
+    facts = get_model_weights(name)["IMAGENET1K_V1"].meta
+    build = partial(get_model, name)
+    assert count_params(build) == facts["num_params"]
+    assert count_macs(build, 3, 224) == pytest.approx(1e9 * facts["_ops"], rel=2e-3)
 
 
 @pytest.mark.parametrize("space", [SPACE, proxyless_imagenet()], ids=["tiny", "imagenet"])

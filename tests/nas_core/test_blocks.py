@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nas_core.architecture import Architecture
 from nas_core.blocks import MBConv, Pool, ReLU6, initialise
 from nas_core.ops import OPS, OpShape, build_op
-from nas_core.space import proxyless_imagenet, proxyless_small
+from nas_core.space import MOBILE_OPS, proxyless_imagenet, proxyless_small
 from tests.nas_core.tiny import K3, two_sites
 
 
@@ -22,7 +22,7 @@ def conv_bn_by_hand(x: Tensor, weights: list[Tensor], stride: int, groups: int) 
     return (y - mean) / (var + 1e-3).sqrt() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
 
 
-@pytest.mark.parametrize("op", [name for name in OPS if name != "skip"])
+@pytest.mark.parametrize("op", [name for name in MOBILE_OPS if name != "skip"])
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (4, 2), (6, 1)])
 def test_an_mbconv_is_expand_depthwise_project(op: str, out_channels: int, stride: int) -> None:
     kernel, expansion = int(op[8]), int(op[11])
@@ -39,6 +39,18 @@ def test_an_mbconv_is_expand_depthwise_project(op: str, out_channels: int, strid
     y = conv_bn_by_hand(y, weights, 1, 1)
     expected = x + y if (stride, out_channels) == (1, 4) else y
     torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (4, 2), (6, 1)])
+def test_a_sepconv_is_depthwise_project(kernel: int, out_channels: int, stride: int) -> None:
+    block = build_op(f"sepconv_k{kernel}", OpShape(4, out_channels, stride)).double()
+    x = torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    weights = [parameter.detach() for parameter in block.parameters()]
+    y = conv_bn_by_hand(x, weights, stride, 4).clamp(0, 6)
+    y = conv_bn_by_hand(y, weights, 1, 1)
+    assert not weights
+    torch.testing.assert_close(block(x), x + y if (stride, out_channels) == (1, 4) else y)
 
 
 def test_no_op_writes_to_its_input() -> None:
@@ -106,6 +118,13 @@ def test_convolutions_are_drawn_with_the_published_deviation() -> None:
     assert abs(layer.weight.mean().item()) < 4 * expected / layer.weight.numel() ** 0.5
 
 
+def test_convolutions_with_a_bias_are_drawn_with_none() -> None:
+    layer = nn.Conv2d(8, 8, 1)
+    initialise(layer, torch.Generator().manual_seed(0))
+    assert layer.bias is not None
+    assert not layer.bias.any()
+
+
 def test_classifiers_are_drawn_uniformly_within_one_over_root_in() -> None:
     layer = nn.Linear(100, 1000)
     initialise(layer, torch.Generator().manual_seed(0))
@@ -114,8 +133,9 @@ def test_classifiers_are_drawn_uniformly_within_one_over_root_in() -> None:
     assert not layer.bias.any()
 
 
-def test_initialising_makes_a_trained_network_new() -> None:
-    network = Architecture.uniform(two_sites(), K3).build()
+@pytest.mark.parametrize("op", [K3, "mbconv_k3_e3_se"])
+def test_initialising_makes_a_trained_network_new(op: str) -> None:
+    network = Architecture.uniform(two_sites((K3, "mbconv_k3_e3_se")), op).build()
     initialise(network, torch.Generator().manual_seed(0))
     new = {name: value.clone() for name, value in network.state_dict().items()}
     network(torch.randn(8, 1, 8, 8)).sum().backward()

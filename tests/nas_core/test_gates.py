@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from nas_core.gates import (
     alpha_grad,
+    fair_path,
     gate_grad,
+    log_prob_grad,
     sample_active,
     sample_pairs,
     sample_path,
-    undo_pair_shift,
+    settle_pair,
     uniform_path,
 )
 
@@ -74,6 +76,27 @@ def test_uniform_paths_take_every_op_equally_often() -> None:
     assert all(abs(n / DRAWS - 0.25) < 4 * standard_error(0.25) for n in seen.values())
 
 
+def test_fair_paths_take_each_op_of_a_site_once_per_round() -> None:
+    choices = [2, 3, 7]
+    for site, k in enumerate(choices):
+        ops = [fair_path(choices, step, seed=5)[site] for step in range(4 * k)]
+        rounds = [ops[first : first + k] for first in range(0, 4 * k, k)]
+        assert all(sorted(this_round) == list(range(k)) for this_round in rounds)
+
+
+def test_fair_paths_pair_the_ops_of_two_sites_in_every_way() -> None:
+    pairs = Counter(tuple(fair_path([3, 3], step, seed=0)) for step in range(3000))
+    assert len(pairs) == 9
+    assert min(pairs.values()) > 250
+
+
+@pytest.mark.parametrize("choice", [0, 1, 2])
+def test_log_prob_grad_matches_autograd_through_the_softmax(choice: int) -> None:
+    alpha = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(alpha.log_softmax(0)[choice], alpha)
+    torch.testing.assert_close(log_prob_grad(alpha.detach().softmax(0), choice), expected)
+
+
 def test_ordered_pairs_are_drawn_one_after_the_other_without_replacement() -> None:
     p = [0.6, 0.3, 0.1]
     seen = Counter(sample_pairs([torch.tensor(p)] * DRAWS, torch.Generator().manual_seed(0)))
@@ -93,22 +116,22 @@ def test_the_active_op_is_drawn_from_the_softmax_over_the_pair() -> None:
 
 
 @given(ALPHAS, st.floats(-3, 3), st.floats(-3, 3))
-def test_undoing_the_shift_leaves_all_other_probabilities_as_they_were(
+def test_settling_a_pair_leaves_all_other_probabilities_as_they_were(
     values: list[float], first: float, second: float
 ) -> None:
     before = torch.tensor(values, dtype=torch.float64)
     alpha = before.clone()
     alpha[0] += first
     alpha[-1] += second
-    undo_pair_shift(alpha, before, (0, len(values) - 1))
+    settle_pair(alpha, before, (0, len(values) - 1))
     torch.testing.assert_close(alpha.softmax(0)[1:-1], before.softmax(0)[1:-1])
 
 
 @given(ALPHAS, st.floats(-3, 3))
-def test_undoing_the_shift_keeps_the_odds_within_the_pair(values: list[float], step: float) -> None:
+def test_settling_a_pair_keeps_the_odds_within_the_pair(values: list[float], step: float) -> None:
     before = torch.tensor(values, dtype=torch.float64)
     alpha = before.clone()
     alpha[0] += step
     odds = alpha[0] - alpha[1]
-    undo_pair_shift(alpha, before, (0, 1))
+    settle_pair(alpha, before, (0, 1))
     torch.testing.assert_close(alpha[0] - alpha[1], odds)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_core import pixel1
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, PartShape, expected_latency_ms, parts_of
+from nas_core.gates import sample_path
+from nas_core.latency import LatencyTable, PartShape, Row, expected_latency_ms, parts_of, site_part
 from nas_core.space import proxyless_imagenet, proxyless_small
 from tests.nas_core.tiny import (
     K3,
@@ -38,12 +42,26 @@ def probs(seed: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("seed", range(5))
 def test_expected_latency_is_the_mean_over_all_architectures(seed: int) -> None:
     p = probs(seed)
-    mean = 0.0
+    total = 0.0
     for path in all_paths(SPACE):
         probability = float(torch.stack([p[i][j] for i, j in enumerate(path)]).prod())
-        mean += probability * TABLE.latency_ms(Architecture.from_path(SPACE, list(path)))
+        total += probability * TABLE.latency_ms(Architecture.from_path(SPACE, list(path)))
     found = float(expected_latency_ms(p, COSTS, TABLE.fixed_ms(SPACE)))
-    assert found == pytest.approx(mean, rel=1e-12)
+    assert found == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_expected_latency_is_the_mean_over_sampled_architectures(seed: int) -> None:
+    space, draws = proxyless_imagenet(), 2000
+    table = pixel1.table(space)  # some of its costs are below 0
+    rng = torch.Generator().manual_seed(seed)
+    choices = [len(site.ops) for site in space.sites]
+    p = [torch.randn(n, generator=rng, dtype=torch.float64).softmax(0) for n in choices]
+    costs = [torch.tensor(row, dtype=torch.float64) for row in table.costs_ms(space)]
+    expected = float(expected_latency_ms(p, costs, table.fixed_ms(space)))
+    paths = [sample_path(p, rng) for _ in range(draws)]
+    found = [table.latency_ms(Architecture.from_path(space, path)) for path in paths]
+    assert abs(mean(found) - expected) < 4 * stdev(found) / draws**0.5
 
 
 @given(st.sampled_from(all_architectures(SPACE)))
@@ -69,6 +87,58 @@ def test_latency_is_the_sum_of_stem_ops_and_head() -> None:
 def test_a_skip_takes_no_time() -> None:
     table = table_of(SPACE, lambda _: 1.0)
     assert table.latency_ms(Architecture.uniform(SPACE, "skip")) == 2.0  # stem and head
+
+
+def with_rows(*rows: Row) -> LatencyTable:
+    return replace(TABLE, rows=(*rows, *TABLE.rows))
+
+
+def test_a_row_with_a_site_holds_at_that_site_alone() -> None:
+    second = SPACE.sites[1]
+    table = with_rows(replace(row_of(site_part(second, K3), 7.0), site=second.name))
+    first_ms, second_ms, third_ms = (row[0] for row in table.costs_ms(SPACE))
+    assert second_ms == 7.0
+    assert first_ms == third_ms == TABLE.costs_ms(SPACE)[0][0]
+
+
+def test_a_row_with_another_site_does_not_stand_in() -> None:
+    rows = tuple(replace(row, site="stage9.9") for row in TABLE.rows)
+    with pytest.raises(ValueError, match=r"no entry for '.*' at 'stage1\.0'"):
+        replace(TABLE, rows=rows).costs_ms(SPACE)
+
+
+def test_a_skip_costs_its_row() -> None:
+    skip = row_of(site_part(SPACE.sites[0], "skip"), -0.5)
+    everywhere, at_one = with_rows(skip), with_rows(replace(skip, site="stage1.2"))
+    assert [row[-1] for row in everywhere.costs_ms(SPACE)] == [-0.5, -0.5, -0.5]
+    assert [row[-1] for row in at_one.costs_ms(SPACE)] == [0.0, 0.0, -0.5]
+
+
+def test_rows_of_skips_and_of_sites_are_calibrated_too() -> None:
+    skip = replace(row_of(site_part(SPACE.sites[0], "skip"), -0.5), site="stage1.0")
+    table, skips = with_rows(skip), Architecture.uniform(SPACE, "skip")
+    scaled = table.through(skips, 3.0)
+    assert scaled.latency_ms(skips) == pytest.approx(3.0)
+    assert scaled.costs_ms(SPACE)[0][-1] == pytest.approx(-0.5 * scaled.scale)
+
+
+@given(st.sampled_from(all_architectures(SPACE)))
+def test_costs_below_zero_add_up_too(arch: Architecture) -> None:
+    rows = tuple(row_of(row.part, row.median_ms - 0.6) for row in TABLE.rows)
+    table = replace(TABLE, rows=rows)
+    costs = [row[choice] for row, choice in zip(table.costs_ms(SPACE), arch.path(), strict=True)]
+    assert table.latency_ms(arch) == pytest.approx(table.fixed_ms(SPACE) + sum(costs))
+
+
+def test_the_costs_of_the_published_space_take_under_5_milliseconds() -> None:
+    space = proxyless_imagenet()
+    tables = [noisy_table(space, seed) for seed in range(5)]  # each without what it keeps
+    times = []
+    for table in tables:
+        began = time.process_time()
+        table.costs_ms(space)
+        times.append(time.process_time() - began)
+    assert min(times) < 0.005
 
 
 def test_fastest_and_slowest_are_the_ends_of_the_enumeration() -> None:
@@ -142,6 +212,18 @@ def test_the_head_works_on_the_output_of_the_last_site() -> None:
 def test_a_table_survives_json(seed: int, scale: float, reference_ms: float | None) -> None:
     table = replace(noisy_table(SPACE, seed), scale=scale, reference_ms=reference_ms)
     assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_a_table_with_rows_of_sites_survives_json() -> None:
+    skip = replace(row_of(site_part(SPACE.sites[0], "skip"), -0.5), site="stage1.0")
+    table = with_rows(skip)
+    assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_rows_without_a_site_are_written_as_they_were_before_there_was_one() -> None:
+    keys = {"op", "in_channels", "out_channels", "stride", "resolution"}
+    keys |= {"median_ms", "p10_ms", "p90_ms", "spread", "count"}
+    assert all(set(row) == keys for row in TABLE.to_dict()["rows"])
 
 
 def changed_row(values: dict[str, Any], **change: Any) -> dict[str, Any]:

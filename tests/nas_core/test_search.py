@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,23 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas_core.arch_update import TwoPath
+from nas_core import alpha_step as alpha_step_module
+from nas_core.alpha_step import alpha_step
 from nas_core.architecture import Architecture
 from nas_core.derive import best_within
+from nas_core.gates import sample_pairs
 from nas_core.latency import LatencyTable
-from nas_core.search import (
-    LatencyGoal,
-    SearchData,
-    SearchState,
-    alpha_step,
-    alphas_digest,
-    search_epochs,
-    start_search,
-    weight_step,
-)
+from nas_core.objective import LatencyGoal
+from nas_core.randomness import generator
+from nas_core.search import alphas_digest, search_epochs, start_search, weight_step
 from nas_core.settings import SearchSettings
+from nas_core.state import STRATEGIES, Search, SearchState
 from nas_core.team import Alone, DivergenceError, Team
-from nas_core.train import Batch, EpochReport, Tally
+from nas_core.train import Batch, EpochReport, SearchData, Tally
 from tests.nas_core.threads import Member, on_all
 from tests.nas_core.tiny import K3, K5, K7, Images, noisy_table, table_of, two_sites
 
@@ -38,8 +35,16 @@ SPACE = two_sites()
 TABLE = noisy_table(SPACE, seed=0)
 CPU = torch.device("cpu")
 SETTINGS = SearchSettings(
-    warmup_epochs=1, epochs=3, hold_epochs=1, batch_size=8, alpha_lr=0.05, alpha_every=2
+    objective="absolute",
+    warmup_epochs=1,
+    epochs=3,
+    hold_epochs=1,
+    batch_size=8,
+    alpha_lr=0.05,
+    alpha_every=2,
 )
+
+LEARN = [name for name, make in STRATEGIES.items() if make().weights in ("path", "mixture")]
 
 
 def goal(table: LatencyTable = TABLE) -> LatencyGoal:
@@ -71,8 +76,16 @@ def step_on(state: SearchState, path: list[int]) -> None:
     weight_step(state, a_batch(), path, 0.1, Tally(), Alone())
 
 
-def step_alphas(state: SearchState, settings: SearchSettings = SETTINGS, seed: int = 0) -> None:
-    alpha_step(state, a_batch(), goal(), settings, seed, Alone())
+def step_alphas(
+    state: SearchState,
+    settings: SearchSettings = SETTINGS,
+    seed: int = 0,
+    table: LatencyTable = TABLE,
+    batch: Batch | None = None,
+    team: Team | None = None,
+) -> None:
+    search = Search(state, data(), goal(table), settings, seed, team or Alone())
+    alpha_step(search, batch or a_batch())
 
 
 def everything(state: SearchState) -> dict[str, Tensor]:
@@ -147,11 +160,12 @@ def test_no_weight_optimizer_holds_an_alpha_and_none_lacks_a_weight() -> None:
     assert others == {id(p) for name, p in named.items() if name.startswith("alpha.")}
 
 
-def test_an_alpha_step_moves_alphas_and_nothing_else() -> None:
+@pytest.mark.parametrize("strategy", LEARN)
+def test_an_alpha_step_moves_alphas_and_nothing_else(strategy: Any) -> None:
     state = trained_once()
     before = everything(state)
     for seed in range(5):
-        step_alphas(state, seed=seed)
+        step_alphas(state, replace(SETTINGS, strategy=strategy), seed)
     assert changes(before, everything(state)) == {"alpha.0", "alpha.1"}
 
 
@@ -177,13 +191,21 @@ def backward_kernels(step: Callable[[], None]) -> WeightGrads:
     return seen
 
 
-def test_an_alpha_step_computes_no_gradient_of_a_weight() -> None:
-    state = start()
+@pytest.mark.parametrize("strategy", ["two_path", "full_path", "darts"])
+def test_an_alpha_step_computes_no_gradient_of_a_weight(strategy: Any) -> None:
+    state, settings = start(), replace(SETTINGS, strategy=strategy)
     for seed in range(5):
-        seen = backward_kernels(lambda seed=seed: step_alphas(state, seed=seed))  # type: ignore[misc]
+        seen = backward_kernels(lambda seed=seed: step_alphas(state, settings, seed))  # type: ignore[misc]
         assert seen.kernels > 0
         assert seen.with_weights == 0
     assert all(p.grad is None for p in state.supernet.parameters())
+
+
+def test_an_alpha_step_of_reinforce_runs_no_backward_at_all() -> None:
+    state = start()
+    state.baseline = 0.1
+    settings = replace(SETTINGS, strategy="reinforce")
+    assert backward_kernels(lambda: step_alphas(state, settings)).kernels == 0
 
 
 def test_a_weight_step_computes_the_gradients_of_one_path() -> None:
@@ -197,12 +219,12 @@ def test_a_weight_step_computes_the_gradients_of_one_path() -> None:
 
 def test_without_a_latency_term_ops_outside_the_pair_keep_their_probability() -> None:
     space = two_sites((K3, K5, K7, "skip"))
-    settings = replace(SETTINGS, beta=0.0, alpha_lr=0.5)
+    settings = replace(SETTINGS, objective="none", alpha_lr=0.5)
     state = start_search(space, settings, 0, CPU)
     table = noisy_table(space, 0)
     for seed in range(10):
         before = state.supernet.probs()
-        alpha_step(state, a_batch(), goal(table), settings, seed, Alone())
+        step_alphas(state, settings, seed, table)
         for old, new in zip(before, state.supernet.probs(), strict=True):
             moved = (old - new).abs() > 1e-6
             assert int(moved.sum()) == 2
@@ -218,10 +240,12 @@ def test_ops_outside_the_pair_move_as_a_step_on_the_latency_alone_moves_them() -
     latency = torch.stack(per_site).sum() + table.fixed_ms(space)
     (0.3 * (latency / goal(table).budget_ms - 1).abs()).backward()  # type: ignore[no-untyped-call]
     torch.optim.Adam(alphas, settings.alpha_lr, betas=(0.0, 0.999)).step()
-    alpha_step(state, a_batch(), goal(table), settings, 0, Alone())
-    for found, expected in zip(state.supernet.alphas(), alphas, strict=True):
-        same = torch.isclose(found, expected, rtol=0, atol=1e-6)
-        assert int(same.sum()) == 2  # of four; the other two are the pair
+    pairs = sample_pairs(state.supernet.probs(), generator(0, "pairs", 0))
+    step_alphas(state, settings, 0, table)
+    for found, expected, pair in zip(state.supernet.alphas(), alphas, pairs, strict=True):
+        outside = [j for j in range(4) if j not in pair]
+        assert torch.equal(found[outside], expected[outside])
+        torch.testing.assert_close(found.softmax(0)[outside], expected.softmax(0)[outside])
 
 
 def test_alphas_stand_still_in_the_warm_up_and_while_they_are_held() -> None:
@@ -262,7 +286,9 @@ def test_alphas_move_after_every_few_weight_steps_each_time_on_other_pairs(
     state, settings = start(), replace(SETTINGS, warmup_epochs=0, hold_epochs=0, alpha_every=3)
     state.supernet.register_forward_pre_hook(lambda _net, _args: events.append("weights"))
     monkeypatch.setattr(
-        TwoPath, "settle", lambda _self, _net, _before, pairs: events.append(tuple(pairs))
+        alpha_step_module,
+        "_move_alphas",
+        lambda _search, _accuracy, _latency, pairs: events.append(tuple(pairs)),
     )
     loader = Images(64, 8)
     list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
@@ -290,7 +316,7 @@ def test_an_update_never_moves_an_alpha_by_more_than_twice_the_learning_rate() -
             "exp_avg_sq": torch.zeros_like(alpha),
         }
     before = [alpha.detach().clone() for alpha in state.supernet.alphas()]
-    alpha_step(state, a_batch(), goal(), replace(SETTINGS, beta=1.0), 0, Alone())
+    step_alphas(state, replace(SETTINGS, beta=1.0))
     moves = [a.detach() - b for a, b in zip(state.supernet.alphas(), before, strict=True)]
     # The shift that settles a pair comes on top, and is no larger than the moves of the pair.
     assert 0 < max(float(move.abs().max()) for move in moves) <= 4 * lr + 1e-6
@@ -333,6 +359,7 @@ def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
     settings = replace(SETTINGS, warmup_epochs=1, epochs=1, hold_epochs=0)
     list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
     assert set(drawn[:48]) == {(i, j) for i in range(3) for j in range(3)}
+    assert Counter(first for first, _ in drawn[:48]) == {0: 16, 1: 16, 2: 16}  # fair
     assert set(drawn[48:]) == {(0, 0)}
 
 
@@ -370,27 +397,47 @@ def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
 # Resuming
 
 
+def saved(state: SearchState) -> Any:
+    """Everything that a checkpoint holds."""
+    modules = (state.supernet, state.weight_optimizer, state.alpha_optimizer)
+    counters = (state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials)
+    return copy.deepcopy((*(one.state_dict() for one in modules), counters))
+
+
+def restored(values: Any, settings: SearchSettings) -> SearchState:
+    """As another process would: from what was saved."""
+    state = start(settings, seed=99)
+    state.supernet.load_state_dict(values[0])
+    state.weight_optimizer.load_state_dict(values[1])
+    state.alpha_optimizer.load_state_dict(values[2])
+    state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials = values[3]
+    return state
+
+
+OF_STRATEGY = {
+    "evolution": {"population": 3, "tournament": 2},
+    "rl_trials": {"trial_epochs": 1, "batch_size": 8},
+    "reinforce": {"samples": 3},
+}
+
+
 @pytest.mark.parametrize("finished", [1, 2, 3])
-def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(finished: int) -> None:
-    whole, stopped = start(), start()
-    reports = search(whole)
-    epochs = search_epochs(stopped, data(), goal(), SETTINGS, 0, Alone())
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(
+    strategy: Any, finished: int
+) -> None:
+    special: dict[str, Any] = OF_STRATEGY.get(strategy, {})
+    settings = replace(SETTINGS, strategy=strategy, objective="learnt", **special)
+    whole, stopped = start(settings), start(settings)
+    reports = search(whole, settings)
+    epochs = search_epochs(stopped, data(), goal(), settings, 0, Alone())
     before = [next(epochs) for _ in range(finished)]
-    saved = copy.deepcopy(
-        (
-            stopped.supernet.state_dict(),
-            stopped.weight_optimizer.state_dict(),
-            stopped.alpha_optimizer.state_dict(),
-        )
-    )
-    resumed = start(seed=99)  # as another process would: from what was saved
-    resumed.supernet.load_state_dict(saved[0])
-    resumed.weight_optimizer.load_state_dict(saved[1])
-    resumed.alpha_optimizer.load_state_dict(saved[2])
-    resumed.epoch, resumed.alpha_steps = stopped.epoch, stopped.alpha_steps
+    resumed = restored(saved(stopped), settings)
     torch.manual_seed(12345)
-    assert before + search(resumed) == reports
+    assert before + search(resumed, settings) == reports
     assert_same(resumed, whole)
+    assert resumed.trials == whole.trials
+    assert (resumed.baseline, resumed.multiplier) == (whole.baseline, whole.multiplier)
 
 
 def test_a_state_left_in_evaluation_mode_searches_like_any_other() -> None:
@@ -430,12 +477,12 @@ def test_two_workers_with_the_same_images_move_alphas_as_one_with_all_of_them() 
     # Both draw the same active op here and see the same images: their mean is that of one worker.
     batch = a_batch()
     alone = start()
-    alpha_step(alone, batch, goal(), SETTINGS, 0, Alone())
+    step_alphas(alone, batch=batch)
 
     def work(member: Member) -> str:
         state, same = start(), Batch(batch.images, batch.labels, 2 * batch.total)
         member.rank = 0
-        alpha_step(state, same, goal(), SETTINGS, 0, member)
+        step_alphas(state, batch=same, team=member)
         return alphas_digest(state.supernet)
 
     assert set(on_all(2, work)) == {alphas_digest(alone.supernet)}

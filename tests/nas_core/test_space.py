@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from nas_core.architecture import Architecture
 from nas_core.space import (
     MOBILE_OPS,
     SearchSpace,
     Stage,
     chain,
+    make_divisible,
     proxyless_imagenet,
     proxyless_small,
 )
@@ -68,6 +71,81 @@ def test_only_sites_that_keep_their_shape_can_be_skipped() -> None:
     skippable = [site.name for site in proxyless_small().sites if "skip" in site.ops]
     assert skippable == ["stage1.1", "stage2.1", "stage3.1"]
     assert all(set(site.ops) | {"skip"} == set(MOBILE_OPS) for site in proxyless_small().sites)
+
+
+@given(st.floats(0.01, 1e6))
+def test_rounded_channels_are_a_multiple_of_8_and_never_below_90_percent(channels: float) -> None:
+    rounded = make_divisible(channels)
+    assert rounded % 8 == 0
+    assert rounded >= 8
+    assert rounded >= 0.9 * channels
+
+
+@given(st.floats(8, 1e6))
+def test_rounded_channels_are_the_nearest_multiple_unless_that_is_too_few(channels: float) -> None:
+    below = channels // 8 * 8
+    nearest = below if channels - below < 4 else below + 8
+    assert make_divisible(channels) == (nearest if nearest >= 0.9 * channels else nearest + 8)
+
+
+@given(st.integers(1, 10_000))
+def test_multiples_of_8_are_not_rounded(eighths: int) -> None:
+    assert make_divisible(8 * eighths) == 8 * eighths
+
+
+@pytest.mark.parametrize("channels", [0, -8, float("nan"), float("inf")])
+def test_what_is_no_number_of_channels_is_not_rounded(channels: float) -> None:
+    with pytest.raises(ValueError, match="expected a finite number greater than 0"):
+        make_divisible(channels)
+
+
+def channels_of(space: SearchSpace) -> list[int | None]:
+    """Of stem, first block, stages and head."""
+    stages = {site.name.split(".")[0]: site.out_channels for site in space.sites}
+    return [space.stem_channels, space.first_channels, *stages.values(), space.head_channels]
+
+
+@pytest.mark.parametrize(
+    ("width", "first_stage", "channels"),
+    [
+        (1.0, 32, [32, 16, 32, 40, 80, 96, 192, 320, 1280]),  # Proxyless-Mobile
+        (1.12, 24, [40, 24, 32, 48, 88, 104, 216, 360, 1432]),  # Proxyless-CPU
+        (1.35, 24, [40, 24, 32, 56, 112, 128, 256, 432, 1728]),  # Proxyless-GPU
+    ],
+)
+def test_a_width_gives_the_channels_of_the_published_networks(
+    width: float, first_stage: int, channels: list[int]
+) -> None:
+    assert channels_of(proxyless_imagenet(width=width, first_stage=first_stage)) == channels
+
+
+def test_a_width_scales_all_of_the_small_space() -> None:
+    assert channels_of(proxyless_small(width=2)) == [32, None, 48, 64, 96, 384]
+
+
+def test_the_name_of_a_space_tells_what_is_not_as_published() -> None:
+    assert proxyless_imagenet().name == "proxyless_imagenet"
+    assert proxyless_imagenet(width=1.12).name == "proxyless_imagenet_1.12"
+    assert proxyless_imagenet(first_stage=24).name == "proxyless_imagenet_first24"
+    assert proxyless_small(width=0.5).name == "proxyless_small_0.5"
+
+
+def test_the_widths_of_the_published_networks_leave_the_size_of_the_space() -> None:
+    for width in (1.12, 1.35):
+        assert proxyless_imagenet(width=width, first_stage=24).size() == 6**6 * 7**15
+
+
+def test_a_site_between_stages_that_a_width_makes_equal_can_be_skipped() -> None:
+    site = proxyless_imagenet(width=0.35).sites[12]
+    assert (site.name, site.in_channels, site.out_channels) == ("stage4.0", 32, 32)  # of 80, 96
+    assert "skip" in site.ops
+
+
+def test_every_batchnorm_of_a_network_has_the_epsilon_of_its_space() -> None:
+    for make in (proxyless_imagenet, proxyless_small):
+        network = Architecture.reference(make(bn_eps=1e-5)).build()
+        norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert {norm.eps for norm in norms} == {1e-5}
 
 
 @given(stages())
@@ -138,3 +216,9 @@ def test_a_site_that_cannot_stand_where_it_is_is_refused(
 def test_a_space_without_sites_is_refused() -> None:
     with pytest.raises(ValueError, match="has no sites"):
         replace(a_chain([Stage(8, 1, 1)]), sites=())
+
+
+def test_two_sites_of_one_name_are_refused() -> None:
+    space = a_chain([Stage(8, 1, 1)])
+    with pytest.raises(ValueError, match=r"\['stage1.0', 'stage1.0'\]; expected each name once"):
+        replace(space, sites=space.sites * 2)

@@ -111,7 +111,8 @@ def test_a_frozen_trace_changes_no_weight_and_no_buffer() -> None:
     net = a_supernet().train()
     before = copy.deepcopy(net.state_dict())
     with net.frozen():
-        net.trace(images(), [0, 1], [[1, 2], [0, 2]])
+        net.trace(images(), [0, 1])
+        net.candidate(1, 2, net.stem(images()))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -121,7 +122,7 @@ def test_in_a_frozen_trace_gradients_reach_the_first_output_and_nothing_before(
 ) -> None:
     net = a_supernet().train()
     with net.frozen():
-        trace = net.trace(images(), path, [[], []])
+        trace = net.trace(images(), path)
     assert list(leaves_of(trace.logits)) == [trace.outputs[0]]
 
 
@@ -131,21 +132,37 @@ def test_a_frozen_trace_normalises_with_the_batch() -> None:
         assert norm.running_mean is not None
         norm.running_mean.fill_(1e6)
     with net.frozen():
-        frozen = net.trace(images(), [0, 1], [[], []]).logits
+        frozen = net.trace(images(), [0, 1]).logits
     assert torch.equal(frozen, net(images(), [0, 1]))
 
 
-def test_candidates_run_on_the_input_of_their_site() -> None:
+def test_a_trace_remembers_what_comes_into_every_site() -> None:
     net = a_supernet().train()
     with net.frozen():
-        trace = net.trace(images(), [0, 1], [[2], [0, 2]])
+        trace = net.trace(images(), [0, 1])
         stem = net.stem(images())
         first = net.op(0, 0)(stem)
-        expected = [[stem], [net.op(1, 0)(first), first]]
-    for found, wanted in zip(trace.candidates, expected, strict=True):
-        for one, other in zip(found, wanted, strict=True):
-            assert torch.equal(one, other)
-    assert not trace.candidates[1][0].requires_grad
+    for found, expected in zip(trace.inputs, [stem, first], strict=True):
+        assert torch.equal(found, expected)
+        assert not found.requires_grad
+
+
+def test_a_candidate_is_an_op_without_gradient() -> None:
+    net = a_supernet().train()
+    x = net.stem(images()).detach().requires_grad_()
+    with net.frozen():
+        found, expected = net.candidate(1, 0, x), net.op(1, 0)(x)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+
+
+def test_a_site_given_weights_runs_all_ops_and_adds_them_up() -> None:
+    net = a_supernet().eval()
+    shares = torch.tensor([0.5, 0.2, 0.3])
+    x = net.stem(images())
+    mixed = sum(share * net.op(0, j)(x) for j, share in enumerate(shares))
+    expected = net.head(net.op(1, 1)(mixed))
+    torch.testing.assert_close(net(images(), [shares, 1]), expected)
 
 
 def test_after_freezing_weights_train_and_statistics_move_again() -> None:

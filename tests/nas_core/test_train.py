@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
+from nas_core.baselines import Baseline
+from nas_core.randomness import counted_seed
 from nas_core.settings import RetrainSettings
 from nas_core.team import Alone
 from nas_core.train import (
@@ -233,3 +235,26 @@ def test_refreshed_statistics_are_the_mean_over_the_batches_and_nothing_else_mov
     torch.testing.assert_close(norm.running_var, variance)
     assert (norm.momentum, network.training, norm.training) == (0.1, False, False)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), weights, strict=True))
+
+
+def test_a_baseline_keeps_the_weights_that_it_is_built_with_drawn_from_the_seed() -> None:
+    model = Baseline("mobilenet_v2_0.35", 1, 32, 3)
+
+    def weights(seed: int) -> list[Tensor]:
+        state = start_training(model, RetrainSettings(), seed, torch.device("cpu"))
+        return [p.detach() for p in state.network.parameters()]
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    torch.manual_seed(counted_seed(0, "retrain weights"))
+    built = [p.detach() for p in model.build().parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(first, built, strict=True))
+
+
+def test_starting_a_training_does_not_disturb_other_random_draws() -> None:
+    torch.manual_seed(5)
+    start_training(Baseline("resnet18", 1, 32, 3), RetrainSettings(), 0, torch.device("cpu"))
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))

@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
+from nas_core.baselines import for_space
 from nas_core.latency import LatencyTable, Row, parts_of
 from nas_core.space import SearchSpace, proxyless_small
 
@@ -33,8 +34,36 @@ def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
     )
 
 
+def baseline_result(name: str, **changes: Any) -> dict[str, Any]:
+    """A result of a baseline: no search, no latency by the table."""
+    model = for_space(name, SPACE)
+    facts = {
+        "kind": "baseline",
+        "budget": None,
+        "budget_ms": None,
+        "strategy": None,
+        "objective": None,
+        "space": None,
+        "architecture": model.to_dict(),
+        "architecture_hash": model.digest(),
+        "table_ms": None,
+        "measured_ms": 0.52,
+        "total_stride": model.total_stride,
+        "search_s": 0.0,
+        "search_history": [],
+    }
+    return result(f"mobile-{name}", **(facts | changes))
+
+
+def pixel1_result(case: str, **changes: Any) -> dict[str, Any]:
+    """A result on a target that is not measured."""
+    facts = {"target": "pixel1", "hardware": "pixel1 (published)", "stand_in": False}
+    nothing = {"measured_ms": None, "measured_spread": None}
+    return result(case, **(facts | nothing | changes))
+
+
 def result(case: str, **changes: Any) -> dict[str, Any]:
-    """A result of a search, or of the reference if `case` ends so."""
+    """A result of a search, or of the reference if `case` ends so; as earlier versions wrote it."""
     is_reference = case.endswith("reference")
     network = Architecture.reference(SPACE) if is_reference else Architecture(SPACE, OPS)
     searched = [

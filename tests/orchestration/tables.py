@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
@@ -25,7 +26,7 @@ def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> Laten
         rows=tuple(row(part) for part in parts_of(space)),
     )
     reference_ms = table.latency_ms(Architecture.reference(space))
-    return LatencyTable(**{**vars(table), "reference_ms": reference_ms})
+    return replace(table, reference_ms=reference_ms)
 
 
 def by_kernel(part: PartShape) -> float:

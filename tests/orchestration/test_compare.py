@@ -15,7 +15,7 @@ from orchestration.compare import (
     read_results,
     write_comparison,
 )
-from tests.orchestration.job_folder import result, write_job
+from tests.orchestration.job_folder import baseline_result, pixel1_result, result, write_job
 
 CASE = result("mobile-0.31ms")
 REFERENCE = result("mobile-reference")
@@ -59,8 +59,50 @@ def test_a_slower_network_is_called_slower():
     )
 
 
+def test_a_network_that_takes_a_multiple_is_said_to():
+    slow = baseline_result("mobilenet_v2", measured_ms=3.8, top1=0.985)
+    assert lines_of(slow, REFERENCE)[-1] == (
+        "mobile-mobilenet_v2 takes 10.0 times the time of the reference, top-1 0.0 points higher"
+    )
+
+
 def test_lines_fit_a_terminal_of_120_columns():
-    assert max(map(len, comparison_text([CASE, REFERENCE]).splitlines())) <= 120
+    widest = baseline_result("mobilenet_v2_1.4", params=25_557_032, macs=3_678_200_000)
+    text = comparison_text([CASE, REFERENCE, widest])
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_baseline_stands_in_the_table_with_its_total_stride():
+    row = lines_of(CASE, REFERENCE, baseline_result("mobilenet_v2"))[5]
+    assert row.split() == (
+        ["mobile-mobilenet_v2", "-", "-", "0.520", "98.1", "99.9", "123.5", "7.0", "4", "0"]
+    )
+
+
+def test_a_result_without_a_stride_has_a_dash_beside_a_baseline():
+    row = lines_of(CASE, baseline_result("mobilenet_v2"))[3]
+    assert row.split()[-2:] == ["-", "31"]
+
+
+def test_a_baseline_is_compared_with_the_reference():
+    found = lines_of(REFERENCE, baseline_result("mobilenet_v2"))[-1]
+    assert found == (
+        "mobile-mobilenet_v2 takes 37 % more time than the reference, top-1 0.4 points lower"
+    )
+
+
+def test_networks_that_were_not_measured_are_compared_by_the_table():
+    case, reference = pixel1_result("pixel1-0.3ms"), pixel1_result("pixel1-reference")
+    assert lines_of(case, reference)[-1] == (
+        "pixel1-0.3ms takes 19 % less time than the reference by the table, top-1 0.4 points lower"
+    )
+    row = next(line for line in lines_of(case, reference) if line.startswith("pixel1-0.3ms "))
+    assert row.split()[:4] == ["pixel1-0.3ms", "0.310", "0.309", "-"]
+
+
+def test_notes_stand_under_the_table():
+    found = lines_of(result("mobile-0.31ms", notes=["the penalty was too weak"]), REFERENCE)
+    assert found[-1] == "mobile-0.31ms: the penalty was too weak"
 
 
 def test_a_case_without_retraining_has_no_accuracy():
@@ -78,6 +120,13 @@ def test_results_come_as_reference_then_by_budget(tmp_path):
     cases = [result("mobile-0.31ms"), result("mobile-0.2ms", budget_ms=0.2), REFERENCE]
     found = read_results(write_job(tmp_path, cases))
     assert [r["case"] for r in found] == ["mobile-reference", "mobile-0.2ms", "mobile-0.31ms"]
+
+
+def test_results_without_a_search_come_behind_those_with_one(tmp_path):
+    given = result("mobile-proxyless_mobile", kind="given", budget=None, budget_ms=None)
+    cases = [baseline_result("mnasnet"), given, result("mobile-0.31ms"), REFERENCE]
+    found = read_results(write_job(tmp_path, cases))
+    assert [r["kind"] for r in found] == ["reference", "search", "given", "baseline"]
 
 
 @pytest.fixture
@@ -108,6 +157,14 @@ def test_every_searched_network_has_a_picture(written):
     ]
 
 
+def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path):
+    given = result("mobile-my", kind="given", budget=None, budget_ms=None, table_ms=None)
+    job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
+    write_comparison(job, Storage(str(tmp_path / "tables")))
+    pictures = [key for key in job.list("comparison") if key.endswith(".png")]
+    assert pictures == ["comparison/mobile-my.png"]
+
+
 def test_the_comparison_is_the_same_twice(written, tmp_path):
     before = json.dumps({k: written.read_bytes(k).hex() for k in written.list("comparison")})
     write_comparison(written, Storage(str(tmp_path / "tables")))
@@ -127,6 +184,12 @@ def test_the_comparison_is_the_same_twice(written, tmp_path):
 )
 def test_a_budget_is_kept_within_what_repeats_differ_by(budget_ms, measured_ms, keeps):
     assert keeps_budget({"budget_ms": budget_ms, "measured_ms": measured_ms}) is keeps
+
+
+def test_a_budget_closes_on_the_table_where_nothing_is_measured():
+    values = {"budget_ms": 80.0, "measured_ms": None}
+    assert keeps_budget(values | {"table_ms": 79.9})
+    assert not keeps_budget(values | {"table_ms": 85.0})
 
 
 def test_the_faster_of_two_equally_accurate_networks_is_the_best():

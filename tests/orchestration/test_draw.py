@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from nas_core.architecture import Architecture
+from nas_core.latency import PartShape
+from nas_core.pixel1 import table
+from nas_core.published import architecture
 from nas_core.space import proxyless_imagenet
-from orchestration.draw import architecture_png, architecture_text, draw_architecture, parts
+from orchestration.draw import Part, architecture_png, architecture_text, draw_architecture, parts
 from tests.orchestration.job_folder import OPS, SPACE, latency_table
 
 ARCHITECTURE = Architecture(SPACE, OPS)
@@ -33,6 +36,28 @@ def test_kernel_and_expansion_are_read_from_the_op():
     found = [(part.kernel, part.expansion) for part in parts(ARCHITECTURE.to_dict(), None)]
     none = (None, None)
     assert found == [none, (3, 3), (5, 3), (3, 6), none, (7, 3), (3, 3), none]
+
+
+@pytest.mark.parametrize(
+    ("op", "label"),
+    [
+        ("mbconv_k3_e6", "3x3\ne6"),
+        ("mbconv_k5_e3_se", "5x5\ne3 se"),
+        ("mbconv_k7_e3_hswish", "7x7\ne3 hswish"),
+        ("sepconv_k5", "5x5\nsep"),
+        ("stem", "stem"),
+    ],
+)
+def test_a_block_says_what_tells_its_op_from_others(op, label):
+    assert Part("stage1.0", PartShape(op, 8, 8, 1, 32), None, None).label == label
+
+
+def test_a_network_is_drawn_by_a_table_of_offsets_too():
+    network = architecture("proxyless_mobile")  # some of its offsets are below 0
+    shown = picture(network, table(network.space))
+    assert shown.height > 0
+    text = architecture_text(network.to_dict(), table(network.space).to_dict())
+    assert "-9.74" in text  # a skip has an offset
 
 
 def test_the_text_has_a_line_for_every_part():

@@ -8,16 +8,9 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration.keys import case_key, table_key
-from orchestration.plan import (
-    Case,
-    Plan,
-    budget_in_ms,
-    cases_of,
-    is_done,
-    make_plan,
-    plan_lines,
-    stored_table,
-)
+from orchestration.latency_tables import stored_table
+from orchestration.plan import Case, Plan, budget_in_ms, cases_of, is_done, make_plan
+from orchestration.plan_text import plan_lines
 from orchestration.spec import SpecError, load_job
 from tests.orchestration.tables import by_kernel, table_of
 
@@ -27,7 +20,7 @@ def planned(job_file: Path, *overrides: str) -> Plan:
 
 
 def cases(plan: Plan) -> list[Case]:
-    return cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
+    return cases_of(plan, {"mobile": table_of(plan.space, by_kernel), **plan.shipped})
 
 
 def test_a_percentage_is_of_the_reference_network(job_file: Path) -> None:

@@ -17,7 +17,15 @@ from nas_core.architecture import Architecture
 from orchestration import record
 from orchestration.export import ModelFacts, load_model, save_model
 from orchestration.record import RecordError, fetch_model, record_job
-from tests.orchestration.job_folder import OPS, SPACE, START, result, write_job
+from tests.orchestration.job_folder import (
+    OPS,
+    SPACE,
+    START,
+    baseline_result,
+    pixel1_result,
+    result,
+    write_job,
+)
 
 # What MLflow 3.17 does with SQLAlchemy 2.1; `record_job` keeps it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -147,6 +155,52 @@ def test_the_run_of_a_case_says_what_was_found(place):
         "retrain_s": 40.1,
         "retrain_gpu_hours": 0,
     }
+
+
+def test_a_baseline_is_recorded_beside_the_others_and_not_registered(place):
+    place.write([result(CASE), baseline_result("mnasnet"), result(REFERENCE)])
+    assert place.record().models == ("models:/digits-mobile/1",)
+    run = place.runs("case")["mobile-mnasnet"]
+    assert run.data.tags["kind"] == "baseline"
+    assert run.data.params.keys() == {"target", "architecture_hash", "seed"}
+    assert run.data.metrics["total_stride"] == 4
+    assert "table_ms" not in run.data.metrics
+
+
+def test_the_ranking_of_a_supernet_is_recorded(place):
+    agreement = {"spearman": 0.6, "kendall": 0.4}
+    ranking = {"accuracy": agreement, "cross_entropy": {"spearman": 0.7, "kendall": 0.5}}
+    place.write([result(CASE, ranking=ranking | {"networks": [], "seconds": 1.0})])
+    place.record()
+    metrics = place.runs("case")[CASE].data.metrics
+    assert {name: value for name, value in metrics.items() if name.startswith("ranking")} == {
+        "ranking_spearman_accuracy": 0.6,
+        "ranking_kendall_accuracy": 0.4,
+        "ranking_spearman_cross_entropy": 0.7,
+        "ranking_kendall_cross_entropy": 0.5,
+    }
+
+
+def test_a_network_that_was_not_measured_has_no_measured_metric(place):
+    place.write([pixel1_result("pixel1-0.31ms"), pixel1_result("pixel1-reference")])
+    assert place.record().models == ("models:/digits-pixel1/1",)
+    for run in place.runs("case").values():
+        assert "table_ms" in run.data.metrics
+        assert not [name for name in run.data.metrics if name.startswith("measured")]
+    version = place.client.get_model_version_by_alias("digits-pixel1", "best")
+    assert "measured_ms" not in version.tags
+
+
+def test_the_best_version_of_a_target_that_is_not_measured_keeps_its_budget_by_the_table(place):
+    place.write(
+        [
+            pixel1_result("pixel1-80ms", budget_ms=80.0, table_ms=79.9, top1=0.97),
+            pixel1_result("pixel1-75ms", budget_ms=75.0, table_ms=79.9, top1=0.99),
+        ]
+    )
+    place.record()
+    version = place.client.get_model_version_by_alias("digits-pixel1", "best")
+    assert version.tags["budget_ms"] == "80.0"
 
 
 def test_search_curves_have_epochs_as_steps_and_the_time_when_they_were_found(place):

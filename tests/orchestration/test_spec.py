@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from nas_core import published
+from nas_core.ops import OPS
 from nas_core.settings import RetrainSettings, SearchSettings
 from orchestration.spec import SpecError, check_job, load_job
 
 
 def test_a_job_file_is_read_with_its_defaults(job_file: Path) -> None:
     job = load_job(job_file)
-    assert (job.name, job.data.source, job.space.name) == ("small", "digits", "proxyless_small")
+    assert (job.name, job.data.source) == ("small", "digits")
     assert job.cases[0].budgets_ms == ("80%",)
     assert job.search == SearchSettings()
     assert job.retrain is None
@@ -21,6 +23,54 @@ def test_a_job_file_is_read_with_its_defaults(job_file: Path) -> None:
 def test_a_job_survives_being_sent_to_a_worker(job_file: Path) -> None:
     job = load_job(job_file, ["retrain.epochs=3", "cases.0.budgets_ms=[0.5, '80%']"])
     assert check_job(job.to_dict(), "job") == job
+
+
+def test_an_unknown_baseline_is_refused_with_the_known_ones(job_file: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"cases\[0\].baseline: 'alexnet' is not a baseline; .*mnas"
+    ):
+        load_job(job_file, ["cases=[{target: mobile, baseline: alexnet}]"])
+
+
+def test_a_ranking_of_networks_that_share_no_weights_is_refused(job_file: Path) -> None:
+    settings = ["search.ranking_networks=4", "search.strategy=rl_trials", "retrain.epochs=1"]
+    with pytest.raises(SpecError, match="trains no supernet whose ranking could be measured"):
+        load_job(job_file, settings)
+
+
+def test_a_target_may_stand_in_several_entries(job_file: Path) -> None:
+    entries = (
+        "[{target: mobile, budgets_ms: [0.3]}, {target: mobile, baseline: mobilenet_v2_0.35},"
+        " {target: mobile, architecture: proxyless_mobile},"
+        " {target: mobile, architecture: nets/my.json}, {target: mobile, budgets_ms: ['80%']}]"
+    )
+    job = load_job(job_file, [f"cases={entries}"])
+    assert [case.kind for case in job.cases] == ["search", "baseline", "given", "given", "search"]
+    assert check_job(job.to_dict(), "job") == job
+
+
+EARLIER = {
+    "name": "search_mobile",
+    "data": {"source": "digits", "path": None, "resolution": 32, "channels": None}
+    | {"test_share": 0.25, "max_shift": 0.1, "flip": False},
+    "cases": [{"target": "mobile", "budgets_ms": ["80%"]}],
+    "space": {"name": "proxyless_small", "ops": None, "reference_op": "mbconv_k3_e6"},
+    "measure": {"rounds": 5, "network_rounds": 50, "samples_per_round": 3, "sample_ms": 2.0},
+    "search": {"strategy": "two_path", "objective": "absolute", "beta": 0.1, "alpha_lr": 0.1}
+    | {"warmup_epochs": 4, "epochs": 4, "hold_epochs": 1, "batch_size": 16, "alpha_every": 2},
+    "retrain": None,
+    "cluster": {"workers": "auto", "gpus_per_worker": "auto", "max_failures": 3},
+    "storage": "~/proxyless",
+    "record": {"experiment": "digits", "tracking_uri": None},
+    "seed": 0,
+}
+"""Settings in a job.json of version 0.1."""
+
+
+def test_the_settings_of_a_job_of_an_earlier_version_are_read() -> None:
+    job = check_job(EARLIER, "job.json")
+    assert job.cases[0].kind == "search"
+    assert job.search.objective_name == "absolute"
 
 
 def test_an_override_replaces_one_setting_and_makes_its_section(job_file: Path) -> None:
@@ -49,20 +99,44 @@ WRONG = {
     "cases.0.budgets_ms=[]": (
         'cases[0].budgets_ms is []; expected at least one, e.g. [0.35] or ["80%"]'
     ),
-    "cases.0.target=phone": "cases[0].target is 'phone'; expected one of mobile",
+    "cases.0.target=phone": "cases[0].target is 'phone'; expected one of mobile, pixel1",
     "cases=[]": "cases is []; expected at least one target with its budgets",
     "search.strategy=two_paht": (
-        "search.strategy is 'two_paht'; expected one of 'two_path'; did you mean 'two_path'?"
+        "search.strategy is 'two_paht'; expected one of 'two_path', 'full_path', 'reinforce', "
+        "'darts', 'random', 'evolution', 'rl_trials'; did you mean 'two_path'?"
     ),
     "data.source=digit": (
         "data.source is 'digit'; expected one of 'digits', 'imagefolder'; did you mean 'digits'?"
     ),
     "space.ops=[mbconv_k3_e6, mbconv_k4_e6]": (
-        "space.ops[1] is 'mbconv_k4_e6'; expected one of mbconv_k3_e3, mbconv_k3_e6, mbconv_k5_e3, "
-        "mbconv_k5_e6, mbconv_k7_e3, mbconv_k7_e6, skip"
+        f"space.ops[1] is 'mbconv_k4_e6'; expected one of {', '.join(OPS)}"
     ),
-    "space.name=huge": (
-        "space.name is 'huge'; expected one of proxyless_imagenet, proxyless_small"
+    "cases.0.baseline=mobilenet_v2": (
+        "cases[0].baseline is 'mobilenet_v2'; expected no baseline beside budgets_ms; "
+        "make an entry of its own of it"
+    ),
+    "cases=[{target: mobile}]": (
+        'cases[0].budgets_ms is None; expected budgets to search for, e.g. ["80%"]; '
+        "or a baseline, or an architecture, in their place"
+    ),
+    "cases=[{target: mobile, architecture: proxyless_tablet}]": (
+        "cases[0].architecture is 'proxyless_tablet'; expected a file that ends in .json, or one "
+        f"of {', '.join(published.NAMES)}"
+    ),
+    "cases=[{target: mobile, architecture: 'my net.json'}]": (
+        "cases[0].architecture is 'my net.json'; expected a file named with letters, digits, '_', "
+        "'-' and '.', since it names the case"
+    ),
+    "cases=[{target: mobile, budgets_ms: [0.3]}, {target: mobile, budgets_ms: [0.5, 0.3]}]": (
+        "cases[1].budgets_ms[1] is 0.3; expected each network once; cases[0].budgets_ms[0] is the "
+        "same"
+    ),
+    "cases=[{target: mobile, baseline: mnasnet}, {target: mobile, baseline: mnasnet}]": (
+        "cases[1].baseline is 'mnasnet'; expected each network once; cases[0].baseline is the same"
+    ),
+    "search.ranking_networks=4": (
+        "search.ranking_networks is 4; expected 0, or a retrain section: it says how those "
+        "networks are trained alone"
     ),
     "name=a/b": (
         "name is 'a/b'; expected letters, digits, '_', '-' and single '.', "

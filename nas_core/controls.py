@@ -1,0 +1,164 @@
+"""Controls and earlier systems: strategies that only compare networks, each by itself.
+
+    random      random networks within the budget; the best by supernet weights
+    evolution   regularized evolution within the budget, scored by supernet weights
+    rl_trials   a controller whose sampled networks are each trained for a few epochs
+
+`random` and `evolution` leave the supernet as the warm-up left it, so that scores are comparable;
+an update scores one network. The controller of `rl_trials` is one softmax per site (the alphas),
+where NASNet and MnasNet have a recurrent network: the sites are chosen independently, as by
+Proxyless-R. All workers draw the same networks and train or score them together.
+Source: Real et al., "Regularized Evolution" (AAAI 2019); Tan et al., "MnasNet" (CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+from typing import Literal
+
+import torch
+
+from nas_core.arch_update import policy_grads
+from nas_core.architecture import Architecture
+from nas_core.gates import sample_path, uniform_path
+from nas_core.objective import LatencyGoal
+from nas_core.randomness import counted_seed
+from nas_core.ranking import score, scoring_batches
+from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.strategy import Scene, Trial, Update
+from nas_core.train import (
+    Evaluation,
+    averaged_copy,
+    evaluate,
+    refresh_statistics,
+    start_training,
+    train_epochs,
+)
+
+TRIES = 100
+"""Draws that may be over the budget, or were scored before, until another way is taken."""
+
+
+class Random:
+    """Score random networks within the budget."""
+
+    weights: Literal["fixed"] = "fixed"
+
+    def update(self, scene: Scene) -> Update:
+        """Score one more, new if the space has enough of them."""
+        rng = scene.common_rng("network")
+        seen = {trial.path for trial in scene.trials}
+        path = random_within(scene.goal, rng)
+        for _ in range(TRIES):
+            if tuple(path) not in seen:
+                break
+            path = random_within(scene.goal, rng)
+        return Update(trial=supernet_trial(scene, path))
+
+
+class Evolution:
+    """Change one op of the best of a few living networks; the oldest network dies."""
+
+    weights: Literal["fixed"] = "fixed"
+
+    def update(self, scene: Scene) -> Update:
+        """Score one child, or one random network until the population is full."""
+        rng, settings = scene.common_rng("network"), scene.settings
+        alive = scene.trials[-settings.population :]
+        if len(alive) < settings.population:
+            return Update(trial=supernet_trial(scene, random_within(scene.goal, rng)))
+        compared = torch.randperm(len(alive), generator=rng)[: settings.tournament]
+        parent = max((alive[int(i)] for i in compared), key=lambda trial: trial.score)
+        return Update(trial=supernet_trial(scene, mutated(parent.path, scene.goal, rng)))
+
+
+class RLTrials:
+    """Train a sampled network alone for a few epochs; its reward moves the controller."""
+
+    weights: Literal["alone"] = "alone"
+
+    def update(self, scene: Scene) -> Update:
+        """Gradient of minus the expected reward, from one network."""
+        probs = scene.net.probs()
+        path = sample_path(probs, scene.common_rng("network"))
+        seen = _train_alone(scene, path)
+        trial = _trial(scene, path, seen, seen.top1)
+        grads = policy_grads(probs, [path], [trial.score], scene.baseline)
+        return Update(grads, reward=trial.score, trial=trial)
+
+
+def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
+    """A random network within the budget.
+
+    All of them are equally likely, as long as one of 100 networks is within the budget; else site
+    by site, in random order, among the ops that leave the rest feasible.
+    """
+    choices = [len(row) for row in goal.costs]
+    for _ in range(TRIES):
+        path = uniform_path(choices, rng)
+        if goal.path_ms(path) <= goal.budget_ms:
+            return path
+    path = [row.index(min(row)) for row in goal.costs]
+    for site in torch.randperm(len(path), generator=rng).tolist():
+        options = [[*path[:site], j, *path[site + 1 :]] for j in range(choices[site])]
+        within = [option for option in options if goal.path_ms(option) <= goal.budget_ms]
+        if within:
+            path = within[int(torch.randint(len(within), (1,), generator=rng))]
+    return path
+
+
+def mutated(parent: Sequence[int], goal: LatencyGoal, rng: torch.Generator) -> list[int]:
+    """The parent with another op at one random site, within the budget.
+
+    Where no such network is found, a random one within the budget.
+    """
+    for _ in range(TRIES):
+        site = int(torch.randint(len(parent), (1,), generator=rng))
+        others = [j for j in range(len(goal.costs[site])) if j != parent[site]]
+        child = list(parent)
+        child[site] = others[int(torch.randint(len(others), (1,), generator=rng))]
+        if goal.path_ms(child) <= goal.budget_ms:
+            return child
+    return random_within(goal, rng)
+
+
+def supernet_trial(scene: Scene, path: Sequence[int]) -> Trial:
+    """A network scored with supernet weights."""
+    refresh, held_out = scoring_batches(scene.data, scene.settings)
+    seen = score(scene.net, path, refresh, held_out, scene.team)
+    return _trial(scene, path, seen, quality(seen, scene.settings))
+
+
+def quality(seen: Evaluation, settings: SearchSettings) -> float:
+    """What supernet weights tell of a network, 0 to 1: accuracy, or exp(-cross entropy)."""
+    return seen.top1 if settings.scored_by == "accuracy" else exp(-seen.loss)
+
+
+def _trial(scene: Scene, path: Sequence[int], seen: Evaluation, accuracy: float) -> Trial:
+    goal = scene.goal
+    latency_ms = goal.path_ms(list(path))
+    score = scene.objective.reward(accuracy, latency_ms, goal.budget_ms)
+    return Trial(tuple(path), seen.top1, seen.loss, latency_ms, score)
+
+
+def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
+    """Train a network from scratch on the weight part, test it on the architecture part."""
+    search = scene.settings
+    recipe = RetrainSettings(
+        epochs=search.trial_epochs,
+        batch_size=search.batch_size,
+        lr=search.warmup_lr,
+        momentum=search.momentum,
+        weight_decay=search.weight_decay,
+        label_smoothing=search.label_smoothing,
+    )
+    architecture = Architecture.from_path(scene.goal.table.space, list(path))
+    seed = counted_seed(scene.seed, "trial", scene.number)
+    state = start_training(architecture, recipe, seed, scene.goal.costs_ms[0].device)
+    for _ in train_epochs(state, scene.data.weight, recipe, seed, scene.team):
+        pass
+    refresh, held_out = scoring_batches(scene.data, scene.settings)
+    if search.bn_batches:
+        refresh_statistics(state.network, refresh)
+    return evaluate(averaged_copy(state.network, scene.team), held_out, scene.team)

@@ -1,0 +1,74 @@
+"""A search in progress, and what it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from nas_core.arch_update import Darts, FullPath, Reinforce, TwoPath
+from nas_core.controls import Evolution, Random, RLTrials
+from nas_core.objective import LatencyGoal
+from nas_core.schedule import Schedule
+from nas_core.settings import SearchSettings
+from nas_core.strategy import Strategy, Trial
+from nas_core.supernet import Supernet
+from nas_core.team import Team
+from nas_core.train import SearchData
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "two_path": TwoPath,
+    "full_path": FullPath,
+    "reinforce": Reinforce,
+    "darts": Darts,
+    "random": Random,
+    "evolution": Evolution,
+    "rl_trials": RLTrials,
+}
+
+
+@dataclass
+class SearchState:
+    """A search in progress; everything that a resumed run needs."""
+
+    supernet: Supernet
+    weight_optimizer: torch.optim.Optimizer
+    alpha_optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Finished epochs, warm-up included."""
+    alpha_steps: int = 0
+    """Updates made."""
+    baseline: float | None = None
+    """Moving average of rewards (`reinforce`, `rl_trials`)."""
+    multiplier: float = 0.0
+    """Of the objective `learnt`."""
+    trials: list[Trial] = field(default_factory=list)
+    """Networks that were scored (`random`, `evolution`, `rl_trials`)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search with all that it works on."""
+
+    state: SearchState
+    data: SearchData
+    goal: LatencyGoal
+    settings: SearchSettings
+    seed: int
+    team: Team
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it does what."""
+        return Schedule(self.settings, self.data.weight.steps)
+
+    @property
+    def strategy(self) -> Strategy:
+        """How it finds architectures."""
+        return STRATEGIES[self.settings.strategy]()
+
+    @property
+    def is_warm_up(self) -> bool:
+        """Whether the epoch to come belongs to the warm-up."""
+        return self.state.epoch < self.settings.warmup_epochs

@@ -1,0 +1,58 @@
+"""Latency tables of a job: those that were measured and kept, and those that ship.
+
+Only what needs no torch, so that a plan is made quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.hardware import Target
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from nas_core.space import SearchSpace
+from orchestration.spec import SpecError
+
+
+def _pixel1(space: SearchSpace) -> LatencyTable:
+    from nas_core.pixel1 import table
+
+    return table(space)
+
+
+SHIPPED: dict[str, Callable[[SearchSpace], LatencyTable]] = {"pixel1": _pixel1}
+"""How to get the table of a target that is not measured, by its name."""
+
+
+def shipped_table(target: Target, space: SearchSpace) -> LatencyTable | None:
+    """The table of a target that is not measured; None for one that is.
+
+    Raises:
+        SpecError: it does not cover the space.
+    """
+    if target.is_measured:
+        return None
+    try:
+        return SHIPPED[target.name](space)
+    except ValueError as error:
+        raise SpecError(f"target '{target.name}': {error}") from None
+
+
+def stored_table(storage: Storage, key: str) -> LatencyTable | None:
+    """The latency table that is in storage, or None.
+
+    Raises:
+        SpecError: it is there but cannot be read.
+    """
+    place = f"tables/{key}.json"
+    if not storage.exists(place):
+        return None
+    try:
+        return LatencyTable.from_dict(storage.read_json(place))
+    except ValueError as error:
+        raise SpecError(f"{storage.path(place)}: {error}; remove it to measure again") from None
+
+
+def store_table(storage: Storage, key: str, table: LatencyTable) -> None:
+    """Keep a table, where records and pictures look for it."""
+    storage.write_json(f"tables/{key}.json", table.to_dict())

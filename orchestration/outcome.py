@@ -1,0 +1,109 @@
+"""The result of a case: everything about a finished network, in one file that is written last."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from nas_core.architecture import Architecture
+from orchestration.case import Crew
+from orchestration.finite import finite
+from orchestration.found import Found
+from orchestration.models import total_stride
+from orchestration.plan import Case
+
+
+def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:
+    """Write `architecture.json` and, behind it, `result.json`.
+
+    Args:
+        crew: the first worker writes, the others wait.
+        case: what was asked for.
+        found: the network and its latency.
+        outcome: of its retraining; empty where there was none.
+    """
+    if crew.team.rank == 0:
+        text = json.dumps(found.model.to_dict(), indent=1) + "\n"
+        crew.storage.write_text(f"{case.folder}/architecture.json", text)
+        values = finite(result_of(crew, case, found, outcome))
+        crew.storage.write_json(f"{case.folder}/result.json", values)
+    crew.team.wait()
+
+
+def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The content of `result.json`."""
+    return {
+        **_asked(crew, case),
+        **_network(found),
+        **_costs(crew, found, outcome),
+        "workers": crew.team.size,
+        "alphas": found.alphas,
+        "search_history": found.history,
+        **found.search,
+        **_images(crew),
+        "top1": None,
+        "top5": None,
+        "retrain_history": [],
+        **outcome,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _asked(crew: Crew, case: Case) -> dict[str, Any]:
+    job = crew.work.job
+    is_search = case.kind == "search"
+    return {
+        "format": "case-result/1",
+        "key": case.key,
+        "job": job.name,
+        "case": case.name,
+        "kind": case.kind,
+        "target": case.target,
+        "hardware": crew.work.table.hardware,
+        "stand_in": crew.target.stand_in,
+        "budget": case.budget,
+        "budget_ms": case.budget_ms,
+        "strategy": job.search.strategy if is_search else None,
+        "objective": job.search.objective_name if is_search else None,
+        "seed": job.seed,
+        "table_key": case.table_key,
+    }
+
+
+def _network(found: Found) -> dict[str, Any]:
+    model = found.model
+    return {
+        "space": model.space.name if isinstance(model, Architecture) else None,
+        "architecture_hash": model.digest(),
+        "architecture": model.to_dict(),
+        "table_ms": found.table_ms,
+        "measured_ms": found.measured_ms,
+        "measured_spread": found.measured_spread,
+        "tries": found.tries,
+        "params": model.num_params(),
+        "macs": model.macs(),
+        "total_stride": total_stride(model),
+    }
+
+
+def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float]:
+    gpu_share = crew.team.size / 3600 if crew.device.type == "cuda" else 0.0
+    search_s = sum(epoch["seconds"] for epoch in found.history)
+    retrain_s = sum(epoch["seconds"] for epoch in outcome.get("retrain_history", []))
+    return {
+        "search_s": search_s,
+        "search_gpu_hours": search_s * gpu_share,
+        "retrain_s": retrain_s,
+        "retrain_gpu_hours": retrain_s * gpu_share,
+    }
+
+
+def _images(crew: Crew) -> dict[str, Any]:
+    data = crew.dataset
+    return {
+        "classes": list(data.classes),
+        "input_shape": list(data.train.images.shape[1:]),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }

@@ -1,0 +1,102 @@
+"""A plan in words: what a job will do, and whether each part of it is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.hardware import Target
+from nas_core.latency import LatencyTable
+from nas_core.settings import SearchSettings
+from nas_core.space import SearchSpace
+from orchestration.plan import Case, Plan
+
+
+def plan_lines(
+    plan: Plan, tables: dict[str, LatencyTable], cases: list[Case], done: set[str], workers: str
+) -> list[str]:
+    """The plan in words."""
+    job, data, space = plan.job, plan.data, plan.space
+    test = round(job.data.test_share * data.count)
+    size = f"{data.channels}x{data.resolution}x{data.resolution}"
+    lines = [
+        f"job      {job.name}, seed {job.seed}, storage {job.storage}",
+        f"data     {job.data.source}: {data.count} images of {size}, {len(data.classes)} classes; "
+        f"about {data.count - test} for training, {test} for the test",
+        f"space    {space.name}: {len(space.sites)} sites, {space.size():,} networks, "
+        f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
+    ]
+    lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
+    lines += [_case_line(case, case.name in done) for case in cases]
+    lines += list(_later(plan, tables))
+    return [*lines, f"workers  {workers}", *_stage_lines(plan, data.count - test)]
+
+
+def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
+    """Searches whose budgets are no milliseconds yet."""
+    entries = [case for case in plan.job.cases if case.target not in tables]
+    wanted = [f"{case.target} {budget}" for case in entries for budget in case.budgets_ms or ()]
+    if wanted:
+        yield f"cases    {', '.join(wanted)}; in milliseconds once the table is measured"
+
+
+def _target_line(target: Target, table: LatencyTable | None) -> str:
+    words = f"target   {target.hardware()}, {target.threads} thread, batch {target.batch_size}"
+    if target.stand_in:
+        words += f"; this host stands in for '{target.name}'"
+    if table is None:
+        return f"{words}; latency table to be measured"
+    fastest, slowest = table.range_ms()
+    where = "in storage" if target.is_measured else "ships, nothing is measured"
+    return (
+        f"{words}; latency table {where}: {fastest:.4g} to {slowest:.4g} ms, "
+        f"reference {table.reference_ms:.4g} ms"
+    )
+
+
+def _case_line(case: Case, is_finished: bool) -> str:
+    return f"case     {case.name}: {_asked(case)}; {'done' if is_finished else 'to do'}"
+
+
+def _asked(case: Case) -> str:
+    if case.budget_ms is None:
+        return WITHOUT_SEARCH[case.kind]
+    percent = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
+    return f"budget {case.budget_ms:.4g} ms{percent}"
+
+
+WITHOUT_SEARCH = {
+    "reference": "the network to beat",
+    "baseline": "a baseline, no search",
+    "given": "a given architecture, no search",
+}
+"""By kind, what a case is that has no budget."""
+
+
+def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
+    if any(case.kind == "search" for case in plan.job.cases):
+        yield from _search_lines(plan.job.search, images)
+    retrain = plan.job.retrain
+    if retrain is None:
+        yield "retrain  no: stops before it"
+    else:
+        steps = -(-images // retrain.batch_size)
+        yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
+
+
+def _search_lines(search: SearchSettings, images: int) -> Iterator[str]:
+    steps = -(-round(images * (1 - search.architecture_share)) // search.batch_size)
+    yield (
+        f"search   {search.strategy}, {search.objective_name}: {search.warmup_epochs} warm-up + "
+        f"{search.epochs} epochs of {steps} steps, batch {search.batch_size}"
+    )
+    if search.ranking_networks:
+        yield (
+            f"ranking  {search.ranking_networks} networks per search are trained alone, "
+            "to tell how well the supernet ranks"
+        )
+
+
+def _supernet_params(space: SearchSpace) -> int:
+    from nas_core.supernet import num_supernet_params
+
+    return num_supernet_params(space)

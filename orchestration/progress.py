@@ -1,0 +1,51 @@
+"""What a person reads while cases run: one aligned line per epoch, network or note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Say = Callable[[str], None]
+
+
+class ProgressLines:
+    """One aligned line for everything that a case reports."""
+
+    def __init__(self, say: Say, named: bool) -> None:
+        self._say, self._named = say, named
+
+    def __call__(self, case: str, record: Mapping[str, Any]) -> None:
+        """Say what a case reports."""
+        if "note" in record:
+            self._say(f"NOTE {case}: {record['note']}")
+            return
+        is_named = self._named or "network" in record
+        name = f"{record.get('network', case)}  " if is_named else ""
+        words = _ranked(record) if record["phase"] == "ranking" else _epoch(record)
+        self._say("  ".join([name + words[0], *words[1:], f"{record['seconds']:5.1f} s"]))
+
+
+def _count(record: Mapping[str, Any]) -> str:
+    return f"{record['phase']:<7} {record['epoch'] + 1:03d}/{record['epochs']:03d}"
+
+
+def _epoch(record: Mapping[str, Any]) -> list[str]:
+    words = [
+        _count(record),
+        f"loss {record['loss']:.3f}",
+        f"top-1 {100 * record['top1']:5.1f} %",
+    ]
+    if record.get("latency_ms") is not None:
+        budget = f"(budget {record['budget_ms']:.4f})"
+        words.append(f"latency {record['latency_ms']:.4f} ms {budget}")
+        words.append(f"entropy {record['entropy']:.2f}")
+    return words
+
+
+def _ranked(record: Mapping[str, Any]) -> list[str]:
+    """A network of the ranking: what the supernet says of it, and what it reaches alone."""
+    return [
+        _count(record),
+        f"supernet loss {record['supernet_loss']:.3f} top-1 {100 * record['supernet_top1']:5.1f} %",
+        f"alone loss {record['loss']:.3f} top-1 {100 * record['top1']:5.1f} %",
+    ]

@@ -1,0 +1,118 @@
+"""Stage: how well the supernet of a search ranks networks, where a job asks for it.
+
+Every network that was ranked is kept in storage, so that a case that is stopped goes on with the
+next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from math import nan
+from typing import Any
+
+from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
+from orchestration.case import Crew
+from orchestration.finite import finite
+from orchestration.search import Searched, search_parts
+from orchestration.workers import report_network
+
+FORMAT = "ranking/1"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A network that was ranked, and how long it took."""
+
+    network: RankedNetwork
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; None for a loss that is no number."""
+        values: dict[str, Any] = finite({**asdict(self.network), "seconds": self.seconds})
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Ranked:
+        """The inverse of `to_dict`."""
+        fields: dict[str, Any] = {n: nan if value is None else value for n, value in values.items()}
+        fields["path"] = tuple(fields["path"])
+        return cls(seconds=fields.pop("seconds"), network=RankedNetwork(**fields))
+
+
+def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
+    """Rank as many networks as the job asks for; all workers take part.
+
+    Returns:
+        What the result says about it; None where nobody asked.
+    """
+    count = crew.work.job.search.ranking_networks
+    if count == 0:
+        return None
+    done = _stored(crew)
+    crew.team.wait()  # until all have looked, or one would see what another has just written
+    for ranked in _ranked(crew, searched, [one.network for one in done]):
+        done.append(ranked)
+        _store(crew, done)
+        _report(done, count)
+    found = Ranking.of([one.network for one in done])
+    return {
+        "accuracy": asdict(found.accuracy),
+        "cross_entropy": asdict(found.cross_entropy),
+        "seconds": sum(one.seconds for one in done),
+        "networks": [one.to_dict() for one in done],
+    }
+
+
+def _ranked(crew: Crew, searched: Searched, done: list[RankedNetwork]) -> Iterator[Ranked]:
+    job = crew.work.job
+    assert job.retrain is not None, "checked when the job was read"
+    # The recipe trains with its own batch size.
+    _, weight = search_parts(crew)
+    loader = crew.loader(weight, job.retrain.batch_size, "ranking weights")
+    data = replace(searched.data, weight=loader)
+    began = time.perf_counter()
+    for network in measure_ranking(
+        searched.state.supernet, data, job.search, job.retrain, job.seed, crew.team, done
+    ):
+        yield Ranked(network, time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+def _place(crew: Crew) -> str:
+    return f"{crew.work.case.folder}/ranking.json"
+
+
+def _stored(crew: Crew) -> list[Ranked]:
+    if not crew.storage.exists(_place(crew)):
+        return []
+    values = crew.storage.read_json(_place(crew))
+    if values.get("format") != FORMAT or values.get("key") != crew.work.case.key:
+        return []
+    return [Ranked.from_dict(one) for one in values["networks"]]
+
+
+def _store(crew: Crew, done: list[Ranked]) -> None:
+    if crew.team.rank > 0:
+        return
+    networks = [one.to_dict() for one in done]
+    values = {"format": FORMAT, "key": crew.work.case.key, "networks": networks}
+    crew.storage.write_json(_place(crew), values)
+
+
+def _report(done: list[Ranked], count: int) -> None:
+    """Hand the driver a line about the last network."""
+    last = done[-1].network
+    report_network(
+        {
+            "phase": "ranking",
+            "epoch": len(done) - 1,
+            "epochs": count,
+            "loss": last.alone_loss,
+            "top1": last.alone_accuracy,
+            "supernet_loss": last.supernet_loss,
+            "supernet_top1": last.supernet_accuracy,
+            "seconds": done[-1].seconds,
+        }
+    )

@@ -1,0 +1,15 @@
+"""Numbers that were not computed by this project: `tests/golden/`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.conftest import REPOSITORY
+
+
+def golden(name: str) -> dict[str, Any]:
+    """The content of one file; its "source" and "made_by" say where it comes from."""
+    values: dict[str, Any] = json.loads((REPOSITORY / "tests" / "golden" / name).read_text())
+    assert {"source", "made_by"} <= set(values), f"{name} does not say where it comes from"
+    return values

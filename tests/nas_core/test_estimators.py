@@ -1,0 +1,214 @@
+"""What the sampled gradients estimate: against exact expectations over every path, pair and op.
+
+The spaces have two sites with three ops, in float64, so that everything can be enumerated; the
+sampled means are held to four standard errors over 20,000 draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import permutations, product
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas_core import arch_update
+from nas_core.gates import Pair
+from nas_core.settings import SearchSettings
+from nas_core.state import STRATEGIES
+from nas_core.strategy import Scene
+from nas_core.supernet import Supernet
+from nas_core.train import Batch
+from tests.nas_core.scenes import a_scene, one_image, random_matrices, supernet_of
+
+DRAWS = 20_000
+PROBS = [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]
+X = torch.ones(1, 2, 1, 1).double()
+WEIGHT = torch.tensor([0.7, -1.3]).double()
+
+
+def affine(y: Tensor) -> Tensor:
+    return 20.0 + WEIGHT @ y.flatten()
+
+
+def curved(y: Tensor) -> Tensor:
+    return 2.0 + torch.tanh(WEIGHT @ y.flatten())
+
+
+def three_ops(loss: Callable[[Tensor], Tensor]) -> Supernet:
+    return supernet_of(random_matrices(0, 3), PROBS, loss)
+
+
+def paths_with_chances(probs: list[list[float]]) -> Iterator[tuple[list[int], float]]:
+    for path in product(*(range(len(p)) for p in probs)):
+        chance = 1.0
+        for p, choice in zip(probs, path, strict=True):
+            chance *= p[choice]
+        yield list(path), chance
+
+
+def pairs_with_chances(
+    probs: list[list[float]],
+) -> Iterator[tuple[list[Pair], list[int], float]]:
+    """Ordered pairs (two draws without replacement) and active ops, with their probability."""
+    per_site = [
+        [
+            ((i, j), active, p[i] * p[j] / (1 - p[i]) * p[op] / (p[i] + p[j]))
+            for i, j in permutations(range(len(p)), 2)
+            for active, op in enumerate((i, j))
+        ]
+        for p in probs
+    ]
+    for draws in product(*per_site):
+        chance = float(torch.tensor([c for *_, c in draws], dtype=torch.float64).prod())
+        yield [pair for pair, *_ in draws], [active for _, active, _ in draws], chance
+
+
+def grads_of(strategy: str, scene: Scene) -> Tensor:
+    found = STRATEGIES[strategy]().update(scene).grads
+    assert found is not None
+    return torch.stack(found)
+
+
+def assert_mean(strategy: str, scene: Scene, expected: Tensor) -> None:
+    """Every component of the mean over many draws within four standard errors."""
+    total, squares = torch.zeros_like(expected), torch.zeros_like(expected)
+    for number in range(DRAWS):
+        grads = grads_of(strategy, replace(scene, number=number))
+        total += grads
+        squares += grads * grads
+    mean = total / DRAWS
+    error = ((squares / DRAWS - mean * mean) / DRAWS).sqrt()
+    assert expected.abs().max() > 10 * error.max()  # the draws could tell it from nothing
+    assert (mean - expected).abs().le(4 * error + 1e-12).all()
+
+
+def exact_gradient(net: Supernet, value: Callable[[list[int]], Tensor | float]) -> Tensor:
+    """Of the expected value over all paths, by autograd through the probabilities."""
+    alphas = [alpha.detach().clone().requires_grad_() for alpha in net.alphas()]
+    p, q = (alpha.softmax(0) for alpha in alphas)
+    terms = [p[i] * q[j] * value([i, j]) for i, j in product(range(len(p)), range(len(q)))]
+    return torch.stack(torch.autograd.grad(torch.stack(terms).sum(), alphas))
+
+
+def loss_of(net: Supernet, loss: Callable[[Tensor], Tensor]) -> Callable[[list[int]], Tensor]:
+    def value(path: list[int]) -> Tensor:
+        x = X
+        for site, choice in enumerate(path):
+            x = net.op(site, choice)(x)
+        return loss(x)
+
+    return value
+
+
+def expectation_of_full_path(
+    net: Supernet, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> Tensor:
+    total = torch.zeros(2, 3).double()
+    with monkeypatch.context() as patch:
+        for path, chance in paths_with_chances(PROBS):
+            patch.setattr(arch_update, "sample_path", lambda _p, _r, path=path: path)
+            total += chance * grads_of("full_path", a_scene(net, batch))
+    return total
+
+
+def expectation_of_two_path(
+    net: Supernet, probs: list[list[float]], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> Tensor:
+    total = torch.zeros(len(probs), len(probs[0])).double()
+    with monkeypatch.context() as patch:
+        for pairs, active, chance in pairs_with_chances(probs):
+            patch.setattr(arch_update, "sample_pairs", lambda _p, _r, pairs=pairs: pairs)
+            patch.setattr(arch_update, "sample_active", lambda _a, _p, _r, active=active: active)
+            total += chance * grads_of("two_path", a_scene(net, batch))
+    return total
+
+
+def rewards_of(net: Supernet, scene: Scene) -> Callable[[list[int]], float]:
+    strategy = arch_update.Reinforce()
+    return lambda path: strategy.rewards(scene, [path])[0]
+
+
+@pytest.mark.slow
+def test_reinforce_estimates_the_gradient_of_the_expected_reward() -> None:
+    net = three_ops(lambda y: 0.7 + torch.tanh(WEIGHT @ y.flatten()) / 2)  # right or wrong by path
+    settings = SearchSettings(objective="absolute", beta=0.5, samples=1)
+    scene = a_scene(net, one_image(X), settings, baseline=0.4)
+    value = rewards_of(net, scene)
+    assert {value(path) > 0.5 for path, _ in paths_with_chances(PROBS)} == {True, False}
+    assert_mean("reinforce", scene, -exact_gradient(net, value))
+
+
+@pytest.mark.slow
+def test_full_path_estimates_the_exact_gradient_where_ops_are_linear_and_the_loss_affine() -> None:
+    net = three_ops(affine)
+    expected = exact_gradient(net, loss_of(net, affine))
+    assert_mean("full_path", a_scene(net, one_image(X)), expected)
+
+
+@pytest.mark.slow
+def test_full_path_estimates_its_own_expectation_under_any_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, batch = three_ops(curved), one_image(X)
+    expected = expectation_of_full_path(net, batch, monkeypatch)
+    assert_mean("full_path", a_scene(net, batch), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [affine, curved])
+def test_two_path_estimates_its_own_expectation(
+    loss: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, batch = three_ops(loss), one_image(X)
+    expected = expectation_of_two_path(net, PROBS, batch, monkeypatch)
+    assert_mean("two_path", a_scene(net, batch), expected)
+
+
+@pytest.mark.slow
+def test_two_path_estimates_the_exact_gradient_with_two_ops_and_an_affine_loss() -> None:
+    net = supernet_of(random_matrices(0, 2), [[0.7, 0.3], [0.2, 0.8]], affine)
+    expected = exact_gradient(net, loss_of(net, affine))
+    assert_mean("two_path", a_scene(net, one_image(X)), expected)
+
+
+def test_with_two_ops_and_an_affine_loss_the_expectation_is_the_exact_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probs = [[0.7, 0.3], [0.2, 0.8]]
+    net = supernet_of(random_matrices(0, 2), probs, affine)
+    found = expectation_of_two_path(net, probs, one_image(X), monkeypatch)
+    expected = exact_gradient(net, loss_of(net, affine))
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_full_path_has_the_exact_gradient_as_its_expectation_under_an_affine_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = three_ops(affine)
+    found = expectation_of_full_path(net, one_image(X), monkeypatch)
+    expected = exact_gradient(net, loss_of(net, affine))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_with_three_ops_the_two_path_expectation_has_the_sign_but_not_the_size_of_the_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # p = (.6, .3, .1) and losses (1, 2, 0): the exact gradient is (-.120, .240, -.120).
+    probs, one = [[0.6, 0.3, 0.1]], torch.ones(1, 1).double()
+    net = supernet_of([[1 * one, 2 * one, 0 * one]], probs, lambda y: 1.0 + y.sum())
+    x = one_image(torch.ones(1, 1, 1, 1).double())
+    found = expectation_of_two_path(net, probs, x, monkeypatch)
+    assert found[0].tolist() == pytest.approx([-0.131, 0.186, -0.055], abs=5e-4)
+
+
+def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ops returning 0 and 1, loss (y - .2)**2, p = (.8, .2): the exact gradient is -+.096.
+    probs, one = [[0.8, 0.2]], torch.ones(1, 1).double()
+    net = supernet_of([[0 * one, one]], probs, lambda y: 1.0 + (y.sum() - 0.2) ** 2)
+    x = one_image(torch.ones(1, 1, 1, 1).double())
+    found = expectation_of_two_path(net, probs, x, monkeypatch)
+    assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)

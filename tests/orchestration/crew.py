@@ -1,0 +1,115 @@
+"""The stages of a case without Ray: one worker, on digits of 16 pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from nas_core.team import Alone
+from orchestration import derive, ranking, search
+from orchestration.case import CaseWork, Crew
+from orchestration.checkpoint import Saved
+from orchestration.data import Dataset, load_dataset
+from orchestration.job import Job
+from orchestration.plan import Case, cases_of, make_plan
+from orchestration.spec import check_job
+from tests.orchestration.tables import by_kernel, table_of
+
+SEARCH = {
+    "warmup_epochs": 1,
+    "epochs": 2,
+    "hold_epochs": 0,
+    "batch_size": 128,
+    "alpha_every": 2,
+    "architecture_share": 0.2,
+    "samples": 2,
+    "population": 4,
+    "tournament": 2,
+    "trial_epochs": 1,
+    "bn_batches": 1,
+    "alpha_lr": 0.05,
+}
+CHAIN = {
+    "stem": {"channels": 8, "stride": 2},
+    "stages": [{"width": 8, "blocks": 2, "stride": 1}],
+    "kernels": [3, 5],
+    "expansions": [3, 6],
+    "head": 16,
+}
+"""Two sites of five ops."""
+
+
+class Team(Alone):
+    """One worker, with what Ray Train's team has beside `nas_core.team.Team`."""
+
+    def gather(self, value: str) -> list[str]:
+        return [value]
+
+    def wait(self) -> None:
+        """Nobody to wait for."""
+
+
+def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **sections: Any) -> Job:
+    """A job of seconds; `search` changes single settings, other sections are replaced."""
+    values = {
+        "name": "tiny",
+        "data": {"source": "digits", "resolution": 16},
+        "space": CHAIN,
+        "cases": cases or [{"target": "mobile", "budgets_ms": ["110%"]}],
+        "search": SEARCH | sections.pop("search", {}),
+        "retrain": {"epochs": 1, "batch_size": 128},
+        "storage": str(storage),
+        **sections,
+    }
+    return check_job(values, "tiny")
+
+
+def crew_of(
+    job: Job, dataset: Dataset, *, case: str | None = None, saved: Saved | None = None
+) -> Crew:
+    """One worker with a case of the job: the first that is searched, unless named."""
+    torch.set_num_threads(1)
+    plan = make_plan(job)
+    tables = {target.name: table_of(plan.space, by_kernel) for target in plan.targets}
+    cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
+    chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
+    return crew_with(job, dataset, chosen, (tables | plan.shipped)[chosen.target], saved)
+
+
+def crew_with(
+    job: Job, dataset: Dataset, case: Case, table: LatencyTable, saved: Saved | None = None
+) -> Crew:
+    """One worker with this case."""
+    folder = Storage(job.storage).sub(job.name)
+    work = CaseWork(job, case, (), table, folder.uri, threads=1)
+    team: Any = Team()
+    return Crew(work, team, torch.device("cpu"), dataset, folder, saved)
+
+
+class Reports:
+    """What the workers of a case would hand to the driver, and their checkpoints."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.epochs: list[dict[str, Any]] = []
+        self.networks: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.folder = folder
+        patch.setattr(search, "report_epoch", self._epoch)
+        patch.setattr(ranking, "report_network", self.networks.append)
+        patch.setattr(derive, "report_note", self.notes.append)
+
+    def _epoch(self, record: dict[str, Any], save: Any) -> None:
+        folder = self.folder / f"after-{len(self.epochs)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        save(folder)
+        self.epochs.append(record)
+
+
+def digits() -> Dataset:
+    """Digits of 16 pixels, split."""
+    return load_dataset(tiny_job(Path("unused")).data, seed=0)

@@ -1,0 +1,68 @@
+"""Lines that a person reads while a job runs, and who trains the reference network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestration.pipeline import _with_references
+from orchestration.plan import Case
+from orchestration.progress import ProgressLines
+
+EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
+
+
+def said(record: dict[str, Any], named: bool = False) -> str:
+    lines: list[str] = []
+    ProgressLines(lines.append, named)("mobile-0.3ms", record)
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_an_epoch_is_an_aligned_line() -> None:
+    latency = {"latency_ms": 0.4, "budget_ms": 0.3, "entropy": 1.5}
+    assert said(EPOCH | latency) == (
+        "search  004/012  loss 1.250  top-1  50.0 %  latency 0.4000 ms (budget 0.3000)  "
+        "entropy 1.50    2.0 s"
+    )
+
+
+def test_beside_other_cases_a_line_names_its_own() -> None:
+    assert said(EPOCH, named=True).startswith("mobile-0.3ms  search  004/012")
+
+
+def test_a_ranked_network_shows_both_of_its_scores() -> None:
+    record = EPOCH | {"phase": "ranking", "supernet_loss": 1.9, "supernet_top1": 0.25}
+    assert said(record) == (
+        "ranking 004/012  supernet loss 1.900 top-1  25.0 %  "
+        "alone loss 1.250 top-1  50.0 %    2.0 s"
+    )
+
+
+def test_a_note_is_a_line_of_its_own() -> None:
+    assert said({"note": "too weak"}) == "NOTE mobile-0.3ms: too weak"
+
+
+def case(name: str, kind: str) -> Case:
+    target = name.partition("-")[0]
+    return Case(name, kind, target, None, None, "key", "table")
+
+
+SEARCHED, REFERENCE = case("mobile-1ms", "search"), case("mobile-reference", "reference")
+BASELINE = case("mobile-mnasnet", "baseline")
+
+
+def test_a_reference_network_is_trained_behind_a_search_of_its_target() -> None:
+    works = _with_references([REFERENCE, BASELINE, SEARCHED])
+    assert works == [(SEARCHED, (REFERENCE,)), (BASELINE, ())]
+
+
+def test_without_a_search_it_is_trained_behind_another_network() -> None:
+    other = case("pixel1-2ms", "search")
+    assert _with_references([REFERENCE, BASELINE, other]) == [
+        (other, ()),
+        (BASELINE, (REFERENCE,)),
+    ]
+
+
+def test_where_all_others_are_finished_it_is_trained_alone() -> None:
+    assert _with_references([REFERENCE]) == [(REFERENCE, ())]
