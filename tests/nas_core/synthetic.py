@@ -17,26 +17,26 @@ from torch import Tensor, nn
 from nas_core import pixel1
 from nas_core.alpha_step import alpha_step
 from nas_core.architecture import count_macs
+from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.ops import build_op
 from nas_core.search import latency_note
 from nas_core.settings import ObjectiveName, SearchSettings
-from nas_core.space import proxyless_imagenet
+from nas_core.space import SearchSpace, proxyless_imagenet
 from nas_core.state import STRATEGIES, Search, SearchState
 from nas_core.strategy import Scene, Update
 from nas_core.team import Alone
 
-SPACE = proxyless_imagenet()
-TABLE = pixel1.table(SPACE)
+PIXEL1 = pixel1.table(proxyless_imagenet())
 STEPS, LAST, NOISE = 2500, 200, 0.01
 
 
 class Alphas:
     """What a search asks of a supernet, without its weights."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)
-        sizes = [len(site.ops) for site in SPACE.sites]
+        sizes = [len(site.ops) for site in space.sites]
         self._alphas = [nn.Parameter(1e-3 * torch.randn(k, generator=rng)) for k in sizes]
 
     def alphas(self) -> list[nn.Parameter]:
@@ -47,7 +47,7 @@ class Alphas:
 
 
 @cache
-def macs() -> list[Tensor]:
+def macs(space: SearchSpace) -> list[Tensor]:
     """Of every op at every site; a skip has none."""
     return [
         torch.tensor(
@@ -62,7 +62,7 @@ def macs() -> list[Tensor]:
                 for op in site.ops
             ]
         )
-        for site in SPACE.sites
+        for site in space.sites
     ]
 
 
@@ -74,20 +74,22 @@ def search_of_alphas(
     steps: int = STEPS,
     noise: float = NOISE,
     seed: int = 0,
+    table: LatencyTable = PIXEL1,
 ) -> tuple[float, str | None]:
     """Search with a loss that is `c * (1 - E[MACs] / MACs of the largest network)`.
 
     Returns:
         Mean expected latency of the last updates (200 of 2,500), and what the search says of it.
     """
-    largest = sum(row.max() for row in macs())
+    costs = macs(table.space)
+    largest = sum(row.max() for row in costs)
 
     class Synthetic:
         weights: Literal["path"] = "path"
 
         def update(self, scene: Scene) -> Update:
             alphas, rng = scene.net.alphas(), scene.own_rng("noise")
-            expected = sum(a.softmax(0) @ row for a, row in zip(alphas, macs(), strict=True))
+            expected = sum(a.softmax(0) @ row for a, row in zip(alphas, costs, strict=True))
             loss = c * (1 - expected / largest)
             assert isinstance(loss, Tensor)
             grads = torch.autograd.grad(loss, alphas)
@@ -97,10 +99,10 @@ def search_of_alphas(
     settings = SearchSettings(
         objective=objective, warmup_epochs=0, hold_epochs=0, epochs=1, alpha_every=1
     )
-    net: Any = Alphas(seed)
+    net: Any = Alphas(table.space, seed)
     optimizer = torch.optim.Adam(net.alphas(), betas=(0.0, 0.999))
     state = SearchState(net, optimizer, optimizer)
-    goal = LatencyGoal(TABLE, budget_ms, torch.device("cpu"))
+    goal = LatencyGoal(table, budget_ms, torch.device("cpu"))
     data: Any = SimpleNamespace(weight=SimpleNamespace(steps=steps))
     search, seen = Search(state, data, goal, settings, seed, Alone()), []
     with patch.dict(STRATEGIES, two_path=Synthetic):

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from nas_core.architecture import Architecture, count_macs
+from nas_core.latency import LatencyTable, PartShape
+from nas_core.ops import OpShape, build_op
+from nas_core.space import proxyless_small
 from tests.nas_core.synthetic import search_of_alphas
+from tests.nas_core.tiny import table_of
 
 
 @pytest.mark.slow
@@ -39,3 +44,28 @@ def test_absolute_reports_a_penalty_too_weak_where_the_loss_gains_more(
     assert ended_ms > 1.1 * budget_ms
     assert note is not None
     assert "the penalty was too weak" in note
+
+
+def a_table_in_which_7x7_costs_30_times_as_much() -> LatencyTable:
+    """As under XNNPACK: a search begins at several times the latency of the reference network."""
+
+    def cost_ms(part: PartShape) -> float:
+        if part.op in ("stem", "head"):
+            return 0.02
+        shape = OpShape(part.in_channels, part.out_channels, part.stride)
+        macs = count_macs(lambda: build_op(part.op, shape), part.in_channels, part.resolution)
+        return macs / 1e8 * (30 if "k7" in part.op else 1)
+
+    return table_of(proxyless_small(), cost_ms)
+
+
+@pytest.mark.parametrize("c", [0.1, 2.0])
+@pytest.mark.parametrize("share", [0.6, 0.8, 1.2])
+def test_learnt_holds_a_budget_in_a_short_search_that_begins_far_from_it(
+    share: float, c: float
+) -> None:
+    table = a_table_in_which_7x7_costs_30_times_as_much()
+    budget_ms = share * table.latency_ms(Architecture.reference(table.space))
+    ended_ms, note = search_of_alphas(c, budget_ms, "learnt", steps=102, table=table)
+    assert ended_ms == pytest.approx(budget_ms, rel=0.05)
+    assert note is None

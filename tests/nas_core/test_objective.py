@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ LOSSES: list[tuple[ObjectiveName, float]] = [
     ("add_linear", 3.5),  # 3 + .5 * (8 / 4 - 1)
     ("absolute", 3.5),
     ("power", 3 * 2**0.5),
-    ("learnt", 3 + 2 * 1 + 4 / 2 * 1),
+    ("learnt", 3 + 2 * math.log(2) + 4 * 0.2 * (math.log(2) - 0.1)),
 ]
 
 REWARDS: list[tuple[ObjectiveName, float]] = [
@@ -103,8 +105,24 @@ def test_the_others_take_any_latency(name: ObjectiveName) -> None:
 
 def test_the_multiplier_grows_over_the_budget_and_falls_below_it() -> None:
     learnt = Learnt(multiplier=1.0)
-    assert learnt.next_multiplier(6.0, 4.0, eta=0.1) == pytest.approx(1.05)
-    assert learnt.next_multiplier(2.0, 4.0, eta=0.1) == pytest.approx(0.95)
+    assert learnt.next_multiplier(4.04, 4.0, eta=0.1) == pytest.approx(1.001, abs=1e-5)
+    assert learnt.next_multiplier(3.96, 4.0, eta=0.1) == pytest.approx(0.999, abs=1e-5)
+
+
+def test_far_from_the_budget_the_multiplier_moves_as_for_a_tenth() -> None:
+    learnt = Learnt(multiplier=1.0)
+    assert learnt.next_multiplier(40.0, 4.0, eta=0.1) == pytest.approx(1.01)
+    assert learnt.next_multiplier(0.1, 4.0, eta=0.1) == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize(("d", "slope"), [(0.05, 0.5), (-0.1, -1.0), (0.5, 2.0), (9.0, 2.0)])
+def test_the_penalty_of_learnt_is_quadratic_near_the_budget_and_linear_far_from_it(
+    d: float, slope: float
+) -> None:
+    log_ratio = torch.tensor(d, dtype=torch.float64, requires_grad=True)
+    penalty = Learnt(rho=10.0).loss(torch.tensor(0.0), log_ratio.exp(), 1.0)
+    (found,) = torch.autograd.grad(penalty, log_ratio)
+    assert float(found) == pytest.approx(slope)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "learnt"])
