@@ -87,7 +87,7 @@ def _pair_signs(values: Tensor) -> Tensor:
 
 def _cosine(a: Tensor, b: Tensor) -> float:
     length = float((a @ a).sqrt() * (b @ b).sqrt())
-    return float(a @ b) / length if length else 0.0
+    return max(-1.0, min(1.0, float(a @ b) / length)) if length else 0.0
 
 
 def plain_network(net: Supernet, path: Sequence[int]) -> nn.Module:

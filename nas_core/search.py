@@ -9,6 +9,7 @@ only compare networks score them where the others make their updates, and train 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -157,9 +158,11 @@ def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> Epo
     if tally is not None:
         seen = tally.evaluation(search.team)
         facts = (seen.loss, seen.top1, float(search.goal.expected_ms(probs)))
-    else:
+    elif state.trials:
         best = best_trial(state.trials)
         facts = (best.loss, best.accuracy, best.latency_ms)
+    else:  # no turn came yet
+        facts = (math.nan, math.nan, float(search.goal.expected_ms(probs)))
     return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs))
 
 
@@ -207,7 +210,7 @@ def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings
     if name == "none":
         return f"{ends}: objective 'none' has no latency term"
     if name == "learnt":
-        return f"{ends}: the penalty was too weak for so few updates; raise rho or epochs"
+        return f"{ends}: the penalty was too weak for so few updates; raise epochs or rho"
     return f"{ends}: the penalty was too weak; raise beta, or take objective 'learnt'"
 
 
