@@ -85,10 +85,17 @@ def run_cases(
     _prepare_environment()
     from ray import tune
     from ray.tune.experiment import Trial
+    from ray.tune.progress_reporter import TrialProgressCallback
 
-    class Progress(tune.Callback):  # type: ignore[misc]  # ray has no types
+    class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
+        """In place of Ray's own, which prints a line for a trial that reported nothing."""
+
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
             on_epoch(trial.config["case"], result)
+
+        def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
+
+        def on_trial_error(self, *_: Any, **__: Any) -> None: ...
 
     by_name = {work.case.name: work for work in works}
 

@@ -226,6 +226,10 @@ def test_a_published_network_costs_on_a_pixel_1_what_was_published(pixel: Finish
     assert row.split()[1:4] == ["-", "84.416", "-"]
 
 
+def test_a_case_that_has_nothing_to_report_is_not_announced_by_ray(pixel: Finished) -> None:
+    assert "Trial " not in pixel.said
+
+
 def test_what_was_not_measured_can_be_compared_and_recorded_again(pixel: Finished) -> None:
     for command in ("compare", "record"):
         words = [sys.executable, "-W", "ignore", "-m", "orchestration", command, str(pixel.folder)]
