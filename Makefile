@@ -12,7 +12,7 @@ help:
 	@echo "make cluster   a local Ray that stays, for 'ray job submit jobs/search_mobile.yaml'"
 	@echo "make stop      stop that Ray"
 	@echo "make test      quick tests; make test-all: all of them; make lint: ruff and mypy"
-	@echo "make bench     benchmarks, into tests/benchmarks/results"
+	@echo "make bench     benchmarks, into tests/benchmarks/results (an hour or more on two cores)"
 	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
@@ -54,8 +54,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	$(BIN)/python tests/benchmarks/main_job.py
-	$(BIN)/python tests/benchmarks/memory.py
+	for one in main_job memory steps budgets glyph_networks supernet_ranking alpha_schedule; do \
+	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
 
 clean:
 	rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

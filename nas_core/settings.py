@@ -156,7 +156,8 @@ class SearchSettings(Section):
 
     bn_batches: int = 4
     """Batches of the weight part from which BatchNorm statistics are taken anew before a network
-    is scored with supernet weights; 0 keeps those of the supernet."""
+    is scored with supernet weights. 0 keeps those of the supernet, under which networks that skip
+    a site come out at chance (tests/benchmarks/supernet_ranking.py)."""
 
     ranking_networks: int = 0
     """Networks to train alone after the search, to tell how well the supernet ranks them."""

@@ -49,10 +49,10 @@ def results_file(benchmark: str) -> Path:
     return Path(__file__).parent / "results" / name
 
 
-def keep(benchmark: str, found: Sequence[dict[str, object]]) -> None:
-    """Print lines and write them to the results of today."""
+def keep(benchmark: str, found: Sequence[dict[str, object]], file: Path | None = None) -> None:
+    """Print lines and write them to `file`, or to the results of today."""
     text = "\n".join(json.dumps(one) for one in found) + "\n"
     print(text, end="")
-    file = results_file(benchmark)
+    file = file or results_file(benchmark)
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)

@@ -5,9 +5,10 @@ Run `python tests/benchmarks/memory.py`. It prints one JSON line per measurement
 
 - a plain training step of a network;
 - a weight step of the supernet on the path that is this same network;
-- a two-path alpha step in which this path is active, each site beside it trying one other op;
-- a weight step that runs all candidates of every site and takes their mean (as DARTS and one-shot
-  methods hold them in memory), which is what one path at a time saves.
+- updates in which this path is active: two-path (each site tries one other op beside it), full-path
+  (all other ops, one at a time) and REINFORCE (of ten networks);
+- a weight step and an alpha step of `darts`, which run the softmax mixture of all candidates of
+  every site: what one path at a time saves.
 
 A figure is the peak of the resident memory during one step, over the level right before it, when
 weights and optimizer state exist and no gradient does (Linux: VmHWM, reset through `clear_refs`,
@@ -26,27 +27,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import reduce
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 
+from nas_core import pixel1, published  # noqa: E402
+from nas_core.alpha_step import alpha_step  # noqa: E402
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.latency import LatencyTable, Row, parts_of  # noqa: E402
-from nas_core.search import (  # noqa: E402
-    LatencyGoal,
-    SearchState,
-    alpha_step,
-    start_search,
-    weight_step,
-)
+from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
+from nas_core.state import Search, SearchState  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import Batch, Tally, start_training, train_step  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
@@ -55,11 +53,13 @@ Step = Callable[[Batch], object]
 
 SPACE = proxyless_imagenet()
 CPU = torch.device("cpu")
-MOBILE = "53 33 -- -- 73 33 53 53 76 53 53 53 56 53 53 53 76 76 73 73 76"
-"""Proxyless-Mobile: kernel and expansion per site, -- is skip."""
-
 PLAIN, WEIGHT = "plain training step", "weight step on its path"
-ALPHA, MEAN = "two-path alpha step on its path", "weight step, mean of all candidates"
+UPDATES = {
+    "two_path": "two-path alpha step on its path",
+    "full_path": "full-path alpha step on its path",
+    "reinforce": "REINFORCE update of ten networks",
+}
+DARTS_WEIGHT, DARTS_ALPHA = "weight step of darts", "alpha step of darts"
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait do not take the core of others
     "MALLOC_ARENA_MAX": "1",
@@ -75,8 +75,7 @@ ENVIRONMENT = {
 def path_named(network: str) -> list[int]:
     """Of 'proxyless_mobile', or of 'random N': every op equally likely."""
     if network == "proxyless_mobile":
-        names = ("skip" if w == "--" else f"mbconv_k{w[0]}_e{w[1]}" for w in MOBILE.split())
-        return Architecture(SPACE, tuple(names)).path()
+        return published.architecture(network).path()
     rng = torch.Generator().manual_seed(int(network.removeprefix("random ")))
     return uniform_path([len(site.ops) for site in SPACE.sites], rng)
 
@@ -107,40 +106,37 @@ def weight(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     ), state.weight_optimizer
 
 
-def alpha(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
-    """With alphas under which `path` is in every pair, and active."""
+def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optimizer]]:
+    """With alphas under which the path is in every pair, and active."""
+
+    def make(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
+        state = supernet()
+        for choice, values in zip(path, state.supernet.alphas(), strict=True):
+            values.data[choice] = 20.0
+        goal = LatencyGoal(pixel1.table(SPACE), 85.0, CPU)
+        data: Any = SimpleNamespace(weight=SimpleNamespace(steps=1000))
+        search = Search(state, data, goal, SearchSettings(strategy=strategy), 0, Alone())
+        return (lambda batch: alpha_step(search, batch)), state.weight_optimizer
+
+    return make
+
+
+def darts_weight(_path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     state = supernet()
-    for choice, values in zip(path, state.supernet.alphas(), strict=True):
-        values.data[choice] = 20.0
-    rows = tuple(
-        Row(part=part, median_ms=1.0, p10_ms=1.0, p90_ms=1.0, spread=0.0, count=1)
-        for part in parts_of(SPACE)
-    )
-    table = LatencyTable(
-        target="none", hardware="none", runtime="none", runtime_version="", space=SPACE, rows=rows
-    )
-    goal = LatencyGoal(table, 10.0, CPU)
     return (
-        lambda batch: alpha_step(state, batch, goal, SearchSettings(), 0, Alone())
+        lambda batch: weight_step(state, batch, state.supernet.probs(), 0.1, Tally(), Alone())
     ), state.weight_optimizer
 
 
-def mean_of_all(_path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
-    state = supernet()
-
-    def step(batch: Batch) -> None:
-        net = state.supernet
-        x = net.stem(batch.images)
-        for site, k in enumerate(net.choices()):
-            outputs = (net.op(site, choice)(x) for choice in range(k))
-            x = reduce(torch.add, outputs) / k
-        F.cross_entropy(net.head(x), batch.labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
-        state.weight_optimizer.step()
-
-    return step, state.weight_optimizer
-
-
-KINDS = {PLAIN: plain, WEIGHT: weight, ALPHA: alpha, MEAN: mean_of_all}
+KINDS = {
+    PLAIN: plain,
+    WEIGHT: weight,
+    **{what: update(strategy) for strategy, what in UPDATES.items()},
+    DARTS_WEIGHT: darts_weight,
+    DARTS_ALPHA: update("darts"),
+}
+OF_ONE_PATH = [PLAIN, WEIGHT, *UPDATES.values()]
+DARTS = [DARTS_WEIGHT, DARTS_ALPHA]
 
 
 def status_mb(field: str) -> float:
@@ -183,8 +179,8 @@ def in_fresh_process(kind: str, network: str, options: argparse.Namespace) -> di
 def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Everything, round by round, so that a disturbance meets all kinds."""
     networks = ["proxyless_mobile", *(f"random {n}" for n in range(1, options.networks + 1))]
-    wanted = [(kind, network) for network in networks for kind in (PLAIN, WEIGHT, ALPHA)]
-    wanted.append((MEAN, networks[0]))
+    wanted = [(kind, network) for network in networks for kind in OF_ONE_PATH]
+    wanted += [(kind, networks[0]) for kind in DARTS]
     peaks: dict[tuple[str, str], list[float]] = {case: [] for case in wanted}
     held: dict[str, float] = {}
     for _ in range(options.repeats):
@@ -193,20 +189,26 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
             peaks[kind, network].append(found["peak_mb"])
             held[network if kind == PLAIN else "the supernet"] = found["held_mb"]
     for (kind, network), values in peaks.items():
-        of = "" if kind == MEAN else f", {network}"
+        of = "" if kind in DARTS else f", {network}"
         yield line(f"{kind}{of}: peak over weights and momentum, MB", values)
     for owner, value in held.items():
         yield line(f"weights and momentum of {owner}, MB", [value])
-    for kind in (WEIGHT, ALPHA):
-        pairs = [
-            (mine, plain)
-            for n in networks
-            for mine, plain in zip(peaks[kind, n], peaks[PLAIN, n], strict=True)
-        ]
-        what = f"{kind} / {PLAIN} of the same network, {len(networks)} networks: ratio of peaks"
-        yield line(what, [mine / plain for mine, plain in pairs])
-    both = zip(peaks[MEAN, networks[0]], peaks[PLAIN, networks[0]], strict=True)
-    yield line(f"{MEAN} / {PLAIN} of {networks[0]}: ratio of peaks", [a / b for a, b in both])
+    for kind in KINDS:
+        if kind != PLAIN:
+            yield ratio(kind, peaks, networks[:1] if kind in DARTS else networks)
+
+
+def ratio(
+    kind: str, peaks: dict[tuple[str, str], list[float]], networks: list[str]
+) -> dict[str, object]:
+    """Of the peaks of one kind to those of the plain step of the same networks."""
+    pairs = [
+        (mine, plain)
+        for network in networks
+        for mine, plain in zip(peaks[kind, network], peaks[PLAIN, network], strict=True)
+    ]
+    what = f"{kind} / {PLAIN} of the same network, {len(networks)} networks: ratio of peaks"
+    return line(what, [mine / plain for mine, plain in pairs])
 
 
 def main() -> None:

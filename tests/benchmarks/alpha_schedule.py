@@ -1,0 +1,194 @@
+"""Learning rate, hold and ramp of the architecture parameters in a short search.
+
+Run `python tests/benchmarks/alpha_schedule.py` after `glyph_networks.py`, whose images, space and
+recipe it uses. From each seed one supernet is warmed up, and every variant below searches on from
+there (`two_path`, objective `learnt`). Latency is multiply-accumulates, in milliseconds at
+1 GMAC/s, so that the figures do not depend on the machine. The derived network is trained alone
+from two seeds. Kept are, per variant and over the seeds: its accuracy on the 6,000 test images, how
+far from the budget the expected latency ended, how much of the budget the network uses, and the
+entropy.
+
+Random networks within 0.9 and 1.0 of the budget, trained alone in the same way, are the control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from nas_core.architecture import Architecture, count_macs  # noqa: E402
+from nas_core.blocks import Head, Stem  # noqa: E402
+from nas_core.controls import random_within  # noqa: E402
+from nas_core.latency import LatencyTable, PartShape, Row, head_part, parts_of  # noqa: E402
+from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.ops import OpShape, build_op  # noqa: E402
+from nas_core.randomness import generator  # noqa: E402
+from nas_core.search import choose, search_epochs, start_search  # noqa: E402
+from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import SearchData, mean_entropy  # noqa: E402
+from orchestration.data import split_classes  # noqa: E402
+from tests.benchmarks import glyph_networks as alone  # noqa: E402
+from tests.benchmarks import supernet_ranking  # noqa: E402
+from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
+
+COMMON = SearchSettings(
+    warmup_epochs=16, epochs=12, batch_size=32, alpha_every=2, warmup_sampling="fair"
+)
+VARIANTS = {
+    "rate by the number of updates, one epoch held": {},
+    "the same, a quarter held": {"hold_epochs": 3},
+    "the same, ramp over a quarter": {"alpha_ramp": 0.25},
+    "the same, a quarter held, then a ramp over a quarter": {"hold_epochs": 3, "alpha_ramp": 0.25},
+    "the published rate, 1e-3, one epoch held": {"alpha_lr": 1e-3},
+}
+BUDGET_SHARE = 0.45
+"""Of the way from the smallest to the largest network."""
+CONTROLS = 8
+CPU = torch.device("cpu")
+
+
+def macs_table() -> LatencyTable:
+    """Milliseconds at 1 GMAC/s."""
+
+    def macs(part: PartShape) -> int:
+        if part.op == "stem":
+            return count_macs(lambda: Stem(alone.SPACE), part.in_channels, part.resolution)
+        if part == head_part(alone.SPACE):
+            return count_macs(lambda: Head(alone.SPACE), part.in_channels, part.resolution)
+        shape = OpShape(part.in_channels, part.out_channels, part.stride)
+        return count_macs(lambda: build_op(part.op, shape), part.in_channels, part.resolution)
+
+    rows = [(part, macs(part) / 1e6) for part in parts_of(alone.SPACE)]
+    return LatencyTable(
+        target="macs",
+        hardware="multiply-accumulates",
+        runtime="none",
+        runtime_version="",
+        space=alone.SPACE,
+        rows=tuple(
+            Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=1)
+            for part, ms in rows
+        ),
+    )
+
+
+def goal() -> LatencyGoal:
+    """The budget of all searches."""
+    table = macs_table()
+    fastest, slowest = table.range_ms()
+    return LatencyGoal(table, fastest + BUDGET_SHARE * (slowest - fastest), CPU)
+
+
+def searches(seed: int) -> list[dict[str, Any]]:
+    """All variants from the warm-up of one seed."""
+    torch.set_num_threads(1)
+    data = supernet_ranking.dataset()
+    held_out, weight = split_classes(
+        data.train, supernet_ranking.ARCHITECTURE_SHARE, 0, "architecture part"
+    )
+    parts = SearchData(
+        weight=supernet_ranking.part_loader(weight, data, seed, "weights"),
+        architecture=supernet_ranking.part_loader(held_out, data, seed, "architecture"),
+    )
+    warm = start_search(alone.SPACE, COMMON, seed, CPU)
+    for _ in islice(
+        search_epochs(warm, parts, goal(), COMMON, seed, Alone()), COMMON.warmup_epochs
+    ):
+        pass
+    return [_searched(copy.deepcopy(warm), parts, name, seed) for name in VARIANTS]
+
+
+def _searched(state: Any, parts: SearchData, name: str, seed: int) -> dict[str, Any]:
+    values: dict[str, Any] = VARIANTS[name]
+    settings, aim = replace(COMMON, **values), goal()
+    for _ in search_epochs(state, parts, aim, settings, seed, Alone()):
+        pass
+    found = choose(state, aim.table, aim.budget_ms, settings)
+    probs = state.supernet.probs()
+    return {
+        "variant": name,
+        "seed": seed,
+        "path": found.path(),
+        "expected / budget": float(aim.expected_ms(probs)) / aim.budget_ms,
+        "network / budget": aim.path_ms(found.path()) / aim.budget_ms,
+        "entropy": mean_entropy(probs),
+    }
+
+
+def controls() -> list[alone.Path_]:
+    """Different random networks that use 0.9 to 1.0 of the budget."""
+    aim, found = goal(), dict[alone.Path_, None]()
+    draw = 0
+    while len(found) < CONTROLS:
+        path = random_within(aim, generator(0, "control", draw))
+        if aim.path_ms(path) >= 0.9 * aim.budget_ms:
+            found[tuple(path)] = None
+        draw += 1
+    return list(found)
+
+
+def accuracies(paths: Sequence[alone.Path_], processes: int) -> dict[alone.Path_, float]:
+    """Top-1 in percent alone, mean of two seeds; trainings that were kept are not repeated."""
+    done, wanted = alone.kept(), [(path, seed) for path in paths for seed in range(alone.SEEDS)]
+    missing = [one for one in dict.fromkeys(wanted) if one not in done]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for found in pool.map(alone.train_alone, *zip(*missing, strict=True)) if missing else ():
+            with results_file("glyph_networks").open("a") as file:
+                file.write(json.dumps(found) + "\n")
+    done = alone.kept()
+    return {
+        path: 100 * mean(done[path, seed]["top1"] for seed in range(alone.SEEDS)) for path in paths
+    }
+
+
+def lines(runs: Sequence[dict[str, Any]], processes: int) -> Iterator[dict[str, object]]:
+    """Figures of every variant over the seeds, and the control."""
+    random = controls()
+    top1 = accuracies([*random, *(tuple(run["path"]) for run in runs)], processes)
+    for name in VARIANTS:
+        mine = [run for run in runs if run["variant"] == name]
+        yield from _of_variant(name, mine, [top1[tuple(run["path"])] for run in mine])
+    yield {**line("random networks: top-1 alone, %", [top1[path] for path in random])}
+
+
+def _of_variant(
+    name: str, runs: Sequence[dict[str, Any]], top1: list[float]
+) -> Iterator[dict[str, object]]:
+    yield {**line(f"{name}: top-1 alone, %", top1), "mean": mean(top1), "values": top1}
+    for what in ("expected / budget", "network / budget", "entropy"):
+        values = [run[what] for run in runs]
+        yield {**line(f"{name}: {what}", values), "mean": mean(values)}
+
+
+def main() -> None:
+    """Search, train what was derived, keep the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=4, help="warm-ups")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
+        runs = [run for found in pool.map(searches, range(options.seeds)) for run in found]
+    for run in runs:
+        network = Architecture.from_path(alone.SPACE, run["path"])
+        print(json.dumps({**run, "ops": network.ops}), file=sys.stderr)
+    keep("alpha_schedule", list(lines(runs, options.processes)))
+
+
+if __name__ == "__main__":
+    main()

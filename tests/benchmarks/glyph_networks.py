@@ -1,0 +1,203 @@
+"""Networks of a small space, each trained alone on rendered characters: what a supernet foretells.
+
+Run `python tests/benchmarks/glyph_networks.py`. It draws 48 of the 400 networks of the space below,
+trains each from two seeds, one thread each, two at a time, and keeps one JSON line per training in
+`results/`. Started again it goes on with what is missing. `supernet_ranking.py` reads the lines.
+
+All trainings use the same 3,200 images (24x24, grey, 16 letters) and are scored on 6,000 others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.blocks import initialise  # noqa: E402
+from nas_core.gates import uniform_path  # noqa: E402
+from nas_core.randomness import generator  # noqa: E402
+from nas_core.space import Stage, chain  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import Batch, evaluate  # noqa: E402
+from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised  # noqa: E402
+from tests.benchmarks.lines import commit, results_file  # noqa: E402
+
+SPACE = chain(
+    "glyphs",
+    stages=[Stage(12, 2, 1), Stage(16, 2, 2)],
+    ops=["mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k7_e3", "mbconv_k7_e6", "skip"],
+    in_channels=1,
+    resolution=24,
+    classes=16,
+    stem_channels=8,
+    stem_stride=2,
+    head_channels=64,
+)
+TRAIN_IMAGES, TEST_IMAGES, NETWORKS, SEEDS = 3200, 6000, 48, 2
+
+Path_ = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained alone: AdamW, one cycle of the learning rate."""
+
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+
+    def digest(self) -> str:
+        """Equal where trainings can be compared: recipe, images and space."""
+        sites = [asdict(site) for site in SPACE.sites]
+        of = [asdict(self), asdict(Distortion()), TRAIN_IMAGES, TEST_IMAGES, CHARACTERS, sites]
+        return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (N, 1, 24, 24), standardised, and their labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def batches(self, size: int, order: Tensor | None = None) -> list[Batch]:
+        """All of them, `size` at a time."""
+        order = torch.arange(len(self.labels)) if order is None else order
+        return [Batch(self.images[i], self.labels[i], len(i)) for i in order.split(size)]
+
+
+@cache
+def data() -> tuple[Images, Images]:
+    """Training and test images."""
+    train, labels = glyphs(TRAIN_IMAGES, seed=0, part="train")
+    test, test_labels = glyphs(TEST_IMAGES, seed=0, part="test")
+    return (
+        Images(standardised(train, train), labels),
+        Images(standardised(test, train), test_labels),
+    )
+
+
+def drawn_paths(count: int = NETWORKS) -> list[Path_]:
+    """Different networks of the space, evenly drawn; a larger count adds to a smaller one."""
+    choices = [len(site.ops) for site in SPACE.sites]
+    found: dict[Path_, None] = {}
+    for draw in range(10 * SPACE.size()):
+        found[tuple(uniform_path(choices, generator(0, "glyph networks", draw)))] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
+def train(network: nn.Module, images: Images, recipe: Recipe, seed: int) -> None:
+    """Train a network, in place; the order of the images belongs to the seed."""
+    optimizer = torch.optim.AdamW(
+        network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
+    )
+    steps = recipe.epochs * -(-len(images.labels) // recipe.batch_size)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=steps, cycle_momentum=False
+    )
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(len(images.labels), generator=generator(seed, "order", epoch))
+        for batch in images.batches(recipe.batch_size, order):
+            optimizer.zero_grad()
+            logits = network(batch.images)
+            F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing).backward()
+            optimizer.step()
+            cycle.step()
+
+
+def train_alone(path: Path_, seed: int) -> dict[str, Any]:
+    """Train one network from scratch; the line that is kept of it."""
+    torch.set_num_threads(1)
+    (train_part, test_part), recipe = data(), Recipe()
+    architecture = Architecture.from_path(SPACE, list(path))
+    network = architecture.build()
+    initialise(network, generator(seed, "alone"))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    began = time.perf_counter()
+    train(network, train_part, recipe, seed)
+    seconds = time.perf_counter() - began
+    found = evaluate(network.eval(), test_part.batches(500), Alone())
+    return {
+        "what": "network trained alone",
+        "path": list(path),
+        "seed": seed,
+        "top1": round(found.top1, 5),
+        "loss": round(found.loss, 5),
+        "macs": architecture.macs(),
+        "params": architecture.num_params(),
+        "seconds": round(seconds, 1),
+        "recipe": recipe.digest(),
+        "torch": torch.__version__,
+        "commit": commit(),
+    }
+
+
+def kept() -> dict[tuple[Path_, int], dict[str, Any]]:
+    """Lines of trainings of this recipe that were kept, by path and seed."""
+    folder = results_file("glyph_networks").parent
+    lines = [
+        json.loads(text)
+        for file in sorted(folder.glob("glyph_networks__*.json"))
+        for text in file.read_text().splitlines()
+    ]
+    mine = [line for line in lines if line["recipe"] == Recipe().digest()]
+    return {(tuple(line["path"]), line["seed"]): line for line in mine}
+
+
+def main() -> None:
+    """Train what is missing and say how far networks and seeds differ."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="of the 400")
+    parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
+    options = parser.parse_args()
+    done = kept()
+    wanted = [(p, s) for p in drawn_paths(options.networks) for s in range(SEEDS)]
+    missing = [one for one in wanted if one not in done]
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, fresh) as pool:
+        runs = [pool.submit(train_alone, *one) for one in missing]
+        for run in as_completed(runs):
+            text = json.dumps(run.result())
+            with results_file("glyph_networks").open("a") as file:
+                file.write(text + "\n")
+            print(text, flush=True)
+    _tell([kept()[one] for one in wanted])
+
+
+def _tell(lines: list[dict[str, Any]]) -> None:
+    by_path: dict[Path_, list[float]] = {}
+    for line in lines:
+        by_path.setdefault(tuple(line["path"]), []).append(100 * line["top1"])
+    means = [statistics.mean(values) for values in by_path.values()]
+    noise = statistics.mean(statistics.variance(values) for values in by_path.values()) ** 0.5
+    print(
+        f"top-1 {min(means):.1f} to {max(means):.1f} %, standard deviation "
+        f"{statistics.stdev(means):.2f} points across networks, {noise:.2f} across seeds",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()

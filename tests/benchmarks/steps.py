@@ -1,0 +1,192 @@
+"""Speed of the steps of a search against a plain training step, in one process.
+
+Run `python tests/benchmarks/steps.py`. It prints one JSON line per figure and keeps them in
+`results/`. What is timed, on the published space at 224 pixels, batch 8, two threads:
+
+- a plain training step of ten random networks;
+- a weight step of the supernet on the paths that are these same networks;
+- architecture updates of `two_path`, `full_path` and `reinforce` (ten networks), at the uniform
+  probabilities that a search begins with, and the latency objective `learnt` on the Pixel 1 table.
+
+Everything is interleaved: for each network, one step of each kind, in rounds; the first round is
+not counted. Times are seconds of processor time (CPU) or of the device, synchronized before the
+clock is read (GPU). Ratios are of the means of a round; the spread is over rounds. On a CPU,
+threads that wait sleep (OMP_WAIT_POLICY), so that waiting is no processor time.
+
+On a GPU: `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory and
+what the published schedule of 160 epochs on ImageNet would take at these speeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import mean
+from types import SimpleNamespace
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
+if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":  # read when torch is loaded
+    os.execve(  # this same program
+        sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    )
+
+import torch  # noqa: E402
+
+from nas_core import pixel1  # noqa: E402
+from nas_core.alpha_step import alpha_step  # noqa: E402
+from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.gates import uniform_path  # noqa: E402
+from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.search import start_search, weight_step  # noqa: E402
+from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
+from nas_core.space import proxyless_imagenet  # noqa: E402
+from nas_core.state import Search  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import Batch, Tally, start_training, train_step  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+
+SPACE = proxyless_imagenet()
+BUDGET_MS = 85.0
+PLAIN, WEIGHT = "plain training step", "weight step"
+UPDATES = {
+    "two_path": "two-path alpha step",
+    "full_path": "full-path alpha step",
+    "reinforce": "REINFORCE update of ten networks",
+}
+IMAGENET_STEPS = -(-(1_281_167 - 50_000) // 256)
+"""Weight steps of an epoch of the published schedule, batch 256."""
+
+Step = Callable[[int], object]
+
+
+class Bench:
+    """Networks, a supernet and a batch on one device."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.device = torch.device(options.device)
+        self.precision = getattr(torch, options.precision)
+        size = (options.batch, 3, options.resolution, options.resolution)
+        images = torch.randn(size).contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(options.batch) % SPACE.classes
+        self.batch = Batch(images.to(self.device), labels.to(self.device), options.batch)
+        rng = torch.Generator().manual_seed(0)
+        choices = [len(site.ops) for site in SPACE.sites]
+        self.paths = [uniform_path(choices, rng) for _ in range(options.networks)]
+        self.search = start_search(SPACE, SearchSettings(), 0, self.device)
+        self.search.supernet.train()
+        self.goal = LatencyGoal(pixel1.table(SPACE), BUDGET_MS, self.device)
+
+    def steps(self) -> dict[str, Step]:
+        return {
+            PLAIN: self.plain(),
+            WEIGHT: lambda i: weight_step(
+                self.search, self.batch, self.paths[i], 0.1, Tally(), Alone()
+            ),
+            **{what: self.update(strategy) for strategy, what in UPDATES.items()},
+        }
+
+    def plain(self) -> Step:
+        def step(i: int) -> None:
+            train_step(states[i], self.batch, 0.1, Tally(), Alone())
+
+        architectures = [Architecture.from_path(SPACE, path) for path in self.paths]
+        states = [start_training(a, RetrainSettings(), 0, self.device) for a in architectures]
+        for state in states:
+            state.network.train()
+        return step
+
+    def update(self, strategy: Any) -> Step:
+        data: Any = SimpleNamespace(weight=SimpleNamespace(steps=IMAGENET_STEPS))
+        settings = SearchSettings(strategy=strategy)
+        search = Search(self.search, data, self.goal, settings, 0, Alone())
+        return lambda _i: alpha_step(search, self.batch)
+
+    def context(self) -> AbstractContextManager[object]:
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def seconds(self, step: Step, i: int) -> float:
+        """Processor time on a CPU, time of the device on a GPU."""
+        if self.device.type != "cuda":
+            began = time.process_time()
+            with self.context():
+                step(i)
+            return time.process_time() - began
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        with self.context():
+            step(i)
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+
+def rounds(bench: Bench, count: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Mean seconds of every kind of step in each round; peak memory in MB (GPU only)."""
+    steps = bench.steps()
+    means: dict[str, list[float]] = {what: [] for what in steps}
+    peaks: dict[str, float] = {}
+    for number in range(count + 1):
+        seen: dict[str, list[float]] = {what: [] for what in steps}
+        for i in range(len(bench.paths)):
+            for what, step in steps.items():
+                if bench.device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                seen[what].append(bench.seconds(step, i))
+                if bench.device.type == "cuda":
+                    peak = torch.cuda.max_memory_allocated() / 1e6
+                    peaks[what] = max(peaks.get(what, 0.0), peak)
+        if number:  # the first one allocates momentum and warms caches up
+            for what, values in seen.items():
+                means[what].append(mean(values))
+    return means, peaks
+
+
+def lines(
+    means: dict[str, list[float]], peaks: dict[str, float], options: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    unit = "s of the device" if options.device == "cuda" else "CPU s"
+    for what, values in means.items():
+        yield line(f"{what}, {unit}", values)
+    for what in list(means)[1:]:
+        over = PLAIN if what == WEIGHT else WEIGHT
+        pairs = zip(means[what], means[over], strict=True)
+        yield line(f"{what} / {over}", [a / b for a, b in pairs])
+    for what, peak in peaks.items():
+        yield line(f"{what}: peak memory allocated, MB", [peak])
+    if options.device == "cuda":
+        yield line("weight step, images per second", [options.batch / s for s in means[WEIGHT]])
+        hours = [
+            160 * IMAGENET_STEPS * weight * (256 / options.batch) / 3600
+            + 119 * IMAGENET_STEPS / 5 * update * (256 / options.batch) / 3600
+            for weight, update in zip(means[WEIGHT], means[UPDATES["two_path"]], strict=True)
+        ]
+        yield line("published two-path schedule of 160 epochs, hours of this GPU", hours)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--resolution", type=int, default=224, help="pixels")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--networks", type=int, default=10, help="random networks")
+    parser.add_argument("--rounds", type=int, default=3, help="counted passes over all networks")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    bench = Bench(options)
+    found = lines(*rounds(bench, options.rounds), options)
+    facts = {"batch": options.batch, "precision": options.precision}
+    keep("steps", [{**one, **facts} for one in found])
+
+
+if __name__ == "__main__":
+    main()
