@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from math import exp
+from math import exp, isnan
 from typing import Any
 
 import pytest
@@ -206,6 +206,16 @@ def test_an_epoch_of_comparing_reports_the_best_network_so_far() -> None:
     state, reports = searched(settings(strategy="evolution", population=2, tournament=2))
     best = max(state.trials, key=lambda t: t.score)
     assert (reports[-1].top1, reports[-1].latency_ms) == (best.accuracy, best.latency_ms)
+
+
+def test_an_epoch_of_comparing_in_which_no_turn_came_knows_no_accuracy() -> None:
+    state, reports = searched(settings(strategy="random", alpha_every=8))  # 4 steps an epoch
+    first, second, _ = reports[1:]
+    assert isnan(first.top1)
+    assert first.latency_ms == pytest.approx(
+        float(goal_at(0.5).expected_ms(state.supernet.probs()))
+    )
+    assert second.top1 == state.trials[0].accuracy
 
 
 def test_trials_take_all_passes_and_no_more() -> None:
