@@ -206,12 +206,21 @@ def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings
         f"the search ended at an expected latency of {expected_ms:.4g} ms, "
         f"{expected_ms / goal.budget_ms - 1:+.0%} from the budget of {goal.budget_ms:.4g} ms"
     )
-    name = settings.objective_name
-    if name == "none":
-        return f"{ends}: objective 'none' has no latency term"
-    if name == "learnt":
-        return f"{ends}: the penalty was too weak for so few updates; raise epochs or rho"
-    return f"{ends}: the penalty was too weak; raise beta, or take objective 'learnt'"
+    return f"{ends}: {_why_missed(settings.objective_name, expected_ms < goal.budget_ms)}"
+
+
+ONE_SIDED = ("add_linear", "mul_log", "power")
+"""Objectives that push on below the budget."""
+
+
+def _why_missed(objective: str, is_below: bool) -> str:
+    if objective == "none":
+        return "objective 'none' has no latency term"
+    if objective == "learnt":
+        return "the penalty was too weak for so few updates; raise epochs or rho"
+    if is_below and objective in ONE_SIDED:
+        return f"'{objective}' pushes on below a budget; lower beta, or take objective 'learnt'"
+    return "the penalty was too weak; raise beta, or take objective 'learnt'"
 
 
 def alphas_digest(supernet: Supernet) -> str:

@@ -183,6 +183,24 @@ def test_an_expected_latency_over_a_tenth_from_the_budget_is_blamed_on_the_penal
     assert latency_note(state, near, settings("two_path", "absolute")) is None
 
 
+@pytest.mark.parametrize(
+    ("objective", "advice"),
+    [
+        ("add_linear", "'add_linear' pushes on below a budget; lower beta, or take objective 'le"),
+        ("power", "'power' pushes on below a budget; lower beta, or take objective 'learnt'"),
+        ("absolute", "the penalty was too weak; raise beta, or take objective 'learnt'"),
+        ("learnt", "the penalty was too weak for so few updates; raise epochs or rho"),
+    ],
+)
+def test_below_the_budget_the_advice_is_that_of_the_objective(objective: str, advice: str) -> None:
+    state = with_alphas_on(0)
+    budget_ms = 1.5 * float(goal().expected_ms(state.supernet.probs()))
+    note = latency_note(state, LatencyGoal(TABLE, budget_ms, CPU), settings("two_path", objective))
+    assert note is not None
+    assert "-33% from the budget" in note
+    assert advice in note
+
+
 def test_without_a_latency_term_that_is_said_instead() -> None:
     state, far, _ = far_and_near()
     note = latency_note(state, far, settings("two_path", "none"))
