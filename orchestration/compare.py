@@ -81,9 +81,11 @@ def comparison_text(results: Sequence[Result]) -> str:
 
 
 def _columns(results: Sequence[Result]) -> list[str]:
-    """Strides are of interest where networks differ in them: beside baselines."""
+    """Strides are of interest beside baselines, and where networks differ in them."""
     has_baseline = any(result["kind"] == "baseline" for result in results)
-    return [name for name in COLUMNS if name != "total_stride" or has_baseline]
+    strides = {result.get("total_stride") for result in results} - {None}
+    is_shown = has_baseline or len(strides) > 1
+    return [name for name in COLUMNS if name != "total_stride" or is_shown]
 
 
 def _name(result: Result) -> str:

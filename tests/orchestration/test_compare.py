@@ -79,6 +79,13 @@ def test_a_baseline_stands_in_the_table_with_its_total_stride():
     )
 
 
+def test_a_given_network_of_another_stride_shows_the_strides():
+    given = {**CASE, "kind": "given", "case": "mobile-mine", "total_stride": 32}
+    lines = lines_of({**CASE, "total_stride": 4}, given)
+    assert lines[1].split()[-3:] == ["stride", "search", "s"]
+    assert [line.split()[-2] for line in lines[3:5]] == ["4", "32"]
+
+
 def test_a_result_without_a_stride_has_a_dash_beside_a_baseline():
     row = lines_of(CASE, baseline_result("mobilenet_v2"))[3]
     assert row.split()[-2:] == ["-", "31"]
