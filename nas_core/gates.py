@@ -82,7 +82,7 @@ def alpha_grad(gate_grad: Tensor, alpha: Tensor) -> Tensor:
             f"{tuple(alpha.shape)}; a site needs one gate per candidate op"
         )
     p = alpha.softmax(dim=0)
-    return p * (gate_grad - gate_grad @ p)
+    return p * (gate_grad - (gate_grad * p).sum())  # no matrix product: autocast would round it
 
 
 def gate_grad(output_grad: Tensor, op_output: Tensor) -> Tensor:

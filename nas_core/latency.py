@@ -242,4 +242,4 @@ def expected_latency_ms(
 
 def _site_terms(probs: Sequence[Tensor], costs_ms: Sequence[Tensor]) -> Iterator[Tensor]:
     for p, cost in zip(probs, costs_ms, strict=True):
-        yield p @ cost
+        yield (p * cost).sum()  # a matrix product would be rounded under autocast
