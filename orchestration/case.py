@@ -80,8 +80,11 @@ class Crew:
         """Hardware of the case."""
         return TARGETS[self.work.case.target]
 
-    def loader(self, part: ImageSet, batch_size: int, purpose: str) -> MemoryLoader:
+    def loader(
+        self, part: ImageSet, batch_size: int, purpose: str, *, is_augmented: bool = True
+    ) -> MemoryLoader:
         """This worker's training batches of a part of the data."""
+        data = self.work.job.data
         return MemoryLoader(
             part,
             self.dataset.mean,
@@ -91,8 +94,8 @@ class Crew:
             purpose=purpose,
             rank=self.team.rank,
             size=self.team.size,
-            max_shift=self.work.job.data.max_shift,
-            flip=self.work.job.data.flip,
+            max_shift=data.max_shift if is_augmented else 0.0,
+            flip=data.flip and is_augmented,
             device=self.device,
         )
 

@@ -58,7 +58,8 @@ def _data(crew: Crew) -> SearchData:
     held_out, weight = search_parts(crew)
     return SearchData(
         weight=crew.loader(weight, size, "search weights"),
-        architecture=crew.loader(held_out, size, "search alphas"),
+        # As they are: networks are compared on these images.
+        architecture=crew.loader(held_out, size, "search alphas", is_augmented=False),
     )
 
 

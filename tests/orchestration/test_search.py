@@ -11,8 +11,8 @@ import torch
 from nas_core.search import alphas_digest
 from nas_core.state import STRATEGIES
 from orchestration.checkpoint import Saved, load
-from orchestration.data import Dataset
-from orchestration.search import Searched, search
+from orchestration.data import Dataset, normalise
+from orchestration.search import Searched, _data, search, search_parts
 from tests.orchestration.crew import Reports, crew_of, digits, tiny_job
 
 CPU = torch.device("cpu")
@@ -78,3 +78,13 @@ def test_a_checkpoint_of_an_earlier_version_is_read_with_defaults(
     found, rest = searched(dataset, tmp_path / "on", "two_path", load(place.parent, 0, CPU))
     assert len(rest.epochs) == 2
     assert found.state.trials == []
+
+
+def test_architecture_updates_see_images_as_they_are(dataset: Dataset, tmp_path: Path) -> None:
+    data = {"source": "digits", "resolution": 16, "max_shift": 0.4, "flip": True}
+    crew = crew_of(tiny_job(tmp_path, data=data), dataset)
+    held_out, _ = search_parts(crew)
+    batch = next(_data(crew).architecture.batches(0))
+    known = normalise(held_out.images, dataset.mean, dataset.std).flatten(1)
+    distances = torch.cdist(batch.images.flatten(1), known).min(dim=1).values
+    assert float(distances.max()) == pytest.approx(0.0, abs=1e-2)
