@@ -88,14 +88,20 @@ def assert_mean(strategy: str, scene: Scene, expected: Tensor) -> None:
 def exact_gradient(net: Supernet, value: Callable[[list[int]], Tensor | float]) -> Tensor:
     """Of the expected value over all paths, by autograd through the probabilities."""
     alphas = [alpha.detach().clone().requires_grad_() for alpha in net.alphas()]
-    p, q = (alpha.softmax(0) for alpha in alphas)
-    terms = [p[i] * q[j] * value([i, j]) for i, j in product(range(len(p)), range(len(q)))]
+    probs = [alpha.softmax(0) for alpha in alphas]
+    terms = [
+        torch.stack([p[choice] for p, choice in zip(probs, path, strict=True)]).prod()
+        * value(list(path))
+        for path in product(*(range(len(p)) for p in probs))
+    ]
     return torch.stack(torch.autograd.grad(torch.stack(terms).sum(), alphas))
 
 
-def loss_of(net: Supernet, loss: Callable[[Tensor], Tensor]) -> Callable[[list[int]], Tensor]:
+def loss_of(
+    net: Supernet, loss: Callable[[Tensor], Tensor], images: Tensor = X
+) -> Callable[[list[int]], Tensor]:
     def value(path: list[int]) -> Tensor:
-        x = X
+        x = images
         for site, choice in enumerate(path):
             x = net.op(site, choice)(x)
         return loss(x)
@@ -199,16 +205,26 @@ def test_with_three_ops_the_two_path_expectation_has_the_sign_but_not_the_size_o
 ) -> None:
     # p = (.6, .3, .1) and losses (1, 2, 0): the exact gradient is (-.120, .240, -.120).
     probs, one = [[0.6, 0.3, 0.1]], torch.ones(1, 1).double()
-    net = supernet_of([[1 * one, 2 * one, 0 * one]], probs, lambda y: 1.0 + y.sum())
-    x = one_image(torch.ones(1, 1, 1, 1).double())
-    found = expectation_of_two_path(net, probs, x, monkeypatch)
+    loss = lambda y: 1.0 + y.sum()  # noqa: E731
+    net = supernet_of([[1 * one, 2 * one, 0 * one]], probs, loss)
+    x = torch.ones(1, 1, 1, 1).double()
+    exact = exact_gradient(net, loss_of(net, loss, x))
+    found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
+    assert exact[0].tolist() == pytest.approx([-0.120, 0.240, -0.120])
     assert found[0].tolist() == pytest.approx([-0.131, 0.186, -0.055], abs=5e-4)
+    assert torch.equal(found.sign(), exact.sign())
 
 
 def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.MonkeyPatch) -> None:
     # Ops returning 0 and 1, loss (y - .2)**2, p = (.8, .2): the exact gradient is -+.096.
     probs, one = [[0.8, 0.2]], torch.ones(1, 1).double()
-    net = supernet_of([[0 * one, one]], probs, lambda y: 1.0 + (y.sum() - 0.2) ** 2)
-    x = one_image(torch.ones(1, 1, 1, 1).double())
-    found = expectation_of_two_path(net, probs, x, monkeypatch)
+    loss = lambda y: 1.0 + (y.sum() - 0.2) ** 2  # noqa: E731
+    net = supernet_of([[0 * one, one]], probs, loss)
+    x = torch.ones(1, 1, 1, 1).double()
+    exact = exact_gradient(net, loss_of(net, loss, x))
+    assert exact[0].tolist() == pytest.approx([-0.096, 0.096])
+    found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
     assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    # No zero that stands for nothing: it is the mean of estimates that are none.
+    single = [grads_of("two_path", a_scene(net, one_image(x), number=n)) for n in range(20)]
+    assert all(grads.abs().max() > 0.01 for grads in single)
