@@ -14,7 +14,7 @@ Source: Real et al., "Regularized Evolution" (AAAI 2019); Tan et al., "MnasNet" 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, isnan
 from typing import Literal
 
 import torch
@@ -131,8 +131,13 @@ def supernet_trial(scene: Scene, path: Sequence[int]) -> Trial:
 
 
 def quality(seen: Evaluation, settings: SearchSettings) -> float:
-    """What supernet weights tell of a network, 0 to 1: accuracy, or exp(-cross entropy)."""
-    return seen.top1 if settings.scored_by == "accuracy" else exp(-seen.loss)
+    """What supernet weights tell of a network, 0 to 1: accuracy, or exp(-cross entropy).
+
+    0 for a network that has no cross entropy (nan).
+    """
+    if settings.scored_by == "accuracy":
+        return seen.top1
+    return 0.0 if isnan(seen.loss) else exp(-seen.loss)
 
 
 def _trial(scene: Scene, path: Sequence[int], seen: Evaluation, accuracy: float) -> Trial:
@@ -159,6 +164,6 @@ def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
     for _ in train_epochs(state, scene.data.weight, recipe, seed, scene.team):
         pass
     refresh, held_out = scoring_batches(scene.data, scene.settings)
-    if search.bn_batches:
+    if search.bn_images:
         refresh_statistics(state.network, refresh)
     return evaluate(averaged_copy(state.network, scene.team), held_out, scene.team)

@@ -29,6 +29,7 @@ from nas_core.team import Team
 from nas_core.train import (
     Batch,
     Evaluation,
+    Loader,
     SearchData,
     TrainState,
     averaged_copy,
@@ -126,7 +127,8 @@ def scoring_batches(
     """Batches for BatchNorm statistics, and those to score on: the same for every network."""
     held_out = data.architecture
     count = min(held_out.steps, -(-settings.score_images // settings.batch_size))
-    refresh = islice(data.weight.batches(0), settings.bn_batches)
+    refresh_count = -(-settings.bn_images // settings.batch_size)
+    refresh = islice(data.weight.batches(0), refresh_count)
     return refresh, islice(held_out.batches(0), count)
 
 
@@ -224,6 +226,7 @@ def ranking_paths(space: SearchSpace, count: int, seed: int) -> list[tuple[int, 
 def measure_ranking(
     supernet: Supernet,
     data: SearchData,
+    training: Loader,
     settings: SearchSettings,
     retrain: RetrainSettings,
     seed: int,
@@ -232,9 +235,19 @@ def measure_ranking(
 ) -> Iterator[RankedNetwork]:
     """Score and train alone `settings.ranking_networks` random networks, one after the other.
 
-    Each is trained on the weight part as `retrain` says and evaluated on the architecture part: the
-    images that the supernet was trained and is scored on. The supernet does not change. A caller
+    Each is scored as a search scores it, trained as `retrain` says on the images that the supernet
+    was trained on, and evaluated on the architecture part. The supernet does not change. A caller
     that keeps what is yielded can go on later: `done` are the first networks of the same seed.
+
+    Args:
+        supernet: whose scores are examined.
+        data: of the search: networks are scored on it.
+        training: the weight part in batches of `retrain`.
+        settings: how many networks, and how they are scored.
+        retrain: how they are trained alone.
+        seed: of the networks that are drawn, and of their training.
+        team: takes part in all of it.
+        done: networks that were ranked before.
 
     Raises:
         ValueError: the space has fewer networks, or `done` are others than this seed draws.
@@ -247,7 +260,7 @@ def measure_ranking(
         )
     for path in paths[len(done) :]:
         foretold = score(supernet, path, *scoring_batches(data, settings), team)
-        state = _trained_alone(supernet, path, data, retrain, seed, team)
+        state = _trained_alone(supernet, path, training, retrain, seed, team)
         _, held_out = scoring_batches(data, settings)
         alone = evaluate(averaged_copy(state.network, team), held_out, team)
         yield RankedNetwork(path, foretold.top1, foretold.loss, alone.top1, alone.loss)
@@ -256,7 +269,7 @@ def measure_ranking(
 def _trained_alone(
     supernet: Supernet,
     path: Sequence[int],
-    data: SearchData,
+    training: Loader,
     retrain: RetrainSettings,
     seed: int,
     team: Team,
@@ -264,7 +277,7 @@ def _trained_alone(
     """A network trained from scratch on the weight part, its BatchNorm statistics taken anew."""
     architecture = Architecture.from_path(supernet.space, list(path))
     state = start_training(architecture, retrain, seed, next(supernet.parameters()).device)
-    for _ in train_epochs(state, data.weight, retrain, seed, team):
+    for _ in train_epochs(state, training, retrain, seed, team):
         pass
-    refresh_statistics(state.network, islice(data.weight.batches(0), ALONE_REFRESH_BATCHES))
+    refresh_statistics(state.network, islice(training.batches(0), ALONE_REFRESH_BATCHES))
     return state

@@ -38,10 +38,7 @@ class Schedule:
     @property
     def updates(self) -> int:
         """Updates of the whole search."""
-        if self.settings.strategy == "rl_trials":
-            return self.settings.total_epochs // self.settings.trial_epochs
-        held = 0 if self.settings.strategy in ("random", "evolution") else self.settings.hold_epochs
-        return (self.settings.epochs - held) * self.steps // self.settings.alpha_every
+        return self.settings.updates(self.steps)
 
     def weight_lr(self, epoch: int, step: int) -> float:
         """Warm-up and search each fall along half a cosine."""

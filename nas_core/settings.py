@@ -152,12 +152,13 @@ class SearchSettings(Section):
     """What supernet weights tell of a network when networks are compared."""
 
     score_images: int = 10_000
-    """Images of the architecture part, at most, on which a network is scored."""
+    """Images of the architecture part, at most, on which a network is scored; in whole batches."""
 
-    bn_batches: int = 4
-    """Batches of the weight part from which BatchNorm statistics are taken anew before a network
-    is scored with supernet weights. 0 keeps those of the supernet, under which networks that skip
-    a site come out at chance (tests/benchmarks/supernet_ranking.py)."""
+    bn_images: int = 512
+    """Images of the weight part, in whole batches, from which BatchNorm statistics are taken anew
+    before a network is scored with supernet weights. 128 and 640 ranked networks alike; 0 keeps
+    those of the supernet, under which networks that skip a site come out at chance
+    (tests/benchmarks/supernet_ranking.py)."""
 
     ranking_networks: int = 0
     """Networks to train alone after the search, to tell how well the supernet ranks them."""
@@ -173,7 +174,7 @@ class SearchSettings(Section):
         for name in WHOLE_FROM_1:
             value = getattr(self, name)
             require(value >= 1, name, value, "a whole number of 1 or more")
-        for name in ("warmup_epochs", "hold_epochs", "bn_batches", "ranking_networks", "rerank"):
+        for name in ("warmup_epochs", "hold_epochs", "bn_images", "ranking_networks", "rerank"):
             value = getattr(self, name)
             require(value >= 0, name, value, "a whole number of 0 or more")
         for name in ("warmup_lr", "lr", "alpha_lr", "eta", "rho"):
@@ -193,7 +194,7 @@ class SearchSettings(Section):
 
     def _check_together(self) -> None:
         require(
-            self.hold_epochs < self.epochs,
+            self.strategy in WITHOUT_HOLD or self.hold_epochs < self.epochs,
             "hold_epochs",
             self.hold_epochs,
             f"fewer than epochs ({self.epochs}), or architecture parameters would never move",
@@ -230,11 +231,41 @@ class SearchSettings(Section):
         """Warm-up and search together."""
         return self.warmup_epochs + self.epochs
 
+    def updates(self, steps: int) -> int:
+        """Updates of the whole search, with so many weight steps an epoch."""
+        if self.strategy == "rl_trials":
+            return self.total_epochs // self.trial_epochs
+        held = 0 if self.strategy in WITHOUT_HOLD else self.hold_epochs
+        return (self.epochs - held) * steps // self.alpha_every
+
+    def check_updates(self, steps: int) -> None:
+        """Refuse a search that is too short to find anything.
+
+        Args:
+            steps: weight steps of an epoch.
+
+        Raises:
+            ValueError: there is no update; only one where the first one makes the baseline; or none
+                beyond the random population of `evolution`.
+        """
+        found = self.updates(steps)
+        needed = {"reinforce": 2, "rl_trials": 2, "evolution": self.population + 1}
+        if found < needed.get(self.strategy, 1):
+            less = " or population" if self.strategy == "evolution" else ""
+            raise ValueError(
+                f"epochs is {self.epochs}; with {steps} steps an epoch strategy '{self.strategy}' "
+                f"makes {found} updates of the {needed.get(self.strategy, 1)} or more that it "
+                f"needs; raise it, or lower batch_size, alpha_every, hold_epochs{less}"
+            )
+
     @property
     def objective_name(self) -> ObjectiveName:
         """The objective that the job names, else that of the strategy."""
         return self.objective or OWN_OBJECTIVE.get(self.strategy, "learnt")
 
+
+WITHOUT_HOLD = ("random", "evolution", "rl_trials")
+"""Strategies that make an update at every turn of the search, from the first epoch on."""
 
 WHOLE_FROM_1 = (
     "epochs",

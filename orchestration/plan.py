@@ -82,6 +82,7 @@ def make_plan(job: Job) -> Plan:
     except ValueError as error:
         raise SpecError(f"space: {error}") from None
     _check_ranking(job, space)
+    _check_updates(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
     targets = [TARGETS[name] for name in dict.fromkeys(case.target for case in job.cases)]
     found = {target.name: shipped_table(target, space) for target in targets}
@@ -105,6 +106,21 @@ def _check_ranking(job: Job, space: SearchSpace) -> None:
             f"search.ranking_networks is {count}; expected {space.size()} or fewer, which is how "
             f"many networks '{space.name}' has"
         )
+
+
+def search_steps(job: Job, data: DataFacts) -> int:
+    """Weight steps of an epoch of the search, about: classes are split each by itself."""
+    images = data.count - round(job.data.test_share * data.count)
+    return -(-round(images * (1 - job.search.architecture_share)) // job.search.batch_size)
+
+
+def _check_updates(job: Job, data: DataFacts) -> None:
+    if all(case.kind != "search" for case in job.cases):
+        return
+    try:
+        job.search.check_updates(search_steps(job, data))
+    except ValueError as error:
+        raise SpecError(f"search.{error}") from None
 
 
 def _check_covered(place: str, case: CaseSettings, model: Model, table: LatencyTable) -> None:

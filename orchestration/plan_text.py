@@ -8,7 +8,7 @@ from cluster.hardware import Target
 from nas_core.latency import LatencyTable
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
-from orchestration.plan import Case, Plan
+from orchestration.plan import Case, Plan, search_steps
 
 
 def plan_lines(
@@ -74,7 +74,7 @@ WITHOUT_SEARCH = {
 
 def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
     if any(case.kind == "search" for case in plan.job.cases):
-        yield from _search_lines(plan.job.search, images)
+        yield from _search_lines(plan.job.search, search_steps(plan.job, plan.data))
     retrain = plan.job.retrain
     if retrain is None:
         yield "retrain  no: stops before it"
@@ -83,11 +83,11 @@ def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
         yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
 
 
-def _search_lines(search: SearchSettings, images: int) -> Iterator[str]:
-    steps = -(-round(images * (1 - search.architecture_share)) // search.batch_size)
+def _search_lines(search: SearchSettings, steps: int) -> Iterator[str]:
     yield (
         f"search   {search.strategy}, {search.objective_name}: {search.warmup_epochs} warm-up + "
-        f"{search.epochs} epochs of {steps} steps, batch {search.batch_size}"
+        f"{search.epochs} epochs of {steps} steps, batch {search.batch_size}; "
+        f"{search.updates(steps)} updates"
     )
     if search.ranking_networks:
         yield (

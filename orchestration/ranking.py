@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import nan
 from typing import Any
 
@@ -70,11 +70,11 @@ def _ranked(crew: Crew, searched: Searched, done: list[RankedNetwork]) -> Iterat
     assert job.retrain is not None, "checked when the job was read"
     # The recipe trains with its own batch size.
     _, weight = search_parts(crew)
-    loader = crew.loader(weight, job.retrain.batch_size, "ranking weights")
-    data = replace(searched.data, weight=loader)
+    training = crew.loader(weight, job.retrain.batch_size, "ranking weights")
+    supernet, recipe = searched.state.supernet, (job.search, job.retrain)
     began = time.perf_counter()
     for network in measure_ranking(
-        searched.state.supernet, data, job.search, job.retrain, job.seed, crew.team, done
+        supernet, searched.data, training, *recipe, job.seed, crew.team, done
     ):
         yield Ranked(network, time.perf_counter() - began)
         began = time.perf_counter()

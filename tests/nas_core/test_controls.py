@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from nas_core.controls import Evolution, Random, RLTrials, mutated, random_within
+from nas_core.controls import Evolution, Random, RLTrials, mutated, quality, random_within
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
@@ -20,7 +20,7 @@ from nas_core.settings import SearchSettings
 from nas_core.state import SearchState
 from nas_core.strategy import Scene, Trial
 from nas_core.team import Alone
-from nas_core.train import EpochReport, SearchData
+from nas_core.train import EpochReport, Evaluation, SearchData
 from tests.nas_core.scenes import CPU, a_scene
 from tests.nas_core.tiny import Images, all_paths, noisy_table, two_sites
 
@@ -113,6 +113,12 @@ def test_by_cross_entropy_a_score_is_the_mean_probability_of_the_truth() -> None
     found = Random().update(scene("random", settings={"scored_by": "cross_entropy"})).trial
     assert found is not None
     assert found.score == pytest.approx(exp(-found.loss))
+
+
+def test_a_network_that_diverged_scores_nothing() -> None:
+    diverged = Evaluation(loss=float("nan"), top1=0.1, top5=0.5, count=10)
+    assert quality(diverged, settings(scored_by="cross_entropy")) == 0.0
+    assert quality(diverged, settings(scored_by="accuracy")) == 0.1
 
 
 def test_an_objective_with_latency_enters_the_score() -> None:

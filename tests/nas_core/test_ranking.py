@@ -45,7 +45,9 @@ from tests.nas_core.tiny import K3, K5, Images, all_architectures, two_sites
 
 SPACE = two_sites((K3, K5, "skip"))
 DATA = SearchData(weight=Images(24, 8, seed=1), architecture=Images(18, 6, seed=2))
-SETTINGS = SearchSettings(epochs=2, batch_size=6, bn_batches=2, ranking_networks=3)
+TRAINING = Images(24, 4, seed=3)
+"""The weight part, in batches of the training alone."""
+SETTINGS = SearchSettings(epochs=2, batch_size=6, bn_images=12, ranking_networks=3)
 RETRAIN = RetrainSettings(epochs=1, batch_size=8, lr=0.1)
 PATHS = [(0, 0), (1, 2), (2, 2)]
 
@@ -247,7 +249,8 @@ def test_more_networks_than_the_space_has_are_refused() -> None:
 def measure(
     net: Supernet, done: Sequence[RankedNetwork] = (), seed: int = 0
 ) -> list[RankedNetwork]:
-    return list(measure_ranking(net, DATA, SETTINGS, RETRAIN, seed, Alone(), done))
+    words = (DATA, TRAINING, SETTINGS, RETRAIN, seed)
+    return list(measure_ranking(net, *words, Alone(), done))
 
 
 def test_every_network_is_scored_and_trained_alone() -> None:
@@ -259,8 +262,8 @@ def test_every_network_is_scored_and_trained_alone() -> None:
         state = start_training(
             Architecture.from_path(SPACE, list(network.path)), RETRAIN, 0, torch.device("cpu")
         )
-        list(train_epochs(state, DATA.weight, RETRAIN, 0, Alone()))
-        refresh_statistics(state.network, refreshing(20))
+        list(train_epochs(state, TRAINING, RETRAIN, 0, Alone()))
+        refresh_statistics(state.network, islice(TRAINING.batches(0), 20))
         alone = evaluate(state.network.eval(), held_out(), Alone())
         assert (network.supernet_accuracy, network.supernet_loss) == (foretold.top1, foretold.loss)
         assert (network.alone_accuracy, network.alone_loss) == (alone.top1, alone.loss)
@@ -292,7 +295,9 @@ def test_two_workers_yield_the_same_networks() -> None:
             weight=Images(24, 8, seed=1, rank=member.rank, size=2),
             architecture=Images(18, 6, seed=2, rank=member.rank, size=2),
         )
-        return list(measure_ranking(a_supernet(), data, SETTINGS, RETRAIN, 0, member))
+        training = Images(24, 4, seed=3, rank=member.rank, size=2)
+        words = (data, training, SETTINGS, RETRAIN, 0)
+        return list(measure_ranking(a_supernet(), *words, member))
 
     first, second = on_all(2, work)
     assert first == second

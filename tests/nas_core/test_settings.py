@@ -38,7 +38,7 @@ RULES: list[tuple[type[Any], str, Any, str]] = [
     (SearchSettings, "tournament", 101, r"population \(100\) or fewer"),
     (SearchSettings, "trial_epochs", 0, "a whole number of 1 or more"),
     (SearchSettings, "score_images", 0, "a whole number of 1 or more"),
-    (SearchSettings, "bn_batches", -1, "a whole number of 0 or more"),
+    (SearchSettings, "bn_images", -1, "a whole number of 0 or more"),
     (SearchSettings, "ranking_networks", -1, "a whole number of 0 or more"),
     (SearchSettings, "rerank", -1, "a whole number of 0 or more"),
     (SearchSettings, "rerank", 8, "ranking_networks of 2 or more beside it"),

@@ -31,7 +31,7 @@ SEARCH = {
     "population": 4,
     "tournament": 2,
     "trial_epochs": 1,
-    "bn_batches": 1,
+    "bn_images": 128,
     "alpha_lr": 0.05,
 }
 CHAIN = {

@@ -137,7 +137,7 @@ def pixel(storage: Path) -> Finished:
         data={"source": "digits", "resolution": 224, "test_share": 0.9},
         space={"name": "proxyless_imagenet"},
         search=RANDOM
-        | {"warmup_epochs": 0, "epochs": 1, "batch_size": 45, "alpha_every": 1, "bn_batches": 0}
+        | {"warmup_epochs": 0, "epochs": 1, "batch_size": 45, "alpha_every": 1, "bn_images": 0}
         | {"architecture_share": 0.5},
         retrain=None,
     )

@@ -128,6 +128,31 @@ def test_a_table_of_another_format_is_refused_with_the_way_out(tmp_path: Path) -
         stored_table(storage, "abc")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["search.epochs=1", "search.hold_epochs=0", "search.batch_size=1348"],
+            r"search.epochs is 1; with 1 steps an epoch strategy 'two_path' makes 0 updates of the "
+            r"1 or more that it needs; raise it, or lower batch_size, alpha_every, hold_epochs",
+        ),
+        (
+            ["search.strategy=reinforce", "search.epochs=2", "search.batch_size=256"],
+            r"strategy 'reinforce' makes 1 updates of the 2 or more that it needs",
+        ),
+        (
+            ["search.strategy=evolution", "search.epochs=10", "search.batch_size=64"],
+            r"strategy 'evolution' makes 42 updates of the 101 or more .* hold_epochs or populati",
+        ),
+    ],
+)
+def test_a_search_too_short_to_find_anything_is_refused(
+    job_file: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        planned(job_file, *overrides)
+
+
 def test_the_plan_says_what_will_happen(job_file: Path) -> None:
     plan = planned(job_file, "retrain.epochs=3", "search.batch_size=64")
     tables = {"mobile": table_of(plan.space, by_kernel)}

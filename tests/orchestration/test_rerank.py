@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas_core.derive import best_within, k_best_within
+from nas_core.objective import LatencyGoal
 from nas_core.settings import SearchSettings
 from orchestration.data import Dataset
 from orchestration.derive import derive, search_facts
@@ -37,7 +39,7 @@ def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Sear
 def reranking(
     finished: Searched, ranking: dict[str, Any] | None = RANKED, **settings: Any
 ) -> Reranking:
-    asked = SearchSettings(**{"ranking_networks": 9, "rerank": 4, "bn_batches": 1, **settings})
+    asked = SearchSettings(**{"ranking_networks": 9, "rerank": 4, "bn_images": 128, **settings})
     return Reranking(finished, asked, ranking, Team())
 
 
@@ -130,12 +132,11 @@ def test_a_strategy_that_scored_networks_is_not_reranked(dataset: Dataset, tmp_p
 
 
 def test_a_penalty_that_was_too_weak_is_noted(finished: Searched, tmp_path: Path) -> None:
-    settings = SearchSettings(objective="none")
-    end = Searched(finished.state, finished.data, finished.goal, [])
-    expected = float(end.goal.expected_ms(end.state.supernet.probs()))
-    end.goal.budget_ms, kept = 0.5 * expected, end.goal.budget_ms
-    facts = search_facts(end, settings)
-    end.goal.budget_ms = kept
+    expected = float(finished.goal.expected_ms(finished.state.supernet.probs()))
+    goal = LatencyGoal(finished.goal.table, 0.5 * expected, torch.device("cpu"))
+    end = Searched(finished.state, finished.data, goal, [])
+    facts = search_facts(end, SearchSettings(objective="absolute"))
     assert facts["expected_ms"] == pytest.approx(expected)
-    assert len(facts["notes"]) == 1
-    assert "+100% from the budget" in facts["notes"][0]
+    (note,) = facts["notes"]
+    assert "+100% from the budget" in note
+    assert "the penalty was too weak" in note
