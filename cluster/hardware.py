@@ -4,17 +4,60 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 TABLE = "table"
 """In place of a runtime: the latencies of the target ship with the project, nothing is measured."""
 
-BACKENDS = {"executorch": "XNNPACK", TABLE: "published linear model, TensorFlow Lite, float"}
+BACKENDS = {
+    "executorch": "XNNPACK",
+    "onnxruntime": "ONNX Runtime",
+    "torch": "torch",
+    "torch_cuda": "torch CUDA graphs",
+    TABLE: "published linear model, TensorFlow Lite, float",
+}
 """What runs the operations under each runtime."""
+
+PRECISIONS = {
+    "executorch": ("fp32",),
+    "onnxruntime": ("fp32",),
+    "torch": ("fp32",),
+    "torch_cuda": ("fp32", "fp16", "bf16"),
+    TABLE: ("fp32",),
+}
+"""Number formats by runtime, the default first."""
+
+DEVICES = {
+    "executorch": ("cpu", "android"),
+    "onnxruntime": ("cpu",),
+    "torch": ("cpu",),
+    "torch_cuda": ("cuda",),
+    TABLE: ("cpu",),
+}
+"""Where each runtime runs, the default first."""
 
 MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64"}
 """Usual names of the processor families that `platform.machine` reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phone:
+    """An Android phone, and how it is measured."""
+
+    serial: str | None = None
+    """Which of several phones, as `adb devices` calls it."""
+
+    runner: str | None = None
+    """Program on this machine that runs a `.pte` on the phone: ExecuTorch's `executor_runner`."""
+
+    cores: Literal["big", "little", "any"] = "big"
+    """Cores that the runner is pinned to."""
+
+    cool_down_s: float = 2.0
+    """Rest between two rounds of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +71,7 @@ class Target:
     """Compiles and times networks, see cluster/runtimes; or `table`."""
 
     device: str = "cpu"
-    """Where the runtime runs: cpu."""
+    """Where the runtime runs: cpu, cuda or android."""
 
     batch_size: int = 1
     """Images per call; a latency is the time of one call."""
@@ -38,6 +81,18 @@ class Target:
 
     precision: str = "fp32"
     """Number format of weights and activations."""
+
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Ray resources that a node must have to be measured: `{"GPU": 1}`, or one of your own."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Ray labels that it must have: `{"ray.io/accelerator-type": "H100"}`."""
+
+    phone: Phone | None = None
+    """Where the device is android."""
+
+    may_stand_in: bool = False
+    """Whether this host may be measured where the hardware meant is not there."""
 
     stand_in: bool = False
     """Whether this host is measured in place of the hardware meant."""
@@ -50,14 +105,19 @@ class Target:
     def hardware(self) -> str:
         """What latencies are of, in words: `mobile on host x86-64 (XNNPACK)`."""
         place = f" on host {machine()}" if self.stand_in else ""
-        return f"{self.name}{place} ({BACKENDS[self.runtime]})"
+        how = "" if self.precision == "fp32" else f", {self.precision}"
+        return f"{self.name}{place} ({BACKENDS[self.runtime]}{how})"
 
 
 TARGETS: dict[str, Target] = {
+    "cpu": Target(name="cpu", runtime="onnxruntime"),
+    "gpu": Target(
+        name="gpu", runtime="torch_cuda", device="cuda", batch_size=8, resources={"GPU": 1}
+    ),
     "mobile": Target(name="mobile", runtime="executorch", stand_in=True),
     "pixel1": Target(name="pixel1", runtime=TABLE),
 }
-"""Targets by the name that a job file uses."""
+"""Targets by the name that a job file uses; a job may change them and add its own."""
 
 
 def machine() -> str:

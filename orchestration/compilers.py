@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import Target, usable_cores
-from cluster.runtimes import RUNTIMES
+from cluster.runtimes import runtime_of
 from cluster.runtimes.timing import Timing, time_calls
 from nas_core.architecture import Model
 from nas_core.latency import PartShape
@@ -145,7 +145,7 @@ class Compiler:
         """Programs of untrained subjects, in their order."""
         import torch
 
-        runtime = RUNTIMES[target.runtime]()
+        runtime = runtime_of(target)
         programs = []
         for subject in subjects:
             shape = (target.batch_size, *_input_shape(space, subject))
@@ -168,8 +168,8 @@ class Compiler:
             save_model(network, example, facts, Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         if target.is_measured:
-            runtime = RUNTIMES[target.runtime]()
-            files["model.pte"] = runtime.compile(network, example[: target.batch_size])
+            runtime = runtime_of(target)
+            files[runtime.file_name] = runtime.compile(network, example[: target.batch_size])
         return files
 
 
@@ -187,9 +187,9 @@ class Stopwatch:
         """Timings in the order of the programs, call overhead included."""
         import torch
 
-        runtime = RUNTIMES[target.runtime]()
+        runtime = runtime_of(target)
         rng = torch.Generator().manual_seed(0)
-        loaded = [runtime.load(program.code, target.threads) for program in programs]
+        loaded = [runtime.load(program.code) for program in programs]
         calls = [
             one.prepared(torch.randn(program.input_shape, generator=rng))
             for one, program in zip(loaded, programs, strict=True)
@@ -199,6 +199,8 @@ class Stopwatch:
             rounds=rounds,
             sample_ms=settings.sample_ms,
             samples_per_round=settings.samples_per_round,
+            run_ms=runtime.run_ms,
+            rest=runtime.rest,
         )
 
 

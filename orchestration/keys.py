@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.hardware import Target, facts
-from cluster.runtimes import RUNTIMES
+from cluster.runtimes import runtime_of
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.job import Job
@@ -33,7 +33,7 @@ def table_key(space: SearchSpace, target: Target, job: Job) -> str:
         {
             "space": space.to_dict(),
             "target": asdict(target),
-            "version": RUNTIMES[target.runtime]().version(),
+            "version": runtime_of(target).version(),
             "measure": asdict(job.measure),
             "processor": facts()["cpu"] if target.stand_in else None,
         }

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from cluster.hardware import Target
-from cluster.runtimes import RUNTIMES
+from cluster.runtimes import runtime_of
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
@@ -93,7 +93,7 @@ def _table(
         target=target.name,
         hardware=target.hardware(),
         runtime=target.runtime,
-        runtime_version=RUNTIMES[target.runtime]().version(),
+        runtime_version=runtime_of(target).version(),
         space=space,
         rows=tuple(_row(p, t, empty.median_ms) for p, t in zip(parts, rows, strict=True)),
         overhead_ms=empty.median_ms,
@@ -117,12 +117,11 @@ def _row(part: PartShape, timing: Timing, overhead_ms: float) -> Row:
 
 def _without(timing: Timing, overhead_ms: float) -> Timing:
     """The timing less the empty call; no part takes less than nothing."""
-    return Timing(
+    return replace(
+        timing,
         median_ms=max(0.0, timing.median_ms - overhead_ms),
         p10_ms=max(0.0, timing.p10_ms - overhead_ms),
         p90_ms=max(0.0, timing.p90_ms - overhead_ms),
-        spread=timing.spread,
-        count=timing.count,
     )
 
 

@@ -23,9 +23,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.timing import host_ms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from cluster.hardware import Target
 
 NOISE = re.compile(r"\[(cpuinfo_utils|threadpool)\.cpp:\d+\].*\n")
 """What the library writes to standard error although all is well."""
@@ -35,6 +38,10 @@ class ExecuTorch:
     """Programs for XNNPACK through ExecuTorch."""
 
     name = "executorch"
+    file_name = "model.pte"
+
+    def __init__(self, target: Target) -> None:
+        self._threads = target.threads
 
     def version(self) -> str:
         return metadata.version("executorch")
@@ -54,8 +61,19 @@ class ExecuTorch:
             lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
             return bytes(lowered.to_executorch().buffer)
 
-    def load(self, program: bytes, threads: int = 1) -> ExecuTorchProgram:
-        """The program, with the process's thread pool set to `threads`.
+    def facts(self) -> dict[str, str | int | float]:
+        """Nothing that the machine does not know itself."""
+        return {}
+
+    def run_ms(self, call: Callable[[], object], times: int) -> float:
+        """By this machine's clock."""
+        return host_ms(call, times)
+
+    def rest(self) -> None:
+        """Nothing."""
+
+    def load(self, program: bytes) -> ExecuTorchProgram:
+        """The program, with the process's thread pool set to the threads of the target.
 
         Raises:
             MeasurementError: `program` is no `.pte` that this version runs.
@@ -65,8 +83,8 @@ class ExecuTorch:
 
             # `executorch.runtime` is this library behind an import of the compiler: 3 s, 0.2 GB.
             library = importlib.import_module("executorch.extension.pybindings._C")
-            if library._threadpool_get_thread_count() != threads:
-                library._unsafe_reset_threadpool(threads)
+            if library._threadpool_get_thread_count() != self._threads:
+                library._unsafe_reset_threadpool(self._threads)
             try:
                 return ExecuTorchProgram(library._load_program_from_buffer(program), program)
             except RuntimeError as error:

@@ -30,6 +30,8 @@ class Timing:
     p90_ms: float
     spread: float
     """(largest - smallest median of a round) / median."""
+    rise: float
+    """Largest median of a later round / that of the first: a device that throttles is above 1."""
     count: int
 
 
@@ -39,7 +41,8 @@ def time_calls(
     rounds: int = 5,
     sample_ms: float = 2.0,
     samples_per_round: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
+    run_ms: Callable[[Callable[[], object], int], float] | None = None,
+    rest: Callable[[], None] | None = None,
 ) -> list[Timing]:
     """Times calls against each other, after a warm-up.
 
@@ -51,7 +54,9 @@ def time_calls(
         rounds: passes over all calls, at least 1.
         sample_ms: a sample is as many calls as last this long, one at least.
         samples_per_round: samples of a call that follow each other, at least 1.
-        clock: seconds, from any start.
+        run_ms: milliseconds that a call takes, so many times in a row; by this machine's clock
+            where left out.
+        rest: called between two rounds.
 
     Returns:
         One timing per call, in their order.
@@ -63,23 +68,30 @@ def time_calls(
         raise ValueError(
             f"{rounds} rounds of {samples_per_round} samples; expected two samples or more"
         )
+    run_ms = run_ms or host_ms
     with _no_garbage_collection():
-        batches = [_batch_size(call, sample_ms, clock) for call in calls]
+        batches = [_batch_size(call, sample_ms, run_ms) for call in calls]
         samples: list[list[list[float]]] = [[] for _ in calls]
-        for _ in range(rounds):
+        for number in range(rounds):
+            if number and rest is not None:
+                rest()
             for call, batch, rounds_of_call in zip(calls, batches, samples, strict=True):
                 rounds_of_call.append(
-                    [_run_ms(call, batch, clock) / batch for _ in range(samples_per_round)]
+                    [run_ms(call, batch) / batch for _ in range(samples_per_round)]
                 )
     return [_timing(rounds_of_call) for rounds_of_call in samples]
 
 
-def _batch_size(call: Callable[[], object], sample_ms: float, clock: Callable[[], float]) -> int:
+def _batch_size(
+    call: Callable[[], object],
+    sample_ms: float,
+    run_ms: Callable[[Callable[[], object], int], float],
+) -> int:
     """Calls that fill a sample. Found by running ever more of them: that is the warm-up, too."""
     call()
     batch = 1
     while batch <= MAX_BATCH:
-        elapsed_ms = _run_ms(call, batch, clock)
+        elapsed_ms = run_ms(call, batch)
         # A billionth of tolerance: batches that fill a sample exactly do so but for rounding.
         if elapsed_ms >= sample_ms * (1 - 1e-9):
             return batch
@@ -91,7 +103,10 @@ def _batch_size(call: Callable[[], object], sample_ms: float, clock: Callable[[]
     )
 
 
-def _run_ms(call: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
+def host_ms(
+    call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Milliseconds of `times` calls in this thread, by a clock in seconds."""
     start = clock()
     for _ in range(times):
         call()
@@ -108,6 +123,7 @@ def _timing(rounds: Sequence[Sequence[float]]) -> Timing:
         p10_ms=tenths[0],
         p90_ms=tenths[-1],
         spread=(max(round_medians) - min(round_medians)) / middle,
+        rise=max(round_medians[1:], default=round_medians[0]) / round_medians[0],
         count=len(samples),
     )
 

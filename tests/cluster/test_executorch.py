@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cluster.runtimes import RUNTIMES, MeasurementError
+from cluster.hardware import TARGETS
+from cluster.runtimes import MeasurementError, runtime_of
 from cluster.runtimes.executorch import ExecuTorch
 from cluster.runtimes.timing import time_calls
 
 
 @pytest.fixture(scope="module")
 def runtime() -> ExecuTorch:
-    return ExecuTorch()
+    return ExecuTorch(TARGETS["mobile"])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_programs_run_on_as_many_threads_as_asked(runtime: ExecuTorch, program: 
     from executorch.extension.pybindings import _C
 
     for threads in (2, 1):
-        runtime.load(program, threads=threads)
+        ExecuTorch(replace(TARGETS["mobile"], threads=threads)).load(program)
         assert _C._threadpool_get_thread_count() == threads
 
 
@@ -116,13 +118,13 @@ def test_bytes_that_are_no_program_are_refused(
 def test_the_library_is_quiet_when_all_is_well(
     runtime: ExecuTorch, program: bytes, images: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    runtime.load(program, threads=2)
-    runtime.load(program, threads=1)(images)
+    ExecuTorch(replace(TARGETS["mobile"], threads=2)).load(program)
+    runtime.load(program)(images)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
 def test_the_runtime_is_found_by_name() -> None:
-    runtime = RUNTIMES["executorch"]()
+    runtime = runtime_of(TARGETS["mobile"])
     assert runtime.name == "executorch"
     assert runtime.version().startswith("1.5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cluster.hardware import TARGETS
 from cluster.runtimes.executorch import ExecuTorch
 from nas_core.ops import OpShape, build_op
 
@@ -15,6 +16,7 @@ def test_a_lowered_op_answers_like_the_op(op: str) -> None:
     for _ in range(3):
         block(3 * torch.randn(8, 8, 12, 12) + 1)
     x = torch.randn(1, 8, 12, 12)
-    program = ExecuTorch().load(ExecuTorch().compile(block, x))
+    runtime = ExecuTorch(TARGETS["mobile"])
+    program = runtime.load(runtime.compile(block, x))
     with torch.no_grad():
         torch.testing.assert_close(program(x), block.eval()(x), atol=1e-4, rtol=0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 
 from cluster.runtimes import MeasurementError
-from cluster.runtimes.timing import time_calls
+from cluster.runtimes.timing import host_ms, time_calls
 
 
 class Clock:
@@ -32,10 +33,14 @@ class Clock:
         return run
 
 
+def by(clock: Callable[[], float]) -> Callable[[Callable[[], object], int], float]:
+    return partial(host_ms, clock=clock)
+
+
 def test_calls_of_a_constant_time_take_that_time() -> None:
     clock = Clock()
     calls = [clock.call(str(ms), itertools.repeat(ms)) for ms in (0.25, 0.5, 40.0)]
-    timings = time_calls(calls, clock=clock)
+    timings = time_calls(calls, run_ms=by(clock))
     for timing, ms in zip(timings, (0.25, 0.5, 40.0), strict=True):
         assert (timing.median_ms, timing.p10_ms, timing.p90_ms) == pytest.approx((ms, ms, ms))
         assert timing.spread == pytest.approx(0, abs=1e-9)
@@ -47,21 +52,35 @@ def test_median_tenths_and_spread_are_those_of_the_samples() -> None:
     samples = [10, 11, 12, 20, 21, 22, 14, 15, 16]
     clock = Clock()
     (timing,) = time_calls(
-        [clock.call("a", [5, 5, *samples])], rounds=3, samples_per_round=3, clock=clock
+        [clock.call("a", [5, 5, *samples])], rounds=3, samples_per_round=3, run_ms=by(clock)
     )
     assert timing.median_ms == pytest.approx(15)
     # Nine samples lie at 0, 1/8, ... 1; a tenth is 0.8 of the way from the first to the second.
     assert timing.p10_ms == pytest.approx(10.8)
     assert timing.p90_ms == pytest.approx(21.2)
     assert timing.spread == pytest.approx((21 - 11) / 15)
+    assert timing.rise == pytest.approx(21 / 11)
     assert timing.count == 9
 
 
 def test_samples_are_taken_in_rounds_over_all_calls() -> None:
     clock = Clock()
     calls = [clock.call(name, itertools.repeat(3)) for name in "ABC"]
-    time_calls(calls, rounds=2, samples_per_round=2, clock=clock)
+    time_calls(calls, rounds=2, samples_per_round=2, run_ms=by(clock))
     assert "".join(clock.log) == "AABBCC" + "AABBCC" * 2
+
+
+def test_a_target_rests_between_rounds_and_not_within_them() -> None:
+    clock = Clock()
+    calls = [clock.call(name, itertools.repeat(3)) for name in "AB"]
+    time_calls(
+        calls,
+        rounds=3,
+        samples_per_round=1,
+        run_ms=by(clock),
+        rest=lambda: clock.log.append("-"),
+    )
+    assert "".join(clock.log) == "AABB" + "AB-AB-AB"
 
 
 def test_a_sample_lasts_as_long_as_asked() -> None:
@@ -72,7 +91,7 @@ def test_a_sample_lasts_as_long_as_asked() -> None:
         stamps.append(clock.ns)
         return clock()
 
-    time_calls([clock.call("a", itertools.repeat(0.03))], sample_ms=2.0, clock=watched)
+    time_calls([clock.call("a", itertools.repeat(0.03))], sample_ms=2.0, run_ms=by(watched))
     lengths_ms = [(end - start) / 1e6 for start, end in zip(stamps[::2], stamps[1::2], strict=True)]
     assert min(lengths_ms[-15:]) == max(lengths_ms[-15:]) == pytest.approx(2.01)  # 67 calls
 
@@ -80,7 +99,7 @@ def test_a_sample_lasts_as_long_as_asked() -> None:
 def test_a_slow_first_call_is_not_counted() -> None:
     clock = Clock()
     call = clock.call("a", itertools.chain([1000.0], itertools.repeat(0.5)))
-    (timing,) = time_calls([call], clock=clock)
+    (timing,) = time_calls([call], run_ms=by(clock))
     assert timing.p90_ms == pytest.approx(0.5)
 
 
@@ -88,7 +107,7 @@ def test_a_call_that_takes_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("cluster.runtimes.timing.MAX_BATCH", 1000)
     clock = Clock()
     with pytest.raises(MeasurementError, match="nothing is computed"):
-        time_calls([clock.call("a", itertools.repeat(0))], clock=clock)
+        time_calls([clock.call("a", itertools.repeat(0))], run_ms=by(clock))
 
 
 def test_one_sample_has_no_spread_and_is_refused() -> None:

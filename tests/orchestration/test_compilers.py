@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import RUNTIMES
+from cluster.runtimes import runtime_of
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines import for_space
 from nas_core.space import proxyless_small
@@ -39,7 +39,7 @@ def exported(model: Model, target: str) -> tuple[torch.nn.Module, dict[str, byte
 @pytest.mark.slow
 def test_a_baseline_answers_on_its_target_as_the_network_does() -> None:
     network, files = exported(BASELINE, "mobile")
-    program = RUNTIMES["executorch"]().load(files["model.pte"])
+    program = runtime_of(TARGETS["mobile"]).load(files["model.pte"])
     image = torch.randn(1, 1, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
