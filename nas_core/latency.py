@@ -1,33 +1,39 @@
 """Latency of networks from measurements of their parts.
 
-    latency_ms(architecture) = scale * (fixed parts + sum over sites of the chosen op's row)
+    latency_ms(architecture) = scale * (fixed parts + sum over sites of the op's row) + offset
 
 and its expectation under the architecture parameters, which is differentiable:
 
     E[latency] = fixed_ms + sum over sites sum_j p_j * cost_j          (ProxylessNAS, section 3.3.1)
 
 A missing row is an error, never a default number, but a skip without a row takes no time: networks
-leave it out. A table of offsets has rows below 0, and rows of skips. `scale` is 1 until whole
-networks were measured: the sum over parts leaves out what runs between them, so a table is made to
-pass through a measured network.
+leave it out. A table of offsets has rows below 0, and rows of skips. `scale` is 1 and `offset_ms` 0
+until whole networks were measured, to which they are fitted (`calibration.py`).
 Shapes: K = candidate ops at a site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
+from nas_core.calibration import Calibration
 from nas_core.space import SearchSpace, Site, check_format
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = "latency-table/1"
+FORMAT = "latency-table/2"
+EARLIER = ("latency-table/1",)
+"""Formats that are read too: they lack what has a default."""
+
+PLAUSIBLE_MS = (1e-4, 1e4)
+"""Rows that are all below or all above are in another unit."""
 
 
 @dataclass(frozen=True, order=True)
@@ -99,6 +105,14 @@ class LatencyTable:
     reference_spread: float = 0.0
     """Spread of that measurement."""
     scale: float = 1.0
+    offset_ms: float = 0.0
+    """Added to every network, with `scale` by the fit to whole networks."""
+    calibration: Calibration | None = None
+    """The networks that it was fitted to, and how right it is."""
+    device: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Facts of the hardware and of the machine that was measured."""
+    date: str = ""
+    """When it was measured: ISO 8601, UTC."""
 
     def __post_init__(self) -> None:
         times = {"overhead_ms": self.overhead_ms, "scale": self.scale}
@@ -109,6 +123,8 @@ class LatencyTable:
                 raise ValueError(f"{name} is {value!r}; expected a finite number of 0 or more")
         if self.scale == 0:
             raise ValueError("scale is 0; expected a factor greater than 0")
+        if not isfinite(self.offset_ms):
+            raise ValueError(f"offset_ms is {self.offset_ms}; expected a finite number")
 
     @cached_property
     def _median_ms(self) -> dict[tuple[str, PartShape], float]:
@@ -147,8 +163,9 @@ class LatencyTable:
         ]
 
     def fixed_ms(self, space: SearchSpace) -> float:
-        """Calibrated latency of stem and head."""
-        return self.row_ms(stem_part(space), "stem") + self.row_ms(head_part(space), "head")
+        """Calibrated latency of stem and head, with the offset."""
+        parts = self.row_ms(stem_part(space), "stem") + self.row_ms(head_part(space), "head")
+        return parts + self.offset_ms
 
     def latency_ms(self, architecture: Architecture) -> float:
         """Latency of a network by the table."""
@@ -156,6 +173,10 @@ class LatencyTable:
         for site, op in zip(architecture.space.sites, architecture.ops, strict=True):
             total += self.row_ms(site_part(site, op), site.name)
         return total
+
+    def parts_ms(self, architecture: Architecture) -> float:
+        """Sum of the rows of a network, before any calibration."""
+        return (self.latency_ms(architecture) - self.offset_ms) / self.scale
 
     def fastest(self) -> Architecture:
         """The network that takes least time by the table."""
@@ -184,11 +205,36 @@ class LatencyTable:
                 f"a network of {self.latency_ms(architecture):g} ms by the table was measured at "
                 f"{measured_ms:g} ms; both must be above 0 to scale the table"
             )
-        return replace(self, scale=self.scale * measured_ms / self.latency_ms(architecture))
+        factor = measured_ms / self.latency_ms(architecture)
+        return replace(self, scale=self.scale * factor, offset_ms=self.offset_ms * factor)
+
+    def check(self) -> None:
+        """Refuse what cannot be the latency of networks.
+
+        Raises:
+            ValueError: a row of the space is missing; all rows are in another unit; or the fastest
+                network takes no time.
+        """
+        fastest_ms, _ = self.range_ms()
+        times = [abs(row.median_ms) for row in self.rows if row.median_ms]
+        low, high = PLAUSIBLE_MS
+        if times and (max(times) < low or min(times) > high):
+            kind, unit = ("below", "seconds") if max(times) < low else ("above", "microseconds")
+            bound = low if max(times) < low else high
+            raise ValueError(
+                f"all rows of the table for '{self.hardware}' are {kind} {bound:g} ms; "
+                f"were {unit} meant? Expected milliseconds per batch"
+            )
+        if fastest_ms <= 0:
+            raise ValueError(
+                f"the fastest network of '{self.space.name}' takes {fastest_ms:.4g} ms by the "
+                f"table for '{self.hardware}'; expected more than 0: measure again"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = {**asdict(self), "space": self.space.to_dict(), "format": FORMAT}
+        values["device"] = dict(self.device)
         values["rows"] = [_flat(row) for row in self.rows]
         return values
 
@@ -199,14 +245,30 @@ class LatencyTable:
         Raises:
             ValueError: another format, a field is missing, or a row is not a time.
         """
-        check_format(values, FORMAT, "a latency table")
+        _check_format(values)
         fields = {name: value for name, value in values.items() if name != "format"}
         try:
             rows = tuple(_row(row) for row in fields.pop("rows"))
             space = SearchSpace.from_dict(fields.pop("space"))
+            calibration = fields.pop("calibration", None)
+            if calibration is not None:
+                fields["calibration"] = Calibration.from_dict(calibration)
             return cls(rows=rows, space=space, **fields)
         except (TypeError, KeyError) as error:
             raise ValueError(f"this latency table cannot be read: {error}") from error
+
+
+def _check_format(values: Any) -> None:
+    found = values.get("format") if isinstance(values, dict) else None
+    if found in EARLIER:
+        return
+    number = re.fullmatch(r"latency-table/(\d+)", str(found))
+    if number and int(number[1]) > int(FORMAT.rpartition("/")[2]):
+        raise ValueError(
+            f"not a latency table that this version reads: {found!r} is from a newer one, "
+            f"{FORMAT!r} is the latest here; update this project, or measure again"
+        )
+    check_format(values, FORMAT, "a latency table")
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -234,8 +234,8 @@ def changed_row(values: dict[str, Any], **change: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: {**d, "format": "latency-table/2"}, "of format 'latency-table/1': 'latency-t"),
-        (lambda d: {**d, "format": None}, "of format 'latency-table/1': None"),
+        (lambda d: {**d, "format": "latency-table/x"}, "of format 'latency-table/2': 'latency-t"),
+        (lambda d: {**d, "format": None}, "of format 'latency-table/2': None"),
         (lambda d: {k: v for k, v in d.items() if k != "rows"}, "cannot be read: 'rows'"),
         (lambda d: {**d, "unit": "s"}, "unit"),
         (lambda d: changed_row(d, median_ms=float("nan")), "the row of 'stem' is nan ms"),
@@ -274,3 +274,52 @@ def test_a_table_with_a_figure_that_is_no_time_is_refused(change: dict[str, Any]
 def test_a_table_cannot_be_scaled_through_nothing(measured_ms: float) -> None:
     with pytest.raises(ValueError, match="both must be above 0"):
         TABLE.through(all_architectures(SPACE)[0], measured_ms)
+
+
+def test_an_offset_is_part_of_every_network_once() -> None:
+    table = noisy_table(SPACE, 0)
+    moved = replace(table, offset_ms=0.25)
+    for arch in all_architectures(SPACE):
+        assert moved.latency_ms(arch) == pytest.approx(table.latency_ms(arch) + 0.25)
+    assert moved.fixed_ms(SPACE) == pytest.approx(table.fixed_ms(SPACE) + 0.25)
+    assert moved.costs_ms(SPACE) == table.costs_ms(SPACE)
+
+
+def test_the_sum_of_parts_knows_no_calibration() -> None:
+    table = noisy_table(SPACE, 0)
+    arch = all_architectures(SPACE)[0]
+    calibrated = replace(table, scale=1.3, offset_ms=-0.1)
+    assert calibrated.parts_ms(arch) == pytest.approx(table.latency_ms(arch))
+
+
+def test_an_affine_table_still_passes_through_a_measured_network() -> None:
+    table = replace(noisy_table(SPACE, 0), scale=1.1, offset_ms=0.2)
+    arch = all_architectures(SPACE)[0]
+    assert table.through(arch, 7.5).latency_ms(arch) == pytest.approx(7.5)
+
+
+@pytest.mark.parametrize(("factor", "meant"), [(1e-7, "seconds"), (1e6, "microseconds")])
+def test_a_table_in_another_unit_is_refused_with_a_question(factor: float, meant: str) -> None:
+    table = noisy_table(SPACE, 0)
+    rows = tuple(replace(row, median_ms=factor * row.median_ms) for row in table.rows)
+    with pytest.raises(ValueError, match=f"were {meant} meant\\?"):
+        replace(table, rows=rows).check()
+
+
+def test_a_table_by_which_the_fastest_network_takes_no_time_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the fastest network of 'tiny' takes -\d"):
+        replace(noisy_table(SPACE, 0), offset_ms=-1e3).check()
+
+
+def test_a_table_from_a_newer_version_is_refused_with_the_way_out() -> None:
+    values = {**noisy_table(SPACE, 0).to_dict(), "format": "latency-table/9"}
+    with pytest.raises(ValueError, match=r"'latency-table/9' is from a newer one.*update this pro"):
+        LatencyTable.from_dict(values)
+
+
+def test_tables_of_the_first_format_are_read() -> None:
+    table = noisy_table(SPACE, 0)
+    values = {**table.to_dict(), "format": "latency-table/1"}
+    for name in ("offset_ms", "calibration", "device", "date"):
+        del values[name]
+    assert LatencyTable.from_dict(values) == table
