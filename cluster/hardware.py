@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 TABLE = "table"
 """In place of a runtime: the latencies of the target ship with the project, nothing is measured."""
@@ -91,6 +91,9 @@ class Target:
     phone: Phone | None = None
     """Where the device is android."""
 
+    table: str = ""
+    """With runtime `table`: a file of latencies; empty where they ship with the project."""
+
     may_stand_in: bool = False
     """Whether this host may be measured where the hardware meant is not there."""
 
@@ -105,8 +108,27 @@ class Target:
     def hardware(self) -> str:
         """What latencies are of, in words: `mobile on host x86-64 (XNNPACK)`."""
         place = f" on host {machine()}" if self.stand_in else ""
+        if self.table:
+            return f"{self.name} (table {Path(self.table).name})"
         how = "" if self.precision == "fp32" else f", {self.precision}"
         return f"{self.name}{place} ({BACKENDS[self.runtime]}{how})"
+
+    def on_host(self) -> Target:
+        """The same with this host measured in its place."""
+        return replace(self, device="cpu", phone=None, stand_in=True)
+
+    def key(self) -> dict[str, Any]:
+        """What latencies depend on; where a node is found is no part of it."""
+        values = asdict(self)
+        for name in ("resources", "labels", "may_stand_in", "table"):
+            del values[name]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Target:
+        """The inverse of `dataclasses.asdict`."""
+        phone = values["phone"]
+        return cls(**{**values, "phone": None if phone is None else Phone(**phone)})
 
 
 TARGETS: dict[str, Target] = {
@@ -114,7 +136,7 @@ TARGETS: dict[str, Target] = {
     "gpu": Target(
         name="gpu", runtime="torch_cuda", device="cuda", batch_size=8, resources={"GPU": 1}
     ),
-    "mobile": Target(name="mobile", runtime="executorch", stand_in=True),
+    "mobile": Target(name="mobile", runtime="executorch", device="android", phone=Phone()),
     "pixel1": Target(name="pixel1", runtime=TABLE),
 }
 """Targets by the name that a job file uses; a job may change them and add its own."""

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
 from cluster.runtimes import MeasurementError
@@ -33,6 +33,15 @@ class Timing:
     rise: float
     """Largest median of a later round / that of the first: a device that throttles is above 1."""
     count: int
+
+    def without(self, overhead_ms: float) -> Timing:
+        """The same less an empty call; nothing takes less than no time."""
+        return replace(
+            self,
+            median_ms=max(0.0, self.median_ms - overhead_ms),
+            p10_ms=max(0.0, self.p10_ms - overhead_ms),
+            p90_ms=max(0.0, self.p90_ms - overhead_ms),
+        )
 
 
 def time_calls(

@@ -17,7 +17,7 @@ from cluster.runtimes.timing import time_calls
 
 @pytest.fixture(scope="module")
 def runtime() -> ExecuTorch:
-    return ExecuTorch(TARGETS["mobile"])
+    return ExecuTorch(TARGETS["mobile"].on_host())
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_programs_run_on_as_many_threads_as_asked(runtime: ExecuTorch, program: 
     from executorch.extension.pybindings import _C
 
     for threads in (2, 1):
-        ExecuTorch(replace(TARGETS["mobile"], threads=threads)).load(program)
+        ExecuTorch(replace(TARGETS["mobile"].on_host(), threads=threads)).load(program)
         assert _C._threadpool_get_thread_count() == threads
 
 
@@ -118,13 +118,13 @@ def test_bytes_that_are_no_program_are_refused(
 def test_the_library_is_quiet_when_all_is_well(
     runtime: ExecuTorch, program: bytes, images: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ExecuTorch(replace(TARGETS["mobile"], threads=2)).load(program)
+    ExecuTorch(replace(TARGETS["mobile"].on_host(), threads=2)).load(program)
     runtime.load(program)(images)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
 def test_the_runtime_is_found_by_name() -> None:
-    runtime = runtime_of(TARGETS["mobile"])
+    runtime = runtime_of(TARGETS["mobile"].on_host())
     assert runtime.name == "executorch"
     assert runtime.version().startswith("1.5")

@@ -16,7 +16,7 @@ def test_a_lowered_op_answers_like_the_op(op: str) -> None:
     for _ in range(3):
         block(3 * torch.randn(8, 8, 12, 12) + 1)
     x = torch.randn(1, 8, 12, 12)
-    runtime = ExecuTorch(TARGETS["mobile"])
+    runtime = ExecuTorch(TARGETS["mobile"].on_host())
     program = runtime.load(runtime.compile(block, x))
     with torch.no_grad():
         torch.testing.assert_close(program(x), block.eval()(x), atol=1e-4, rtol=0)

@@ -1,0 +1,133 @@
+"""Where a target is measured: the node that has it, and its cores for the time of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.hardware import Target, usable_cores
+
+PATIENCE_S = 5.0
+"""Until a person is told what a measurement waits for."""
+
+
+class PlacementError(Exception):
+    """No node of the cluster has what a target needs."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster."""
+
+    id: str
+    host: str
+    resources: Mapping[str, float]
+    """What it has in all, by Ray's names."""
+    labels: Mapping[str, str]
+    is_driver: bool
+    """Whether this process runs there."""
+
+    def offers(self, target: Target) -> bool:
+        """Whether it has all resources and labels that the target names."""
+        has_resources = all(
+            self.resources.get(name, 0.0) >= amount for name, amount in target.resources.items()
+        )
+        return has_resources and all(
+            self.labels.get(name) == value for name, value in target.labels.items()
+        )
+
+    def text(self) -> str:
+        """`10.0.0.5 (16 CPU, 1 GPU, label zone=a)`."""
+        shown = [
+            f"{amount:g} {name}"
+            for name, amount in sorted(self.resources.items())
+            if not name.startswith(("node:", "memory", "object_store_memory"))
+        ]
+        own = (item for item in self.labels.items() if not item[0].startswith("ray.io/node"))
+        labels = [f"label {name}={value}" for name, value in sorted(own)]
+        return f"{self.host} ({', '.join([*shown, *labels])})"
+
+
+def nodes() -> list[Node]:
+    """Living machines of the Ray that this process is connected to, its own first."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    found = [
+        Node(
+            id=one["NodeID"],
+            host=one["NodeManagerAddress"],
+            resources=one["Resources"],
+            labels=one.get("Labels") or {},
+            is_driver=one["NodeID"] == here,
+        )
+        for one in ray.nodes()
+        if one["Alive"]
+    ]
+    return sorted(found, key=lambda node: not node.is_driver)
+
+
+def this_machine() -> Node:
+    """This machine, as the Ray that would be started on it would see it."""
+    gpus = len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
+    resources = {"CPU": float(usable_cores()), **({"GPU": float(gpus)} if gpus else {})}
+    return Node(id="", host="this machine", resources=resources, labels={}, is_driver=True)
+
+
+def node_for(target: Target, among: Sequence[Node]) -> Node:
+    """The node that a target is measured on: the driver's own, if it has what is needed.
+
+    Raises:
+        PlacementError: no node has it; says what the cluster has.
+    """
+    offering = [node for node in among if node.offers(target)]
+    if offering:
+        return offering[0]
+    needs = [f"{amount:g} {name}" for name, amount in target.resources.items()]
+    needs += [f"label {name}={value}" for name, value in target.labels.items()]
+    has = "; ".join(node.text() for node in among) or "nothing"
+    raise PlacementError(
+        f"target '{target.name}' needs a node with {', '.join(needs)}; the cluster has {has}: "
+        f"add such a node, or change targets.{target.name}"
+    )
+
+
+@contextmanager
+def cores_reserved(node: Node, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold all cores and GPUs of a node while the block runs, so that nothing trains there.
+
+    Waits until they are free.
+
+    Args:
+        node: whose cores.
+        say: told what is waited for, if it takes long.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    options: dict[str, Any] = {
+        "num_cpus": node.resources.get("CPU", 0.0),
+        "num_gpus": node.resources.get("GPU", 0.0),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
+    }
+    holder = ray.remote(_Holder).options(**options).remote()
+    try:
+        ready = holder.ready.remote()
+        done, _ = ray.wait([ready], timeout=PATIENCE_S)
+        if not done:
+            say(f"waiting for all cores of {node.host}: latencies are measured on an idle node")
+        ray.get(ready)
+        yield
+    finally:
+        ray.kill(holder)
+
+
+class _Holder:
+    """Holds what was reserved for it, and does nothing."""
+
+    def ready(self) -> bool:
+        """Answers once everything is held."""
+        return True

@@ -1,0 +1,169 @@
+"""ONNX Runtime on this machine's processor: what runs a network on a server's CPU.
+
+A module is exported to ONNX with BatchNorm folded into its convolutions. The session that loads it
+fuses activations and packs weights for the instructions of the machine it is on.
+
+From version 1.29 the library reports to its makers what it loads and runs, from a thread of its own
+that starts with the import. It is told not to, here and wherever else it is imported: what is
+searched is nobody else's business, and a thread that nobody asked for disturbs measurements.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from cluster.runtimes import MeasurementError
+from cluster.runtimes.timing import host_ms
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from cluster.hardware import Target
+
+REQUIREMENTS = {
+    "onnxruntime": "onnxruntime>=1.22,<2",
+    "onnx": "onnx>=1.18,<2",
+    "onnxscript": "onnxscript>=0.5,<1",
+}
+"""Libraries that are needed, as pip wants them; the last two for compiling only."""
+
+PROVIDER = "CPUExecutionProvider"
+IMAGES, ANSWER = "images", "answer"
+"""Names of the input and the output of a program."""
+
+SESSION_CONFIG = {
+    # Programs are timed in turns, each with threads of its own. Threads that spin keep the cores
+    # from the program whose turn it is: with two threads on two cores, medians of four blocks came
+    # out up to 8 times too long and differed from round to round by as much; without, by a tenth.
+    # One thread, which is the caller's, never spins.
+    "session.intra_op.allow_spinning": "0",
+}
+
+
+class OnnxRuntime:
+    """Programs for ONNX Runtime's own CPU kernels."""
+
+    name = "onnxruntime"
+    file_name = "model.onnx"
+
+    def __init__(self, target: Target) -> None:
+        self._threads = target.threads
+
+    def version(self) -> str:
+        return _installed("onnxruntime")
+
+    def facts(self) -> dict[str, str | int | float]:
+        """Which of the library's backends runs the operations."""
+        return {"provider": PROVIDER}
+
+    def compile(self, module: nn.Module, example: Tensor) -> bytes:
+        """ONNX of a copy of `module` in evaluation mode, for inputs shaped like `example`.
+
+        Raises:
+            MeasurementError: a library that exporting needs is not installed.
+        """
+        for name in ("onnx", "onnxscript"):
+            _installed(name)
+        import torch
+
+        module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
+        with torch.no_grad():
+            exported = torch.onnx.export(
+                module,
+                (example.cpu().contiguous(),),
+                input_names=[IMAGES],
+                output_names=[ANSWER],
+                dynamo=True,
+                optimize=True,  # folds BatchNorm
+                verbose=False,  # otherwise it prints its steps
+            )
+        assert exported is not None, "without a file name, the exporter returns the program"
+        program: bytes = exported.model_proto.SerializeToString()
+        return program
+
+    def load(self, program: bytes) -> OnnxProgram:
+        """The program, with as many threads of its own as the target has, less the caller's.
+
+        Raises:
+            MeasurementError: `program` is no ONNX that this version runs.
+        """
+        library = _library()
+        options = library.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+        for key, value in SESSION_CONFIG.items():
+            options.add_session_config_entry(key, value)
+        try:
+            session = library.InferenceSession(program, options, providers=[PROVIDER])
+        except Exception as error:  # a class per cause, with no other base
+            raise MeasurementError(
+                f"ONNX Runtime {self.version()} cannot load the program ({error}); compile it again"
+            ) from error
+        return OnnxProgram(session)
+
+    def run_ms(self, call: Callable[[], object], times: int) -> float:
+        """By this machine's clock."""
+        return host_ms(call, times)
+
+    def rest(self) -> None:
+        """Nothing."""
+
+
+class OnnxProgram:
+    """A loaded ONNX program."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __call__(self, images: Tensor) -> Tensor:
+        import torch
+
+        (answer,) = self._session.run([ANSWER], {IMAGES: images.detach().contiguous().numpy()})
+        return torch.from_numpy(answer)
+
+    def prepared(self, images: Tensor) -> Callable[[], Tensor]:
+        """Computes the answer to `images`, writing it over that of the last call.
+
+        Input and output are bound to their memory here, once: through `__call__`, their way in and
+        out costs microseconds more than running an empty program.
+        """
+        import numpy as np
+        import torch
+
+        images = images.detach().contiguous()
+        answer = torch.empty(self._session.get_outputs()[0].shape)
+        binding = self._session.io_binding()
+        place = ("cpu", 0, np.float32)
+        binding.bind_input(IMAGES, *place, list(images.shape), images.data_ptr())
+        binding.bind_output(ANSWER, *place, list(answer.shape), answer.data_ptr())
+        run = self._session.run_with_iobinding
+
+        # The binding knows addresses only: the tensors live as long as the call.
+        def call(_alive: object = images) -> Tensor:
+            run(binding)
+            return answer
+
+        return call
+
+
+def _library() -> Any:
+    _installed("onnxruntime")
+    # Read once, at the import; the library's own function comes too late for the thread.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module("onnxruntime")
+
+
+def _installed(name: str) -> str:
+    """Version of a library; MeasurementError with the way to get it if it is missing."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError as error:
+        raise MeasurementError(
+            f"{name} is not installed; pip install '{REQUIREMENTS[name]}'"
+        ) from error

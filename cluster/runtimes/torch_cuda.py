@@ -1,0 +1,179 @@
+"""NVIDIA GPUs: a network as a CUDA graph of torch's kernels.
+
+A program is a `torch.export` program in fp32 for inputs of one shape, BatchNorm folded in, so it is
+compiled without a GPU and serves all precisions. When it is loaded its weights are cast to that of
+the target and laid out channels_last, as tensor cores want them. What is timed is the replay of a
+CUDA graph: to launch the kernels of a block one by one takes the host longer than the GPU needs.
+
+The clock is the GPU's: events before and behind a row of replays. Of a graph that takes less than
+its own launch, a few microseconds, the launch is what is timed, and so it is of an empty call.
+fp32 is fp32: TF32 is off, where torch would use it for convolutions. That, and the choice of
+kernels by trial, holds while a graph is made; a replay runs what was chosen then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cluster.runtimes import MeasurementError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from cluster.hardware import Target
+    from cluster.runtimes.cuda_device import Device
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What torch calls the precisions of a target."""
+
+WARM_UPS = 3
+"""Runs before a capture: kernels are chosen, libraries take their memory."""
+
+
+class TorchCuda:
+    """Programs for the GPU of this process, through torch and CUDA graphs."""
+
+    name = "torch_cuda"
+    file_name = "model.cuda.pt2"
+
+    def __init__(self, target: Target, device: Device | None = None) -> None:
+        """`device` is the GPU that torch sees, looked for when it is needed, if left out."""
+        self._target = target
+        self._device = device
+
+    def version(self) -> str:
+        """Of torch and of the CUDA that it is built with; needs no GPU.
+
+        Raises:
+            MeasurementError: torch is not installed.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise MeasurementError(
+                f"torch cannot be imported ({error}); install it: pip install torch"
+            ) from error
+        cuda = torch.version.cuda
+        return f"{torch.__version__}, " + (f"CUDA {cuda}" if cuda else "built without CUDA")
+
+    def facts(self) -> dict[str, str | int | float]:
+        """Model, driver, clocks, limits and temperature of the GPU, as it is now.
+
+        Raises:
+            MeasurementError: there is no GPU.
+        """
+        return {**self._gpu().facts(), "tf32": "off"}
+
+    def compile(self, module: nn.Module, example: Tensor) -> bytes:
+        """See `exported.export`: in the precision of `module`, whatever that of the target is."""
+        from cluster.runtimes.exported import export
+
+        return export(module, example)
+
+    def load(self, program: bytes) -> TorchCudaProgram:
+        """The program on the GPU, its weights in the precision of the target and channels_last.
+
+        Raises:
+            MeasurementError: there is no GPU, or `program` is no `.pt2` that this torch reads.
+        """
+        import torch
+        from torch.export.passes import move_to_device_pass
+
+        from cluster.runtimes.exported import read
+
+        device = self._gpu()
+        dtype: torch.dtype = getattr(torch, DTYPES[self._target.precision])
+        module = move_to_device_pass(read(program), device.place).module()
+        module = module.to(dtype).to(memory_format=torch.channels_last)
+        return TorchCudaProgram(module, device, dtype)
+
+    def run_ms(self, call: Callable[[], object], times: int) -> float:
+        """By the clock of the GPU, from when it is idle to when the last replay is done."""
+        device = self._gpu()
+        start, end = device.event(), device.event()
+        device.synchronize()
+        start.record()
+        for _ in range(times):
+            call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+
+    def rest(self) -> None:
+        """Nothing: the clocks of a GPU fall while it is idle."""
+
+    def _gpu(self) -> Device:
+        if self._device is None:
+            from cluster.runtimes.cuda_device import CudaDevice, why_no_gpu
+
+            reason = why_no_gpu()
+            if reason is not None:
+                raise MeasurementError(
+                    f"target '{self._target.name}' needs an NVIDIA GPU and a CUDA build of torch; "
+                    f"this machine has none: {reason}; run the job on a cluster whose node offers "
+                    "GPU, or name another target"
+                )
+            self._device = CudaDevice()
+        return self._device
+
+
+class TorchCudaProgram:
+    """A program on a GPU."""
+
+    def __init__(
+        self, module: Callable[[Tensor], Tensor], device: Device, dtype: torch.dtype
+    ) -> None:
+        self._module = module
+        self._device = device
+        self._dtype = dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The answer, brought back to where `images` are and to their number format."""
+        import torch
+
+        with torch.no_grad(), _fastest_exact_kernels():
+            answer = self._module(self._on_gpu(images))
+        return answer.to(images.device, images.dtype)
+
+    def prepared(self, images: Tensor) -> Callable[[], object]:
+        """Replays the computation of the answer to `images`, which is copied to the GPU once.
+
+        The call gives the GPU its work and does not wait for it. It returns the answer as it lies
+        on the GPU, which is complete when the GPU is done.
+        """
+        import torch
+
+        module, on_gpu = self._module, self._on_gpu(images)
+
+        def run() -> Tensor:
+            return module(on_gpu)
+
+        with torch.no_grad(), _fastest_exact_kernels():
+            with self._device.aside():
+                for _ in range(WARM_UPS):
+                    run()
+            return self._device.capture(run)
+
+    def _on_gpu(self, images: Tensor) -> Tensor:
+        import torch
+
+        layout = torch.channels_last
+        return images.to(self._device.place, self._dtype, copy=True, memory_format=layout)
+
+
+@contextmanager
+def _fastest_exact_kernels() -> Iterator[None]:
+    """cuDNN tries its kernels and takes the fastest, and none computes fp32 in TF32."""
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision
+    cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision = True, "ieee", "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision = before
