@@ -235,7 +235,7 @@ class LatencyTable:
         """Plain values, for JSON."""
         values = {**asdict(self), "space": self.space.to_dict(), "format": FORMAT}
         values["device"] = dict(self.device)
-        values["rows"] = [_flat(row) for row in self.rows]
+        values["rows"] = [row_to_dict(row) for row in self.rows]
         return values
 
     @classmethod
@@ -248,7 +248,7 @@ class LatencyTable:
         _check_format(values)
         fields = {name: value for name, value in values.items() if name != "format"}
         try:
-            rows = tuple(_row(row) for row in fields.pop("rows"))
+            rows = tuple(row_from_dict(row) for row in fields.pop("rows"))
             space = SearchSpace.from_dict(fields.pop("space"))
             calibration = fields.pop("calibration", None)
             if calibration is not None:
@@ -271,14 +271,21 @@ def _check_format(values: Any) -> None:
     check_format(values, FORMAT, "a latency table")
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def row_to_dict(row: Row) -> dict[str, Any]:
+    """Plain values, for JSON: the shape of the part beside its figures."""
     values = asdict(row)
     if not row.site:
         del values["site"]  # as in files written before there was one
     return {**values.pop("part"), **values}
 
 
-def _row(values: dict[str, Any]) -> Row:
+def row_from_dict(values: dict[str, Any]) -> Row:
+    """The inverse of `row_to_dict`.
+
+    Raises:
+        KeyError, TypeError: a field is missing, or of another kind.
+        ValueError: the row is not a time.
+    """
     fields = dict(values)
     part = PartShape(*(fields.pop(name) for name in PartShape.__dataclass_fields__))
     if not isfinite(fields["median_ms"]):

@@ -41,6 +41,13 @@ class MeasureSettings(Section):
     sample_ms: float = 2.0
     """A sample is as many calls as last this long, milliseconds."""
 
+    calibrate_s: float = 60.0
+    """Whole networks are lowered for the calibration as long as this, seconds: 36 at most, 8 in any
+    case. They are timed for up to a minute more."""
+
+    accept_noisy: bool = False
+    """Take a table of which more than a tenth of the rows spread over 20 %, twice."""
+
     def __post_init__(self) -> None:
         for name in ("rounds", "network_rounds"):
             require(getattr(self, name) >= 2, name, getattr(self, name), "2 or more, e.g. 5")
@@ -50,6 +57,7 @@ class MeasureSettings(Section):
         require(
             self.sample_ms > 0, "sample_ms", self.sample_ms, "milliseconds greater than 0, e.g. 2"
         )
+        require(self.calibrate_s >= 0, "calibrate_s", self.calibrate_s, "seconds, 0 or more")
 
 
 Strategy = Literal[

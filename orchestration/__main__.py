@@ -20,7 +20,8 @@ from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import Storage, StorageError
 from orchestration.job import Job
-from orchestration.spec import SpecError, check_job, load_job
+from orchestration.progress import progress_bar
+from orchestration.spec import SpecError, apply_override, check, check_job, load_job
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 HOME = "~/proxyless"
@@ -86,6 +87,49 @@ def submit_job(job_file: JobFile, overrides: Overrides = None) -> None:
         cases_of(plan, plan.shipped)  # as far as they can be told without measuring
     words = [word for override in overrides or [] for word in ("--set", override)]
     raise typer.Exit(submit(job_file, arguments=words))
+
+
+@app.command("measure")
+def measure_target(
+    target: Annotated[str, typer.Option(help="Name of the target: cpu, gpu, mobile, or your own.")],
+    space: Annotated[str, typer.Option(help="Name of the space.")] = "proxyless_imagenet",
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Rows that were measured elsewhere."),
+    ] = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Measure this host where no phone is attached.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="Where tables are kept.")] = HOME,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="E.g. resolution=160, targets.cpu.threads=2."
+        ),
+    ] = None,
+) -> None:
+    """Measure the latency table of a target, or read one from a file (CSV, YAML, JSON)."""
+    from orchestration.measure_job import MeasureJob, imported, measure, table_lines
+    from orchestration.table_record import keep_picture_and_record
+
+    targets: dict[str, Any] = {target: {"stand_in": True}} if stand_in else {}
+    if import_file is not None:
+        targets = {target: {"table": str(import_file)}}
+    values: dict[str, Any] = {"target": target, "space": {"name": space}, "targets": targets}
+    values["storage"] = storage
+    for override in overrides or []:
+        apply_override(values, override)
+    job = check(MeasureJob, values, "measure")
+    if import_file is not None:
+        found = imported(job, import_file)
+    else:
+        with progress_bar() as progress:
+            found = measure(job, say, progress)
+    for line in [
+        *table_lines(found, Storage(job.storage)),
+        *keep_picture_and_record(found, Storage(job.storage)),
+    ]:
+        say(line)
 
 
 @app.command("record")

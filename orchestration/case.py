@@ -13,7 +13,7 @@ from typing import Any
 import ray.train
 import torch
 
-from cluster.hardware import TARGETS, Target
+from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.checkpoint import Saved, load
@@ -32,6 +32,7 @@ class CaseWork:
     case: Case
     references: tuple[Case, ...]
     """Reference networks that this case trains behind its own, since nobody else does."""
+    target: Target
     table: LatencyTable
     folder: str
     """The job's storage."""
@@ -44,6 +45,7 @@ class CaseWork:
             "job": self.job.to_dict(),
             "case": asdict(self.case),
             "references": [asdict(case) for case in self.references],
+            "target": asdict(self.target),
             "table": self.table.to_dict(),
             "folder": self.folder,
             "threads": self.threads,
@@ -56,6 +58,7 @@ class CaseWork:
             job=check_job(values["job"], "job"),
             case=Case(**values["case"]),
             references=tuple(Case(**case) for case in values["references"]),
+            target=Target.from_dict(values["target"]),
             table=LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
             threads=values["threads"],
@@ -78,7 +81,7 @@ class Crew:
     @property
     def target(self) -> Target:
         """Hardware of the case."""
-        return TARGETS[self.work.case.target]
+        return self.work.target
 
     def loader(
         self, part: ImageSet, batch_size: int, purpose: str, *, is_augmented: bool = True

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.storage import Storage
+from nas_core.latency import LatencyTable
 from orchestration.draw import architecture_png
 from orchestration.plan import ORDER, tolerance
 
@@ -136,6 +137,18 @@ def write_comparison(job: Storage, tables: Storage) -> None:
     for result in results:
         if result["kind"] in ("search", "given"):
             _write_picture(job, tables, result)
+    for target, key in {result["target"]: result["table_key"] for result in results}.items():
+        _write_calibration(job, tables, target, key)
+
+
+def _write_calibration(job: Storage, tables: Storage, target: str, key: str) -> None:
+    """Predicted against measured networks of a target, if its table was calibrated."""
+    from orchestration.draw_calibration import calibration_png
+
+    values = tables.read_json(f"{key}.json") if tables.exists(f"{key}.json") else {}
+    if values.get("calibration") is not None:
+        picture = calibration_png(LatencyTable.from_dict(values))
+        job.write_bytes(f"comparison/{target}-latency.png", picture)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,9 @@
 """Processes that lower, export and time networks, beside those that train.
 
 They start with the job and end with it: importing a compiler takes seconds and a gigabyte, and if a
-runtime dies, it dies alone and is started again. They reserve no cores, since they work before the
-workers of a case start, or while these wait for them.
+runtime dies, it dies alone and is started again. They reserve no cores: a table is measured while
+`cluster.placement.cores_reserved` holds those of the node, a network while the workers of its case
+wait. Compilers run where the driver is, the stopwatch on the node that has the target.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster import hardware
 from cluster.hardware import Target, usable_cores
-from cluster.runtimes import runtime_of
+from cluster.placement import Node
+from cluster.runtimes import MeasurementError, runtime_of
 from cluster.runtimes.timing import Timing, time_calls
 from nas_core.architecture import Model
 from nas_core.latency import PartShape
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 MOST_COMPILERS = 8
 """Each takes a gigabyte."""
+
+
+class RuntimeDiedError(MeasurementError):
+    """A runtime took its process with it."""
+
 
 Subject = PartShape | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
@@ -42,9 +50,12 @@ class Program:
 
 
 @contextmanager
-def compilers_running() -> Iterator[None]:
-    """Keep the processes while the block runs; without it they end after each use."""
-    held = [*_compilers(), _stopwatch()]
+def compilers_running(nodes: Sequence[Node]) -> Iterator[None]:
+    """Keep compilers, and a stopwatch on each of these nodes, while the block runs.
+
+    Without it they end after each use.
+    """
+    held = [*_compilers(), *map(_stopwatch, nodes)]
     yield
     held.clear()
 
@@ -64,14 +75,46 @@ def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> li
 
 
 def timed(
-    programs: Sequence[Program], target: Target, settings: MeasureSettings, rounds: int
+    programs: Sequence[Program], target: Target, settings: MeasureSettings, rounds: int, node: Node
 ) -> list[Timing]:
-    """Time programs against each other, in a process that does nothing else."""
+    """Time programs against each other, in a process of that node that does nothing else.
+
+    Raises:
+        RuntimeDiedError: the process died, and died again when it was tried once more.
+        MeasurementError: the target refuses.
+    """
     import ray
+    from ray.exceptions import ActorDiedError, ActorUnavailableError
 
     words = (list(programs), target, settings, rounds)
-    timings: list[Timing] = ray.get(_stopwatch().time.remote(*words))
+    try:
+        timings: list[Timing] = ray.get(_stopwatch(node).time.remote(*words))
+    except (ActorDiedError, ActorUnavailableError) as error:
+        raise RuntimeDiedError(f"{target.runtime} died while it ran the programs") from error
+    except MeasurementError as error:  # in Ray's words, with the traceback of the process
+        raise MeasurementError(str(getattr(error, "cause", error))) from None
     return timings
+
+
+def target_facts(target: Target, node: Node) -> dict[str, str | int | float]:
+    """What the node and the runtime know of the hardware, and where that is."""
+    import ray
+
+    known: dict[str, str | int | float] = ray.get(_stopwatch(node).facts.remote(target))
+    return {**known, "host": node.host}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A trained network as files."""
+
+    files: dict[str, bytes]
+    """By name: those of `export.save_model` and, where the target is measured, its program."""
+    program: Program | None
+    """The program again, ready to be timed."""
+    answers: Tensor
+    """What the network says of the images that the program takes, in eager mode."""
+    images: Tensor
 
 
 def exported(
@@ -80,8 +123,8 @@ def exported(
     target: Target,
     facts: ModelFacts,
     example: Tensor,
-) -> dict[str, bytes]:
-    """Files of a trained network by name: `export.save_model`'s, and its program for the target.
+) -> Exported:
+    """Files of a trained network, one of them its program for the target.
 
     There is no such program for a target that is not measured.
 
@@ -96,35 +139,45 @@ def exported(
 
     compiler = _compilers()[0]
     words = (model, weights, target, facts, example)
-    files: dict[str, bytes] = ray.get(compiler.export.remote(*words))
-    return files
+    found: Exported = ray.get(compiler.export.remote(*words))
+    return found
+
+
+def answered(program: Program, images: Tensor, target: Target, node: Node) -> Tensor:
+    """What a program says of images, on its target."""
+    import ray
+
+    answers: Tensor = ray.get(_stopwatch(node).answer.remote(program, images, target))
+    return answers
 
 
 def _compilers() -> list[Any]:
-    count = min(MOST_COMPILERS, usable_cores())
-    return [_process(Compiler, f"compiler {number}") for number in range(count)]
+    import ray
+
+    here, count = ray.get_runtime_context().get_node_id(), min(MOST_COMPILERS, usable_cores())
+    return [_process(Compiler, f"compiler {number}", here) for number in range(count)]
 
 
-def _stopwatch() -> Any:
-    return _process(Stopwatch, "stopwatch")
+def _stopwatch(node: Node) -> Any:
+    return _process(Stopwatch, "stopwatch", node.id)
 
 
-def _process(kind: type, name: str) -> Any:
-    """The process of that name on this node, started if there is none."""
+def _process(kind: type, name: str, node: str) -> Any:
+    """The process of that name on a node, started if there is none or if it died for good."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    node = ray.get_runtime_context().get_node_id()
     return (
         ray.remote(kind)
         .options(
             name=f"{name} on {node}",
             get_if_exists=True,
             num_cpus=0,
-            max_restarts=2,
-            max_task_retries=2,
-            # This node and no other: a stand-in is measured on it.
+            max_restarts=-1,
+            max_task_retries=1,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            # It times on GPUs that it did not reserve: the workers that hold them wait.
+            runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
         )
         .remote()
     )
@@ -160,17 +213,24 @@ class Compiler:
         target: Target,
         facts: ModelFacts,
         example: Tensor,
-    ) -> dict[str, bytes]:
+    ) -> Exported:
         """See `exported`."""
-        network = model.build()
+        import torch
+
+        network = model.build().eval()
         network.load_state_dict(weights)
+        repeats = -(-target.batch_size // len(example))
+        images = example.repeat(repeats, 1, 1, 1)[: target.batch_size]
         with tempfile.TemporaryDirectory() as folder:
             save_model(network, example, facts, Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        program = None
         if target.is_measured:
             runtime = runtime_of(target)
-            files[runtime.file_name] = runtime.compile(network, example[: target.batch_size])
-        return files
+            program = Program(runtime.compile(network, images), tuple(images.shape))
+            files[runtime.file_name] = program.code
+        with torch.no_grad():
+            return Exported(files, program, network(images), images)
 
 
 class Stopwatch:
@@ -180,6 +240,14 @@ class Stopwatch:
         import torch
 
         torch.set_num_threads(1)
+
+    def facts(self, target: Target) -> dict[str, str | int | float]:
+        """Of this machine and of what the runtime drives."""
+        return {**hardware.facts(), **runtime_of(target).facts()}
+
+    def answer(self, program: Program, images: Tensor, target: Target) -> Tensor:
+        """What the program says of the images."""
+        return runtime_of(target).load(program.code)(images).float().cpu()
 
     def time(
         self, programs: list[Program], target: Target, settings: MeasureSettings, rounds: int

@@ -1,7 +1,8 @@
 """Stage: from a finished search to a network that was measured within its budget.
 
 The derivation is exact on the table; then the whole network is measured on the target. If it misses
-the budget, the table is scaled to pass through it, and derivation runs again, at most twice. Where
+the budget, the measurement joins the calibration of the table, which is made to pass through it,
+and derivation runs again, at most twice. Where
 the supernet was shown to rank networks well, it chooses among the most probable ones.
 """
 
@@ -18,6 +19,7 @@ from nas_core.search import alphas_digest, choose, latency_note
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Trial
+from orchestration.calibrate import refitted
 from orchestration.case import Crew
 from orchestration.found import Found, measured_together, tried
 from orchestration.measure import Measured
@@ -90,7 +92,7 @@ def derive_measured(
         is_within = measured.ms <= budget_ms * (1 + tolerance(budget_ms))
         if is_within or len(tries) > CORRECTIONS:
             return found
-        table = table.through(architecture, measured.ms)
+        table = refitted(table, architecture, measured.ms)
         try:
             architecture = choose(table)
         except BudgetError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from cluster.hardware import Target
 from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
 from orchestration.case_settings import NAME, CaseSettings, check_each_once
 from orchestration.space_settings import SpaceSettings
+from orchestration.target_settings import TargetSettings, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,9 @@ class Job(Section):
 
     data: DataSettings
     cases: tuple[CaseSettings, ...]
+    targets: dict[str, TargetSettings] = field(default_factory=dict)
+    """Own targets by name, and changes to those that are known."""
+
     space: SpaceSettings = field(default_factory=SpaceSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -124,8 +129,21 @@ class Job(Section):
         require(bool(self.storage.strip()), "storage", self.storage, "a folder, e.g. ~/proxyless")
         require(len(self.cases) > 0, "cases", [], "at least one target with its budgets")
         check_each_once(self.cases)
+        self._check_targets()
         require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
         self._check_ranking()
+
+    def _check_targets(self) -> None:
+        for i, case in enumerate(self.cases):
+            try:
+                self.target(case.target)
+            except ValueError as error:
+                place = f"targets.{case.target}" if case.target in self.targets else f"cases[{i}]"
+                raise ValueError(f"{place}.{error}") from None
+
+    def target(self, name: str) -> Target:
+        """A target of the job by its name, as it is asked for."""
+        return resolve(name, self.targets)
 
     def _check_ranking(self) -> None:
         name, count = "search.ranking_networks", self.search.ranking_networks

@@ -13,6 +13,7 @@ from typing import Any
 from cluster.hardware import Target, facts
 from cluster.runtimes import runtime_of
 from nas_core.latency import LatencyTable
+from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.job import Job
 from orchestration.sources import DataFacts
@@ -24,20 +25,30 @@ def digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def table_key(space: SearchSpace, target: Target, job: Job) -> str:
+def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> str:
     """Of a latency table: the space, the target, its runtime and how it is measured.
 
-    A stand-in is this host, so its processor belongs to the key.
+    Where the target is this host, its processor belongs to the key; a node that is asked for by
+    what it offers is taken to be the same each time.
     """
+    is_here = target.device == "cpu" and not target.resources and not target.labels
     return digest(
         {
             "space": space.to_dict(),
-            "target": asdict(target),
+            "target": target.key(),
             "version": runtime_of(target).version(),
-            "measure": asdict(job.measure),
-            "processor": facts()["cpu"] if target.stand_in else None,
+            "measure": _how(measure),
+            "processor": facts()["cpu"] if is_here else None,
         }
     )
+
+
+def _how(measure: MeasureSettings) -> dict[str, Any]:
+    """What rows depend on: how many networks a table was fitted to is no other table."""
+    values = asdict(measure)
+    for name in ("calibrate_s", "accept_noisy"):
+        del values[name]
+    return values
 
 
 def shipped_key(table: LatencyTable) -> str:

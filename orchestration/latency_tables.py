@@ -1,4 +1,4 @@
-"""Latency tables of a job: those that were measured and kept, and those that ship.
+"""Latency tables of a job: measured and kept, shipped, or from a file of the user's.
 
 Only what needs no torch, so that a plan is made quickly.
 """
@@ -6,12 +6,14 @@ Only what needs no torch, so that a plan is made quickly.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.spec import SpecError
+from orchestration.table_files import read_table
 
 
 def _pixel1(space: SearchSpace) -> LatencyTable:
@@ -33,6 +35,8 @@ def shipped_table(target: Target, space: SearchSpace) -> LatencyTable | None:
     if target.is_measured:
         return None
     try:
+        if target.table:
+            return read_table(Path(target.table), space, target)
         return SHIPPED[target.name](space)
     except ValueError as error:
         raise SpecError(f"target '{target.name}': {error}") from None

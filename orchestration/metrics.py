@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from nas_core.latency import LatencyTable
 
 PARAMS = ("target", "budget_ms", "strategy", "objective", "space", "architecture_hash", "seed")
 MODEL_METRICS = ("table_ms", "measured_ms", "top1", "top5", "params", "macs")
@@ -51,6 +55,36 @@ def ranking_values(result: Result) -> list[Value]:
         for name, value in ranking.get(by, {}).items()
         if value is not None
     ]
+
+
+def table_params(table: LatencyTable) -> dict[str, str]:
+    """What was measured."""
+    device = {f"device.{name}": str(value) for name, value in table.device.items()}
+    return {
+        "target": table.target,
+        "hardware": table.hardware,
+        "runtime": f"{table.runtime} {table.runtime_version}".strip(),
+        "space": table.space.name,
+        "resolution": str(table.space.resolution),
+        **device,
+    }
+
+
+def table_values(table: LatencyTable, target: str = "") -> list[Value]:
+    """How right a table is: `latency_mape`, or `latency_mape/cpu` for a target, and the like."""
+    at_ms = moment_ms(table.date) if table.date else 0
+    spreads = sorted(row.spread for row in table.rows)
+    figures = {
+        "latency_scale": table.scale,
+        "latency_offset_ms": table.offset_ms,
+        "latency_overhead_ms": table.overhead_ms,
+        "latency_row_spread": spreads[len(spreads) // 2],
+    }
+    known = table.calibration
+    if known is not None and known.errors is not None:
+        figures |= {f"latency_{name}": value for name, value in asdict(known.errors).items()}
+    end = f"/{target}" if target else ""
+    return [Value(f"{name}{end}", float(value), at_ms, 0) for name, value in figures.items()]
 
 
 def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:

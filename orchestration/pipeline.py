@@ -15,10 +15,11 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.hardware import facts
+from cluster.hardware import Target, facts
 from cluster.lease import Lease
+from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.job import Job
@@ -29,6 +30,9 @@ from orchestration.plan_text import plan_lines
 from orchestration.progress import ProgressLines, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
+
+if TYPE_CHECKING:
+    from cluster.placement import Node
 
 
 def quiet(_line: str) -> None:
@@ -60,11 +64,30 @@ def show_plan(job: Job, say: Say) -> None:
     storage = Storage(job.storage)
     storage.check_writable()
     plan = make_plan(job)
+    _check_places(plan)
     tables = _known_tables(plan, storage)
     cases = cases_of(plan, tables)
     done = {case.name for case in cases if is_done(case, storage.sub(job.name))}
     for line in plan_lines(plan, tables, cases, done, _workers_here(job)):
         say(line)
+
+
+def _check_places(plan: Plan) -> None:
+    """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
+    from cluster.connect import connect
+    from cluster.placement import PlacementError, node_for, nodes, this_machine
+
+    measured = [target for target in plan.targets if target.is_measured]
+    try:
+        if os.environ.get("RAY_ADDRESS") and any(t.resources or t.labels for t in measured):
+            with connect():
+                there = nodes()
+        else:
+            there = [this_machine()]
+        for target in measured:
+            node_for(target, there)
+    except PlacementError as error:
+        raise SpecError(str(error)) from None
 
 
 def _workers_here(job: Job) -> str:
@@ -115,7 +138,11 @@ def _do_missing(
 
     folder = storage.sub(plan.job.name)
     # The signals after Ray, which installs its own.
-    with connect() as ray_facts, stop_signals_to(_stop), compilers_running():
+    with (
+        connect() as ray_facts,
+        stop_signals_to(_stop),
+        compilers_running(_nodes_of(plan)),
+    ):
         cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
         crew = crewing(plan.job.cluster, cpus, gpus)
         problem = check_placeable(crew, cpus, gpus)
@@ -129,6 +156,18 @@ def _do_missing(
         return cases, _train_missing(plan, tables, cases, done, crew, folder, say)
 
 
+def _nodes_of(plan: Plan) -> list[Node]:
+    """Where the targets of a job are measured, each node once."""
+    from cluster.placement import PlacementError, node_for, nodes
+
+    there, measured = nodes(), [target for target in plan.targets if target.is_measured]
+    try:
+        found = {node.id: node for target in measured for node in [node_for(target, there)]}
+    except PlacementError as error:
+        raise SpecError(str(error)) from None
+    return list(found.values())
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -136,16 +175,26 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _measure_missing(
     plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
 ) -> dict[str, LatencyTable]:
-    from orchestration.measure import measure_table
-
     measured = {}
     for target in plan.targets:
         if target.name not in tables:
             say(f"measure  {target.hardware()} ...")
-            measured[target.name] = measure_table(
-                plan, target, storage, lambda line: say(f"measure  {line}")
-            )
+            measured[target.name] = _measured(plan, target, storage, say)
     return measured
+
+
+def _measured(plan: Plan, target: Target, storage: Storage, say: Say) -> LatencyTable:
+    from orchestration.measure import measure_table
+
+    def say_each(text: str) -> None:
+        for line in text.splitlines():
+            say(f"measure  {line}")
+
+    settings, key = plan.job.measure, plan.table_keys[target.name]
+    try:
+        return measure_table(plan.space, target, settings, storage, key, say=say_each)
+    except MeasurementError as error:
+        raise SpecError(str(error)) from None
 
 
 def _train_missing(
@@ -161,9 +210,11 @@ def _train_missing(
     from orchestration.sweep import run_cases
 
     missing = [case for case in cases if case.name not in done]
-    threads = crew.cpus_per_worker
+    threads, targets = crew.cpus_per_worker, {target.name: target for target in plan.targets}
     works = [
-        CaseWork(plan.job, case, extra, tables[case.target], folder.uri, threads)
+        CaseWork(
+            plan.job, case, extra, targets[case.target], tables[case.target], folder.uri, threads
+        )
         for case, extra in _with_references(missing)
     ]
     lines = ProgressLines(say, named=len(works) > 1)

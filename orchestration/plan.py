@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.hardware import TARGETS, Target
+from cluster.hardware import Target
+from cluster.runtimes import MeasurementError, present
 from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable
@@ -58,15 +59,12 @@ class Plan:
     space: SearchSpace
     models: tuple[Model | None, ...]
     """Per entry of `cases:`, the model that it names; None where it asks for a search."""
+    targets: tuple[Target, ...]
+    """Of the job, in its order, as they are measured: a stand-in is one."""
     table_keys: dict[str, str]
     """By target."""
     shipped: dict[str, LatencyTable]
     """By target, tables of those that are not measured."""
-
-    @property
-    def targets(self) -> list[Target]:
-        """Targets of the job, in its order."""
-        return [TARGETS[name] for name in self.table_keys]
 
 
 def make_plan(job: Job) -> Plan:
@@ -84,7 +82,7 @@ def make_plan(job: Job) -> Plan:
     _check_ranking(job, space)
     _check_updates(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
-    targets = [TARGETS[name] for name in dict.fromkeys(case.target for case in job.cases)]
+    targets = _present_targets(job)
     found = {target.name: shipped_table(target, space) for target in targets}
     shipped = {name: table for name, table in found.items() if table is not None}
     for i, (case, model) in enumerate(zip(job.cases, models, strict=True)):
@@ -93,10 +91,19 @@ def make_plan(job: Job) -> Plan:
     keys = {
         target.name: shipped_key(shipped[target.name])
         if target.name in shipped
-        else table_key(space, target, job)
+        else table_key(space, target, job.measure)
         for target in targets
     }
-    return Plan(job, data, space, models, keys, shipped)
+    return Plan(job, data, space, models, targets, keys, shipped)
+
+
+def _present_targets(job: Job) -> tuple[Target, ...]:
+    """Targets of the job as they can be measured from here."""
+    names = dict.fromkeys(case.target for case in job.cases)
+    try:
+        return tuple(present(job.target(name)) for name in names)
+    except MeasurementError as error:
+        raise SpecError(str(error)) from None
 
 
 def _check_ranking(job: Job, space: SearchSpace) -> None:

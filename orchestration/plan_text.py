@@ -40,13 +40,15 @@ def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
 
 
 def _target_line(target: Target, table: LatencyTable | None) -> str:
-    words = f"target   {target.hardware()}, {target.threads} thread, batch {target.batch_size}"
+    threads = "1 thread" if target.threads == 1 else f"{target.threads} threads"
+    words = f"target   {target.hardware()}, {threads}, batch {target.batch_size}"
     if target.stand_in:
         words += f"; this host stands in for '{target.name}'"
     if table is None:
         return f"{words}; latency table to be measured"
     fastest, slowest = table.range_ms()
     where = "in storage" if target.is_measured else "ships, nothing is measured"
+    where = f"from {target.table}, nothing is measured" if target.table else where
     return (
         f"{words}; latency table {where}: {fastest:.4g} to {slowest:.4g} ms, "
         f"reference {table.reference_ms:.4g} ms"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 Say = Callable[[str], None]
@@ -49,3 +50,17 @@ def _ranked(record: Mapping[str, Any]) -> list[str]:
         f"supernet loss {record['supernet_loss']:.3f} top-1 {100 * record['supernet_top1']:5.1f} %",
         f"alone loss {record['loss']:.3f} top-1 {100 * record['top1']:5.1f} %",
     ]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar for what takes minutes: told how much is done, of how much. Nothing where no person
+    looks at a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = ("measuring", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

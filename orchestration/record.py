@@ -35,6 +35,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.storage import Storage
+from nas_core.latency import LatencyTable
 from orchestration.compare import Result, best_result, keeps_budget, read_results
 from orchestration.export import FACTS, PROGRAM
 from orchestration.metrics import (
@@ -49,6 +50,8 @@ from orchestration.metrics import (
     ranking_values,
     settings_params,
     started_ms,
+    table_params,
+    table_values,
 )
 from orchestration.mlmodel import DATA, EXTRA, write_mlmodel
 
@@ -116,6 +119,56 @@ def record_job(job: Storage, tables: Storage, *, tracking_uri: str, experiment: 
         client = MlflowClient(tracking_uri)
         recorder = _Recorder(client, _experiment_id(client, tracking_uri, experiment), job, tables)
         return recorder.record(ui_address(tracking_uri))
+
+
+def record_table(
+    table: LatencyTable, key: str, picture: bytes, *, tracking_uri: str, experiment: str
+) -> str:
+    """Write a measured latency table into MLflow, once.
+
+    Args:
+        table: with its calibration.
+        key: its content address.
+        picture: predicted against measured latency.
+        tracking_uri: as for `record_job`.
+        experiment: made if missing.
+
+    Returns:
+        The page of its run.
+
+    Raises:
+        RecordError: MLflow cannot be reached or written.
+    """
+    with _record_errors(tracking_uri):
+        client = MlflowClient(tracking_uri)
+        place = _experiment_id(client, tracking_uri, experiment)
+        tags = {KIND: "table", KEY: key}
+        found = client.search_runs([place], _tagged(tags))
+        run = found[0] if found else _table_run(client, place, tags, table)
+        if RECORDED not in run.data.tags:
+            _write_table(client, run.info.run_id, table, picture)
+        return f"{ui_address(tracking_uri)}/#/experiments/{place}/runs/{run.info.run_id}"
+
+
+def _table_run(
+    client: MlflowClient, experiment_id: str, tags: dict[str, str], table: LatencyTable
+) -> Run:
+    name = f"{table.target} {table.space.name} {table.space.resolution} px"
+    started = moment_ms(table.date) if table.date else None
+    return client.create_run(experiment_id, started, tags, name)
+
+
+def _write_table(client: MlflowClient, run_id: str, table: LatencyTable, picture: bytes) -> None:
+    params = [Param(name, value) for name, value in table_params(table).items()]
+    metrics = [Metric(*value) for value in table_values(table)]
+    client.log_batch(run_id, metrics=metrics, params=params)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "latency_table.json").write_text(json.dumps(table.to_dict(), indent=1), "utf-8")
+        (folder / "calibration.png").write_bytes(picture)
+        client.log_artifacts(run_id, temporary)
+    client.set_terminated(run_id)
+    client.set_tag(run_id, RECORDED, "yes")
 
 
 def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
@@ -207,12 +260,24 @@ class _Recorder:
         return {"mlflow.source.git.commit": commit} if commit else {}
 
     def _write_job(self, run: Run) -> None:
-        self._log(run, settings_params(self.facts["settings"]))
+        self._log(run, settings_params(self.facts["settings"]), self._table_values())
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
             self._copy(["job.json", *self.job.list("comparison")], folder)
             self.client.log_artifacts(run.info.run_id, temporary)
+
+    def _table_values(self) -> list[Value]:
+        """How right the latency table of each target is: `latency_mape/mobile` and the like."""
+        keys = self.facts.get("plan", {}).get("tables", {}).items()
+        known = [
+            (target, f"{key}.json") for target, key in keys if self.tables.exists(f"{key}.json")
+        ]
+        return [
+            value
+            for target, place in known
+            for value in table_values(LatencyTable.from_dict(self.tables.read_json(place)), target)
+        ]
 
     def _case(self, parent: Run, result: Result) -> tuple[str, ModelVersion | None]:
         """Id of the run of a case, and its registered model, if there is one."""

@@ -21,6 +21,7 @@ from orchestration.case import Crew
 from orchestration.checkpoint import save
 from orchestration.compilers import exported
 from orchestration.data import evaluation_batches, normalise
+from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.plan import Case
 from orchestration.workers import report_epoch, timed_epochs
@@ -57,12 +58,18 @@ def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     data, team = crew.dataset, crew.team
     batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
     found = evaluate(network, batches, team)
-    if team.rank == 0:
-        _export(crew, network.cpu(), case, model)
-    return {"top1": found.top1, "top5": found.top5, "test_loss": found.loss, "tested": found.count}
+    exported = _export(crew, network.cpu(), case, model) if team.rank == 0 else {}
+    return {
+        "top1": found.top1,
+        "top5": found.top5,
+        "test_loss": found.loss,
+        "tested": found.count,
+        **exported,
+    }
 
 
-def _export(crew: Crew, network: Any, case: Case, model: Model) -> None:
+def _export(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
+    """Write the files of a trained network; what its program for the target says and takes."""
     data = crew.dataset
     channels, height, width = data.train.images.shape[1:]
     facts = ModelFacts(
@@ -73,11 +80,12 @@ def _export(crew: Crew, network: Any, case: Case, model: Model) -> None:
         architecture=model.to_dict(),
     )
     example = normalise(data.test.images[:EXAMPLE_IMAGES], data.mean, data.std)
-    files = exported(model, network.state_dict(), crew.target, facts, example)
+    made = exported(model, network.state_dict(), crew.target, facts, example)
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
+        for name, content in made.files.items():
             (Path(folder) / name).write_bytes(content)
         crew.storage.write_folder(Path(folder), f"{case.folder}/model")
+    return checked_program(crew, made)
 
 
 def _restore(crew: Crew, stage: str, state: TrainState) -> list[dict[str, Any]]:

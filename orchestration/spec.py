@@ -13,15 +13,16 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from orchestration.job import Job
+
+T = TypeVar("T")
 
 
 class SpecError(Exception):
@@ -40,7 +41,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     """
     values = _read_yaml(Path(path))
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return check_job(values, str(path))
 
 
@@ -48,15 +49,26 @@ def check_job(values: Any, place: str) -> Job:
     """A Job from plain values; `place` goes in front of what is wrong."""
     if not isinstance(values, dict):
         raise SpecError(f"{place}: expected a mapping with 'name', 'data' and 'cases'")
+    return check(Job, values, place)
+
+
+def check(kind: type[T], values: dict[str, Any], place: str) -> T:
+    """Settings of a kind from plain values, as `check_job`."""
     try:
-        return _adapter().validate_json(json.dumps(values, default=str), strict=True)
+        found: T = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise SpecError(f"{place}: {_first(error, values)}") from None
+        raise SpecError(f"{place}: {_first(error, values, kind)}") from None
+    return found
 
 
-@cache
-def _adapter() -> TypeAdapter[Job]:
-    return TypeAdapter(Job)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Made once for each kind: it takes longer than reading a job."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 class _Loader(yaml.SafeLoader):
@@ -94,7 +106,7 @@ def _read_yaml(path: Path) -> Any:
         raise SpecError(f"{path}: not YAML: {error}") from None
 
 
-def _apply(values: Any, override: str) -> None:
+def apply_override(values: Any, override: str) -> None:
     """Set one "section.key=value" in place."""
     words, sign, text = override.partition("=")
     if not sign or not words:
@@ -134,13 +146,13 @@ UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """The same for a key that is no setting."""
 
 
-def _first(error: ValidationError, values: Any) -> str:
+def _first(error: ValidationError, values: Any, root: type) -> str:
     """The first problem in words: place, value, rule, way out."""
     # An unknown key first: where one is misspelled, the right one is missing too.
     problem = min(error.errors(), key=lambda problem: problem["type"] not in UNKNOWN_KEY)
     loc, kind = problem["loc"], problem["type"]
     if kind in UNKNOWN_KEY:
-        return f"{_place(loc)} is not a setting; {_suggestion(loc)}"
+        return f"{_place(loc)} is not a setting; {_suggestion(loc, root)}"
     if kind in ("missing", "missing_argument"):
         return f"{_place(loc)} is missing; {_hint(loc)}"
     if kind == "value_error":
@@ -180,8 +192,8 @@ def _place(loc: Sequence[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _suggestion(loc: tuple[int | str, ...]) -> str:
-    known = _setting_names(loc[:-1])
+def _suggestion(loc: tuple[int | str, ...], root: type) -> str:
+    known = _setting_names(loc[:-1], root)
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
 
@@ -202,18 +214,22 @@ EXAMPLES = {
 }
 
 
-def _setting_names(loc: tuple[int | str, ...]) -> list[str]:
-    """Names of the settings of the section at `loc`."""
-    section: Any = Job
+def _setting_names(loc: tuple[int | str, ...], root: type) -> list[str]:
+    """Names of the settings of the section at `loc`, from the root on."""
+    section: Any = root
+    is_named = False  # inside a mapping of names to sections, such as targets
     for word in loc:
-        if isinstance(word, str) and is_dataclass(section):
-            section = _class_in(get_type_hints(section)[word])
+        if is_named:
+            is_named = False
+        elif isinstance(word, str) and is_dataclass(section):
+            hint = get_type_hints(section)[word]
+            section, is_named = _class_in(hint), get_origin(hint) is dict
     return [f.name for f in fields(section)]
 
 
 def _class_in(hint: Any) -> Any:
-    """The settings class inside `X | None`, `tuple[X, ...]` or `tuple[X, ...] | None`."""
-    if get_origin(hint) in (tuple, UnionType):
+    """The settings class inside `X | None`, `tuple[X, ...]`, `dict[str, X]` and the like."""
+    if get_origin(hint) in (tuple, dict, UnionType):
         inside = [_class_in(argument) for argument in get_args(hint)]
         return next(found for found in inside if is_dataclass(found))
     return hint

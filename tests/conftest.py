@@ -23,6 +23,7 @@ def job_file(tmp_path: Path) -> Path:
     job = {
         "name": "small",
         "data": {"source": "digits"},
+        "targets": {"mobile": {"stand_in": True}},
         "cases": [{"target": "mobile", "budgets_ms": ["80%"]}],
         "storage": str(tmp_path / "storage"),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.runtimes import present
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.team import Alone
@@ -60,8 +61,10 @@ def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **section
         "name": "tiny",
         "data": {"source": "digits", "resolution": 16},
         "space": CHAIN,
+        "targets": {"mobile": {"stand_in": True}},
         "cases": cases or [{"target": "mobile", "budgets_ms": ["110%"]}],
         "search": SEARCH | sections.pop("search", {}),
+        "measure": {"calibrate_s": 0.0, "accept_noisy": True},
         "retrain": {"epochs": 1, "batch_size": 128},
         "storage": str(storage),
         **sections,
@@ -86,7 +89,8 @@ def crew_with(
 ) -> Crew:
     """One worker with this case."""
     folder = Storage(job.storage).sub(job.name)
-    work = CaseWork(job, case, (), table, folder.uri, threads=1)
+    target = present(job.target(case.target))
+    work = CaseWork(job, case, (), target, table, folder.uri, threads=1)
     team: Any = Team()
     return Crew(work, team, torch.device("cpu"), dataset, folder, saved)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ from cluster.runtimes import runtime_of
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines import for_space
 from nas_core.space import proxyless_small
-from orchestration.compilers import Compiler
+from orchestration.compilers import Compiler, Exported
 from orchestration.export import ModelFacts
 
 SPACE = proxyless_small(resolution=16)
+HERE = {**TARGETS, "mobile": TARGETS["mobile"].on_host()}
 BASELINE = for_space("mobilenet_v2_0.35", SPACE)
 
 
-def exported(model: Model, target: str) -> tuple[torch.nn.Module, dict[str, bytes]]:
+def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
     """A network with some training behind it, and its files."""
     torch.manual_seed(0)
     network = model.build(dropout=0.2)
@@ -32,19 +34,32 @@ def exported(model: Model, target: str) -> tuple[torch.nn.Module, dict[str, byte
         architecture=model.to_dict(),
     )
     compiler: Any = None  # a process; `export` needs nothing of it
-    words = (model, network.state_dict(), TARGETS[target], facts, torch.randn(4, 1, 16, 16))
+    words = (model, network.state_dict(), HERE[target], facts, torch.randn(4, 1, 16, 16))
     return network.eval(), Compiler.export(compiler, *words)
 
 
 @pytest.mark.slow
 def test_a_baseline_answers_on_its_target_as_the_network_does() -> None:
-    network, files = exported(BASELINE, "mobile")
-    program = runtime_of(TARGETS["mobile"]).load(files["model.pte"])
+    network, made = exported(BASELINE, "mobile")
+    program = runtime_of(HERE["mobile"]).load(made.files["model.pte"])
     image = torch.randn(1, 1, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
 
 
 def test_a_target_that_is_not_measured_gets_no_program_of_its_own() -> None:
-    _, files = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "pixel1")
-    assert files.keys() == {"model.pt2", "model.json", "example.json"}
+    _, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "pixel1")
+    assert made.files.keys() == {"model.pt2", "model.json", "example.json"}
+    assert made.program is None
+
+
+def test_a_batch_larger_than_the_example_is_filled_with_it() -> None:
+    HERE["cpu"] = replace(TARGETS["cpu"], batch_size=6)
+    network, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "cpu")
+    assert made.program is not None
+    assert made.program.input_shape == (6, 1, 16, 16)
+    assert made.images[:2].equal(made.images[4:])
+    answers = runtime_of(HERE["cpu"]).load(made.files["model.onnx"])(made.images)
+    torch.testing.assert_close(answers, made.answers, atol=1e-4, rtol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(network(made.images), made.answers)

@@ -36,7 +36,7 @@ def orchestration(*words: str) -> subprocess.CompletedProcess[str]:
         ("search.epochs=six", "search.epochs is 'six'; expected a whole number"),
         ("cases.0.budgets_ms=[-1.0]", "cases[0].budgets_ms[0] is -1.0; expected milliseconds"),
         ("space.ops=[conv]", "space.ops[0] is 'conv'; expected one of mbconv_k3_e3"),
-        ("cases.0.target=phone", "cases[0].target is 'phone'; expected one of mobile"),
+        ("cases.0.target=phone", "cases[0].target is 'phone'; expected one of cpu, gpu, mobile"),
         ("search.strategy=luck", "search.strategy is 'luck'; expected one of 'two_path'"),
         ("data.source=web", "data.source is 'web'; expected one of 'digits', 'imagefolder'"),
         ("storage=/proc/nowhere", "storage /proc/nowhere cannot be written"),

@@ -93,9 +93,9 @@ def test_the_reference_network_does_not_depend_on_the_search(job_file: Path) -> 
 def test_a_table_belongs_to_its_space(job_file: Path) -> None:
     plan, other = planned(job_file), planned(job_file, "data.resolution=16")
     target = plan.targets[0]
-    keys = {table_key(p.space, target, p.job) for p in (plan, other)}
+    keys = {table_key(p.space, target, p.job.measure) for p in (plan, other)}
     assert len(keys) == 2
-    assert plan.table_keys == {"mobile": table_key(plan.space, target, plan.job)}
+    assert plan.table_keys == {"mobile": table_key(plan.space, target, plan.job.measure)}
 
 
 def test_equal_budgets_said_differently_are_the_same_case(job_file: Path) -> None:

@@ -99,7 +99,9 @@ WRONG = {
     "cases.0.budgets_ms=[]": (
         'cases[0].budgets_ms is []; expected at least one, e.g. [0.35] or ["80%"]'
     ),
-    "cases.0.target=phone": "cases[0].target is 'phone'; expected one of mobile, pixel1",
+    "cases.0.target=phone": (
+        "cases[0].target is 'phone'; expected one of cpu, gpu, mobile, pixel1, or one under targets"
+    ),
     "cases=[]": "cases is []; expected at least one target with its budgets",
     "search.strategy=two_paht": (
         "search.strategy is 'two_paht'; expected one of 'two_path', 'full_path', 'reinforce', "

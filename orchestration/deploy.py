@@ -1,0 +1,40 @@
+"""The program that goes on the device: loaded back, compared with the network, and measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.runtimes import MeasurementError
+from orchestration.case import Crew
+from orchestration.compilers import Exported, answered
+from orchestration.measure import measure_program, node_of
+
+LARGEST_ERROR = 1e-3
+"""Of any logit, in fp32."""
+
+
+def checked_program(crew: Crew, exported: Exported) -> dict[str, Any]:
+    """Facts of the program of a trained network, for its result; none where nothing is measured.
+
+    Raises:
+        MeasurementError: in fp32 it answers otherwise than the network.
+    """
+    if exported.program is None:
+        return {}
+    work, target = crew.work, crew.target
+    node = node_of(work.table, target)
+    answers = answered(exported.program, exported.images, target, node)
+    error = float((answers - exported.answers).abs().max())
+    if target.precision == "fp32" and not error < LARGEST_ERROR:
+        raise MeasurementError(
+            f"the program for {target.hardware()} differs from the network by {error:.2g}; "
+            f"expected less than {LARGEST_ERROR:g}: leave out the ops that {target.runtime} gets "
+            "wrong, or report it there"
+        )
+    measured = measure_program(exported.program, work.table, target, work.job.measure)
+    return {
+        "program_error": error,
+        "measured_ms": measured.ms,
+        "measured_spread": measured.spread,
+        "measured_drift": measured.drift,
+    }

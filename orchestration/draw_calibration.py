@@ -1,0 +1,135 @@
+"""How right a latency table is, as a picture: networks as predicted against as measured."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from nas_core.calibration import MeasuredNetwork
+from nas_core.latency import LatencyTable
+from orchestration.draw import DPI, FAINT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIDE_IN = 6.0
+FITTED, CHECKED, OTHER = "#8A949E", "#0072B2", "#D55E00"
+
+
+def predicted_ms(table: LatencyTable, network: MeasuredNetwork) -> float | None:
+    """By the table; None for what is no member of the space."""
+    if network.parts_ms is None:
+        return None
+    return table.scale * network.parts_ms + table.offset_ms
+
+
+def calibration_png(table: LatencyTable) -> bytes:
+    """Predicted against measured latency of whole networks, on logarithmic axes.
+
+    Networks that were fitted are hollow, those that were checked are filled; baselines, which the
+    table cannot predict, are lines at what they take.
+
+    Raises:
+        ValueError: the table was not calibrated.
+    """
+    known = table.calibration
+    if known is None:
+        raise ValueError(f"the table for '{table.hardware}' was not calibrated on whole networks")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(SIDE_IN, SIDE_IN + 0.7), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    _frame(axes, table)
+    _points(axes, table, known.fitted, FITTED, "fitted", filled=False)
+    _points(axes, table, known.checked, CHECKED, "not in the fit", filled=True)
+    _others(axes, table, known.others)
+    axes.set_xlabel("measured, ms")
+    axes.set_ylabel("predicted by the table, ms")
+    axes.legend(frameon=False, loc="upper left", fontsize=8)
+    axes.set_title(_title(table), fontsize=9, color=INK, loc="left")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _points(
+    axes: Axes,
+    table: LatencyTable,
+    networks: tuple[MeasuredNetwork, ...],
+    colour: str,
+    label: str,
+    *,
+    filled: bool,
+) -> None:
+    pairs = [(one.measured_ms, predicted_ms(table, one)) for one in networks]
+    known = [(x, y) for x, y in pairs if y is not None]
+    axes.scatter(
+        [x for x, _ in known],
+        [y for _, y in known],
+        s=26,
+        facecolors=colour if filled else "none",
+        edgecolors=colour,
+        label=f"{label} ({len(known)})",
+    )
+
+
+def _others(axes: Axes, table: LatencyTable, others: tuple[MeasuredNetwork, ...]) -> None:
+    """Lines at what they take; those beyond the picture are named in its corner."""
+    low, high = axes.get_xlim()
+    beyond = [one for one in others if not low < one.measured_ms < high]
+    for number, one in enumerate(one for one in others if one not in beyond):
+        predicted = predicted_ms(table, one)
+        if predicted is not None:
+            axes.scatter([one.measured_ms], [predicted], s=40, marker="D", color=OTHER)
+        axes.axvline(one.measured_ms, color=OTHER, linewidth=0.8, alpha=0.6)
+        axes.annotate(
+            one.name,
+            (one.measured_ms, 0.02 + 0.05 * (number % 6)),
+            xycoords=("data", "axes fraction"),
+            fontsize=7,
+            color=OTHER,
+            xytext=(3, 0),
+            textcoords="offset points",
+        )
+    if beyond:
+        words = ", ".join(f"{one.name} {one.measured_ms:.3g} ms" for one in beyond)
+        text = axes.text(0.98, 0.96, f"beyond: {words}", transform=axes.transAxes, ha="right")
+        text.set_fontsize(7)
+        text.set_color(OTHER)
+
+
+def _frame(axes: Axes, table: LatencyTable) -> None:
+    """Logarithmic axes around the networks of the space, and the line of right predictions."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    known = table.calibration
+    assert known is not None, "checked before"
+    pairs = [(one.measured_ms, predicted_ms(table, one)) for one in (*known.fitted, *known.checked)]
+    times = [ms for pair in pairs for ms in pair if ms is not None]
+    low, high = min(times) / 1.3, max(times) * 1.3
+    axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8, zorder=0)
+    for scale, limit, axis in (
+        (axes.set_xscale, axes.set_xlim, axes.xaxis),
+        (axes.set_yscale, axes.set_ylim, axes.yaxis),
+    ):
+        scale("log")
+        limit(low, high)
+        axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_aspect("equal")
+    axes.grid(color="#ECEEF0", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _title(table: LatencyTable) -> str:
+    space = f"{table.space.name}, {table.space.resolution} pixels"
+    batch = table.device.get("batch_size", 1)
+    heading = f"{table.hardware}, batch {batch}: {space}"
+    errors = table.calibration.errors if table.calibration else None
+    if errors is None:
+        return heading
+    return (
+        f"{heading}\nmean error {errors.mape:.1%}, RMSE {errors.rmse_ms:.3g} ms, "
+        f"Spearman {errors.spearman:.3f}, Kendall {errors.kendall:.3f}"
+    )

@@ -1,0 +1,144 @@
+"""Latency tables from files that somebody else measured: rows as CSV, YAML or JSON.
+
+    op,in_channels,out_channels,stride,resolution,ms
+    stem,1,8,2,32,0.012
+    mbconv_k3_e3,8,16,2,16,0.020
+
+A row is a part of the space with its milliseconds per batch; `site` may name the one site that it
+holds at, `p10_ms`, `p90_ms`, `spread` and `count` may say how it was measured. Skips have no rows
+unless they take time. JSON may also be the file of a whole table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.hardware import Target
+from nas_core.architecture import Architecture
+from nas_core.latency import LatencyTable, PartShape, Row
+from nas_core.space import SearchSpace
+
+SHAPE = ("in_channels", "out_channels", "stride", "resolution")
+NEEDED = ("op", *SHAPE, "ms")
+OPTIONAL = ("site", "p10_ms", "p90_ms", "spread", "count")
+READERS = {".csv": "CSV", ".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
+
+
+def read_table(path: Path, space: SearchSpace, target: Target) -> LatencyTable:
+    """The table of a file, for a space.
+
+    Raises:
+        ValueError: the file cannot be read; a row is wrong; a row that the space needs is missing
+            (the text names op and site); or the times cannot be latencies.
+    """
+    values = _content(path)
+    if isinstance(values, Mapping) and "format" in values:
+        table = _whole(path, values, space)
+    else:
+        table = LatencyTable(
+            target=target.name,
+            hardware=target.hardware(),
+            runtime=target.runtime,
+            runtime_version="",
+            space=space,
+            rows=_rows(path, values),
+            device={"file": path.name},
+        )
+    try:
+        table.check()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if table.reference_ms is None:
+        table = replace(table, reference_ms=table.latency_ms(Architecture.reference(space)))
+    return table
+
+
+def _whole(path: Path, values: Mapping[str, Any], space: SearchSpace) -> LatencyTable:
+    try:
+        table = LatencyTable.from_dict(dict(values))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if table.space.sites != space.sites:
+        raise ValueError(
+            f"{path} is the table of '{table.space.name}' at {table.space.resolution} pixels, but "
+            f"the job has '{space.name}' at {space.resolution}; measure that space, or change space"
+        )
+    return replace(table, space=space)
+
+
+def _content(path: Path) -> Any:
+    kind = READERS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(READERS)}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        if kind == "CSV":
+            return list(csv.DictReader(io.StringIO(text)))
+        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not {kind}: {reason}") from None
+
+
+def _rows(path: Path, values: Any) -> tuple[Row, ...]:
+    rows = values.get("rows") if isinstance(values, Mapping) else values
+    if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+        raise ValueError(f"{path} has no rows; expected a list of {{{', '.join(NEEDED)}}}")
+    found = tuple(_row(f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
+    seen: dict[tuple[str, PartShape], int] = {}
+    for number, row in enumerate(found, start=1):
+        first = seen.setdefault((row.site, row.part), number)
+        if first != number:
+            raise ValueError(f"{path}: row {number} is of the same part as row {first}; keep one")
+    return found
+
+
+def _row(place: str, values: Any) -> Row:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{place} is {values!r}; expected {', '.join(NEEDED)}")
+    unknown = [str(name) for name in values if name not in (*NEEDED, *OPTIONAL)]
+    missing = [name for name in NEEDED if values.get(name) in (None, "")]
+    if unknown or missing:
+        said = f"has no {missing[0]}" if missing else f"has {unknown[0]!r}"
+        raise ValueError(
+            f"{place} {said}; expected {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}"
+        )
+    ms = _number(place, "ms", values["ms"])
+    shape = [_whole_number(place, name, values[name]) for name in SHAPE]
+    return Row(
+        part=PartShape(str(values["op"]), *shape),
+        median_ms=ms,
+        p10_ms=_number(place, "p10_ms", values.get("p10_ms") or ms),
+        p90_ms=_number(place, "p90_ms", values.get("p90_ms") or ms),
+        spread=_number(place, "spread", values.get("spread") or 0.0),
+        count=_whole_number(place, "count", values.get("count") or 0),
+        site=str(values.get("site") or ""),
+    )
+
+
+def _number(place: str, name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not isfinite(number):
+        raise ValueError(f"{place}: {name} is {value!r}; expected a number, milliseconds per batch")
+    return number
+
+
+def _whole_number(place: str, name: str, value: Any) -> int:
+    number = _number(place, name, value)
+    if number != int(number) or number < 0:
+        raise ValueError(f"{place}: {name} is {value!r}; expected a whole number")
+    return int(number)

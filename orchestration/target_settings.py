@@ -1,0 +1,175 @@
+"""The `targets:` section of a job file: own targets, and changes to those that are known.
+
+targets:
+  my_server: {runtime: onnxruntime, threads: 4, batch: 16, resources: {node_label: {zone: a}}}
+  mobile: {stand_in: true, phone: {serial: 1A2B3C, runner: ~/executor_runner}}
+  my_phone: {table: my_phone.csv}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.hardware import BACKENDS, DEVICES, PRECISIONS, TABLE, TARGETS, Phone, Target
+from nas_core.settings import Section, require
+
+RUNTIME_NAMES = tuple(name for name in BACKENDS if name != TABLE)
+NODE_LABEL = "node_label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhoneSettings(Section):
+    """An Android phone; see `cluster.hardware.Phone`."""
+
+    serial: str | None = None
+    """Which of several phones, as `adb devices` calls it."""
+
+    runner: str | None = None
+    """ExecuTorch's `executor_runner`, built for Android with XNNPACK: a file on this machine."""
+
+    cores: Literal["big", "little", "any"] = "big"
+    """Cores that it is pinned to."""
+
+    cool_down_s: float = 2.0
+    """Rest between two rounds of samples, seconds."""
+
+    def __post_init__(self) -> None:
+        require(self.cool_down_s >= 0, "cool_down_s", self.cool_down_s, "seconds, 0 or more")
+
+    def build(self) -> Phone:
+        """What the runtime is given."""
+        runner = None if self.runner is None else str(Path(self.runner).expanduser())
+        return Phone(
+            serial=self.serial, runner=runner, cores=self.cores, cool_down_s=self.cool_down_s
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings(Section):
+    """One target: what is left out is that of the known target of this name."""
+
+    runtime: str | None = None
+    """`onnxruntime`, `torch`, `torch_cuda` or `executorch`."""
+
+    device: str | None = None
+    """`cpu`, `cuda` or `android`; the runtime's own where left out."""
+
+    batch: int | None = None
+    """Images per call."""
+
+    threads: int | None = None
+    """Threads that one call may use."""
+
+    precision: str | None = None
+    """`fp32`; on a GPU `fp16` and `bf16` too."""
+
+    resources: dict[str, float | dict[str, str]] = field(default_factory=dict)
+    """Ray resources of the node that is measured, e.g. {GPU: 1}, and under `node_label` its labels,
+    e.g. {node_label: {zone: a}}."""
+
+    stand_in: bool | None = None
+    """Whether this host is measured where the phone meant is not attached."""
+
+    phone: PhoneSettings | None = None
+    """For device android."""
+
+    table: str | None = None
+    """A file with the latencies (CSV, YAML, JSON): nothing is measured."""
+
+    def __post_init__(self) -> None:
+        if self.runtime is not None:
+            require(
+                self.runtime in RUNTIME_NAMES,
+                "runtime",
+                self.runtime,
+                f"one of {', '.join(RUNTIME_NAMES)}",
+            )
+        for name in ("batch", "threads"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "a whole number of 1 or more")
+        require(
+            self.precision != "int8",
+            "precision",
+            self.precision,
+            "fp32, fp16 or bf16: int8 is not supported, since no quantized export is measured and "
+            "its accuracy reported yet",
+        )
+        for name, value in self.resources.items():
+            is_label = isinstance(value, dict)
+            expected = "labels, e.g. {zone: a}" if name == NODE_LABEL else "an amount above 0"
+            is_right = is_label if name == NODE_LABEL else not is_label and float(value) > 0  # type: ignore[arg-type]
+            require(is_right, f"resources.{name}", value, expected)
+        beside = [f.name for f in fields(self) if f.name != "table" and getattr(self, f.name)]
+        is_alone = self.table is None or not beside
+        require(is_alone, "table", self.table, "nothing beside it: a table is not measured")
+
+    def build(self, name: str) -> Target:
+        """The target of that name.
+
+        Raises:
+            ValueError: something is missing, or does not go together.
+        """
+        if self.table is not None:
+            return Target(name=name, runtime=TABLE, table=str(Path(self.table).expanduser()))
+        known = TARGETS.get(name)
+        if known is None or not known.is_measured:
+            require(
+                self.runtime is not None,
+                "runtime",
+                None,
+                f"one of {', '.join(RUNTIME_NAMES)}, or a table, since {name!r} is a new target",
+            )
+            known = Target(name=name, runtime=str(self.runtime))
+        runtime = self.runtime or known.runtime
+        if runtime != known.runtime:
+            known = Target(name=name, runtime=runtime)
+        target = replace(known, **self._said(known))
+        _check_together(target)
+        return target
+
+    def _said(self, known: Target) -> dict[str, Any]:
+        """Fields of a target, by what this section says; else those of the known one."""
+        runtime = self.runtime or known.runtime
+        is_same = runtime == TARGETS.get(known.name, known).runtime and known.device != "cpu"
+        device = self.device or (known.device if is_same else DEVICES[runtime][0])
+        resources = {n: v for n, v in self.resources.items() if not isinstance(v, dict)}
+        labels = self.resources.get(NODE_LABEL, {})
+        return {
+            "runtime": runtime,
+            "device": device,
+            "batch_size": self.batch or known.batch_size,
+            "threads": self.threads or known.threads,
+            "precision": self.precision or known.precision,
+            "resources": resources or known.resources,
+            "labels": labels if isinstance(labels, dict) and labels else known.labels,
+            "may_stand_in": known.may_stand_in if self.stand_in is None else self.stand_in,
+            "phone": self.phone.build() if self.phone is not None else known.phone,
+        }
+
+
+def _check_together(target: Target) -> None:
+    for name, choices in (("device", DEVICES), ("precision", PRECISIONS)):
+        allowed = choices[target.runtime]
+        value = getattr(target, name)
+        words = f"one of {', '.join(allowed)} with runtime {target.runtime}"
+        require(value in allowed, name, value, words)
+    is_phone = target.device == "android"
+    require(
+        is_phone or target.phone is None, "phone", target.phone, "nothing unless device is android"
+    )
+
+
+def resolve(name: str, settings: Mapping[str, TargetSettings]) -> Target:
+    """A target by its name: of the job's own section, else the known one.
+
+    Raises:
+        ValueError: there is no such target, or it is not right.
+    """
+    if name in settings:
+        return settings[name].build(name)
+    names = dict.fromkeys([*TARGETS, *settings])
+    require(name in TARGETS, "target", name, f"one of {', '.join(names)}, or one under targets")
+    return TARGETS[name]

@@ -1,0 +1,64 @@
+"""The picture of a calibration: what it shows can be told from its bytes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from nas_core.architecture import Architecture
+from nas_core.calibration import MeasuredNetwork
+from nas_core.latency import LatencyTable
+from nas_core.space import proxyless_small
+from orchestration.calibrate import fitted, random_networks
+from orchestration.draw_calibration import calibration_png, predicted_ms
+from tests.orchestration.tables import by_kernel, table_of
+
+TABLE = table_of(proxyless_small(resolution=16), by_kernel)
+
+
+def calibrated(others: tuple[MeasuredNetwork, ...] = ()) -> LatencyTable:
+    networks = [
+        MeasuredNetwork(
+            name="random",
+            ops=one.ops,
+            parts_ms=TABLE.parts_ms(one),
+            measured_ms=1.2 * TABLE.parts_ms(one) + 0.01,
+            spread=0.01,
+        )
+        for one in random_networks(TABLE.space, 12)
+    ]
+    return fitted(TABLE, networks[:4], networks[4:], others)
+
+
+def test_the_fit_of_a_line_predicts_what_was_measured() -> None:
+    table = calibrated()
+    known = table.calibration
+    assert known is not None
+    for one in known.checked:
+        assert predicted_ms(table, one) == pytest.approx(one.measured_ms)
+
+
+def test_random_networks_are_different_and_not_the_reference() -> None:
+    found = random_networks(TABLE.space, 36)
+    assert len(set(found)) == 36
+    assert Architecture.reference(TABLE.space) not in found
+    assert found[:8] == random_networks(TABLE.space, 8)
+
+
+def test_the_picture_is_the_same_twice_and_another_with_a_baseline() -> None:
+    baseline = MeasuredNetwork(
+        name="mobilenet_v2", ops=None, parts_ms=None, measured_ms=0.3, spread=0.0
+    )
+    far = replace(baseline, name="resnet34", measured_ms=30.0)
+    plain, again = calibration_png(calibrated()), calibration_png(calibrated())
+    more = calibration_png(calibrated((baseline, far)))
+    assert plain == again != more
+    assert Image.open(io.BytesIO(more)).width > 800
+
+
+def test_a_table_that_was_not_calibrated_has_no_picture() -> None:
+    with pytest.raises(ValueError, match="was not calibrated on whole networks"):
+        calibration_png(TABLE)
