@@ -1,0 +1,270 @@
+"""An NVIDIA GPU: latency tables and how right they are, and the steps of a search, in one run.
+
+Run `python tests/benchmarks/gpu.py` on a machine with a GPU; of the project's requirements it needs
+torch alone. It prints one JSON line per figure and keeps them in `results/` or in `--out`, with the
+tables as the project writes them:
+
+- for each precision, a table of the published space (224 pixels, batch 8): all distinct parts and
+  whole networks, timed against each other, the empty call taken off; a line through the reference
+  and 11 random networks, judged on 24 others. Before that, every replayed part is held against fp32
+  on the processor;
+- `steps.py` with batch 256 in bfloat16, and with half of that where memory does not suffice.
+
+`--device cpu --small` goes the same ways in a minute, on a small space and with this machine's
+processor in place of a GPU: it shows that the script works, its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as steps.py wants it, before torch is loaded
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
+if importlib.util.find_spec("psutil") is None:  # it is asked for the memory of this machine only
+    memory = SimpleNamespace(total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    stand_in: Any = SimpleNamespace(virtual_memory=lambda: memory)
+    sys.modules["psutil"] = stand_in
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from cluster.hardware import TARGETS, facts, usable_cores  # noqa: E402
+from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu  # noqa: E402
+from cluster.runtimes.exported import read  # noqa: E402
+from cluster.runtimes.timing import time_calls  # noqa: E402
+from cluster.runtimes.torch_cuda import TorchCuda  # noqa: E402
+from nas_core.latency import parts_of  # noqa: E402
+from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small  # noqa: E402
+from tests.benchmarks import lines  # noqa: E402
+from tests.benchmarks.gpu_table import (  # noqa: E402
+    Line,
+    Program,
+    all_compiled,
+    networks_of,
+    table_lines,
+    table_of,
+)
+from tests.benchmarks.host_device import HostDevice  # noqa: E402
+from tests.benchmarks.lines import line  # noqa: E402
+
+ERROR = "|answer - answer in fp32| / |answer in fp32|, millionths"
+LIMITS = {"fp32": 1e3, "fp16": 2e4, "bf16": 1e5}
+"""The largest such error that is rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much is measured."""
+
+    space: SearchSpace
+    batch: int = 8
+    fitted: int = 12
+    checked: int = 24
+    rounds: int = 10
+    sample_ms: float = 5.0
+    steps_batch: int = 256
+    steps_resolution: int = 224
+    steps_networks: int = 10
+    steps_rounds: int = 3
+
+
+FULL = Extent(space=proxyless_imagenet())
+SMALL = Extent(
+    space=proxyless_small(),
+    batch=2,
+    fitted=4,
+    checked=4,
+    rounds=2,
+    sample_ms=0.5,
+    steps_batch=2,
+    steps_resolution=32,
+    steps_networks=1,
+    steps_rounds=1,
+)
+
+
+class Bench:
+    """Programs for all precisions, and the device that runs them."""
+
+    def __init__(self, extent: Extent, device: Device, processes: int) -> None:
+        self.extent, self.device = extent, device
+        self.parts = parts_of(extent.space)
+        self.networks = networks_of(extent.space, extent.fitted + extent.checked)
+        subjects = [*self.parts, None, *self.networks]
+        self.programs = all_compiled(extent.space, extent.batch, subjects, processes)
+        rng = torch.Generator().manual_seed(0)
+        self.inputs = [torch.randn(shape, generator=rng) for _, shape in self.programs]
+        self.expected = [answer(p, x) for p, x in zip(self.checked, self.inputs, strict=False)]
+
+    @property
+    def checked(self) -> Sequence[Program]:
+        """Parts, empty call and reference: what is held against fp32 on the processor."""
+        return self.programs[: len(self.parts) + 2]
+
+    def table(self, precision: str, out: Path) -> Iterator[Line]:
+        """Lines of one precision; its table goes to a file."""
+        runtime = TorchCuda(replace(TARGETS["gpu"], precision=precision), self.device)
+        state: Line = {"what": "state before", **facts(), **runtime.facts()}
+        yield {**state, "version": runtime.version()}
+        prepared = [
+            runtime.load(code).prepared(images)
+            for (code, _), images in zip(self.programs, self.inputs, strict=True)
+        ]
+        yield line(ERROR, [error * 1e6 for error in self.errors(prepared)])
+        yield line("launch of an empty call by the host, us", self.launches(prepared))
+        timings = time_calls(
+            prepared,
+            rounds=self.extent.rounds,
+            sample_ms=self.extent.sample_ms,
+            run_ms=runtime.run_ms,
+            rest=runtime.rest,
+        )
+        table = table_of(
+            runtime, precision, self.extent.space, self.networks, timings, self.extent.fitted
+        )
+        yield from table_lines(table)
+        yield line("largest later round / first round", [one.rise for one in timings])
+        yield {"what": "state after", **runtime.facts()}
+        (out / file_name(f"gpu_table_{precision}", self.device)).write_text(
+            json.dumps(table.to_dict()) + "\n"
+        )
+
+    def errors(self, prepared: Sequence[Any]) -> Iterator[float]:
+        """Relative error of replays, by which nothing of the capture is left."""
+        for replay, expected in zip(prepared, self.expected, strict=False):
+            replay().fill_(torch.nan)
+            found: Tensor = replay()
+            self.device.synchronize()
+            size = expected.norm().clamp(min=1e-6)  # an empty call may answer with zeros
+            error = (found.float().cpu() - expected).norm() / size
+            yield float(error.nan_to_num(nan=torch.inf))
+
+    def launches(self, prepared: Sequence[Any]) -> list[float]:
+        """Microseconds until the host has given an empty call to the GPU, which may still run."""
+        empty, found, count = prepared[len(self.parts)], [], 200
+        for _ in range(10):
+            self.device.synchronize()
+            began = time.perf_counter()
+            for _ in range(count):
+                empty()
+            found.append((time.perf_counter() - began) / count * 1e6)
+        self.device.synchronize()
+        return found[1:]
+
+
+def answer(program: Program, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = read(program[0]).module()(images)
+    return found
+
+
+def step_lines(extent: Extent, place: str, batch: int) -> list[Line]:
+    from tests.benchmarks import steps
+
+    words = argparse.Namespace(
+        device=place,
+        batch=batch,
+        resolution=extent.steps_resolution,
+        networks=extent.steps_networks,
+        rounds=extent.steps_rounds,
+        precision="bfloat16",
+    )
+    found = steps.lines(*steps.rounds(steps.Bench(words), words.rounds), words)
+    return [{**one, "batch": batch, "precision": words.precision} for one in found]
+
+
+def steps_that_fit(extent: Extent, place: str) -> list[Line]:
+    """With half the images where memory does not suffice."""
+    batch = extent.steps_batch
+    while batch:
+        try:
+            return step_lines(extent, place, batch)
+        except torch.cuda.OutOfMemoryError:
+            say(f"out of memory with {batch} images a step")
+        free()
+        batch //= 2
+    return []
+
+
+def free() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def file_name(what: str, device: Device) -> str:
+    gpu = "-".join(str(device.facts()["gpu"]).lower().replace(",", "").split())
+    version = ".".join(lines.TORCH.split(".")[:2])
+    return f"{what}__{gpu}__torch-{version}__{date.today()}.json"
+
+
+def keep(what: str, found: Iterable[Line], extras: Line, device: Device, out: Path) -> list[Line]:
+    """Print lines and write them to a file of their own."""
+    done = [{**one, **extras, "device": device.facts()["gpu"]} for one in found]
+    lines.keep(what, done, out / file_name(what, device))
+    return done
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def check(found: Sequence[Line], precision: str) -> None:
+    for one in found:
+        largest: Any = one.get("largest")
+        if one["what"] == ERROR and largest > LIMITS[precision]:
+            sys.exit(f"{precision}: {ERROR}: {largest}; expected at most {LIMITS[precision]:g}")
+
+
+def words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--small", action="store_true", help="see that it works, in a minute")
+    parser.add_argument("--precisions", nargs="*", default=["fp32", "fp16"], choices=list(LIMITS))
+    parser.add_argument("--no-steps", action="store_true", help="tables only")
+    parser.add_argument("--processes", type=int, default=min(12, usable_cores()), help="compilers")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--commit", help="of these files, where git cannot tell")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = words()
+    if options.commit or shutil.which("git") is None:
+        lines.commit = lambda: options.commit or "unknown"
+    if options.device == "cuda" and (reason := why_no_gpu()):
+        sys.exit(f"no GPU: {reason}; see --help for a run without one")
+    device: Device = CudaDevice() if options.device == "cuda" else HostDevice()
+    extent = SMALL if options.small else FULL
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.precisions:
+        say("compiling")
+        bench = Bench(extent, device, options.processes)
+    for precision in options.precisions:
+        say(f"table in {precision}")
+        extras: Line = {"precision": precision, "batch": extent.batch}
+        found = keep(
+            f"gpu_{precision}", bench.table(precision, options.out), extras, device, options.out
+        )
+        check(found, precision)
+        free()
+    if not options.no_steps:
+        say("steps")
+        keep("gpu_steps", steps_that_fit(extent, device.place), {}, device, options.out)
+
+
+if __name__ == "__main__":
+    main()
