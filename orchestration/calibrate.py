@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from typing import TYPE_CHECKING
 
 from cluster.runtimes.throttling import check_throttling
@@ -17,7 +18,6 @@ from cluster.runtimes.timing import Timing
 from nas_core.architecture import Architecture, Model
 from nas_core.calibration import FEWEST, Calibration, Errors, MeasuredNetwork, affine_fit
 from nas_core.latency import LatencyTable
-from nas_core.space import SearchSpace
 from orchestration.compilers import Program, lower, timed
 
 if TYPE_CHECKING:
@@ -46,22 +46,51 @@ class Extent:
         return self.fitted + self.checked
 
 
-def random_networks(space: SearchSpace, count: int) -> list[Architecture]:
-    """Different networks of a space, evenly drawn, the same for everyone who asks; not the
-    reference network."""
+def random_networks(table: LatencyTable, count: int) -> list[Architecture]:
+    """Different random networks of a space, from the fastest to the slowest, not the reference.
+
+    Evenly drawn networks would be of one size, and of large kernels where these are slow; budgets
+    are below that. Each network is asked for a latency of its own, by the sum of its parts: evenly
+    spread on a logarithmic scale, the same for everyone who asks.
+    """
+    found: dict[Architecture, None] = {}
+    reference = Architecture.reference(table.space)
+    for draw in range(20 * count):
+        if len(found) == count:
+            break
+        one = Architecture.from_path(table.space, _network_near(table, draw))
+        if one != reference:
+            found[one] = None
+    return list(found)
+
+
+GOLDEN = 0.618
+"""Multiples of it, less their whole part, are spread evenly, however many there are."""
+
+
+def _network_near(table: LatencyTable, draw: int) -> list[int]:
+    """A random network, changed at random sites as long as that brings it nearer to its latency."""
+    import torch
+
     from nas_core.gates import uniform_path
     from nas_core.randomness import generator
 
-    choices = [len(site.ops) for site in space.sites]
-    found: dict[Architecture, None] = {}
-    for draw in range(100 * count):
-        if len(found) == count:
-            break
-        path = uniform_path(choices, generator(0, "calibration network", draw))
-        one = Architecture.from_path(space, path)
-        if one != Architecture.reference(space):
-            found[one] = None
-    return list(found)
+    costs, fixed_ms = table.costs_ms(table.space), table.fixed_ms(table.space)
+    fastest, slowest = table.range_ms()
+    wanted = log(fastest) + (0.05 + 0.9 * (draw * GOLDEN % 1)) * (log(slowest) - log(fastest))
+
+    def miss(path: Sequence[int]) -> float:
+        total = sum((row[j] for row, j in zip(costs, path, strict=True)), start=fixed_ms)
+        return abs(log(total) - wanted)
+
+    rng = generator(0, "calibration network", draw)
+    path = uniform_path([len(row) for row in costs], rng)
+    for site in torch.randint(len(path), (10 * len(path),), generator=rng).tolist():
+        choice = int(torch.randint(len(costs[site]), (1,), generator=rng))
+        changed = [*path[:site], choice, *path[site + 1 :]]
+        if miss(changed) <= miss(path):
+            path = changed
+    return path
 
 
 def calibrated(
@@ -71,7 +100,7 @@ def calibrated(
     reference, others = Architecture.reference(bench.space), list(extent.others)
     programs = lower(bench.space, bench.target, [reference, *others, None])
     networks: list[Architecture] = []
-    for some, lowered in _lowered(bench, extent):
+    for some, lowered in _lowered(table, bench, extent):
         networks += some
         programs += lowered
         progress(len(networks))
@@ -83,10 +112,10 @@ def calibrated(
 
 
 def _lowered(
-    bench: Bench, extent: Extent
+    table: LatencyTable, bench: Bench, extent: Extent
 ) -> Iterator[tuple[Sequence[Architecture], list[Program]]]:
     """Random networks with their programs, a few at a time, until time or networks are over."""
-    drawn, began, few = random_networks(bench.space, extent.networks), time.monotonic(), FEWEST
+    drawn, began, few = random_networks(table, extent.networks), time.monotonic(), FEWEST
     for first in range(0, len(drawn), few):
         is_over = extent.seconds is not None and time.monotonic() - began > extent.seconds
         if is_over and first >= 2 * FEWEST:

@@ -28,7 +28,7 @@ def calibrated(others: tuple[MeasuredNetwork, ...] = ()) -> LatencyTable:
             measured_ms=1.2 * TABLE.parts_ms(one) + 0.01,
             spread=0.01,
         )
-        for one in random_networks(TABLE.space, 12)
+        for one in random_networks(TABLE, 12)
     ]
     return fitted(TABLE, networks[:4], networks[4:], others)
 
@@ -42,10 +42,17 @@ def test_the_fit_of_a_line_predicts_what_was_measured() -> None:
 
 
 def test_random_networks_are_different_and_not_the_reference() -> None:
-    found = random_networks(TABLE.space, 36)
+    found = random_networks(TABLE, 36)
     assert len(set(found)) == 36
     assert Architecture.reference(TABLE.space) not in found
-    assert found[:8] == random_networks(TABLE.space, 8)
+    assert found[:8] == random_networks(TABLE, 8)
+
+
+def test_random_networks_are_spread_from_the_fastest_to_the_slowest() -> None:
+    fastest, slowest = TABLE.range_ms()
+    found = sorted(TABLE.latency_ms(one) for one in random_networks(TABLE, 24))
+    assert found[2] < fastest * (slowest / fastest) ** 0.25
+    assert found[-3] > fastest * (slowest / fastest) ** 0.75
 
 
 def test_the_picture_is_the_same_twice_and_another_with_a_baseline() -> None:
