@@ -193,6 +193,8 @@ class Compiler:
 
         torch.set_num_threads(1)
         gc.disable()  # a sixth of the time of a lowering; what a job lowers fits in memory
+        self._again: dict[str, Program] = {}
+        """Whole networks and the empty call: the reference is asked for with every other."""
 
     def lower(self, space: SearchSpace, target: Target, subjects: list[Subject]) -> list[Program]:
         """Programs of untrained subjects, in their order."""
@@ -201,9 +203,14 @@ class Compiler:
         runtime = runtime_of(target)
         programs = []
         for subject in subjects:
-            shape = (target.batch_size, *_input_shape(space, subject))
-            code = runtime.compile(_module(space, subject), torch.zeros(shape))
-            programs.append(Program(code, shape))
+            name = f"{target} {subject}"
+            if name not in self._again:
+                shape = (target.batch_size, *_input_shape(space, subject))
+                code = runtime.compile(_module(space, subject), torch.zeros(shape))
+                self._again[name] = Program(code, shape)
+            programs.append(self._again[name])
+            if isinstance(subject, PartShape):  # its module depends on the space too
+                del self._again[name]
         return programs
 
     def export(

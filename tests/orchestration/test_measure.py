@@ -146,6 +146,7 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "GROUP", 2)
+    monkeypatch.setattr(stage, "NOISY_SPREAD", 100.0)  # what is noisy would be measured again
 
     class StoppedError(Exception):
         pass
