@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -92,6 +92,13 @@ class Storage:
     def write_folder(self, local: Path, key: str) -> None:
         """Makes `key` a copy of the folder `local`, whole or not at all."""
         self._write(key, lambda temporary: _copy_synced(local, temporary))
+
+    def copy_to(self, folder: Path, keys: Sequence[str], below: str = "") -> None:
+        """Copies files to `folder`, under their names below `below`."""
+        for key in keys:
+            path = folder / key.removeprefix(f"{below}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.read_bytes(key))
 
     def delete(self, key: str) -> None:
         """Removes the file or folder `key`; a missing one is no error."""

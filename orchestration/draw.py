@@ -105,7 +105,20 @@ def architecture_text(architecture: Mapping[str, Any], table: Mapping[str, Any] 
             bar = "█" * max(0, round(40 * part.share))
             line += f" {part.ms:>8.4f} {100 * part.share:>4.0f} %  {bar}"
         lines.append(line.rstrip())
+    if table is not None:
+        lines.append(f"{'network':<10} {latency_text(architecture, table)}")
     return "\n".join(lines)
+
+
+def latency_text(architecture: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Latency of a network by a table, and how much of it belongs to no part."""
+    costs = LatencyTable.from_dict(dict(table))
+    total_ms = costs.latency_ms(Architecture.from_dict(dict(architecture)))
+    text = f"{total_ms:.3f} ms by the table of {costs.hardware}"
+    if abs(costs.offset_ms) >= 0.0005:
+        text += f", {costs.offset_ms:+.3f} ms of it for the network as a whole"
+    has_offsets = any((part.ms or 0.0) < 0 for part in parts(architecture, table))
+    return f"{text}: offsets from the stem's" if has_offsets else text
 
 
 def draw_architecture(
@@ -145,7 +158,7 @@ def architecture_png(
         axes.set(xlim=(-0.5, len(rows[0]) - 0.5), ylim=(0.85 - height, 0.85))
         axes.axis("off")
         _draw_row(axes, row, longest_ms)
-    _draw_heading(figure, title or "network", _subtitle(table, network))
+    _draw_heading(figure, title or "network", latency_text(architecture, table) if table else "")
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
@@ -156,14 +169,6 @@ def _rows(network: list[Part]) -> list[list[Part]]:
     count = -(-len(network) // COLUMNS)
     length = -(-len(network) // count)
     return [network[start : start + length] for start in range(0, len(network), length)]
-
-
-def _subtitle(table: Mapping[str, Any] | None, network: Sequence[Part]) -> str:
-    if table is None:
-        return ""
-    text = f"{sum(part.ms or 0.0 for part in network):.3f} ms by the table of {table['hardware']}"
-    has_offsets = any((part.ms or 0.0) < 0 for part in network)
-    return f"{text}: offsets from the stem's" if has_offsets else text
 
 
 def _draw_heading(figure: Figure, title: str, subtitle: str) -> None:

@@ -54,7 +54,7 @@ def lines(target: str, storage: Path) -> Iterator[dict[str, object]]:
     yield line(f"{what}: once more from storage, s", [warm])
     yield line(f"{what}: spread of a row", [row.spread for row in table.rows])
     for name, value in asdict(known.errors).items():
-        yield line(f"{what}: {name} of networks not in the fit", [float(value)])
+        yield line(f"{what}: networks not in the fit: {name}", [float(value)])
     yield line(f"{what}: scale", [table.scale])
     yield line(f"{what}: offset, ms", [table.offset_ms])
     for one in known.others:
@@ -66,11 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], default=[])
     options = parser.parse_args()
-    found: list[dict[str, object]] = []
     for target in options.targets or TARGETS:
         with tempfile.TemporaryDirectory() as folder:
-            found += lines(target, Path(folder))
-    keep("latency_tables", found)
+            keep(f"latency_table_{target}", list(lines(target, Path(folder))))
 
 
 if __name__ == "__main__":

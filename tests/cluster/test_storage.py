@@ -206,3 +206,14 @@ def _no_space(_: int) -> None:
 def _wait_for(condition) -> None:
     while not condition():
         time.sleep(0.001)
+
+
+def test_files_are_copied_under_their_names_below_a_folder(storage, tmp_path):
+    for key in ("a/b/one.json", "a/two.json", "three.json"):
+        storage.write_text(key, key)
+    storage.copy_to(tmp_path / "there", ["a/b/one.json", "a/two.json"], below="a")
+    found = {
+        str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*.json")
+    }
+    assert found == {"b/one.json", "two.json"}
+    assert (tmp_path / "there/b/one.json").read_text() == "a/b/one.json"

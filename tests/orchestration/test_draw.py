@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -10,7 +11,14 @@ from nas_core.latency import PartShape
 from nas_core.pixel1 import table
 from nas_core.published import architecture
 from nas_core.space import proxyless_imagenet
-from orchestration.draw import Part, architecture_png, architecture_text, draw_architecture, parts
+from orchestration.draw import (
+    Part,
+    architecture_png,
+    architecture_text,
+    draw_architecture,
+    latency_text,
+    parts,
+)
 from tests.orchestration.job_folder import OPS, SPACE, latency_table
 
 ARCHITECTURE = Architecture(SPACE, OPS)
@@ -63,7 +71,15 @@ def test_a_network_is_drawn_by_a_table_of_offsets_too():
 def test_the_text_has_a_line_for_every_part():
     lines = architecture_text(ARCHITECTURE.to_dict(), TABLE.to_dict()).splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["site", "stem", *(site.name for site in SPACE.sites), "head"]
+    assert names == ["site", "stem", *(site.name for site in SPACE.sites), "head", "network"]
+
+
+def test_the_whole_network_costs_its_parts_and_the_offset_of_the_fit():
+    fitted = replace(TABLE, scale=2.0, offset_ms=0.5)
+    ms = 2 * TABLE.latency_ms(ARCHITECTURE) + 0.5
+    text = latency_text(ARCHITECTURE.to_dict(), fitted.to_dict())
+    assert text.startswith(f"{ms:.3f} ms by the table of mobile on host")
+    assert text.endswith("+0.500 ms of it for the network as a whole")
 
 
 def test_the_text_does_without_a_table():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from orchestration.metrics import curves, moment_ms, settings_params, started_ms
+from orchestration.record.metrics import curves, moment_ms, settings_params, started_ms
 
 EPOCH = {"loss": 1.0, "seconds": 2.0, "time": 1000.0}
 

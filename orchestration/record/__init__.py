@@ -1,0 +1,27 @@
+"""Write what lies in storage into MLflow. The only package that imports mlflow.
+
+    experiment
+      job                    parent run: job file, settings, comparison
+        mobile-0.31ms        child: what was asked and found, search curves, architecture
+          retrain            grandchild: training curves and the model, registered
+        mobile-reference     the network to beat; its model is logged and not registered, and so
+                             are those of baselines and given architectures
+
+Storage is the truth: recording reads it and changes nothing there. A run is found again by its tags
+and gets the tag `proxyless.recorded` when all of it is written, so that recording twice gives the
+same runs, and one that was killed is completed.
+"""
+
+from orchestration.record.client import RecordError, ui_address
+from orchestration.record.fetch import fetch_model
+from orchestration.record.job import RecordLinks, record_job
+from orchestration.record.table import record_table
+
+__all__ = [
+    "RecordError",
+    "RecordLinks",
+    "fetch_model",
+    "record_job",
+    "record_table",
+    "ui_address",
+]

@@ -1,0 +1,208 @@
+"""Write a job into MLflow: its run, its cases, their retrainings."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.compare import Result, read_results
+from orchestration.record.client import experiment_id, record_errors, ui_address
+from orchestration.record.metrics import (
+    METRICS,
+    MODEL_METRICS,
+    Value,
+    case_params,
+    curves,
+    final_values,
+    finished_ms,
+    moment_ms,
+    ranking_values,
+    settings_params,
+    started_ms,
+    table_values,
+)
+from orchestration.record.models import Models
+from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs
+
+CASE_FILES = ("architecture.json", "result.json")
+VIEW = "proxyless"
+"""A view of the experiment's page: what "share view" would store under this name."""
+VIEW_STATE = {
+    "searchFilter": f"tags.`{KIND}` = 'case'",
+    "orderByKey": "metrics.`measured_ms`",
+    "orderByAsc": True,
+    "selectedColumns": [
+        *(f"metrics.`{name}`" for name in ("measured_ms", "table_ms", "top1", "params")),
+        *(f"params.`{name}`" for name in ("target", "budget_ms")),
+    ],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordLinks:
+    """Where a person finds what was recorded."""
+
+    runs: str
+    """The experiment's page, in the view that shows runs: jobs, with their cases folded."""
+
+    cases: str
+    """The same page with all cases unfolded and their figures in columns."""
+
+    compare: str
+    """All cases of the job and the reference, side by side."""
+
+    models: tuple[str, ...]
+    """Registered versions, as `models:/digits-mobile/1`."""
+
+
+def record_job(job: Storage, tables: Storage, *, tracking_uri: str, experiment: str) -> RecordLinks:
+    """Write what a job has in storage into MLflow: what is missing there, and nothing twice.
+
+    Args:
+        job: the job's folder, with `job.json` and `cases/*/result.json`.
+        tables: the folder of the latency tables.
+        tracking_uri: a server, or `sqlite:///...`; beside a SQLite file lie the artifacts.
+        experiment: made if missing.
+
+    Raises:
+        RecordError: MLflow cannot be reached or written. The same call goes on from there.
+        StorageError: the job's files cannot be read.
+    """
+    with record_errors(tracking_uri):
+        client = MlflowClient(tracking_uri)
+        runs = Runs(client, experiment_id(client, tracking_uri, experiment))
+        return _Recorder(runs, job, tables).record(ui_address(tracking_uri))
+
+
+class _Recorder:
+    """Writes one job. Every method may be called again after it was interrupted."""
+
+    def __init__(self, runs: Runs, job: Storage, tables: Storage) -> None:
+        self.runs = runs
+        self.client = runs.client
+        self.job = job
+        self.tables = tables
+        self.facts: dict[str, Any] = job.read_json("job.json")
+        self.models = Models(runs, job, self.facts["registered_prefix"])
+
+    def record(self, ui: str) -> RecordLinks:
+        self._share_view()
+        results = read_results(self.job)
+        submitted = moment_ms(self.facts["submitted"])
+        tags = {KIND: "job", KEY: self.facts["key"], **self._commit()}
+        parent = self.runs.run(
+            self.facts["name"], tags, min([submitted, *map(started_ms, results)])
+        )
+        cases = [self._case(parent, result) for result in results]
+        models = [model for _, model in cases if model is not None]
+        for name in {model.name for model in models}:
+            self.models.mark_best(name)
+        # A job that was stopped and went on has more cases than when it was recorded last.
+        state = " ".join(sorted(result["key"] for result in results))
+        if parent.data.tags.get(RECORDED) != state:
+            self._write_job(parent)
+            self.runs.close(parent, max([submitted, *map(finished_ms, results)]), state)
+        return self._links(ui, [run_id for run_id, _ in cases], models)
+
+    def _share_view(self) -> None:
+        tag, state = f"mlflow.sharedViewState.{VIEW}", json.dumps(VIEW_STATE)
+        if self.client.get_experiment(self.runs.experiment_id).tags.get(tag) != state:
+            self.client.set_experiment_tag(self.runs.experiment_id, tag, state)
+
+    def _commit(self) -> dict[str, str]:
+        commit = self.facts.get("git_commit")
+        return {"mlflow.source.git.commit": commit} if commit else {}
+
+    def _write_job(self, run: Run) -> None:
+        self.runs.log(run, settings_params(self.facts["settings"]), self._table_values())
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
+            self.job.copy_to(folder, ["job.json", *self.job.list("comparison")])
+            self.client.log_artifacts(run.info.run_id, temporary)
+
+    def _table_values(self) -> list[Value]:
+        """How right the latency table of each target is: `latency_mape/mobile` and the like."""
+        keys = self.facts.get("plan", {}).get("tables", {}).items()
+        known = [
+            (target, f"{key}.json") for target, key in keys if self.tables.exists(f"{key}.json")
+        ]
+        return [
+            value
+            for target, place in known
+            for value in table_values(LatencyTable.from_dict(self.tables.read_json(place)), target)
+        ]
+
+    def _case(self, parent: Run, result: Result) -> tuple[str, ModelVersion | None]:
+        """Id of the run of a case, and its registered model, if there is one."""
+        tags = self._case_tags("case", parent, result)
+        run = self.runs.run(result["case"], tags, started_ms(result))
+        if RECORDED not in run.data.tags:
+            self._write_case(run, result)
+        has_model = self.job.exists(f"cases/{result['case']}/model")
+        model = self._retrain(run, result) if has_model else None
+        if RECORDED not in run.data.tags:
+            self.runs.close(run, finished_ms(result), "yes")
+        return run.info.run_id, model
+
+    def _case_tags(self, kind: str, parent: Run, result: Result) -> dict[str, str]:
+        return {
+            KIND: kind,
+            KEY: result["key"],
+            FINISHED: result["finished"],
+            PARENT: parent.info.run_id,
+            "hardware": result["hardware"],
+            "stand_in": str(result["stand_in"]).lower(),
+            "kind": result["kind"],
+            "status": "done",  # what is not done has no result to record
+        }
+
+    def _write_case(self, run: Run, result: Result) -> None:
+        values = final_values(METRICS, result) + ranking_values(result)
+        values += curves("search", result["search_history"])
+        self.runs.log(run, case_params(result), values)
+        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}.png"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            self.job.copy_to(folder, [f"{case}/{name}" for name in CASE_FILES], below=case)
+            table = self.tables.read_bytes(f"{result['table_key']}.json")
+            (folder / "latency_table.json").write_bytes(table)
+            if self.job.exists(picture):
+                (folder / "architecture.png").write_bytes(self.job.read_bytes(picture))
+            self.client.log_artifacts(run.info.run_id, temporary)
+
+    def _retrain(self, parent: Run, result: Result) -> ModelVersion | None:
+        """The registered model of a search; those that it is compared with are not registered."""
+        tags = self._case_tags("retrain", parent, result)
+        run = self.runs.run(f"{result['case']} retrain", tags, started_ms(result, ["retrain"]))
+        model = self.models.model(run, result)
+        if RECORDED not in run.data.tags:
+            self.runs.log(run, {}, curves("retrain", result["retrain_history"]))
+            self.runs.log(run, {}, final_values(MODEL_METRICS, result), model.model_id)
+            self.runs.close(run, finished_ms(result), "yes")
+        return self.models.registered(run, model, result) if result["kind"] == "search" else None
+
+    def _links(self, ui: str, runs: list[str], models: Sequence[ModelVersion]) -> RecordLinks:
+        page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
+        compared = f"runs={_quoted(runs)}&experiments={_quoted([self.runs.experiment_id])}"
+        return RecordLinks(
+            runs=page,
+            cases=f"{page}&viewStateShareKey={VIEW}",
+            compare=f"{ui}/#/compare-runs?{compared}",
+            models=tuple(f"models:/{model.name}/{model.version}" for model in models),
+        )
+
+
+def _quoted(ids: list[str]) -> str:
+    return quote(json.dumps(ids, separators=(",", ":")))
