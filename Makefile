@@ -21,7 +21,7 @@ help:
 	@echo "installing into .venv (some minutes, 7 GB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) install -c constraints.txt -r requirements.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[executorch,onnxruntime]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt

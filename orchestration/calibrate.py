@@ -18,7 +18,8 @@ from cluster.runtimes.timing import Timing
 from nas_core.architecture import Architecture, Model
 from nas_core.calibration import FEWEST, Calibration, Errors, MeasuredNetwork, affine_fit
 from nas_core.latency import LatencyTable
-from orchestration.compilers import Program, lower, timed
+from orchestration.compilers import lower
+from orchestration.stopwatch import Program, timed
 
 if TYPE_CHECKING:
     from orchestration.measure import Bench

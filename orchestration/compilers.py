@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster import hardware
 from cluster.hardware import Target, usable_cores
 from cluster.placement import Node
-from cluster.runtimes import MeasurementError, runtime_of
-from cluster.runtimes.timing import Timing, time_calls
+from cluster.runtimes import runtime_of
 from nas_core.architecture import Model
 from nas_core.latency import PartShape
-from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.export import ModelFacts, save_model
+from orchestration.processes import answer_of, process
+from orchestration.stopwatch import Program, stopwatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,20 +32,8 @@ MOST_COMPILERS = 8
 """Each takes a gigabyte."""
 
 
-class RuntimeDiedError(MeasurementError):
-    """A runtime took its process with it."""
-
-
 Subject = PartShape | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """A lowered subject and the input that it takes."""
-
-    code: bytes
-    input_shape: tuple[int, ...]
 
 
 @contextmanager
@@ -55,53 +42,26 @@ def compilers_running(nodes: Sequence[Node]) -> Iterator[None]:
 
     Without it they end after each use.
     """
-    held = [*_compilers(), *map(_stopwatch, nodes)]
+    held = [*_compilers(), *map(stopwatch, nodes)]
     yield
     held.clear()
 
 
 def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> list[Program]:
-    """Lower subjects, by as many processes as there are compilers."""
-    import ray
+    """Lower subjects, by as many processes as there are compilers.
 
+    Raises:
+        RuntimeDiedError: a process died over one of them, and again when it was tried once more.
+        MeasurementError: one of them cannot be lowered.
+    """
     crew = _compilers()[: len(subjects)]
     # Dealt out like cards, whole networks first: they take longest.
     hands = [
         compiler.lower.remote(space, target, list(subjects[i :: len(crew)]))
         for i, compiler in enumerate(crew)
     ]
-    done: list[list[Program]] = ray.get(hands)
+    done: list[list[Program]] = answer_of(hands, target)
     return [done[i % len(crew)][i // len(crew)] for i in range(len(subjects))]
-
-
-def timed(
-    programs: Sequence[Program], target: Target, settings: MeasureSettings, rounds: int, node: Node
-) -> list[Timing]:
-    """Time programs against each other, in a process of that node that does nothing else.
-
-    Raises:
-        RuntimeDiedError: the process died, and died again when it was tried once more.
-        MeasurementError: the target refuses.
-    """
-    import ray
-    from ray.exceptions import ActorDiedError, ActorUnavailableError
-
-    words = (list(programs), target, settings, rounds)
-    try:
-        timings: list[Timing] = ray.get(_stopwatch(node).time.remote(*words))
-    except (ActorDiedError, ActorUnavailableError) as error:
-        raise RuntimeDiedError(f"{target.runtime} died while it ran the programs") from error
-    except MeasurementError as error:  # in Ray's words, with the traceback of the process
-        raise MeasurementError(str(getattr(error, "cause", error))) from None
-    return timings
-
-
-def target_facts(target: Target, node: Node) -> dict[str, str | int | float]:
-    """What the node and the runtime know of the hardware, and where that is."""
-    import ray
-
-    known: dict[str, str | int | float] = ray.get(_stopwatch(node).facts.remote(target))
-    return {**known, "host": node.host}
 
 
 @dataclass(frozen=True)
@@ -134,53 +94,21 @@ def exported(
         target: whose runtime the program is for.
         facts: goes into the model.
         example: at least two images as the network wants them.
-    """
-    import ray
 
+    Raises:
+        MeasurementError: it cannot be lowered.
+    """
     compiler = _compilers()[0]
     words = (model, weights, target, facts, example)
-    found: Exported = ray.get(compiler.export.remote(*words))
+    found: Exported = answer_of(compiler.export.remote(*words), target)
     return found
-
-
-def answered(program: Program, images: Tensor, target: Target, node: Node) -> Tensor:
-    """What a program says of images, on its target."""
-    import ray
-
-    answers: Tensor = ray.get(_stopwatch(node).answer.remote(program, images, target))
-    return answers
 
 
 def _compilers() -> list[Any]:
     import ray
 
     here, count = ray.get_runtime_context().get_node_id(), min(MOST_COMPILERS, usable_cores())
-    return [_process(Compiler, f"compiler {number}", here) for number in range(count)]
-
-
-def _stopwatch(node: Node) -> Any:
-    return _process(Stopwatch, "stopwatch", node.id)
-
-
-def _process(kind: type, name: str, node: str) -> Any:
-    """The process of that name on a node, started if there is none or if it died for good."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return (
-        ray.remote(kind)
-        .options(
-            name=f"{name} on {node}",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=1,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            # It times on GPUs that it did not reserve: the workers that hold them wait.
-            runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
-        )
-        .remote()
-    )
+    return [process(Compiler, f"compiler {number}", here) for number in range(count)]
 
 
 class Compiler:
@@ -238,45 +166,6 @@ class Compiler:
             files[runtime.file_name] = program.code
         with torch.no_grad():
             return Exported(files, program, network(images), images)
-
-
-class Stopwatch:
-    """Times programs."""
-
-    def __init__(self) -> None:
-        import torch
-
-        torch.set_num_threads(1)
-
-    def facts(self, target: Target) -> dict[str, str | int | float]:
-        """Of this machine and of what the runtime drives."""
-        return {**hardware.facts(), **runtime_of(target).facts()}
-
-    def answer(self, program: Program, images: Tensor, target: Target) -> Tensor:
-        """What the program says of the images."""
-        return runtime_of(target).load(program.code)(images).float().cpu()
-
-    def time(
-        self, programs: list[Program], target: Target, settings: MeasureSettings, rounds: int
-    ) -> list[Timing]:
-        """Timings in the order of the programs, call overhead included."""
-        import torch
-
-        runtime = runtime_of(target)
-        rng = torch.Generator().manual_seed(0)
-        loaded = [runtime.load(program.code) for program in programs]
-        calls = [
-            one.prepared(torch.randn(program.input_shape, generator=rng))
-            for one, program in zip(loaded, programs, strict=True)
-        ]
-        return time_calls(
-            calls,
-            rounds=rounds,
-            sample_ms=settings.sample_ms,
-            samples_per_round=settings.samples_per_round,
-            run_ms=runtime.run_ms,
-            rest=runtime.rest,
-        )
 
 
 def _module(space: SearchSpace, subject: Subject) -> Any:

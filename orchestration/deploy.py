@@ -6,8 +6,9 @@ from typing import Any
 
 from cluster.runtimes import MeasurementError
 from orchestration.case import Crew
-from orchestration.compilers import Exported, answered
+from orchestration.compilers import Exported
 from orchestration.measure import measure_program, node_of
+from orchestration.stopwatch import answered
 
 LARGEST_ERROR = 1e-3
 """Of any logit, in fp32."""

@@ -116,7 +116,7 @@ def latency_text(architecture: Mapping[str, Any], table: Mapping[str, Any]) -> s
     total_ms = costs.latency_ms(Architecture.from_dict(dict(architecture)))
     text = f"{total_ms:.3f} ms by the table of {costs.hardware}"
     if abs(costs.offset_ms) >= 0.0005:
-        text += f", {costs.offset_ms:+.3f} ms of it for the network as a whole"
+        text += f": its parts and {costs.offset_ms:+.3f} ms for the whole"
     has_offsets = any((part.ms or 0.0) < 0 for part in parts(architecture, table))
     return f"{text}: offsets from the stem's" if has_offsets else text
 

@@ -20,7 +20,7 @@ from statistics import median
 
 from cluster.hardware import Target
 from cluster.placement import Node, cores_reserved, node_for, nodes
-from cluster.runtimes import MeasurementError, runtime_of
+from cluster.runtimes import MeasurementError
 from cluster.runtimes.throttling import check_throttling
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
@@ -29,17 +29,11 @@ from nas_core.latency import LatencyTable, PartShape, Row, parts_of, stem_part
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.calibrate import Extent, calibrated
-from orchestration.compilers import (
-    Program,
-    RuntimeDiedError,
-    Subject,
-    compilers_running,
-    lower,
-    target_facts,
-    timed,
-)
+from orchestration.compilers import Subject, compilers_running, lower
 from orchestration.latency_tables import store_table
+from orchestration.processes import RuntimeDiedError
 from orchestration.rows import RowStore
+from orchestration.stopwatch import Program, target_facts, timed, version_there
 
 NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
 """A table is noisy if more than this share of its rows spreads over this."""
@@ -114,6 +108,7 @@ def measure_table(
     extent = extent or Extent(seconds=settings.calibrate_s)
     store, began = RowStore(storage, key), time.monotonic()
     with compilers_running([bench.node]), cores_reserved(bench.node, say):
+        version_there(target, bench.node)
         steps = _Steps(progress, len(parts_of(space)), extent.networks)
         rows = _rows(bench, store, steps, say)
         table = _table(bench, rows, store.overheads_ms)
@@ -236,7 +231,7 @@ def _table(bench: Bench, rows: tuple[Row, ...], overheads_ms: Sequence[float]) -
         target=target.name,
         hardware=target.hardware(),
         runtime=target.runtime,
-        runtime_version=runtime_of(target).version(),
+        runtime_version=version_there(target, bench.node),
         space=bench.space,
         rows=rows,
         overhead_ms=median(overheads_ms),

@@ -91,7 +91,7 @@ def make_plan(job: Job) -> Plan:
     keys = {
         target.name: shipped_key(shipped[target.name])
         if target.name in shipped
-        else table_key(space, target, job.measure)
+        else _table_key(space, target, job)
         for target in targets
     }
     return Plan(job, data, space, models, targets, keys, shipped)
@@ -104,6 +104,13 @@ def _present_targets(job: Job) -> tuple[Target, ...]:
         return tuple(present(job.target(name)) for name in names)
     except MeasurementError as error:
         raise SpecError(str(error)) from None
+
+
+def _table_key(space: SearchSpace, target: Target, job: Job) -> str:
+    try:
+        return table_key(space, target, job.measure)
+    except MeasurementError as error:  # its runtime is not installed
+        raise SpecError(f"target '{target.name}': {error}") from None
 
 
 def _check_ranking(job: Job, space: SearchSpace) -> None:

@@ -19,10 +19,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
 
 if TYPE_CHECKING:
@@ -44,10 +44,15 @@ class ExecuTorch:
         self._threads = target.threads
 
     def version(self) -> str:
-        return metadata.version("executorch")
+        return installed("executorch")
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """A `.pte` of a copy of `module` in evaluation mode, for inputs shaped like `example`."""
+        """A `.pte` of a copy of `module` in evaluation mode, for inputs shaped like `example`.
+
+        Raises:
+            MeasurementError: the library is not installed.
+        """
+        installed("executorch")
         import torch
 
         # Weights in channels_last order, as training leaves them, are no layout that XNNPACK takes.
@@ -76,8 +81,10 @@ class ExecuTorch:
         """The program, with the process's thread pool set to the threads of the target.
 
         Raises:
-            MeasurementError: `program` is no `.pte` that this version runs.
+            MeasurementError: `program` is no `.pte` that this version runs, or the library is not
+                installed.
         """
+        version = installed("executorch")
         with _quiet():
             import torch  # noqa: F401  # the library finds its symbols in those of torch
 
@@ -89,8 +96,7 @@ class ExecuTorch:
                 return ExecuTorchProgram(library._load_program_from_buffer(program), program)
             except RuntimeError as error:
                 raise MeasurementError(
-                    f"ExecuTorch {self.version()} cannot load the program ({error}); "
-                    "compile it again"
+                    f"ExecuTorch {version} cannot load the program ({error}); compile it again"
                 ) from error
 
 

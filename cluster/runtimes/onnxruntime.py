@@ -14,23 +14,16 @@ import copy
 import importlib
 import os
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cluster.hardware import Target
-
-REQUIREMENTS = {
-    "onnxruntime": "onnxruntime>=1.22,<2",
-    "onnx": "onnx>=1.18,<2",
-    "onnxscript": "onnxscript>=0.5,<1",
-}
-"""Libraries that are needed, as pip wants them; the last two for compiling only."""
 
 PROVIDER = "CPUExecutionProvider"
 IMAGES, ANSWER = "images", "answer"
@@ -55,7 +48,7 @@ class OnnxRuntime:
         self._threads = target.threads
 
     def version(self) -> str:
-        return _installed("onnxruntime")
+        return installed("onnxruntime")
 
     def facts(self) -> dict[str, str | int | float]:
         """Which of the library's backends runs the operations."""
@@ -68,7 +61,7 @@ class OnnxRuntime:
             MeasurementError: a library that exporting needs is not installed.
         """
         for name in ("onnx", "onnxscript"):
-            _installed(name)
+            installed(name)
         import torch
 
         module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
@@ -153,17 +146,7 @@ class OnnxProgram:
 
 
 def _library() -> Any:
-    _installed("onnxruntime")
+    installed("onnxruntime")
     # Read once, at the import; the library's own function comes too late for the thread.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     return importlib.import_module("onnxruntime")
-
-
-def _installed(name: str) -> str:
-    """Version of a library; MeasurementError with the way to get it if it is missing."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError as error:
-        raise MeasurementError(
-            f"{name} is not installed; pip install '{REQUIREMENTS[name]}'"
-        ) from error

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from cluster.hardware import Target
-
-REQUIREMENT = "torch>=2.15,<2.16"
 
 
 class TorchCpu:
@@ -37,12 +34,7 @@ class TorchCpu:
         self._threads = target.threads
 
     def version(self) -> str:
-        try:
-            return metadata.version("torch")
-        except metadata.PackageNotFoundError as error:
-            raise MeasurementError(
-                f"torch is not installed; pip install '{REQUIREMENT}'"
-            ) from error
+        return installed("torch")
 
     def facts(self) -> dict[str, str | int | float]:
         """The instructions that kernels are chosen for, and the order of what they read."""

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.libraries import installed
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +51,9 @@ class TorchCuda:
         Raises:
             MeasurementError: torch is not installed.
         """
-        try:
-            import torch
-        except ImportError as error:
-            raise MeasurementError(
-                f"torch cannot be imported ({error}); install it: pip install torch"
-            ) from error
+        installed("torch")
+        import torch
+
         cuda = torch.version.cuda
         return f"{torch.__version__}, " + (f"CUDA {cuda}" if cuda else "built without CUDA")
 

@@ -22,7 +22,9 @@ from cluster.runtimes.timing import host_ms
 
 OVERHEAD_MS = 0.3
 DEATHS = "SLEEPING_DEATHS"
-"""Names a file with lines `<kernel> once` or `<kernel> always`: programs that kill a process."""
+"""Names a file with lines `<kernel> once` or `<kernel> always`: programs that kill a process.
+Compiling them kills it where 100 is added to the kernel."""
+VERSION = "SLEEPING_VERSION"
 
 SLEEPER = Target(name="sleeper", runtime="sleeping")
 
@@ -47,12 +49,13 @@ class Sleeping:
         self.target = target
 
     def version(self) -> str:
-        return "1"
+        return os.environ.get(VERSION, "1")
 
     def facts(self) -> dict[str, Any]:
         return {"bed": "soft"}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
+        die_if_told(100 + kernel_of(module))
         ms = weights_ms(module) * len(example)
         return json.dumps({"ms": ms, "kernel": kernel_of(module)}).encode()
 

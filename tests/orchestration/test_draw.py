@@ -79,7 +79,7 @@ def test_the_whole_network_costs_its_parts_and_the_offset_of_the_fit():
     ms = 2 * TABLE.latency_ms(ARCHITECTURE) + 0.5
     text = latency_text(ARCHITECTURE.to_dict(), fitted.to_dict())
     assert text.startswith(f"{ms:.3f} ms by the table of mobile on host")
-    assert text.endswith("+0.500 ms of it for the network as a whole")
+    assert text.endswith(": its parts and +0.500 ms for the whole")
 
 
 def test_the_text_does_without_a_table():

@@ -27,7 +27,7 @@ from orchestration.compilers import compilers_running
 from orchestration.measure import measure_network, measure_table
 from orchestration.rows import RowStore
 from tests.orchestration import sleeping
-from tests.orchestration.sleeping import DEATHS, OVERHEAD_MS, SLEEPER, weights_ms
+from tests.orchestration.sleeping import DEATHS, OVERHEAD_MS, SLEEPER, VERSION, weights_ms
 
 SPACE = chain(
     "sleepy",
@@ -174,6 +174,37 @@ def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_pat
     found = measured(tmp_path)
     assert ray_with_sleepers.read_text() == ""  # it did die
     assert len(found.rows) == len(parts_of(SPACE))
+
+
+@pytest.mark.slow
+def test_a_compiler_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
+    ray_with_sleepers.write_text("105 once")
+    found = measured(tmp_path)
+    assert ray_with_sleepers.read_text() == ""
+    assert len(found.rows) == len(parts_of(SPACE))
+
+
+@pytest.mark.slow
+def test_a_part_with_which_a_compiler_always_dies_is_named(
+    ray_with_sleepers: Path, tmp_path: Path
+) -> None:
+    ray_with_sleepers.write_text("105 always")
+    try:
+        with pytest.raises(MeasurementError, match="sleeping dies when it runs 'mbconv_k5_e3'"):
+            measured(tmp_path)
+    finally:
+        ray_with_sleepers.unlink()
+    missing = RowStore(Storage(str(tmp_path)), "key").missing(parts_of(SPACE))
+    assert {part.op for part in missing} == {"mbconv_k5_e3"}
+
+
+@pytest.mark.slow
+def test_a_node_with_another_version_of_the_runtime_is_refused(
+    ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VERSION, "2")  # here, not in the processes that run already
+    with pytest.raises(MeasurementError, match=r"sleeping is 1 on \d.*, and 2 on the driver"):
+        measured(tmp_path)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,18 @@ def test_the_plan_says_what_will_happen(job_file: Path) -> None:
         "3 epochs of",
     ):
         assert words in text
+
+
+def test_a_runtime_that_is_not_installed_is_refused_with_the_extra_that_brings_it(
+    job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "executorch":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(SpecError, match=r"target 'mobile': executorch .* the extra 'executorch'"):
+        planned(job_file)
