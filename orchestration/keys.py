@@ -29,7 +29,7 @@ def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> s
     """Of a latency table: the space, the target, its runtime and how it is measured.
 
     Where the target is this host, its processor belongs to the key; a node that is asked for by
-    what it offers is taken to be the same each time.
+    what it offers is taken to be the same as long as the same is asked for.
     """
     is_here = target.device == "cpu" and not target.resources and not target.labels
     return digest(
@@ -39,6 +39,7 @@ def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> s
             "version": runtime_of(target).version(),
             "measure": _how(measure),
             "processor": facts()["cpu"] if is_here else None,
+            "node": None if is_here else [dict(target.resources), dict(target.labels)],
         }
     )
 

@@ -154,6 +154,8 @@ def _rows(
             "machine do nothing else and try again (calm rows are kept), or set "
             "measure.accept_noisy: true"
         )
+    if len(noisy) > NOISY_SHARE * len(parts):
+        say(f"WARNING {len(noisy)} of them still do; kept, as measure.accept_noisy allows")
     return tuple(row for part in parts if (row := store.get(part)) is not None)
 
 

@@ -98,7 +98,9 @@ def measure(job: MeasureJob, say: Say, progress: Progress | None = None) -> Foun
         target = present(resolve(job.target, job.targets))
         shipped = shipped_table(target, space)
         if shipped is not None:
-            return Found(shipped, shipped_key(shipped), is_new=False)
+            key = shipped_key(shipped)
+            store_table(storage, key, shipped)
+            return Found(shipped, key, is_new=False)
         key = table_key(space, target, job.measure)
         known = stored_table(storage, key)
         if known is not None:

@@ -17,7 +17,9 @@ from cluster.hardware import BACKENDS, DEVICES, PRECISIONS, TABLE, TARGETS, Phon
 from nas_core.settings import Section, require
 
 RUNTIME_NAMES = tuple(name for name in BACKENDS if name != TABLE)
-NODE_LABEL = "node_label"
+NODE_LABEL, ACCELERATOR_TYPE = "node_label", "accelerator_type"
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
+"""What Ray labels a node with that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,9 @@ class TargetSettings(Section):
     precision: str | None = None
     """`fp32`; on a GPU `fp16` and `bf16` too."""
 
-    resources: dict[str, float | dict[str, str]] = field(default_factory=dict)
-    """Ray resources of the node that is measured, e.g. {GPU: 1}, and under `node_label` its labels,
-    e.g. {node_label: {zone: a}}."""
+    resources: dict[str, float | str | dict[str, str]] = field(default_factory=dict)
+    """Ray resources of the node that is measured, e.g. {GPU: 1}; under `node_label` its labels:
+    {node_label: {zone: a}}; under `accelerator_type` what Ray calls its GPU, e.g. H100."""
 
     stand_in: bool | None = None
     """Whether this host is measured where the phone meant is not attached."""
@@ -98,10 +100,7 @@ class TargetSettings(Section):
             "its accuracy reported yet",
         )
         for name, value in self.resources.items():
-            is_label = isinstance(value, dict)
-            expected = "labels, e.g. {zone: a}" if name == NODE_LABEL else "an amount above 0"
-            is_right = is_label if name == NODE_LABEL else not is_label and float(value) > 0  # type: ignore[arg-type]
-            require(is_right, f"resources.{name}", value, expected)
+            _check_resource(name, value)
         beside = [f.name for f in fields(self) if f.name != "table" and getattr(self, f.name)]
         is_alone = self.table is None or not beside
         require(is_alone, "table", self.table, "nothing beside it: a table is not measured")
@@ -135,19 +134,32 @@ class TargetSettings(Section):
         runtime = self.runtime or known.runtime
         is_same = runtime == TARGETS.get(known.name, known).runtime and known.device != "cpu"
         device = self.device or (known.device if is_same else DEVICES[runtime][0])
-        resources = {n: v for n, v in self.resources.items() if not isinstance(v, dict)}
+        amounts = {n: v for n, v in self.resources.items() if isinstance(v, int | float)}
         labels = self.resources.get(NODE_LABEL, {})
+        assert isinstance(labels, dict), "checked at construction"
+        if ACCELERATOR_TYPE in self.resources:
+            labels = {**labels, ACCELERATOR_LABEL: str(self.resources[ACCELERATOR_TYPE])}
         return {
             "runtime": runtime,
             "device": device,
             "batch_size": self.batch or known.batch_size,
             "threads": self.threads or known.threads,
             "precision": self.precision or known.precision,
-            "resources": resources or known.resources,
-            "labels": labels if isinstance(labels, dict) and labels else known.labels,
+            "resources": amounts or known.resources,
+            "labels": labels or known.labels,
             "may_stand_in": known.may_stand_in if self.stand_in is None else self.stand_in,
             "phone": self.phone.build() if self.phone is not None else known.phone,
         }
+
+
+def _check_resource(name: str, value: float | str | dict[str, str]) -> None:
+    if name == NODE_LABEL:
+        is_right, expected = isinstance(value, dict), "labels, e.g. {zone: a}"
+    elif name == ACCELERATOR_TYPE:
+        is_right, expected = isinstance(value, str), "a name that Ray knows, e.g. H100"
+    else:
+        is_right, expected = isinstance(value, int | float) and value > 0, "an amount above 0"
+    require(is_right, f"resources.{name}", value, expected)
 
 
 def _check_together(target: Target) -> None:

@@ -79,6 +79,7 @@ def table_values(table: LatencyTable, target: str = "") -> list[Value]:
         "latency_offset_ms": table.offset_ms,
         "latency_overhead_ms": table.overhead_ms,
         "latency_row_spread": spreads[len(spreads) // 2],
+        "latency_row_spread_p90": spreads[9 * len(spreads) // 10],
     }
     known = table.calibration
     if known is not None and known.errors is not None:

@@ -232,7 +232,8 @@ def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
     with pytest.raises(MeasurementError, match=r"twice; expected .* measure.accept_noisy: true"):
         measured(tmp_path, said, settings=replace(QUICK, accept_noisy=False))
     assert sum("once more" in line for line in said) == 1
-    assert len(measured(tmp_path).rows) == len(parts_of(SPACE))
+    assert len(measured(tmp_path, said).rows) == len(parts_of(SPACE))
+    assert said[-2].startswith(f"WARNING {len(parts_of(SPACE))} of them still do; kept")
 
 
 @pytest.mark.slow

@@ -35,6 +35,22 @@ def test_a_target_of_ones_own_says_runtime_threads_batch_and_node(job_file: Path
     assert (target.resources, target.labels) == ({"big": 1}, {"zone": "a"})
 
 
+def test_a_gpu_is_chosen_by_what_ray_calls_it(job_file: Path) -> None:
+    said = {"resources": {"accelerator_type": "H100"}}
+    target = job_of(job_file, {"gpu": said}, "gpu").target("gpu")
+    assert target.labels == {"ray.io/accelerator-type": "H100"}
+    assert target.resources == {"GPU": 1}
+
+
+def test_a_table_is_another_where_another_node_is_asked_for(job_file: Path) -> None:
+    def key(zone: str) -> str:
+        said = {"runtime": "onnxruntime", "resources": {"node_label": {"zone": zone}}}
+        return make_plan(job_of(job_file, {"mine": said}, "mine")).table_keys["mine"]
+
+    assert key("a") == key("a")
+    assert key("a") != key("b")
+
+
 def test_a_known_target_keeps_what_is_not_said(job_file: Path) -> None:
     target = job_of(job_file, {"gpu": {"precision": "fp16"}}, "gpu").target("gpu")
     assert (target.precision, target.device, target.batch_size) == ("fp16", "cuda", 8)
@@ -102,6 +118,16 @@ def test_a_target_with_a_table_is_not_measured(job_file: Path) -> None:
             {"cpu": {"resources": {"node_label": 1}}},
             "cpu",
             r"resources.node_label is 1.*expected labels, e.g. \{zone: a\}",
+        ),
+        (
+            {"cpu": {"resources": {"accelerator_type": 1}}},
+            "cpu",
+            r"resources.accelerator_type is 1.*expected a name that Ray knows, e.g. H100",
+        ),
+        (
+            {"cpu": {"resources": {"GPU": "one"}}},
+            "cpu",
+            r"resources.GPU is 'one'; expected an amount above 0",
         ),
         (
             {"cpu": {"table": "a.csv", "threads": 2}},
