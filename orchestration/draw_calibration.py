@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
@@ -11,9 +11,11 @@ from orchestration.draw import DPI, FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIDE_IN = 6.0
 FITTED, CHECKED, OTHER = "#8A949E", "#0072B2", "#D55E00"
+CORNER: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": OTHER}
 
 
 def predicted_ms(table: LatencyTable, network: MeasuredNetwork) -> float | None:
@@ -32,12 +34,19 @@ def calibration_png(table: LatencyTable) -> bytes:
     Raises:
         ValueError: the table was not calibrated.
     """
+    picture = io.BytesIO()
+    calibration_figure(table).savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def calibration_figure(table: LatencyTable) -> Figure:
+    """The picture before it is written; see `calibration_png`."""
     known = table.calibration
     if known is None:
         raise ValueError(f"the table for '{table.hardware}' was not calibrated on whole networks")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(SIDE_IN, SIDE_IN + 0.7), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(SIDE_IN, SIDE_IN + 0.4), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     _frame(axes, table)
     _points(axes, table, known.fitted, FITTED, "fitted", filled=False)
@@ -47,9 +56,7 @@ def calibration_png(table: LatencyTable) -> bytes:
     axes.set_ylabel("predicted by the table, ms")
     axes.legend(frameon=False, loc="upper left", fontsize=8)
     axes.set_title(_title(table), fontsize=9, color=INK, loc="left")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return figure
 
 
 def _points(
@@ -74,28 +81,20 @@ def _points(
 
 
 def _others(axes: Axes, table: LatencyTable, others: tuple[MeasuredNetwork, ...]) -> None:
-    """Lines at what they take; those beyond the picture are named in its corner."""
+    """Lines at what they take; those beyond the picture are listed in its lower right corner."""
     low, high = axes.get_xlim()
-    beyond = [one for one in others if not low < one.measured_ms < high]
-    for number, one in enumerate(one for one in others if one not in beyond):
+    within = [one for one in others if low < one.measured_ms < high]
+    for one in within:
         predicted = predicted_ms(table, one)
         if predicted is not None:
             axes.scatter([one.measured_ms], [predicted], s=40, marker="D", color=OTHER)
         axes.axvline(one.measured_ms, color=OTHER, linewidth=0.8, alpha=0.6)
-        axes.annotate(
-            one.name,
-            (one.measured_ms, 0.02 + 0.05 * (number % 6)),
-            xycoords=("data", "axes fraction"),
-            fontsize=7,
-            color=OTHER,
-            xytext=(3, 0),
-            textcoords="offset points",
-        )
+        upright: dict[str, Any] = {"rotation": 90, **CORNER}
+        axes.text(one.measured_ms, 0.02, one.name, transform=axes.get_xaxis_transform(), **upright)
+    beyond = [f"{one.name} {one.measured_ms:.3g}" for one in others if one not in within]
     if beyond:
-        words = ", ".join(f"{one.name} {one.measured_ms:.3g} ms" for one in beyond)
-        text = axes.text(0.98, 0.96, f"beyond: {words}", transform=axes.transAxes, ha="right")
-        text.set_fontsize(7)
-        text.set_color(OTHER)
+        lines = "\n".join(["beyond, measured ms:", *beyond])
+        axes.text(0.98, 0.02, lines, transform=axes.transAxes, **CORNER)
 
 
 def _frame(axes: Axes, table: LatencyTable) -> None:
@@ -107,7 +106,7 @@ def _frame(axes: Axes, table: LatencyTable) -> None:
     pairs = [(one.measured_ms, predicted_ms(table, one)) for one in (*known.fitted, *known.checked)]
     times = [ms for pair in pairs for ms in pair if ms is not None]
     low, high = min(times) / 1.3, max(times) * 1.3
-    axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8, zorder=0)
+    axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8, zorder=1)
     for scale, limit, axis in (
         (axes.set_xscale, axes.set_xlim, axes.xaxis),
         (axes.set_yscale, axes.set_ylim, axes.yaxis),

@@ -156,27 +156,30 @@ def imported(job: MeasureJob, path: Path) -> Found:
         raise SpecError(str(error)) from None
     key = shipped_key(table)
     store_table(storage, key, table)
-    return Found(table, key, is_new=True)
+    return Found(table, key, is_new=False)
 
 
 def table_lines(found: Found, storage: Storage) -> Sequence[str]:
-    """What a person wants to know of a table."""
-    table = found.table
+    """What a person wants to know of a table, beyond what measuring it has said."""
+    file = f"file     {storage.path(f'tables/{found.key}.json')}"
+    calibration = found.table.calibration
+    others = [] if calibration is None else calibration.others
+    measured = [f"         {one.name}: {one.measured_ms:.4g} ms" for one in others]
+    return [file, *measured] if found.is_new else [*_known_lines(found.table), file, *measured]
+
+
+def _known_lines(table: LatencyTable) -> Sequence[str]:
     fastest, slowest = table.range_ms()
     lines = [
         f"table    {table.hardware}: {len(table.rows)} parts of {table.space.name} at "
         f"{table.space.resolution} pixels, networks take {fastest:.4g} to {slowest:.4g} ms, the "
-        f"reference {table.reference_ms:.4g} ms",
-        f"file     {storage.path(f'tables/{found.key}.json')}",
+        f"reference {table.reference_ms:.4g} ms"
     ]
-    calibration = table.calibration
-    if calibration is None:
-        return lines
-    errors = calibration.errors
-    lines.append(
-        f"fit      {table.scale:.3f} times the sum of the parts {table.offset_ms:+.3g} ms, on "
-        f"{len(calibration.fitted)} networks"
-    )
-    lines += [] if errors is None else [f"error    {errors.text()}"]
-    lines += [f"         {one.name}: {one.measured_ms:.4g} ms" for one in calibration.others]
+    if table.calibration is not None:
+        lines.append(
+            f"fit      {table.scale:.3f} times the sum of the parts {table.offset_ms:+.3g} ms, on "
+            f"{len(table.calibration.fitted)} networks"
+        )
+        errors = table.calibration.errors
+        lines += [] if errors is None else [f"error    {errors.text()}"]
     return lines

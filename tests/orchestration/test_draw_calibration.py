@@ -13,7 +13,7 @@ from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_small
 from orchestration.calibrate import fitted, random_networks
-from orchestration.draw_calibration import calibration_png, predicted_ms
+from orchestration.draw_calibration import calibration_figure, calibration_png, predicted_ms
 from tests.orchestration.tables import by_kernel, table_of
 
 TABLE = table_of(proxyless_small(resolution=16), by_kernel)
@@ -64,6 +64,25 @@ def test_the_picture_is_the_same_twice_and_another_with_a_baseline() -> None:
     more = calibration_png(calibrated((baseline, far)))
     assert plain == again != more
     assert Image.open(io.BytesIO(more)).width > 800
+
+
+def test_baselines_within_and_beyond_leave_the_picture_whole() -> None:
+    times = {"mobilenet_v2": 0.3, "shufflenet_v2_1.5": 3.0, "mobilenet_v2_1.4": 6.0, "resnet34": 30}
+    others = tuple(
+        MeasuredNetwork(name=name, ops=None, parts_ms=None, measured_ms=ms, spread=0.0)
+        for name, ms in times.items()
+    )
+    figure = calibration_figure(calibrated(others))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    frame = axes.get_window_extent()
+    assert frame.width > 0.7 * figure.bbox.width
+    words = "\n".join(text.get_text() for text in axes.texts)
+    assert all(name in words for name in times)
+    for text in axes.texts:
+        extent = text.get_window_extent()
+        assert frame.x0 <= extent.x0
+        assert extent.x1 <= frame.x1
 
 
 def test_a_table_that_was_not_calibrated_has_no_picture() -> None:

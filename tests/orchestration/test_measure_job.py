@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def test_a_table_that_was_measured_before_is_taken_from_storage(
     store_table(Storage(str(tmp_path)), "abc", known)
     found = measure(asked, no_line)
     assert (found.table, found.is_new) == (known, False)
+    lines = table_lines(found, Storage(str(tmp_path)))
+    assert lines[0].startswith(f"table    {known.hardware}: {len(known.rows)} parts")
+    just_now = table_lines(replace(found, is_new=True), Storage(str(tmp_path)))
+    assert [line.split()[0] for line in just_now] == ["file"]  # the rest was said meanwhile
 
 
 def test_a_baseline_that_nobody_knows_is_refused(tmp_path: Path) -> None:
