@@ -14,6 +14,9 @@ from orchestration.record.client import experiment_id, record_errors, ui_address
 from orchestration.record.metrics import moment_ms, table_params, table_values
 from orchestration.record.runs import KEY, KIND, RECORDED, Runs
 
+NOTE = "mlflow.note.content"
+"""What the run's page shows as its description."""
+
 
 def record_table(
     table: LatencyTable, key: str, picture: bytes, *, tracking_uri: str, experiment: str
@@ -37,13 +40,30 @@ def record_table(
         client = MlflowClient(tracking_uri)
         runs = Runs(client, experiment_id(client, tracking_uri, experiment))
         name = f"{table.target} {table.space.name} {table.space.resolution} px"
-        run = runs.run(name, {KIND: "table", KEY: key}, moment_ms(table.date))
+        tags = {KIND: "table", KEY: key, NOTE: _note(table)}
+        run = runs.run(name, tags, moment_ms(table.date))
         if RECORDED not in run.data.tags:
             runs.log(run, table_params(table), table_values(table))
             _write_files(client, run, table, picture)
             runs.close(run, moment_ms(table.date), "yes")
         page = f"{ui_address(tracking_uri)}/#/experiments/{runs.experiment_id}"
-        return f"{page}/runs/{run.info.run_id}"
+        return f"{page}/runs/{run.info.run_id}?workflowType=machine_learning"
+
+
+def _note(table: LatencyTable) -> str:
+    """Markdown, for the top of the run's page."""
+    fastest, slowest = table.range_ms()
+    known = table.calibration
+    lines = [
+        f"**{table.hardware}**, {table.space.name} at {table.space.resolution} pixels: networks "
+        f"take {fastest:.4g} to {slowest:.4g} ms."
+    ]
+    if known is not None and known.errors is not None:
+        lines += ["", f"Predictions {known.errors.text()}."]
+    if known is not None and known.others:
+        lines += ["", "| network | measured ms |", "|---|---|"]
+        lines += [f"| {one.name} | {one.measured_ms:.4g} |" for one in known.others]
+    return "\n".join(lines)
 
 
 def _write_files(client: MlflowClient, run: Run, table: LatencyTable, picture: bytes) -> None:
