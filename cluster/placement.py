@@ -10,6 +10,9 @@ from typing import Any
 
 from cluster.hardware import Target, usable_cores
 
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
+"""What Ray labels a node with that has a GPU it knows, e.g. `H100`."""
+
 PATIENCE_S = 5.0
 """Until a person is told what a measurement waits for."""
 
@@ -72,9 +75,20 @@ def nodes() -> list[Node]:
 
 def this_machine() -> Node:
     """This machine, as the Ray that would be started on it would see it."""
-    gpus = len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
-    resources = {"CPU": float(usable_cores()), **({"GPU": float(gpus)} if gpus else {})}
-    return Node(id="", host="this machine", resources=resources, labels={}, is_driver=True)
+    resources = {"CPU": float(usable_cores())}
+    labels: dict[str, str] = {}
+    if any(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*")):
+        from ray._private.accelerators import get_accelerator_manager_for_resource
+
+        # What Ray itself asks when it starts: it knows which GPUs this process may see.
+        known = get_accelerator_manager_for_resource("GPU")
+        count, kind = (
+            known.get_current_node_num_accelerators(),
+            known.get_current_node_accelerator_type(),
+        )
+        resources |= {"GPU": float(count)} if count else {}
+        labels |= {ACCELERATOR_LABEL: kind} if count and kind else {}
+    return Node(id="", host="this machine", resources=resources, labels=labels, is_driver=True)
 
 
 def node_for(target: Target, among: Sequence[Node]) -> Node:

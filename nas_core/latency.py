@@ -15,7 +15,7 @@ Shapes: K = candidate ops at a site.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import isfinite
@@ -34,6 +34,10 @@ EARLIER = ("latency-table/1",)
 
 PLAUSIBLE_MS = (1e-4, 1e4)
 """Rows that are all below or all above are in another unit."""
+
+
+NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
+"""A table is noisy if more than this share of its rows spreads over this."""
 
 
 @dataclass(frozen=True, order=True)
@@ -269,6 +273,16 @@ def _check_format(values: Any) -> None:
             f"{FORMAT!r} is the latest here; update this project, or measure again"
         )
     check_format(values, FORMAT, "a latency table")
+
+
+def noisy_rows(rows: Iterable[Row]) -> list[Row]:
+    """Rows whose rounds differ by more than a fifth."""
+    return [row for row in rows if row.spread > NOISY_SPREAD]
+
+
+def is_noisy(rows: Collection[Row]) -> bool:
+    """Whether more than a tenth of the rows are."""
+    return len(noisy_rows(rows)) > NOISY_SHARE * len(rows)
 
 
 def row_to_dict(row: Row) -> dict[str, Any]:

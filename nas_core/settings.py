@@ -43,7 +43,8 @@ class MeasureSettings(Section):
 
     calibrate_s: float = 60.0
     """Whole networks are lowered for the calibration as long as this, seconds: 36 at most, 8 in any
-    case. They are timed for up to a minute more."""
+    case. They are timed for up to a minute more; on a phone, which starts a process per sample, for
+    several."""
 
     accept_noisy: bool = False
     """Take a table of which more than a tenth of the rows spread over 20 %, twice."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import Target, usable_cores
 from cluster.placement import Node
-from cluster.runtimes import runtime_of
+from cluster.runtimes import MeasurementError, ProgramError, Runtime, runtime_of
 from nas_core.architecture import Model
 from nas_core.latency import PartShape
 from nas_core.space import SearchSpace
@@ -26,7 +26,7 @@ from orchestration.processes import answer_of, process
 from orchestration.stopwatch import Program, stopwatch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 MOST_COMPILERS = 8
 """Each takes a gigabyte."""
@@ -51,8 +51,8 @@ def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> li
     """Lower subjects, by as many processes as there are compilers.
 
     Raises:
-        RuntimeDiedError: a process died over one of them, and again when it was tried once more.
-        MeasurementError: one of them cannot be lowered.
+        ProgramError: one of them cannot be lowered, or a process died over it, twice.
+        MeasurementError: the runtime is not installed.
     """
     crew = _compilers()[: len(subjects)]
     # Dealt out like cards, whole networks first: they take longest.
@@ -73,8 +73,9 @@ class Exported:
     program: Program | None
     """The program again, ready to be timed."""
     answers: Tensor
-    """What the network says of the images that the program takes, in eager mode."""
+    """What the network says of the images, in eager mode."""
     images: Tensor
+    """A batch that the program takes, or several."""
 
 
 def exported(
@@ -134,7 +135,7 @@ class Compiler:
             name = f"{target} {subject}"
             if name not in self._again:
                 shape = (target.batch_size, *_input_shape(space, subject))
-                code = runtime.compile(_module(space, subject), torch.zeros(shape))
+                code = _compiled(runtime, _module(space, subject), torch.zeros(shape))
                 self._again[name] = Program(code, shape)
             programs.append(self._again[name])
             if isinstance(subject, PartShape):  # its module depends on the space too
@@ -154,18 +155,31 @@ class Compiler:
 
         network = model.build().eval()
         network.load_state_dict(weights)
-        repeats = -(-target.batch_size // len(example))
-        images = example.repeat(repeats, 1, 1, 1)[: target.batch_size]
+        repeats = -(-max(target.batch_size, len(example)) // len(example))
+        number = max(target.batch_size, len(example) // target.batch_size * target.batch_size)
+        images = example.repeat(repeats, 1, 1, 1)[:number]
         with tempfile.TemporaryDirectory() as folder:
             save_model(network, example, facts, Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         program = None
         if target.is_measured:
             runtime = runtime_of(target)
-            program = Program(runtime.compile(network, images), tuple(images.shape))
+            batch = images[: target.batch_size]
+            program = Program(_compiled(runtime, network, batch), tuple(batch.shape))
             files[runtime.file_name] = program.code
         with torch.no_grad():
             return Exported(files, program, network(images), images)
+
+
+def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
+    try:
+        return runtime.compile(module, example)
+    except MeasurementError:
+        raise
+    except Exception as error:  # exporters raise anything
+        reason = next(iter(str(error).strip().splitlines()), "")
+        words = f"{runtime.name} cannot compile it: {type(error).__name__}: {reason}"
+        raise ProgramError(words) from error
 
 
 def _module(space: SearchSpace, subject: Subject) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 from cluster.runtimes import MeasurementError
 from orchestration.case import Crew
 from orchestration.compilers import Exported
-from orchestration.measure import measure_program, node_of
+from orchestration.devices import node_of
+from orchestration.measure_network import measure_program
 from orchestration.stopwatch import answered
 
 LARGEST_ERROR = 1e-3

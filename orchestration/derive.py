@@ -22,8 +22,8 @@ from nas_core.strategy import Trial
 from orchestration.calibrate import refitted
 from orchestration.case import Crew
 from orchestration.found import Found, measured_together, tried
-from orchestration.measure import Measured
-from orchestration.plan import tolerance
+from orchestration.measure_network import Measured
+from orchestration.plan import keeps, over_budget
 from orchestration.ranking import measured_ranking
 from orchestration.rerank import Reranking
 from orchestration.search import Searched
@@ -55,6 +55,9 @@ def derive(crew: Crew, searched: Searched) -> Found:
     found = derive_measured(
         chosen, work.table, searched.goal.budget_ms, lambda model: measured_together(crew, model)
     )
+    missed = over_budget(found.measured_ms, searched.goal.budget_ms, len(found.tries))
+    if missed is not None:
+        report_note(missed)
     return replace(
         found,
         history=searched.history,
@@ -78,10 +81,11 @@ def derive_measured(
         measure: latency of a whole network; None where nothing is measured: the table's word holds.
 
     Returns:
-        The last network derived, with all tries: if even the corrected table missed, or nothing
-        fits by it any more, `measured_ms` says by how much.
+        The network that keeps the budget; if none does even by a corrected table, or nothing fits
+        by it any more, the one that misses it least. With all tries.
     """
     tries: list[dict[str, float | None]] = []
+    best: Found | None = None
     architecture = choose(table)
     while True:
         measured, table_ms = measure(architecture), table.latency_ms(architecture)
@@ -89,14 +93,15 @@ def derive_measured(
         if measured is None:
             return Found(architecture, table_ms, None, None, tries)
         found = Found(architecture, table_ms, measured.ms, measured.spread, tries)
-        is_within = measured.ms <= budget_ms * (1 + tolerance(budget_ms))
-        if is_within or len(tries) > CORRECTIONS:
-            return found
+        if best is None or measured.ms < (best.measured_ms or 0.0):
+            best = found
+        if keeps(measured.ms, budget_ms) or len(tries) > CORRECTIONS:
+            return best
         table = refitted(table, architecture, measured.ms)
         try:
             architecture = choose(table)
         except BudgetError:
-            return found
+            return best
 
 
 def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nas_core.architecture import Architecture, Model
 from nas_core.baselines import model_from_dict
 from orchestration.case import Crew
 from orchestration.finite import finite
-from orchestration.measure import Measured, measure_network
+from orchestration.measure_network import Measured, measure_network
 from orchestration.models import table_latency_ms
 from orchestration.plan import Case
 

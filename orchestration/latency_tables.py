@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster.hardware import Target
 from cluster.storage import Storage
-from nas_core.latency import LatencyTable
+from nas_core.latency import LatencyTable, is_noisy
 from nas_core.space import SearchSpace
 from orchestration.spec import SpecError
 from orchestration.table_files import read_table
@@ -42,8 +42,13 @@ def shipped_table(target: Target, space: SearchSpace) -> LatencyTable | None:
         raise SpecError(f"target '{target.name}': {error}") from None
 
 
-def stored_table(storage: Storage, key: str) -> LatencyTable | None:
+def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> LatencyTable | None:
     """The latency table that is in storage, or None.
+
+    Args:
+        storage: a job's.
+        key: of the table.
+        accept_noisy: whether one counts that was kept although it is noisy.
 
     Raises:
         SpecError: it is there but cannot be read.
@@ -52,9 +57,10 @@ def stored_table(storage: Storage, key: str) -> LatencyTable | None:
     if not storage.exists(place):
         return None
     try:
-        return LatencyTable.from_dict(storage.read_json(place))
+        table = LatencyTable.from_dict(storage.read_json(place))
     except ValueError as error:
         raise SpecError(f"{storage.path(place)}: {error}; remove it to measure again") from None
+    return table if accept_noisy or not is_noisy(table.rows) else None
 
 
 def store_table(storage: Storage, key: str, table: LatencyTable) -> None:

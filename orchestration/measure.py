@@ -4,10 +4,11 @@
 
 Parts are lowered in parallel processes and timed by one process, on a node that nothing else may
 use meanwhile, in groups whose rounds are interleaved; an empty call is timed with each group and
-taken off, and the stem is timed with each again: what it takes now over what it took first is taken
-out of the group. Rows are kept as they come. The sum over parts leaves out what runs between them,
-so a line is fitted to whole networks (`calibrate.py`). Later measurements are interleaved with the
-reference network, which tells how much faster or slower the machine has become.
+taken off, and so is the reference network: what it takes now over what it took first is taken out
+of the group. Parts are dealt out, so that the ops of a site are in different groups: what is wrong
+with a group is not wrong with one op. Rows are kept as they come. The sum over parts leaves out
+what runs between them, so a line is fitted to whole networks (`calibrate.py`). Later measurements
+are interleaved with the reference network, too, which tells how much slower the machine is now.
 """
 
 from __future__ import annotations
@@ -20,23 +21,29 @@ from statistics import median
 
 from cluster.hardware import Target
 from cluster.placement import Node, cores_reserved, node_for, nodes
-from cluster.runtimes import MeasurementError
-from cluster.runtimes.throttling import check_throttling
+from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.throttling import MAX_RISE, check_throttling
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
-from nas_core.architecture import Architecture, Model
-from nas_core.latency import LatencyTable, PartShape, Row, parts_of, stem_part
+from nas_core.architecture import Architecture
+from nas_core.latency import (
+    NOISY_SHARE,
+    NOISY_SPREAD,
+    LatencyTable,
+    PartShape,
+    Row,
+    is_noisy,
+    noisy_rows,
+    parts_of,
+)
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.calibrate import Extent, calibrated
 from orchestration.compilers import Subject, compilers_running, lower
+from orchestration.devices import identity, is_same_device
 from orchestration.latency_tables import store_table
-from orchestration.processes import RuntimeDiedError
 from orchestration.rows import RowStore
-from orchestration.stopwatch import Program, target_facts, timed, version_there
-
-NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
-"""A table is noisy if more than this share of its rows spreads over this."""
+from orchestration.stopwatch import target_facts, timed, version_there
 
 GROUP = 12
 """Parts that are lowered, timed against each other, and kept, before the next ones."""
@@ -63,18 +70,6 @@ class Bench:
         return timings
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Latency of a whole network, comparable with the table's."""
-
-    ms: float
-    """What the clock said, divided by `drift`."""
-    spread: float
-    """(largest - smallest median of a round) / median."""
-    drift: float
-    """Latency of the reference network in the same run, by that at the time of the table."""
-
-
 def measure_table(
     space: SearchSpace,
     target: Target,
@@ -85,6 +80,7 @@ def measure_table(
     say: Callable[[str], None],
     extent: Extent | None = None,
     progress: Progress = lambda _done, _all: None,
+    known: LatencyTable | None = None,
 ) -> LatencyTable:
     """Measure all parts of a space and some whole networks; kept in storage.
 
@@ -99,6 +95,7 @@ def measure_table(
         say: takes lines for a person.
         extent: which networks to calibrate with; as many as the settings allow where left out.
         progress: told how far it is.
+        known: a table whose rows are taken over; its networks are measured anew.
 
     Raises:
         MeasurementError: the target cannot be measured, or is too noisy; rows so far are kept.
@@ -106,15 +103,21 @@ def measure_table(
     """
     bench = Bench(space, target, settings, node_for(target, nodes()))
     extent = extent or Extent(seconds=settings.calibrate_s)
-    store, began = RowStore(storage, key), time.monotonic()
+    began = time.monotonic()
     with compilers_running([bench.node]), cores_reserved(bench.node, say):
         version_there(target, bench.node)
+        facts = target_facts(target, bench.node)
+        store = RowStore(storage, key, identity(facts))
+        if known is not None and is_same_device(known, facts):
+            store.take_over(known)
         steps = _Steps(progress, len(parts_of(space)), extent.networks)
         rows = _rows(bench, store, steps, say)
-        table = _table(bench, rows, store.overheads_ms)
         timed_rows = time.monotonic()
-        table = calibrated(table, bench, extent, steps.networks_done)
-    table.check()
+        try:
+            table = calibrated(_table(bench, rows, store), bench, extent, steps.networks_done)
+            table.check()
+        except ValueError as error:  # times that no line goes through
+            raise MeasurementError(f"{error} (all rows are kept)") from error
     store_table(storage, key, table)
     store.clear()
     say(_summary(table, timed_rows - began, time.monotonic() - timed_rows))
@@ -140,13 +143,13 @@ def _rows(
     """All rows, measured where they are missing, and once more where they are noisy."""
     parts = parts_of(bench.space)
     _measure_missing(bench, store, parts, steps)
-    noisy = _noisy(store, parts)
-    if len(noisy) > NOISY_SHARE * len(parts):
+    noisy = noisy_rows(store.rows)
+    if is_noisy(store.rows):
         say(f"{len(noisy)} of {len(parts)} parts spread over {NOISY_SPREAD:.0%}; once more")
         store.drop(noisy)
         _measure_missing(bench, store, parts, steps)
-        noisy = _noisy(store, parts)
-    if len(noisy) > NOISY_SHARE * len(parts) and not bench.settings.accept_noisy:
+        noisy = noisy_rows(store.rows)
+    if is_noisy(store.rows) and not bench.settings.accept_noisy:
         store.drop(noisy)
         raise MeasurementError(
             f"{len(noisy)} of {len(parts)} parts on {bench.target.hardware()} spread over "
@@ -154,14 +157,9 @@ def _rows(
             "machine do nothing else and try again (calm rows are kept), or set "
             "measure.accept_noisy: true"
         )
-    if len(noisy) > NOISY_SHARE * len(parts):
+    if is_noisy(store.rows):
         say(f"WARNING {len(noisy)} of them still do; kept, as measure.accept_noisy allows")
     return tuple(row for part in parts if (row := store.get(part)) is not None)
-
-
-def _noisy(store: RowStore, parts: Sequence[PartShape]) -> list[Row]:
-    rows = (store.get(part) for part in parts)
-    return [row for row in rows if row is not None and row.spread > NOISY_SPREAD]
 
 
 def _measure_missing(
@@ -173,23 +171,24 @@ def _measure_missing(
         steps.parts_done(len(parts) - len(store.missing(parts)))
     if failed:
         raise MeasurementError(
-            f"{bench.target.runtime} dies when it runs {'; '.join(failed)}: leave these ops out of "
+            f"{bench.target.runtime} fails with {'; '.join(failed)}: leave these ops out of "
             f"the space (the other {len(parts) - len(failed)} rows are kept)"
         )
 
 
 def _groups(parts: Sequence[PartShape]) -> Iterator[Sequence[PartShape]]:
-    for first in range(0, len(parts), GROUP):
-        yield parts[first : first + GROUP]
+    count = -(-len(parts) // GROUP)
+    for first in range(count):
+        yield parts[first::count]
 
 
 def _measure_group(bench: Bench, store: RowStore, parts: Sequence[PartShape]) -> list[str]:
-    """Measure and keep some parts; those with which the runtime dies, in words."""
+    """Measure and keep some parts; those with which the runtime fails, in words."""
     try:
         store.add(*_group_rows(bench, store, parts))
-    except RuntimeDiedError:
+    except ProgramError as error:
         if len(parts) == 1:
-            return [_words(parts[0])]
+            return [f"{_words(parts[0])}: {error}"]
         return [failed for part in parts for failed in _measure_group(bench, store, [part])]
     return []
 
@@ -198,12 +197,15 @@ def _group_rows(
     bench: Bench, store: RowStore, parts: Sequence[PartShape]
 ) -> tuple[list[Row], float]:
     """Rows of some parts, and the empty call that was taken off."""
-    stem = stem_part(bench.space)
-    settings = bench.settings
-    anchor, *timings, empty = bench.timed_with_empty([stem, *parts], settings.rounds)
-    known = store.get(stem)
-    now_ms = anchor.without(empty.median_ms).median_ms
-    drift = now_ms / known.median_ms if known is not None and known.median_ms > 0 else 1.0
+    anchor = Architecture.reference(bench.space)
+    beside, *timings, empty = bench.timed_with_empty([anchor, *parts], bench.settings.rounds)
+    drift = store.drift(beside.without(empty.median_ms).median_ms)
+    if bench.target.device == "android" and drift > MAX_RISE:
+        raise MeasurementError(
+            f"the phone throttles: the reference network takes {drift - 1:.0%} more than at the "
+            f"beginning; let it cool down and try again (rows so far are kept), or raise "
+            f"targets.{bench.target.name}.phone.cool_down_s"
+        )
     rows = [
         _row(part, timing.without(empty.median_ms), drift)
         for part, timing in zip(parts, timings, strict=True)
@@ -227,7 +229,7 @@ def _words(part: PartShape) -> str:
     return f"'{part.op}' ({shape}, {part.resolution} pixels)"
 
 
-def _table(bench: Bench, rows: tuple[Row, ...], overheads_ms: Sequence[float]) -> LatencyTable:
+def _table(bench: Bench, rows: tuple[Row, ...], store: RowStore) -> LatencyTable:
     target = bench.target
     return LatencyTable(
         target=target.name,
@@ -236,7 +238,7 @@ def _table(bench: Bench, rows: tuple[Row, ...], overheads_ms: Sequence[float]) -
         runtime_version=version_there(target, bench.node),
         space=bench.space,
         rows=rows,
-        overhead_ms=median(overheads_ms),
+        overhead_ms=median(store.overheads_ms),
         device={
             **target_facts(target, bench.node),
             "batch_size": target.batch_size,
@@ -245,36 +247,6 @@ def _table(bench: Bench, rows: tuple[Row, ...], overheads_ms: Sequence[float]) -
         },
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def measure_network(
-    model: Model, table: LatencyTable, target: Target, settings: MeasureSettings
-) -> Measured:
-    """Time a whole network against the reference network, the empty call taken off."""
-    (program,) = lower(table.space, target, [model])
-    return measure_program(program, table, target, settings)
-
-
-def measure_program(
-    program: Program, table: LatencyTable, target: Target, settings: MeasureSettings
-) -> Measured:
-    """The same for a network that is lowered or exported already."""
-    beside = lower(table.space, target, [Architecture.reference(table.space), None])
-    node = node_of(table, target)
-    network, reference, empty = timed(
-        [program, *beside], target, settings, settings.network_rounds, node
-    )
-    then = table.reference_ms
-    assert then is not None, "the measure stage measures the reference network"
-    drift = reference.without(empty.median_ms).median_ms / then
-    return Measured(network.without(empty.median_ms).median_ms / drift, network.spread, drift)
-
-
-def node_of(table: LatencyTable, target: Target) -> Node:
-    """Where the table was measured, if that node is there; else one that has the target."""
-    there = nodes()
-    same = [node for node in there if node.host == table.device.get("host")]
-    return node_for(target, [*same, *there])
 
 
 def _summary(table: LatencyTable, rows_s: float, networks_s: float) -> str:

@@ -13,6 +13,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings, Section, require
 from nas_core.space import SearchSpace
+from orchestration.devices import identity
 from orchestration.keys import shipped_key, table_key
 from orchestration.latency_tables import shipped_table, store_table, stored_table
 from orchestration.progress import Say
@@ -84,6 +85,8 @@ class Found:
     key: str
     is_new: bool
     """Whether it was measured just now."""
+    is_file: bool = False
+    """Whether it was read from a file: a job has to be told where it is."""
 
 
 def measure(job: MeasureJob, say: Say, progress: Progress | None = None) -> Found:
@@ -102,10 +105,10 @@ def measure(job: MeasureJob, say: Say, progress: Progress | None = None) -> Foun
             store_table(storage, key, shipped)
             return Found(shipped, key, is_new=False)
         key = table_key(space, target, job.measure)
-        known = stored_table(storage, key)
-        if known is not None:
+        known = stored_table(storage, key, accept_noisy=job.measure.accept_noisy)
+        if known is not None and _is_enough(known, job):
             return Found(known, key, is_new=False)
-        table = _measured(job, space, target, storage, key, say, progress)
+        table = _measured(job, space, target, storage, key, say, progress, known)
     except (MeasurementError, PlacementError) as error:
         raise SpecError(str(error)) from None
     return Found(table, key, is_new=True)
@@ -119,6 +122,7 @@ def _measured(
     key: str,
     say: Say,
     progress: Progress | None,
+    known: LatencyTable | None,
 ) -> LatencyTable:
     from cluster.connect import connect
     from cluster.placement import node_for, nodes
@@ -139,7 +143,20 @@ def _measured(
             say=say,
             extent=extent,
             progress=progress or (lambda _done, _all: None),
+            known=known,
         )
+
+
+def _is_enough(table: LatencyTable, job: MeasureJob) -> bool:
+    """Whether as many networks were measured as are asked for; in a job, fewer are."""
+    from orchestration.calibrate import Extent, random_networks
+
+    known = table.calibration
+    if known is None:
+        return False
+    wanted = len(random_networks(table, Extent().networks))
+    drawn = [one for one in (*known.fitted, *known.checked) if one.name == "random"]
+    return len(drawn) >= wanted and {one.name for one in known.others} >= set(job.baselines)
 
 
 def imported(job: MeasureJob, path: Path) -> Found:
@@ -156,16 +173,23 @@ def imported(job: MeasureJob, path: Path) -> Found:
         raise SpecError(str(error)) from None
     key = shipped_key(table)
     store_table(storage, key, table)
-    return Found(table, key, is_new=False)
+    return Found(table, key, is_new=False, is_file=True)
 
 
 def table_lines(found: Found, storage: Storage) -> Sequence[str]:
     """What a person wants to know of a table, beyond what measuring it has said."""
-    file = f"file     {storage.path(f'tables/{found.key}.json')}"
+    place = storage.path(f"tables/{found.key}.json")
+    file = f"file     {place}"
     calibration = found.table.calibration
     others = [] if calibration is None else calibration.others
     measured = [f"         {one.name}: {one.measured_ms:.4g} ms" for one in others]
-    return [file, *measured] if found.is_new else [*_known_lines(found.table), file, *measured]
+    if found.is_new:
+        return [file, *measured]
+    lines = [*_known_lines(found.table), file, *measured]
+    if found.is_file:
+        table = f"targets: {{{found.table.target}: {{table: {place}}}}}"
+        lines.append(f"use      in a job file: {table}")
+    return lines
 
 
 def _known_lines(table: LatencyTable) -> Sequence[str]:
@@ -175,6 +199,9 @@ def _known_lines(table: LatencyTable) -> Sequence[str]:
         f"{table.space.resolution} pixels, networks take {fastest:.4g} to {slowest:.4g} ms, the "
         f"reference {table.reference_ms:.4g} ms"
     ]
+    if table.date:
+        device = ", ".join(str(value) for value in identity(table.device).values())
+        lines.append(f"measured {table.date[:16]} on {device}")
     if table.calibration is not None:
         lines.append(
             f"fit      {table.scale:.3f} times the sum of the parts {table.offset_ms:+.3g} ms, on "

@@ -11,7 +11,7 @@ from orchestration.case import Crew
 from orchestration.finite import finite
 from orchestration.found import Found
 from orchestration.models import total_stride
-from orchestration.plan import Case
+from orchestration.plan import Case, over_budget
 
 
 def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:
@@ -33,6 +33,9 @@ def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) 
 
 def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> dict[str, Any]:
     """The content of `result.json`."""
+    measured_ms = outcome.get("measured_ms", found.measured_ms)
+    missed = over_budget(measured_ms, case.budget_ms, len(found.tries))
+    notes = [*found.search.get("notes", []), *([] if missed is None else [missed])]
     return {
         **_asked(crew, case),
         **_network(found),
@@ -41,6 +44,7 @@ def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> 
         "alphas": found.alphas,
         "search_history": found.history,
         **found.search,
+        "notes": notes,
         **_images(crew),
         "top1": None,
         "top5": None,

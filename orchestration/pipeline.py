@@ -123,7 +123,8 @@ def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResu
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
     """Tables by target that need no measuring: they ship, or are in storage."""
     keys = {name: key for name, key in plan.table_keys.items() if name not in plan.shipped}
-    found = {name: stored_table(storage, key) for name, key in keys.items()}
+    noisy = plan.job.measure.accept_noisy
+    found = {name: stored_table(storage, key, accept_noisy=noisy) for name, key in keys.items()}
     return plan.shipped | {name: table for name, table in found.items() if table is not None}
 
 
@@ -148,12 +149,26 @@ def _do_missing(
         problem = check_placeable(crew, cpus, gpus)
         if problem:
             raise SpecError(problem)
+        _check_devices(plan, storage, tables)
         tables = {**tables, **_measure_missing(plan, storage, tables, say)}
         cases = cases_of(plan, tables)
         done = {case.name for case in cases if is_done(case, folder)}
         for line in plan_lines(plan, tables, cases, done, str(crew)):
             say(line)
         return cases, _train_missing(plan, tables, cases, done, crew, folder, say)
+
+
+def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
+    """Refuse to go on with tables of other devices than those that are there."""
+    from orchestration.devices import check_same_device
+
+    for target in plan.targets:
+        if target.is_measured and target.name in tables:
+            place = storage.path(f"tables/{plan.table_keys[target.name]}.json")
+            try:
+                check_same_device(tables[target.name], target, str(place))
+            except MeasurementError as error:
+                raise SpecError(str(error)) from None
 
 
 def _nodes_of(plan: Plan) -> list[Node]:

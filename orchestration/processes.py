@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError
-
-
-class RuntimeDiedError(MeasurementError):
-    """A runtime took its process with it."""
+from cluster.runtimes import MeasurementError, ProgramError
 
 
 def process(kind: type, name: str, node: str) -> Any:
@@ -34,13 +30,33 @@ def process(kind: type, name: str, node: str) -> Any:
 
 
 def answer_of(answer: Any, target: Target) -> Any:
-    """What a process answers; where it refuses, that in its own words."""
+    """What a process answers; where it refuses, that in its own words.
+
+    Raises:
+        ProgramError: the runtime fails at what it was given, or took its process along, and did so
+            again when it was tried once more.
+        MeasurementError: the process refuses, or cannot be reached.
+    """
     import ray
-    from ray.exceptions import ActorDiedError, ActorUnavailableError
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 
     try:
         return ray.get(answer)
     except (ActorDiedError, ActorUnavailableError) as error:
-        raise RuntimeDiedError(f"{target.runtime} took its process with it") from error
-    except MeasurementError as error:  # in Ray's words, with the traceback of the process
-        raise MeasurementError(str(getattr(error, "cause", error))) from None
+        raise ProgramError(f"{target.runtime} took its process with it") from error
+    except RayTaskError as error:
+        raise _in_its_words(getattr(error, "cause", error), target) from error
+    except RayError as error:
+        raise MeasurementError(f"{target.runtime}: {_first_line(error)}") from error
+
+
+def _in_its_words(cause: BaseException, target: Target) -> MeasurementError:
+    """What a process said, without Ray's words and the traceback around it."""
+    for kind in (ProgramError, MeasurementError):
+        if isinstance(cause, kind):
+            return kind(str(cause))
+    return ProgramError(f"{target.runtime}: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

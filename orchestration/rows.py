@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
-from nas_core.latency import PartShape, Row, row_from_dict, row_to_dict
+from nas_core.latency import LatencyTable, PartShape, Row, row_from_dict, row_to_dict
 
-FORMAT = "latency-rows/1"
+FORMAT = "latency-rows/2"
+EARLIER = ("latency-rows/1",)
+"""Formats without a device: nobody knows on what they were measured."""
 
 
 class RowStore:
     """The rows of one table that is being measured."""
 
-    def __init__(self, storage: Storage, key: str) -> None:
+    def __init__(self, storage: Storage, key: str, device: Mapping[str, Any]) -> None:
+        """Reads what a measurement on the same device has left.
+
+        Args:
+            storage: where the rows are.
+            key: of the table.
+            device: what tells the device from another: rows of another are not taken.
+
+        Raises:
+            MeasurementError: a later version of this project has left rows there.
+        """
         self._storage, self._place, self._key = storage, f"tables/{key}.rows.json", key
+        self._device = dict(device)
         self._rows: dict[PartShape, Row] = {}
         self._overheads_ms: list[float] = []
+        self._anchor_ms = 0.0
         self._read()
 
     def _read(self) -> None:
         if not self._storage.exists(self._place):
             return
         values = self._storage.read_json(self._place)
-        if values.get("format") == FORMAT and values.get("key") == self._key:
+        if values.get("format") not in (FORMAT, *EARLIER):
+            raise MeasurementError(
+                f"{self._storage.path(self._place)} is {values.get('format')!r}, and this version "
+                f"reads {FORMAT!r}; update this project, or remove the file to measure again"
+            )
+        if values["format"] == FORMAT and values["device"] == self._device:
             self._rows = {row.part: row for row in map(row_from_dict, values["rows"])}
             self._overheads_ms = list(values["overheads_ms"])
+            self._anchor_ms = values["anchor_ms"]
+
+    def take_over(self, table: LatencyTable) -> None:
+        """Rows of a table that is measured already, in place of nothing."""
+        self._rows = {row.part: row for row in table.rows} | self._rows
+        self._overheads_ms = self._overheads_ms or [table.overhead_ms]
+        self._anchor_ms = self._anchor_ms or table.reference_ms or 0.0
+
+    def drift(self, anchor_ms: float) -> float:
+        """How much longer a network takes now than with the first rows, as a factor."""
+        self._anchor_ms = self._anchor_ms or anchor_ms
+        return anchor_ms / self._anchor_ms if anchor_ms > 0 else 1.0
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those that were measured."""
+        return list(self._rows.values())
 
     def get(self, part: PartShape) -> Row | None:
         """The row of a part, if it was measured."""
@@ -54,8 +92,9 @@ class RowStore:
 
     def _write(self) -> None:
         rows = [row_to_dict(row) for row in self._rows.values()]
-        values = {"format": FORMAT, "key": self._key, "rows": rows}
-        self._storage.write_json(self._place, {**values, "overheads_ms": self._overheads_ms})
+        facts = {"key": self._key, "device": self._device, "anchor_ms": self._anchor_ms}
+        values = {"format": FORMAT, **facts, "overheads_ms": self._overheads_ms}
+        self._storage.write_json(self._place, {**values, "rows": rows})
 
     def clear(self) -> None:
         """The table holds them now."""

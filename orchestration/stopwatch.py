@@ -32,7 +32,7 @@ def timed(
     """Time programs against each other, in a process of that node that does nothing else.
 
     Raises:
-        RuntimeDiedError: the process died, and died again when it was tried once more.
+        ProgramError: a program crashes, or takes the process along.
         MeasurementError: the target refuses.
     """
     words = (list(programs), target, settings, rounds)
@@ -88,18 +88,27 @@ class Stopwatch:
         import torch
 
         torch.set_num_threads(1)
+        self._known: dict[str, dict[str, str | int | float]] = {}
 
     def facts(self, target: Target) -> dict[str, str | int | float]:
-        """Of this machine and of what the runtime drives."""
-        return {**hardware.facts(), **runtime_of(target).facts()}
+        """Of the hardware that is measured: this machine and what the runtime drives, or a phone.
+
+        Clocks and temperatures are those behind the last timing, where there was one.
+        """
+        known = self._known.get(str(target)) or dict(runtime_of(target).facts())
+        return known if target.device == "android" else {**hardware.facts(), **known}
 
     def version(self, target: Target) -> str:
         """Of the runtime on this machine."""
         return runtime_of(target).version()
 
     def answer(self, program: Program, images: Tensor, target: Target) -> Tensor:
-        """What the program says of the images."""
-        return runtime_of(target).load(program.code)(images).float().cpu()
+        """What the program says of the images, as many at a time as it takes."""
+        import torch
+
+        loaded = runtime_of(target).load(program.code)
+        batches = torch.split(images, program.input_shape[0])
+        return torch.cat([loaded(batch).float().cpu() for batch in batches])
 
     def time(
         self, programs: list[Program], target: Target, settings: MeasureSettings, rounds: int
@@ -114,7 +123,7 @@ class Stopwatch:
             one.prepared(torch.randn(program.input_shape, generator=rng))
             for one, program in zip(loaded, programs, strict=True)
         ]
-        return time_calls(
+        timings = time_calls(
             calls,
             rounds=rounds,
             sample_ms=settings.sample_ms,
@@ -122,3 +131,5 @@ class Stopwatch:
             run_ms=runtime.run_ms,
             rest=runtime.rest,
         )
+        self._known[str(target)] = dict(runtime.facts())
+        return timings

@@ -4,9 +4,9 @@
     stem,1,8,2,32,0.012
     mbconv_k3_e3,8,16,2,16,0.020
 
-A row is a part of the space with its milliseconds per batch; `site` may name the one site that it
-holds at, `p10_ms`, `p90_ms`, `spread` and `count` may say how it was measured. Skips have no rows
-unless they take time. JSON may also be the file of a whole table.
+A row is a part of the space with its time per batch, in a column `ms`, `us` or `s`; `site` may name
+the one site that it holds at, `p10_ms`, `p90_ms`, `spread` and `count` may say how it was measured.
+Skips have no rows unless they take time. JSON may also be the file of a whole table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from nas_core.space import SearchSpace
 
 SHAPE = ("in_channels", "out_channels", "stride", "resolution")
 NEEDED = ("op", *SHAPE, "ms")
+UNITS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+"""What the column of the time may be called, in milliseconds."""
 OPTIONAL = ("site", "p10_ms", "p90_ms", "spread", "count")
 READERS = {".csv": "CSV", ".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 
@@ -107,14 +109,16 @@ def _rows(path: Path, values: Any) -> tuple[Row, ...]:
 def _row(place: str, values: Any) -> Row:
     if not isinstance(values, Mapping):
         raise ValueError(f"{place} is {values!r}; expected {', '.join(NEEDED)}")
-    unknown = [str(name) for name in values if name not in (*NEEDED, *OPTIONAL)]
-    missing = [name for name in NEEDED if values.get(name) in (None, "")]
+    unit = next((name for name in UNITS if name in values), "ms")
+    needed = (*NEEDED[:-1], unit)
+    unknown = [str(name) for name in values if name not in (*needed, *OPTIONAL)]
+    missing = [name for name in needed if values.get(name) in (None, "")]
     if unknown or missing:
         said = f"has no {missing[0]}" if missing else f"has {unknown[0]!r}"
         raise ValueError(
             f"{place} {said}; expected {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}"
         )
-    ms = _number(place, "ms", values["ms"])
+    ms = _number(place, unit, values[unit]) * UNITS[unit]
     shape = [_whole_number(place, name, values[name]) for name in SHAPE]
     return Row(
         part=PartShape(str(values["op"]), *shape),

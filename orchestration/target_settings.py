@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.hardware import BACKENDS, DEVICES, PRECISIONS, TABLE, TARGETS, Phone, Target
+from cluster.placement import ACCELERATOR_LABEL
 from nas_core.settings import Section, require
 
 RUNTIME_NAMES = tuple(name for name in BACKENDS if name != TABLE)
 NODE_LABEL, ACCELERATOR_TYPE = "node_label", "accelerator_type"
-ACCELERATOR_LABEL = "ray.io/accelerator-type"
-"""What Ray labels a node with that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +147,13 @@ class TargetSettings(Section):
             "resources": amounts or known.resources,
             "labels": labels or known.labels,
             "may_stand_in": known.may_stand_in if self.stand_in is None else self.stand_in,
-            "phone": self.phone.build() if self.phone is not None else known.phone,
+            "phone": self._phone(known, device),
         }
+
+    def _phone(self, known: Target, device: str) -> Phone | None:
+        if self.phone is not None:
+            return self.phone.build()
+        return known.phone or Phone() if device == "android" else None
 
 
 def _check_resource(name: str, value: float | str | dict[str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 class MeasurementError(Exception):
     """A latency could not be measured."""
+
+
+class ProgramError(MeasurementError):
+    """A runtime cannot compile or run something: it refuses, crashes, or takes its process along.
+
+    Others may work, so the measurement goes on without.
+    """
 
 
 class LoadedProgram(Protocol):
@@ -121,22 +129,24 @@ RUNTIMES: dict[str, Callable[[Target], Runtime]] = {
 
 
 def present(target: Target) -> Target:
-    """The target as it can be measured from here: this host in place of a phone that is missing, if
-    that is allowed.
+    """The target as it can be measured from here: with the serial of its phone, or this host in
+    place of a phone that is missing, if that is allowed.
 
     Raises:
-        MeasurementError: the phone is not there, and nothing may stand in for it; or there are
-            several and none is chosen.
+        MeasurementError: the phone is not there, and nothing may stand in for it; there are
+            several and none is chosen; or there is no runner for it.
     """
     if target.device != "android":
         return target
     from cluster.runtimes.android import attached, choose
+    from cluster.runtimes.executor_runner import runner_file
 
     assert target.phone is not None, "a target on Android has its settings"
     try:
         if not target.may_stand_in or attached():
-            choose(target.phone, target.name)
-            return target
+            serial = choose(target.phone, target.name)
+            runner_file(target.phone, target.name)
+            return replace(target, phone=replace(target.phone, serial=serial))
     except MeasurementError as error:
         if not target.may_stand_in:
             way_out = f"set targets.{target.name}.stand_in: true to measure this host in its place"

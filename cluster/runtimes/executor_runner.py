@@ -20,7 +20,7 @@ import signal
 from pathlib import Path
 
 from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError
+from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.adb import FOLDER, Adb, Answer
 
 FLAGS = ("cpu_threads", "inputs", "model_path", "num_executions", "print_output")
@@ -104,7 +104,8 @@ class Runner:
             Lines that the runner printed: those of the first `WARM_UP` executions, and the last.
 
         Raises:
-            MeasurementError: it crashed, or the phone went away.
+            ProgramError: it crashed.
+            MeasurementError: the phone went away.
         """
         words = [
             f"{self._command} --model_path={program} --inputs={images}",
@@ -117,7 +118,7 @@ class Runner:
             f"grep Iteration run.log | head -n {WARM_UP}; tail -n 20 run.log; exit $code"
         )
         if answer.exit_code:
-            raise MeasurementError(
+            raise ProgramError(
                 f"the program crashed on phone {self.adb.serial} with {_end(answer)}; "
                 "see that the runner is of the ExecuTorch that compiles, and has XNNPACK"
             )

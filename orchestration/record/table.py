@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from nas_core.latency import LatencyTable
 from orchestration.record.client import experiment_id, record_errors, ui_address
 from orchestration.record.metrics import moment_ms, table_params, table_values
-from orchestration.record.runs import KEY, KIND, RECORDED, Runs
+from orchestration.record.runs import FINISHED, KEY, KIND, RECORDED, Runs
 
 NOTE = "mlflow.note.content"
 """What the run's page shows as its description."""
@@ -21,7 +21,7 @@ NOTE = "mlflow.note.content"
 def record_table(
     table: LatencyTable, key: str, picture: bytes, *, tracking_uri: str, experiment: str
 ) -> str:
-    """Write a measured latency table into MLflow, once.
+    """Write a measured latency table into MLflow, once; measured again it is another run.
 
     Args:
         table: with its date and calibration.
@@ -40,7 +40,7 @@ def record_table(
         client = MlflowClient(tracking_uri)
         runs = Runs(client, experiment_id(client, tracking_uri, experiment))
         name = f"{table.target} {table.space.name} {table.space.resolution} px"
-        tags = {KIND: "table", KEY: key, NOTE: _note(table)}
+        tags = {KIND: "table", KEY: key, FINISHED: table.date, NOTE: _note(table)}
         run = runs.run(name, tags, moment_ms(table.date))
         if RECORDED not in run.data.tags:
             runs.log(run, table_params(table), table_values(table))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError
+from cluster.hardware import TARGETS, Phone
+from cluster.runtimes import MeasurementError, present
 from cluster.runtimes.adb import FOLDER, Adb, AttachedPhone, attached, choose
 from tests.cluster.fake_adb import SERIAL, FakePhone
 
@@ -145,3 +146,18 @@ def test_a_transfer_that_fails_is_quoted(phone: FakePhone) -> None:
     (phone.folder / FOLDER.removeprefix("/")).rmdir()
     with pytest.raises(MeasurementError, match=r"`adb push` failed on phone R58.*has space"):
         adb.send(b"content", ".bin")
+
+
+def test_a_target_is_measured_on_the_phone_that_is_there_and_keeps_its_serial(
+    phone: FakePhone,
+) -> None:
+    target = replace(TARGETS["mobile"], phone=Phone(runner=str(phone.runner)))
+    found = present(target)
+    assert found.phone is not None
+    assert found.phone.serial == SERIAL
+    assert found.key() != target.key()  # a table of another phone is another
+
+
+def test_a_phone_without_a_runner_is_refused_before_anything_starts(phone: FakePhone) -> None:
+    with pytest.raises(MeasurementError, match=r"targets.mobile.phone.runner is not set"):
+        present(TARGETS["mobile"])

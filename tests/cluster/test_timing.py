@@ -48,11 +48,11 @@ def test_calls_of_a_constant_time_take_that_time() -> None:
 
 
 def test_median_tenths_and_spread_are_those_of_the_samples() -> None:
-    # Warm-up and the search for the batch take two calls of 5 ms; then one call is one sample.
+    # Warm-up and the search for the batch take three calls of 5 ms; then one call is one sample.
     samples = [10, 11, 12, 20, 21, 22, 14, 15, 16]
     clock = Clock()
     (timing,) = time_calls(
-        [clock.call("a", [5, 5, *samples])], rounds=3, samples_per_round=3, run_ms=by(clock)
+        [clock.call("a", [5, 5, 5, *samples])], rounds=3, samples_per_round=3, run_ms=by(clock)
     )
     assert timing.median_ms == pytest.approx(15)
     # Nine samples lie at 0, 1/8, ... 1; a tenth is 0.8 of the way from the first to the second.
@@ -67,7 +67,7 @@ def test_samples_are_taken_in_rounds_over_all_calls() -> None:
     clock = Clock()
     calls = [clock.call(name, itertools.repeat(3)) for name in "ABC"]
     time_calls(calls, rounds=2, samples_per_round=2, run_ms=by(clock))
-    assert "".join(clock.log) == "AABBCC" + "AABBCC" * 2
+    assert "".join(clock.log) == "AAABBBCCC" + "AABBCC" * 2
 
 
 def test_a_target_rests_between_rounds_and_not_within_them() -> None:
@@ -80,7 +80,7 @@ def test_a_target_rests_between_rounds_and_not_within_them() -> None:
         run_ms=by(clock),
         rest=lambda: clock.log.append("-"),
     )
-    assert "".join(clock.log) == "AABB" + "AB-AB-AB"
+    assert "".join(clock.log) == "AAABBB" + "AB-AB-AB"
 
 
 def test_a_sample_lasts_as_long_as_asked() -> None:
@@ -101,6 +101,31 @@ def test_a_slow_first_call_is_not_counted() -> None:
     call = clock.call("a", itertools.chain([1000.0], itertools.repeat(0.5)))
     (timing,) = time_calls([call], run_ms=by(clock))
     assert timing.p90_ms == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("stalled", [1, 2, 3])
+def test_a_stall_in_the_warm_up_makes_no_shorter_samples(stalled: int) -> None:
+    clock = Clock()
+    stamps: list[int] = []
+
+    def watched() -> float:
+        stamps.append(clock.ns)
+        return clock()
+
+    times = itertools.chain([0.01] * stalled, [3.0], itertools.repeat(0.01))
+    time_calls([clock.call("a", times)], sample_ms=2.0, run_ms=by(watched))
+    lengths_ms = [(end - start) / 1e6 for start, end in zip(stamps[::2], stamps[1::2], strict=True)]
+    assert min(lengths_ms[-15:]) >= 2.0
+
+
+def test_what_is_left_without_the_empty_call_wobbles_by_as_much() -> None:
+    clock = Clock()
+    (timing,) = time_calls(
+        [clock.call("a", [12, 12, 12, *[12] * 3, *[12.6] * 3])], rounds=2, run_ms=by(clock)
+    )
+    left = timing.without(10.0)
+    assert left.spread * left.median_ms == pytest.approx(0.6)
+    assert timing.without(20.0).median_ms == 0.0
 
 
 def test_a_call_that_takes_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,10 @@ DEATHS = "SLEEPING_DEATHS"
 """Names a file with lines `<kernel> once` or `<kernel> always`: programs that kill a process.
 Compiling them kills it where 100 is added to the kernel."""
 VERSION = "SLEEPING_VERSION"
+PACE = ".pace"
+"""Beside the file of deaths, with this at its end: a factor on all that is prepared from now on."""
+REFUSED = 200
+"""Added to a kernel, `once` and `always` are compilations that are refused."""
 
 SLEEPER = Target(name="sleeper", runtime="sleeping")
 
@@ -55,6 +59,8 @@ class Sleeping:
         return {"bed": "soft"}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
+        if f"{REFUSED + kernel_of(module)} always" in told():
+            raise TypeError("no bed is that wide\nsee the manual")
         die_if_told(100 + kernel_of(module))
         ms = weights_ms(module) * len(example)
         return json.dumps({"ms": ms, "kernel": kernel_of(module)}).encode()
@@ -80,23 +86,38 @@ class Sleep:
     def prepared(self, _images: Tensor) -> Callable[[], object]:
         die_if_told(self.kernel)
 
+        seconds = self.seconds * pace()
+
         def sleep() -> None:
-            end = time.perf_counter() + self.seconds  # to the microsecond, where sleep is coarse
+            end = time.perf_counter() + seconds  # to the microsecond, where sleep is coarse
             while time.perf_counter() < end:
                 pass
 
         return sleep
 
 
+def told() -> list[str]:
+    """Lines of the file of deaths."""
+    file = Path(os.environ.get(DEATHS, "/nowhere"))
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def pace() -> float:
+    """By how much everything is slower at the moment."""
+    file = Path(os.environ.get(DEATHS, "/nowhere") + PACE)
+    return float(file.read_text()) if file.exists() else 1.0
+
+
 def die_if_told(kernel: int) -> None:
     """Kill this process if the file says so."""
-    told = Path(os.environ.get(DEATHS, "/nowhere"))
-    lines = told.read_text().splitlines() if told.exists() else []
+    lines = told()
     for line in lines:
         number, how = line.split()
         if int(number) == kernel:
             if how == "once":
-                told.write_text("\n".join(other for other in lines if other != line))
+                Path(os.environ[DEATHS]).write_text(
+                    "\n".join(other for other in lines if other != line)
+                )
             os._exit(1)
 
 

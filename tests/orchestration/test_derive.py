@@ -13,8 +13,8 @@ from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_small
 from orchestration.derive import derive_measured
 from orchestration.found import Found
-from orchestration.measure import Measured
-from orchestration.plan import tolerance
+from orchestration.measure_network import Measured
+from orchestration.plan import over_budget, tolerance
 from tests.orchestration.tables import by_kernel, table_of
 
 SPACE = proxyless_small()
@@ -55,6 +55,22 @@ def test_after_two_corrections_the_miss_is_stated() -> None:
     found = derived(lambda _: Measured(next(measured), 0.0, 1.0))
     assert [one["measured_ms"] for one in found.tries] == [0.4, 0.35, 0.33]
     assert found.measured_ms == 0.33
+
+
+def test_the_network_that_misses_least_is_kept() -> None:
+    measured = iter([0.4, 0.33, 0.35])
+    found = derived(lambda _: Measured(next(measured), 0.0, 1.0))
+    assert found.measured_ms == 0.33
+    assert len(found.tries) == 3
+    note = over_budget(found.measured_ms, 0.3, len(found.tries))
+    assert note is not None
+    assert note.startswith("measured 0.33 ms, 10% over the budget of 0.3 ms, after 3 tries")
+
+
+def test_nothing_is_said_of_what_keeps_its_budget_or_has_none() -> None:
+    assert over_budget(0.31, 0.3, 1) is None  # within 5 %
+    assert over_budget(None, 0.3, 1) is None
+    assert over_budget(9.0, None, 1) is None
 
 
 def test_a_correction_after_which_nothing_fits_keeps_the_network_that_was_measured() -> None:

@@ -14,7 +14,7 @@ from orchestration import derive, found
 from orchestration.case import Crew
 from orchestration.data import Dataset
 from orchestration.found import found_for
-from orchestration.measure import Measured
+from orchestration.measure_network import Measured
 from orchestration.outcome import result_of, write_result
 from tests.orchestration.crew import Reports, crew_of, digits, tiny_job
 

@@ -11,23 +11,35 @@ from typing import Any
 
 import pytest
 
+from cluster import hardware
 from cluster.hardware import Target
 from cluster.placement import nodes
 from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
+from nas_core import latency
 from nas_core.architecture import Architecture
 from nas_core.blocks import Head, Stem
-from nas_core.latency import LatencyTable, parts_of
+from nas_core.latency import LatencyTable, Row, parts_of
 from nas_core.ops import OpShape, build_op
 from nas_core.settings import MeasureSettings
 from nas_core.space import Stage, chain
 from orchestration import measure as stage
 from orchestration.calibrate import Extent, refitted
 from orchestration.compilers import compilers_running
-from orchestration.measure import measure_network, measure_table
+from orchestration.devices import identity
+from orchestration.measure import measure_table
+from orchestration.measure_network import measure_network
 from orchestration.rows import RowStore
 from tests.orchestration import sleeping
-from tests.orchestration.sleeping import DEATHS, OVERHEAD_MS, SLEEPER, VERSION, weights_ms
+from tests.orchestration.sleeping import (
+    DEATHS,
+    OVERHEAD_MS,
+    PACE,
+    REFUSED,
+    SLEEPER,
+    VERSION,
+    weights_ms,
+)
 
 SPACE = chain(
     "sleepy",
@@ -89,6 +101,11 @@ def measured(folder: Path, said: list[str] | None = None, **changes: Any) -> Lat
     return measure_table(SPACE, target, settings, storage, "key", say=lines.append, **words)
 
 
+def kept_rows(folder: Path) -> RowStore:
+    """Rows that a measurement on this machine has left."""
+    return RowStore(Storage(str(folder)), "key", identity(hardware.facts()))
+
+
 @pytest.fixture(scope="module")
 def table(ray_with_sleepers: Path, tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
     return measured(tmp_path_factory.mktemp("table"))
@@ -146,7 +163,7 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "GROUP", 2)
-    monkeypatch.setattr(stage, "NOISY_SPREAD", 100.0)  # what is noisy would be measured again
+    monkeypatch.setattr(latency, "NOISY_SPREAD", 100.0)  # what is noisy would be measured again
 
     class StoppedError(Exception):
         pass
@@ -157,7 +174,7 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
 
     with pytest.raises(StoppedError):
         measured(tmp_path, progress=stop)
-    store = RowStore(Storage(str(tmp_path)), "key")
+    store = kept_rows(tmp_path)
     kept = {part: store.get(part) for part in parts_of(SPACE)}
     assert sum(row is not None for row in kept.values()) == 4
     steps: list[int] = []
@@ -165,7 +182,63 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     assert steps[0] == 6
     for row in found.rows:
         assert kept[row.part] in (None, row)
-    assert RowStore(Storage(str(tmp_path)), "key").missing(parts_of(SPACE)) == parts_of(SPACE)
+    assert kept_rows(tmp_path).missing(parts_of(SPACE)) == parts_of(SPACE)
+
+
+@pytest.mark.slow
+def test_rows_of_another_device_are_not_gone_on_with(
+    ray_with_sleepers: Path, tmp_path: Path
+) -> None:
+    one = Row(part=parts_of(SPACE)[0], median_ms=9, p10_ms=9, p90_ms=9, spread=0.0, count=1)
+    RowStore(Storage(str(tmp_path)), "key", {"cpu": "another"}).add([one], 0.3)
+    assert max(row.median_ms for row in measured(tmp_path).rows) < 9
+
+
+@pytest.mark.slow
+def test_a_machine_that_becomes_slower_changes_no_row(
+    ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "GROUP", 4)
+    slower = Path(f"{ray_with_sleepers}{PACE}")
+
+    def slow_down(done: int, _all: int) -> None:
+        if done == 4:
+            slower.write_text("1.6")
+
+    try:
+        found = measured(tmp_path, progress=slow_down)
+    finally:
+        slower.unlink()
+    for row in found.rows:
+        expected = weights_ms(module_of(row.part.op, row.part))
+        assert row.median_ms == pytest.approx(expected, abs=0.03, rel=0.08)
+    slowest = Architecture.reference(SPACE)
+    assert found.latency_ms(slowest) == pytest.approx(1.6 * weights_ms(slowest.build()), rel=0.1)
+
+
+@pytest.mark.slow
+def test_rows_of_a_table_are_taken_over_and_networks_measured_anew(
+    ray_with_sleepers: Path, tmp_path: Path, table: LatencyTable
+) -> None:
+    steps: list[int] = []
+    found = measured(tmp_path, known=table, progress=lambda done, _: steps.append(done))
+    assert found.rows == table.rows
+    assert found.calibration != table.calibration
+    assert min(steps) > len(parts_of(SPACE))
+
+
+@pytest.mark.slow
+def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
+    ray_with_sleepers: Path, tmp_path: Path
+) -> None:
+    ray_with_sleepers.write_text(f"{REFUSED + 7} always")
+    reason = "sleeping cannot compile it: TypeError: no bed is that wide"
+    try:
+        with pytest.raises(MeasurementError, match=rf"fails with 'mbconv_k7_e3' .*: {reason}[:;]"):
+            measured(tmp_path)
+    finally:
+        ray_with_sleepers.unlink()
+    assert {part.op for part in kept_rows(tmp_path).missing(parts_of(SPACE))} == {"mbconv_k7_e3"}
 
 
 @pytest.mark.slow
@@ -190,11 +263,11 @@ def test_a_part_with_which_a_compiler_always_dies_is_named(
 ) -> None:
     ray_with_sleepers.write_text("105 always")
     try:
-        with pytest.raises(MeasurementError, match="sleeping dies when it runs 'mbconv_k5_e3'"):
+        with pytest.raises(MeasurementError, match="sleeping fails with 'mbconv_k5_e3'"):
             measured(tmp_path)
     finally:
         ray_with_sleepers.unlink()
-    missing = RowStore(Storage(str(tmp_path)), "key").missing(parts_of(SPACE))
+    missing = kept_rows(tmp_path).missing(parts_of(SPACE))
     assert {part.op for part in missing} == {"mbconv_k5_e3"}
 
 
@@ -212,13 +285,15 @@ def test_a_part_with_which_a_runtime_always_dies_is_named_and_the_others_are_kep
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
     ray_with_sleepers.write_text("7 always")
-    message = r"sleeping dies when it runs 'mbconv_k7_e3' \(8 to 8 channels, stride 1, 4 pixels\)"
+    message = (
+        r"sleeping fails with 'mbconv_k7_e3' \(8 to 8 channels, stride 1, 4 pixels\): sleeping t"
+    )
     try:
         with pytest.raises(MeasurementError, match=message):
             measured(tmp_path)
     finally:
         ray_with_sleepers.unlink()
-    missing = RowStore(Storage(str(tmp_path)), "key").missing(parts_of(SPACE))
+    missing = kept_rows(tmp_path).missing(parts_of(SPACE))
     assert {part.op for part in missing} == {"mbconv_k7_e3"}
     assert len(measured(tmp_path).rows) == len(parts_of(SPACE))
 
@@ -227,7 +302,7 @@ def test_a_part_with_which_a_runtime_always_dies_is_named_and_the_others_are_kep
 def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "NOISY_SPREAD", -1.0)  # every row is noisy
+    monkeypatch.setattr(latency, "NOISY_SPREAD", -1.0)  # every row is noisy
     said: list[str] = []
     with pytest.raises(MeasurementError, match=r"twice; expected .* measure.accept_noisy: true"):
         measured(tmp_path, said, settings=replace(QUICK, accept_noisy=False))

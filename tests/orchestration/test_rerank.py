@@ -14,7 +14,7 @@ from nas_core.settings import SearchSettings
 from orchestration.data import Dataset
 from orchestration.derive import derive, search_facts
 from orchestration.found import Found
-from orchestration.measure import Measured
+from orchestration.measure_network import Measured
 from orchestration.rerank import Reranking
 from orchestration.search import Searched, search
 from tests.orchestration.crew import Reports, Team, crew_of, digits, tiny_job

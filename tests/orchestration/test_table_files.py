@@ -109,6 +109,17 @@ def test_two_rows_of_the_same_part_are_refused(tmp_path: Path) -> None:
         read_table(written(tmp_path, "json", values), SPACE, TARGET)
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("us", 1e3), ("s", 1e-3)])
+def test_a_file_may_say_another_unit(tmp_path: Path, unit: str, factor: float) -> None:
+    said = [{**row, unit: factor * row["ms"]} for row in rows()]
+    for row in said:
+        del row["ms"]
+    table = read_table(written(tmp_path, "csv", said), SPACE, TARGET)
+    stated = table_of(SPACE, by_kernel)
+    network = Architecture.uniform(SPACE, "mbconv_k5_e6")
+    assert table.latency_ms(network) == pytest.approx(stated.latency_ms(network))
+
+
 @pytest.mark.parametrize(("factor", "unit"), [(1e-7, "seconds"), (1e7, "microseconds")])
 def test_another_unit_is_asked_about(tmp_path: Path, factor: float, unit: str) -> None:
     values = [{**row, "ms": factor * row["ms"]} for row in rows()]

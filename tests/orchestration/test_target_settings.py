@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.hardware import TABLE, TARGETS
-from cluster.runtimes import MeasurementError
+from cluster.hardware import TABLE, TARGETS, Phone
+from cluster.runtimes import present
 from orchestration.job import Job
 from orchestration.plan import make_plan
 from orchestration.spec import SpecError, load_job
@@ -65,6 +65,18 @@ def test_a_known_target_may_take_another_runtime_and_then_its_device(job_file: P
 
 def test_without_a_section_a_target_is_the_known_one(job_file: Path) -> None:
     assert job_of(job_file, {}, "cpu").target("cpu") == TARGETS["cpu"]
+
+
+def test_a_phone_of_ones_own_needs_no_section_phone(job_file: Path) -> None:
+    said = {"runtime": "executorch", "device": "android", "stand_in": True}
+    target = job_of(job_file, {"mine": said}, "mine").target("mine")
+    assert (target.device, target.phone) == ("android", Phone())
+    assert present(target).device in ("android", "cpu")
+
+
+def test_the_phones_runtime_on_this_host_has_no_phone(job_file: Path) -> None:
+    target = job_of(job_file, {"mobile": {"device": "cpu"}}, "mobile").target("mobile")
+    assert (target.device, target.phone, target.runtime) == ("cpu", None, "executorch")
 
 
 def test_a_target_with_a_table_is_not_measured(job_file: Path) -> None:
@@ -163,4 +175,3 @@ def test_without_a_phone_and_without_leave_the_plan_is_refused(
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SpecError, match="adb"):
         make_plan(job_of(job_file, {}, "mobile"))
-    assert issubclass(MeasurementError, Exception)

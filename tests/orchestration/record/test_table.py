@@ -63,3 +63,7 @@ def test_a_table_is_recorded_once_and_another_beside_it(place: Place) -> None:
     first = record(place, measured_table())
     assert record(place, measured_table()) == first
     assert record(place, measured_table(), key="def") != first
+    later = replace(measured_table(), date="2026-11-25T10:00:00+00:00", scale=1.2)
+    again = record(place, later)
+    assert again != first
+    assert place.client.get_run(run_of(again)).data.metrics["latency_scale"] == 1.2

@@ -1,0 +1,50 @@
+"""Latency of a whole network on its target, in rounds interleaved with the reference network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.hardware import Target
+from cluster.runtimes.throttling import check_throttling
+from nas_core.architecture import Architecture, Model
+from nas_core.latency import LatencyTable
+from nas_core.settings import MeasureSettings
+from orchestration.compilers import lower
+from orchestration.devices import node_of
+from orchestration.stopwatch import Program, timed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Latency of a whole network, comparable with the table's."""
+
+    ms: float
+    """What the clock said, divided by `drift`."""
+    spread: float
+    """(largest - smallest median of a round) / median."""
+    drift: float
+    """Latency of the reference network in the same run, by that at the time of the table."""
+
+
+def measure_network(
+    model: Model, table: LatencyTable, target: Target, settings: MeasureSettings
+) -> Measured:
+    """Time a whole network against the reference network, the empty call taken off."""
+    (program,) = lower(table.space, target, [model])
+    return measure_program(program, table, target, settings)
+
+
+def measure_program(
+    program: Program, table: LatencyTable, target: Target, settings: MeasureSettings
+) -> Measured:
+    """The same for a network that is lowered or exported already."""
+    beside = lower(table.space, target, [Architecture.reference(table.space), None])
+    node = node_of(table, target)
+    timings = timed([program, *beside], target, settings, settings.network_rounds, node)
+    if target.device == "android":
+        check_throttling(timings[:-1], target.name)
+    network, reference, empty = timings
+    then = table.reference_ms
+    assert then is not None, "the measure stage measures the reference network"
+    drift = reference.without(empty.median_ms).median_ms / then
+    return Measured(network.without(empty.median_ms).median_ms / drift, network.spread, drift)

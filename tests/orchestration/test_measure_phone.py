@@ -1,0 +1,90 @@
+"""Measuring on a phone that becomes slower: refused, wherever a figure is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster.hardware import TARGETS
+from cluster.placement import Node
+from cluster.runtimes import MeasurementError
+from cluster.runtimes.timing import Timing
+from cluster.storage import Storage
+from nas_core.latency import parts_of
+from nas_core.settings import MeasureSettings
+from nas_core.space import proxyless_small
+from orchestration import measure, measure_network
+from orchestration.measure import Bench
+from orchestration.rows import RowStore
+from orchestration.stopwatch import Program
+from tests.orchestration.tables import by_kernel, table_of
+
+SPACE = proxyless_small(resolution=16)
+TABLE = table_of(SPACE, by_kernel)
+PHONE = replace(TARGETS["mobile"], name="pixel")
+SETTINGS = MeasureSettings()
+NODE = Node(id="", host="here", resources={}, labels={}, is_driver=True)
+PROGRAM = Program(b"", (1, 1, 16, 16))
+
+
+def timing(ms: float = 1.0, rise: float = 1.0) -> Timing:
+    return Timing(median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, rise=rise, count=15)
+
+
+@pytest.fixture
+def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
+    """What the phone will say, answer by answer."""
+    answers: list[list[Timing]] = []
+
+    def lower(_space: Any, _target: Any, subjects: list[Any]) -> list[Program]:
+        return [PROGRAM] * len(subjects)
+
+    def timed(programs: list[Program], *_: Any) -> list[Timing]:
+        found = answers.pop(0)
+        assert len(found) == len(programs)
+        return found
+
+    for module in (measure, measure_network):
+        monkeypatch.setattr(module, "lower", lower)
+        monkeypatch.setattr(module, "timed", timed)
+    monkeypatch.setattr(measure_network, "node_of", lambda *_: NODE)
+    return answers
+
+
+def test_a_group_whose_later_rounds_are_slower_is_refused(timings: list[list[Timing]]) -> None:
+    bench = Bench(SPACE, PHONE, SETTINGS, NODE)
+    timings.append([timing(rise=1.2), timing(rise=1.2), timing(0.1)])
+    with pytest.raises(MeasurementError, match=r"the phone throttles.*targets.pixel.phone.cool"):
+        bench.timed_with_empty(parts_of(SPACE)[:2], 5)
+
+
+def test_a_group_that_is_slower_than_the_first_is_refused_and_the_first_is_kept(
+    timings: list[list[Timing]], tmp_path: Any
+) -> None:
+    bench, store = Bench(SPACE, PHONE, SETTINGS, NODE), RowStore(Storage(str(tmp_path)), "key", {})
+    one, two = parts_of(SPACE)[:2]
+    timings += [[timing(5.1), timing(), timing(0.1)], [timing(5.7), timing(), timing(0.1)]]
+    measure._measure_group(bench, store, [one])
+    with pytest.raises(MeasurementError, match="takes 12% more than at the beginning; let it cool"):
+        measure._measure_group(bench, store, [two])
+    assert [row.part for row in store.rows] == [one]
+
+
+def test_a_host_that_is_slower_is_not_refused(timings: list[list[Timing]], tmp_path: Any) -> None:
+    bench = Bench(SPACE, TARGETS["cpu"], SETTINGS, NODE)
+    store = RowStore(Storage(str(tmp_path)), "key", {})
+    one, two = parts_of(SPACE)[:2]
+    timings += [[timing(5.1), timing(1.1), timing(0.1)], [timing(7.6), timing(1.6), timing(0.1)]]
+    measure._measure_group(bench, store, [one])
+    measure._measure_group(bench, store, [two])
+    assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 1.0])
+
+
+def test_a_derived_network_is_not_timed_on_a_phone_that_throttles(
+    timings: list[list[Timing]],
+) -> None:
+    timings.append([timing(rise=1.3), timing(rise=1.3), timing(0.1)])
+    with pytest.raises(MeasurementError, match="the phone throttles"):
+        measure_network.measure_program(PROGRAM, TABLE, PHONE, SETTINGS)
