@@ -17,7 +17,7 @@ from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.checkpoint import Saved, load
-from orchestration.data import Dataset, ImageSet, MemoryLoader, load_dataset
+from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
 from orchestration.job import Job
 from orchestration.plan import Case, is_done
 from orchestration.spec import check_job
@@ -132,5 +132,9 @@ def _crew(work: CaseWork) -> Crew:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             saved = load(Path(folder), team.rank, device)
-    dataset = load_dataset(work.job.data, work.job.seed)
+    storage = Storage(work.job.storage)
+    if team.rank == 0:
+        keep_rendered(work.job.data, storage)
+    team.wait()  # the others find what it has rendered
+    dataset = load_dataset(work.job.data, work.job.seed, storage)
     return Crew(work, team, device, dataset, Storage(work.folder), saved)

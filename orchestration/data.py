@@ -16,13 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cluster.storage import Storage
 from nas_core.randomness import generator
 from nas_core.train import Batch
-from orchestration.job import DataSettings
-from orchestration.sources import class_files
+from orchestration.data_settings import DataSettings
+from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
+from orchestration.sources import class_files, describe
 from orchestration.spec import SpecError
 
 CPU = torch.device("cpu")
+PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,16 @@ class ImageSet:
     """(N, C, H, W), uint8."""
     labels: Tensor
     """(N,), int64."""
+    groups: Tensor | None = None
+    """(N,), int64, where images of a group must not be in two parts: glyphs of a font."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at `indices`, in their order."""
-        return ImageSet(self.images[indices], self.labels[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return ImageSet(self.images[indices], self.labels[indices], groups)
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,31 @@ class Dataset:
         return tuple(std.clamp_min(1 / 255).tolist())
 
 
-def load_dataset(settings: DataSettings, seed: int) -> Dataset:
-    """Decode a source and split off its test part.
+def load_dataset(settings: DataSettings, seed: int, storage: Storage | None = None) -> Dataset:
+    """Decode or render a source and split off its test part.
+
+    Args:
+        settings: which images.
+        seed: of the split; glyphs have a seed of their own.
+        storage: where rendered images are kept for the next time, if anywhere.
 
     Raises:
         SpecError: an image cannot be decoded, or a part would be without a class.
     """
+    if settings.source == "glyphs":
+        train, test = (_glyphs(settings, part, storage) for part in PARTS)
+        return Dataset(train, test, describe(settings).classes)
     load = _load_digits if settings.source == "digits" else _load_folder
     whole, classes = load(settings)
     test, train = split_classes(whole, settings.test_share, seed, "test split")
     return Dataset(train, test, classes)
+
+
+def keep_rendered(settings: DataSettings, storage: Storage) -> None:
+    """Render what has to be rendered, so that `load_dataset` finds it in storage."""
+    if settings.source == "glyphs":
+        for part in PARTS:
+            _glyphs(settings, part, storage)
 
 
 def split_classes(
@@ -79,16 +100,26 @@ def split_classes(
 ) -> tuple[ImageSet, ImageSet]:
     """Split off `share` of every class, at least one image of each and never all.
 
+    Where images have groups, as many of the groups are split off, at least one and never all.
+
     Returns:
         The part split off, and the rest; both in the order of `whole`.
     """
+    if whole.groups is not None:
+        groups = torch.tensor(sorted(set(whole.groups.tolist())))
+        chosen = torch.isin(whole.groups, _some_of(groups, share, generator(seed, purpose)))
+        return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
     chosen = torch.zeros(len(whole), dtype=torch.bool)
     for label in sorted(set(whole.labels.tolist())):
         members = (whole.labels == label).nonzero().flatten()
-        rng = generator(seed, purpose, label)
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        chosen[members[torch.randperm(len(members), generator=rng)[:count]]] = True
+        chosen[_some_of(members, share, generator(seed, purpose, label))] = True
     return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
+
+
+def _some_of(members: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """At least one of the members, and not all."""
+    count = min(max(1, round(share * len(members))), len(members) - 1)
+    return members[torch.randperm(len(members), generator=rng)[:count]]
 
 
 def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
@@ -134,6 +165,21 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
     images = resize(grey, settings.resolution).expand(-1, settings.channels or 1, -1, -1)
     labels = torch.from_numpy(digits.target).long()
     return ImageSet(images.contiguous(), labels), tuple(str(name) for name in digits.target_names)
+
+
+def _glyphs(settings: DataSettings, part: str, storage: Storage | None) -> ImageSet:
+    """A part of the glyphs: from storage, else rendered and kept there."""
+    key = f"data/{describe(settings).fingerprint}/{part}.npz"
+    if storage is not None and storage.exists(key):
+        found = glyphs_from_bytes(storage.read_bytes(key))
+    else:
+        asked = settings.glyphs
+        count = asked.test if part == "test" else asked.train
+        found = render(asked, part, count, settings.resolution, settings.channels or 1)
+        if storage is not None:
+            storage.write_bytes(key, glyphs_to_bytes(found))
+    groups = found.fonts if settings.glyphs.separate_fonts else None
+    return ImageSet(found.images, found.labels, groups)
 
 
 def _load_folder(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:

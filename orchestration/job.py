@@ -11,49 +11,9 @@ from typing import Any, Literal
 from cluster.hardware import Target
 from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
 from orchestration.case_settings import NAME, CaseSettings, check_each_once
+from orchestration.data_settings import DataSettings
 from orchestration.space_settings import SpaceSettings
 from orchestration.target_settings import TargetSettings, resolve
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings(Section):
-    """Which images. The `data:` section of a job file."""
-
-    source: Literal["digits", "imagefolder"]
-    """`digits`: 1,797 handwritten digits that scikit-learn ships; `imagefolder`: own images."""
-
-    path: str | None = None
-    """For `imagefolder`: a folder with one folder per class; held in memory."""
-
-    resolution: int = 32
-    """Height and width that the network sees, pixels."""
-
-    channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; digits are grey, own images colour unless this says otherwise."""
-
-    test_share: float = 0.25
-    """Part of every class that is held out and read once per network, after its last epoch."""
-
-    max_shift: float = 0.1
-    """Training images are moved by up to this part of their size; 0 switches it off."""
-
-    flip: bool = False
-    """Training images are mirrored half of the time. Not for digits and letters."""
-
-    def __post_init__(self) -> None:
-        require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")
-        require(
-            0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, e.g. 0.25"
-        )
-        require(0 <= self.max_shift <= 0.5, "max_shift", self.max_shift, "0 to 0.5, e.g. 0.1")
-        is_folder = self.source == "imagefolder"
-        require(is_folder == (self.path is not None), "path", self.path, PATH_RULE[is_folder])
-
-
-PATH_RULE = {
-    True: "the folder of an imagefolder, e.g. path: ~/flowers",
-    False: "no path, since 'digits' ships with scikit-learn; own images are source: imagefolder",
-}
 
 
 @dataclass(frozen=True, kw_only=True)

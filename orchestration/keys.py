@@ -79,7 +79,8 @@ def model_key(
 
 def _common(job: Job, data: DataFacts, space: SearchSpace, table: str) -> dict[str, Any]:
     settings = asdict(job.data)
-    settings.pop("path")  # the fingerprint stands for what is there
+    for name in ("path", "glyphs"):  # the fingerprint stands for what is there
+        del settings[name]
     return {
         "data": settings,
         "fingerprint": data.fingerprint,

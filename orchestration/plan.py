@@ -124,7 +124,7 @@ def _check_ranking(job: Job, space: SearchSpace) -> None:
 
 def search_steps(job: Job, data: DataFacts) -> int:
     """Weight steps of an epoch of the search, about: classes are split each by itself."""
-    images = data.count - round(job.data.test_share * data.count)
+    images = data.count - data.test_count
     return -(-round(images * (1 - job.search.architecture_share)) // job.search.batch_size)
 
 

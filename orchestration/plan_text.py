@@ -16,7 +16,7 @@ def plan_lines(
 ) -> list[str]:
     """The plan in words."""
     job, data, space = plan.job, plan.data, plan.space
-    test = round(job.data.test_share * data.count)
+    test = data.test_count
     size = f"{data.channels}x{data.resolution}x{data.resolution}"
     lines = [
         f"job      {job.name}, seed {job.seed}, storage {job.storage}",

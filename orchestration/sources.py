@@ -6,16 +6,19 @@ The driver asks this before anything starts, and to know whether results in stor
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from orchestration.job import DataSettings
+from orchestration.data_settings import CHARACTERS, DataSettings
 from orchestration.spec import SpecError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DIGITS_COUNT = 1797
+RENDERER = 1
+"""Counts what `glyphs.py` makes of the same settings: another number, other images."""
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Decoded images of an imagefolder are held in memory up to this size."""
 
@@ -28,6 +31,8 @@ class DataFacts:
     channels: int
     resolution: int
     count: int
+    test_count: int
+    """Of them in the test part, about: of folders, every class is split by itself."""
     fingerprint: str
     """Equal for equal images and labels."""
 
@@ -43,8 +48,28 @@ def describe(settings: DataSettings) -> DataFacts:
         classes = tuple(str(digit) for digit in range(10))
         channels = settings.channels or 1
         fingerprint = f"digits/scikit-learn-{version}"
-        return DataFacts(classes, channels, settings.resolution, DIGITS_COUNT, fingerprint)
+        held = round(settings.test_share * DIGITS_COUNT)
+        return DataFacts(classes, channels, settings.resolution, DIGITS_COUNT, held, fingerprint)
+    if settings.source == "glyphs":
+        return _describe_glyphs(settings)
     return _describe_folder(settings)
+
+
+def _describe_glyphs(settings: DataSettings) -> DataFacts:
+    from PIL import features
+
+    asked, channels = settings.glyphs, settings.channels or 1
+    drawn = json.dumps([RENDERER, asdict(asked), settings.resolution, channels])
+    versions = (metadata.version("matplotlib"), features.version("freetype2"))
+    digest = hashlib.sha256(f"{drawn} {versions}".encode()).hexdigest()[:16]
+    return DataFacts(
+        classes=tuple(CHARACTERS[: asked.classes]),
+        channels=channels,
+        resolution=settings.resolution,
+        count=asked.train + asked.test,
+        test_count=asked.test,
+        fingerprint=f"glyphs/{digest}",
+    )
 
 
 def class_files(settings: DataSettings) -> dict[str, list[Path]]:
@@ -103,7 +128,8 @@ def _describe_folder(settings: DataSettings) -> DataFacts:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{name}/{path.name}/{content}\n".encode())
     fingerprint = f"imagefolder/{digest.hexdigest()[:16]}"
-    return DataFacts(tuple(files), channels, settings.resolution, count, fingerprint)
+    held = round(settings.test_share * count)
+    return DataFacts(tuple(files), channels, settings.resolution, count, held, fingerprint)
 
 
 def _check_header(path: Path) -> None:

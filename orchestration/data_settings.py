@@ -1,0 +1,113 @@
+"""The `data:` section of a job file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nas_core.settings import Section, require
+
+CHARACTERS = "abcdeghnopqsuvyzfijklmrtwx0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Classes of glyphs, in the order of their labels; the first sixteen letters look alike."""
+
+FONTS = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
+    *("DejaVuSansMono-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
+    *("STIXGeneralBolIta", "cmr10", "cmb10", "cmss10", "cmtt10"),
+)
+"""Those of matplotlib's fonts that have letters and digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlyphSettings(Section):
+    """Which characters are rendered, and how far from the font. Amounts are drawn evenly."""
+
+    train: int = 3200
+    """Images to search and train with."""
+
+    test: int = 10_000
+    """Images of the test part."""
+
+    classes: int = 16
+    """Characters: the first sixteen look alike, then come letters, digits and capitals."""
+
+    rotation: float = 0.4
+    """At most this many radians either way."""
+
+    shear: float = 0.4
+    """At most this much sideways per pixel of height, either way."""
+
+    stretch: float = 0.3
+    """Width and height times 1 - stretch to 1 + stretch, each by itself."""
+
+    shift: float = 0.2
+    """At most this part of the image, each way."""
+
+    noise: float = 0.05
+    """Standard deviation of what is added to a pixel; black to white is 1."""
+
+    separate_fonts: bool = False
+    """Whether the test part has fonts of its own."""
+
+    seed: int = 0
+    """Of every draw."""
+
+    def __post_init__(self) -> None:
+        require(2 <= self.classes <= 62, "classes", self.classes, "2 to 62 characters")
+        for name in ("train", "test"):
+            value, least = getattr(self, name), 4 * self.classes
+            require(value >= least, name, value, f"{least} images or more, four per class")
+        for name, most in (("rotation", 3.2), ("shear", 2), ("stretch", 0.9), ("shift", 0.5)):
+            value = getattr(self, name)
+            require(0 <= value <= most, name, value, f"0 to {most:g}")
+        require(0 <= self.noise <= 1, "noise", self.noise, "0 to 1, e.g. 0.05")
+        require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(Section):
+    """Which images. The `data:` section of a job file."""
+
+    source: Literal["digits", "glyphs", "imagefolder"]
+    """`digits`: 1,797 handwritten digits that scikit-learn ships; `glyphs`: characters, rendered
+    from fonts that matplotlib ships; `imagefolder`: own images."""
+
+    path: str | None = None
+    """For `imagefolder`: a folder with one folder per class; held in memory."""
+
+    glyphs: GlyphSettings = field(default_factory=GlyphSettings)
+    """For `glyphs`: how many, which, how distorted."""
+
+    resolution: int = 32
+    """Height and width that the network sees, pixels."""
+
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; digits and glyphs are grey, own images colour unless this says
+    otherwise."""
+
+    test_share: float = 0.25
+    """Part of every class that is held out and read once per network, after its last epoch; glyphs
+    say themselves how many."""
+
+    max_shift: float = 0.1
+    """Training images are moved by up to this part of their size; 0 switches it off."""
+
+    flip: bool = False
+    """Training images are mirrored half of the time. Not for digits and letters."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")
+        require(
+            0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, e.g. 0.25"
+        )
+        require(0 <= self.max_shift <= 0.5, "max_shift", self.max_shift, "0 to 0.5, e.g. 0.1")
+        is_folder = self.source == "imagefolder"
+        require(is_folder == (self.path is not None), "path", self.path, PATH_RULE[is_folder])
+
+
+PATH_RULE = {
+    True: "the folder of an imagefolder, e.g. path: ~/flowers",
+    False: "no path, since these images ship with a library; own images are source: imagefolder",
+}

@@ -1,0 +1,203 @@
+"""Data source `glyphs`: characters, rendered from the fonts that matplotlib ships.
+
+Every character of every font is drawn once, large; an image is such a drawing, turned, sheared,
+stretched and moved, made small, with noise on its pixels and, where colour is asked for, an ink and
+a paper of its own. Any number of images, each from draws of its own. Nothing is loaded.
+
+Behind the drawing all arithmetic is on whole numbers that come from the seed, so that images are
+the same on every machine with the same versions of matplotlib and of the FreeType in Pillow:
+`checksum` says so. Parts (train, test) use different draws and, if asked for, different fonts.
+
+Source of the shapes: DejaVu, STIX and Computer Modern as matplotlib installs them (their licences
+lie beside them). Shapes: N images, M drawings, C channels, R pixels of a side, S = R * DRAWN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from nas_core.randomness import generator
+from orchestration.data_settings import CHARACTERS, FONTS, GlyphSettings
+
+DRAWN = 3
+"""A drawing has this many pixels per pixel of an image, each way."""
+
+UNIT = 1 << 16
+"""One, in the whole numbers that stand for fractions."""
+
+CHUNK = 256
+"""Images that are rendered at a time: what they need fits in a processor's cache."""
+
+
+class Glyphs(NamedTuple):
+    """Rendered images."""
+
+    images: Tensor
+    """(N, C, R, R), uint8; ink is bright where there is one channel."""
+    labels: Tensor
+    """(N,), int64: places in CHARACTERS."""
+    fonts: Tensor
+    """(N,), int64: places in FONTS."""
+
+
+def render(
+    settings: GlyphSettings, part: str, count: int, resolution: int, channels: int
+) -> Glyphs:
+    """Images of a part, all classes and fonts equally often, in random order.
+
+    Args:
+        settings: characters, distortion, noise, seed.
+        part: what the images are for: images of another part are others.
+        count: N.
+        resolution: R.
+        channels: 1 for grey, 3 for colour.
+    """
+    fonts = fonts_of(settings, part)
+    drawings = _drawings(settings.classes, resolution)
+    rng = generator(settings.seed, f"glyphs {part}", resolution)
+    turn = torch.randperm(count, generator=rng)
+    labels = turn % settings.classes
+    font = torch.tensor(fonts)[turn // settings.classes % len(fonts)]
+    which = font * settings.classes + labels
+    chunks = [
+        _images(drawings[some], settings, channels, generator(settings.seed, f"{part} images", i))
+        for i, some in enumerate(torch.split(which, CHUNK))
+    ]
+    return Glyphs(torch.cat(chunks), labels, font)
+
+
+def checksum(images: Tensor, labels: Tensor) -> str:
+    """Sixteen hexadecimal digits, equal for equal images and labels."""
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes())
+    digest.update(labels.to(torch.int64).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def glyphs_to_bytes(glyphs: Glyphs) -> bytes:
+    """For a file: numpy's `npz`, without pickles."""
+    file = io.BytesIO()
+    numpy.savez(file, **{name: value.numpy() for name, value in glyphs._asdict().items()})
+    return file.getvalue()
+
+
+def glyphs_from_bytes(data: bytes) -> Glyphs:
+    """The inverse of `glyphs_to_bytes`."""
+    with numpy.load(io.BytesIO(data), allow_pickle=False) as found:
+        return Glyphs(*(torch.from_numpy(found[name]) for name in Glyphs._fields))
+
+
+def fonts_of(settings: GlyphSettings, part: str) -> list[int]:
+    """Fonts of a part: all, or with `separate_fonts` every fourth for the test, the others else."""
+    every = range(len(FONTS))
+    if not settings.separate_fonts:
+        return list(every)
+    return [font for font in every if (font % 4 == 3) == (part == "test")]
+
+
+@cache
+def _drawings(classes: int, resolution: int) -> Tensor:
+    """(M, S + 2, S + 2), uint8, an empty border around each: all characters of a font, then on."""
+    import matplotlib
+    from PIL import ImageFont
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    size = round(0.8 * resolution * DRAWN)
+    fonts = [ImageFont.truetype(folder / f"{name}.ttf", size) for name in FONTS]
+    drawn = [_draw(c, font, resolution * DRAWN) for font in fonts for c in CHARACTERS[:classes]]
+    return torch.stack(drawn)
+
+
+def _draw(character: str, font: object, side: int) -> Tensor:
+    """(S + 2, S + 2), uint8: the ink in the middle, in the font's own size."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    left, top, right, bottom = font.getbbox(character)
+    picture = Image.new("L", (side + 2, side + 2))
+    corner = ((side + 2 - left - right) // 2, (side + 2 - top - bottom) // 2)
+    ImageDraw.Draw(picture).text(corner, character, fill=255, font=font)
+    for edge in ((0, 0, side + 2, 1), (0, side + 1, side + 2, side + 2)):
+        picture.paste(0, edge)
+    for edge in ((0, 0, 1, side + 2), (side + 1, 0, side + 2, side + 2)):
+        picture.paste(0, edge)
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(side + 2, -1)
+
+
+def _images(
+    drawings: Tensor, settings: GlyphSettings, channels: int, rng: torch.Generator
+) -> Tensor:
+    """Drawings (n, S + 2, S + 2) -> images (n, C, R, R), uint8."""
+    ink = _made_small(_moved(drawings, _maps(len(drawings), settings, drawings.shape[1] - 2, rng)))
+    if channels == 3:
+        ink = _coloured(ink, rng)
+    noise = _noise(ink.shape, settings.noise, rng)
+    return (ink + noise).clamp_(0, 255).to(torch.uint8)
+
+
+def _maps(count: int, settings: GlyphSettings, side: int, rng: torch.Generator) -> Tensor:
+    """From a pixel of an image to one of its drawing: (n, 2, 3) whole numbers, UNIT for one.
+
+    Turned, then sheared, stretched and moved; by amounts drawn evenly from their ranges.
+    """
+    draws = torch.randint(-1000, 1001, (6, count), generator=rng).double() / 1000
+    angle, shear = settings.rotation * draws[0], settings.shear * draws[1]
+    wide, high = 1 + settings.stretch * draws[2], 1 + settings.stretch * draws[3]
+    right, down = side * settings.shift * draws[4], side * settings.shift * draws[5]
+    cos, sin = angle.cos(), angle.sin()
+    first = torch.stack([cos / wide, (cos * shear - sin) / high, right], dim=1)
+    second = torch.stack([sin / wide, (sin * shear + cos) / high, down], dim=1)
+    return (torch.stack([first, second], dim=1) * UNIT).round().to(torch.int32)
+
+
+def _moved(drawings: Tensor, maps: Tensor) -> Tensor:
+    """Drawings through their maps, (n, S, S); what comes from outside is empty."""
+    side = drawings.shape[1] - 2
+    steps = 2 * torch.arange(side, dtype=torch.int32) - (side - 1)  # twice the way from the middle
+
+    def place(row: Tensor) -> Tensor:
+        across = row[:, 0, None, None] * steps[None, None, :]
+        along = across + row[:, 1, None, None] * steps[None, :, None]
+        middle = UNIT * (side - 1) + 2 * row[:, 2, None, None] + UNIT  # half a pixel more: rounds
+        return ((along + middle) >> 17).clamp_(-1, side).add_(1)
+
+    index = place(maps[:, 1]).mul_(side + 2).add_(place(maps[:, 0]))
+    flat = drawings.reshape(len(drawings), -1)
+    return flat.gather(1, index.reshape(len(drawings), -1).long()).view(-1, side, side)
+
+
+def _made_small(large: Tensor) -> Tensor:
+    """(n, S, S), uint8 -> (n, 1, R, R), int32: means of squares."""
+    n, side, _ = large.shape
+    small = side // DRAWN
+    squares = large.view(n, small, DRAWN, small, DRAWN).sum((2, 4), dtype=torch.int32)
+    return (squares // DRAWN**2)[:, None]
+
+
+def _coloured(ink: Tensor, rng: torch.Generator) -> Tensor:
+    """(n, 1, R, R) -> (n, 3, R, R): an ink and a paper for each, at least a third apart in one."""
+    count = len(ink)
+    paper = torch.randint(0, 256, (count, 3), generator=rng, dtype=torch.int32)
+    away = torch.randint(86, 171, (count, 3), generator=rng, dtype=torch.int32)
+    ink_colour = (paper + away) % 256
+    steps = (ink_colour - paper)[:, :, None, None] * ink
+    return paper[:, :, None, None] + steps.div(255, rounding_mode="floor")
+
+
+def _noise(shape: Sequence[int], deviation: float, rng: torch.Generator) -> Tensor:
+    """Whole numbers around 0, nearly normal: four bytes added, and scaled."""
+    if deviation == 0:
+        return torch.zeros(shape, dtype=torch.int32)
+    bytes_ = torch.randint(0, 256, (4, *shape), generator=rng, dtype=torch.uint8)
+    total = bytes_.sum(0, dtype=torch.int32) - 510
+    scale = round(deviation * 255 * UNIT / math.sqrt(4 * (256**2 - 1) / 12))
+    return (total * scale + UNIT // 2) >> 16
