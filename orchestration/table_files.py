@@ -44,7 +44,7 @@ def read_table(path: Path, space: SearchSpace, target: Target) -> LatencyTable:
     """
     values = _content(path)
     if isinstance(values, Mapping) and "format" in values:
-        table = _whole(path, values, space)
+        table = replace(_whole(path, values, space), target=target.name)
     else:
         table = LatencyTable(
             target=target.name,

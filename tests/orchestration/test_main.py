@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -69,6 +70,40 @@ def test_a_budget_outside_the_stored_table_is_refused_at_the_plan(job_file: Path
         done = orchestration(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *words)
         assert done.returncode == 2
         assert "take from 0.11 to 0.44 ms on 'mobile on host" in done.stderr
+
+
+def test_a_target_that_is_not_here_is_refused_at_the_plan_with_what_is_here(
+    job_file: Path,
+) -> None:
+    asked = "targets={far: {runtime: onnxruntime, resources: {quantum: 2}}}"
+    words = ("--set", asked, "--set", "cases.0.target=far", "--plan")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "orchestration", str(job_file), *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "target 'far' needs a node with 2 quantum; the cluster has this machine (" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_path: Path) -> None:
+    plan = make_plan(load_job(job_file))
+    (tmp_path / "mine.json").write_text(json.dumps(table_of(plan.space, by_kernel).to_dict()))
+    space = ("--space", "proxyless_small", "--set", "resolution=32", "--set", "channels=1")
+    place = ("--import", str(tmp_path / "mine.json"), "--storage", str(tmp_path / "kept"))
+    done = orchestration("measure", "--target", "board", *space, "--set", "classes=10", *place)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("use      in a job file: targets: {board: {table: ")
+    table = last.rpartition("table: ")[2].rstrip("}")
+    words = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
+    planned = orchestration(str(job_file), *words, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert f"latency table from {table}" in planned.stdout
 
 
 def test_a_plan_starts_nothing_and_writes_nothing(job_file: Path, tmp_path: Path) -> None:
