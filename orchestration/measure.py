@@ -182,11 +182,15 @@ def _groups(parts: Sequence[PartShape]) -> Iterator[Sequence[PartShape]]:
         yield parts[first::count]
 
 
-def _measure_group(bench: Bench, store: RowStore, parts: Sequence[PartShape]) -> list[str]:
+def _measure_group(
+    bench: Bench, store: RowStore, parts: Sequence[PartShape], *, is_anchored: bool = True
+) -> list[str]:
     """Measure and keep some parts; those with which the runtime fails, in words."""
     try:
-        store.add(*_group_rows(bench, store, parts))
+        store.add(*_group_rows(bench, store, parts, is_anchored))
     except ProgramError as error:
+        if len(parts) == 1 and is_anchored:  # it may be the anchor that fails
+            return _measure_group(bench, store, parts, is_anchored=False)
         if len(parts) == 1:
             return [f"{_words(parts[0])}: {error}"]
         return [failed for part in parts for failed in _measure_group(bench, store, [part])]
@@ -194,12 +198,14 @@ def _measure_group(bench: Bench, store: RowStore, parts: Sequence[PartShape]) ->
 
 
 def _group_rows(
-    bench: Bench, store: RowStore, parts: Sequence[PartShape]
+    bench: Bench, store: RowStore, parts: Sequence[PartShape], is_anchored: bool
 ) -> tuple[list[Row], float]:
     """Rows of some parts, and the empty call that was taken off."""
-    anchor = Architecture.reference(bench.space)
-    beside, *timings, empty = bench.timed_with_empty([anchor, *parts], bench.settings.rounds)
-    drift = store.drift(beside.without(empty.median_ms).median_ms)
+    anchors = [Architecture.reference(bench.space)] if is_anchored else []
+    *timings, empty = bench.timed_with_empty([*anchors, *parts], bench.settings.rounds)
+    if is_anchored:
+        store.anchor(timings.pop(0).without(empty.median_ms).median_ms)
+    drift = store.drift
     if bench.target.device == "android" and drift > MAX_RISE:
         raise MeasurementError(
             f"the phone throttles: the reference network takes {drift - 1:.0%} more than at the "

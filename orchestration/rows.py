@@ -33,6 +33,7 @@ class RowStore:
         self._rows: dict[PartShape, Row] = {}
         self._overheads_ms: list[float] = []
         self._anchor_ms = 0.0
+        self._now_ms = 0.0
         self._read()
 
     def _read(self) -> None:
@@ -55,10 +56,15 @@ class RowStore:
         self._overheads_ms = self._overheads_ms or [table.overhead_ms]
         self._anchor_ms = self._anchor_ms or table.reference_ms or 0.0
 
-    def drift(self, anchor_ms: float) -> float:
-        """How much longer a network takes now than with the first rows, as a factor."""
+    def anchor(self, anchor_ms: float) -> None:
+        """What a network takes now, that is timed with all rows."""
         self._anchor_ms = self._anchor_ms or anchor_ms
-        return anchor_ms / self._anchor_ms if anchor_ms > 0 else 1.0
+        self._now_ms = anchor_ms
+
+    @property
+    def drift(self) -> float:
+        """How much longer it takes now than with the first rows, as a factor."""
+        return self._now_ms / self._anchor_ms if self._now_ms and self._anchor_ms else 1.0
 
     @property
     def rows(self) -> list[Row]:

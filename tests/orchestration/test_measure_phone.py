@@ -9,9 +9,10 @@ import pytest
 
 from cluster.hardware import TARGETS
 from cluster.placement import Node
-from cluster.runtimes import MeasurementError
+from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
+from nas_core.architecture import Architecture
 from nas_core.latency import parts_of
 from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_small
@@ -80,6 +81,22 @@ def test_a_host_that_is_slower_is_not_refused(timings: list[list[Timing]], tmp_p
     measure._measure_group(bench, store, [one])
     measure._measure_group(bench, store, [two])
     assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 1.0])
+
+
+def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
+    timings: list[list[Timing]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lower(_space: Any, _target: Any, subjects: list[Any]) -> list[Program]:
+        if any(isinstance(one, Architecture) for one in subjects):
+            raise ProgramError("it crashes")
+        return [PROGRAM] * len(subjects)
+
+    monkeypatch.setattr(measure, "lower", lower)
+    bench = Bench(SPACE, PHONE, SETTINGS, NODE)
+    store = RowStore(Storage(str(tmp_path)), "key", {})
+    timings += [[timing(1.1), timing(0.1)], [timing(2.1), timing(0.1)]]
+    assert measure._measure_group(bench, store, parts_of(SPACE)[:2]) == []
+    assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 2.0])
 
 
 def test_a_derived_network_is_not_timed_on_a_phone_that_throttles(
