@@ -1,0 +1,38 @@
+"""The yardstick's space and how its trainings are told apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.benchmarks import yardstick
+from tests.benchmarks.yardstick import Recipe, all_paths, digest, network_of, trained_alone
+
+
+def test_every_network_of_the_space_is_there_once() -> None:
+    paths = all_paths()
+    assert len({network_of(path) for path in paths}) == len(paths) == yardstick.SPACE.size() == 400
+
+
+def test_trainings_of_another_recipe_or_version_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = digest()
+    assert digest() == first
+    monkeypatch.setattr(yardstick, "RECIPE", replace(Recipe(), epochs=6))
+    other = digest()
+    monkeypatch.setattr(yardstick, "VERSION", yardstick.VERSION + 1)
+    assert len({first, other, digest()}) == 3
+
+
+def test_a_training_is_the_same_again_and_another_from_another_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = replace(yardstick.DATA, glyphs=replace(yardstick.DATA.glyphs, train=320, test=500))
+    monkeypatch.setattr(yardstick, "DATA", few)
+    yardstick.dataset.cache_clear()
+    quick = Recipe(epochs=1, refresh_batches=2)
+    path = (0, 4, 1, 4)
+    first, again, other = (trained_alone(path, seed, quick) for seed in (0, 0, 1))
+    yardstick.dataset.cache_clear()
+    assert first == again != other
+    assert first.count == 500

@@ -1,0 +1,136 @@
+"""The yardstick: a small space of which every network is trained alone, more than once, and timed.
+
+Whatever a search finds is looked up in it. Data, space, recipe and budgets are fixed by VERSION: a
+change is a new version, and all rows are made again. No table of this version is kept yet: of 14
+networks and three seeds each, the deviation across networks at equal multiply-accumulates was 1.5
+times that across seeds, and a yardstick wants 2.
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.blocks import initialise  # noqa: E402
+from nas_core.randomness import generator  # noqa: E402
+from nas_core.space import Stage, chain  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import Batch, Evaluation, evaluate, refresh_statistics  # noqa: E402
+from orchestration.data import Dataset, ImageSet, load_dataset, normalise  # noqa: E402
+from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
+from orchestration.glyphs import checksum  # noqa: E402
+
+VERSION = 1
+DATA = DataSettings(
+    source="glyphs", resolution=24, max_shift=0.0, glyphs=GlyphSettings(train=3200, test=10_000)
+)
+SPACE = chain(
+    "yardstick",
+    stages=[Stage(12, 2, 1), Stage(16, 2, 2)],
+    ops=["mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k7_e3", "mbconv_k7_e6", "skip"],
+    in_channels=1,
+    resolution=24,
+    classes=16,
+    stem_channels=8,
+    stem_stride=2,
+    head_channels=64,
+)
+Path_ = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained alone: AdamW, one cycle of the learning rate."""
+
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    refresh_batches: int = 20
+    """Training batches from which BatchNorm statistics are taken before the test."""
+
+
+RECIPE = Recipe()
+
+
+@cache
+def dataset() -> Dataset:
+    """Images of the yardstick."""
+    return load_dataset(DATA, seed=0)
+
+
+def digest() -> str:
+    """Equal where trainings can be compared: images, space and recipe are the same."""
+    data = dataset()
+    parts = [checksum(part.images, part.labels) for part in (data.train, data.test)]
+    what = [VERSION, parts, SPACE.to_dict(), asdict(RECIPE)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def all_paths() -> list[Path_]:
+    """Every network of the space: places in the ops of its sites."""
+    return list(itertools.product(*(range(len(site.ops)) for site in SPACE.sites)))
+
+
+def network_of(path: Path_) -> Architecture:
+    """The network of a path."""
+    return Architecture.from_path(SPACE, list(path))
+
+
+def trained_alone(path: Path_, seed: int, recipe: Recipe = RECIPE) -> Evaluation:
+    """Train one network from scratch; how it does on the test images."""
+    data, network = dataset(), network_of(path).build()
+    initialise(network, generator(seed, "yardstick", *path))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train(network, data, seed, recipe)
+    order = torch.arange(len(data.train)).split(recipe.batch_size)[: recipe.refresh_batches]
+    refresh_statistics(network, (_batch(data, data.train, some) for some in order))
+    return evaluate(network.eval(), _test_batches(data), Alone())
+
+
+def train(network: nn.Module, data: Dataset, seed: int, recipe: Recipe) -> None:
+    """Train a network, in place; the order of the images belongs to the seed."""
+    steps = recipe.epochs * -(-len(data.train) // recipe.batch_size)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=steps, cycle_momentum=False
+    )
+    network.train()
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(len(data.train), generator=generator(seed, "order", epoch))
+        for some in order.split(recipe.batch_size):
+            batch = _batch(data, data.train, some)
+            optimizer.zero_grad()
+            logits = network(batch.images)
+            F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing).backward()
+            optimizer.step()
+            cycle.step()
+
+
+def _batch(data: Dataset, part: ImageSet, indices: Tensor) -> Batch:
+    images = normalise(part.images[indices], data.mean, data.std)
+    return Batch(images, part.labels[indices], total=len(indices))
+
+
+def _test_batches(data: Dataset) -> Iterator[Batch]:
+    for some in torch.arange(len(data.test)).split(500):
+        yield _batch(data, data.test, some)
