@@ -82,10 +82,8 @@ def this_machine() -> Node:
 
         # What Ray itself asks when it starts: it knows which GPUs this process may see.
         known = get_accelerator_manager_for_resource("GPU")
-        count, kind = (
-            known.get_current_node_num_accelerators(),
-            known.get_current_node_accelerator_type(),
-        )
+        count = known.get_current_node_num_accelerators()
+        kind = known.get_current_node_accelerator_type()
         resources |= {"GPU": float(count)} if count else {}
         labels |= {ACCELERATOR_LABEL: kind} if count and kind else {}
     return Node(id="", host="this machine", resources=resources, labels=labels, is_driver=True)

@@ -198,6 +198,16 @@ class LatencyTable:
         """Latency of the fastest and of the slowest network."""
         return self.latency_ms(self.fastest()), self.latency_ms(self.slowest())
 
+    def range_text(self) -> str:
+        """In words, where the reference network was measured too."""
+        fastest, slowest = self.range_ms()
+        known = f", the reference {self.reference_ms:.4g} ms" if self.reference_ms else ""
+        return f"networks take {fastest:.4g} to {slowest:.4g} ms{known}"
+
+    def fit_text(self) -> str:
+        """The line through whole networks, in words."""
+        return f"{self.scale:.3f} times the sum of the parts {self.offset_ms:+.3g} ms"
+
     def through(self, architecture: Architecture, measured_ms: float) -> LatencyTable:
         """This table, scaled so that `architecture` costs what was measured of it.
 

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.draw import architecture_png
-from orchestration.plan import ORDER, keeps
+from orchestration.plan import ORDER, is_within
 
 FORMAT = "comparison/1"
 Result = dict[str, Any]
@@ -177,7 +177,7 @@ def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def keeps_budget(result: Mapping[str, Any]) -> bool:
     """Whether the latency is within the budget, give or take what a repeat differs by."""
     budget_ms: float = result["budget_ms"]
-    return keeps(latency_ms(result), budget_ms)
+    return is_within(latency_ms(result), budget_ms)
 
 
 def latency_ms(result: Mapping[str, Any]) -> float:

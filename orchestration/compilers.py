@@ -22,7 +22,7 @@ from nas_core.architecture import Model
 from nas_core.latency import PartShape
 from nas_core.space import SearchSpace
 from orchestration.export import ModelFacts, save_model
-from orchestration.processes import answer_of, process
+from orchestration.processes import answer_of, first_line, process
 from orchestration.stopwatch import Program, stopwatch
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
     except MeasurementError:
         raise
     except Exception as error:  # exporters raise anything
-        reason = next(iter(str(error).strip().splitlines()), "")
-        words = f"{runtime.name} cannot compile it: {type(error).__name__}: {reason}"
+        words = f"{runtime.name} cannot compile it: {type(error).__name__}: {first_line(error)}"
         raise ProgramError(words) from error
 
 

@@ -23,7 +23,7 @@ from orchestration.calibrate import refitted
 from orchestration.case import Crew
 from orchestration.found import Found, measured_together, tried
 from orchestration.measure_network import Measured
-from orchestration.plan import keeps, over_budget
+from orchestration.plan import is_within, over_budget
 from orchestration.ranking import measured_ranking
 from orchestration.rerank import Reranking
 from orchestration.search import Searched
@@ -85,23 +85,21 @@ def derive_measured(
         by it any more, the one that misses it least. With all tries.
     """
     tries: list[dict[str, float | None]] = []
-    best: Found | None = None
+    measured_so_far: list[Found] = []
     architecture = choose(table)
     while True:
         measured, table_ms = measure(architecture), table.latency_ms(architecture)
         tries.append(tried(table_ms, measured))
         if measured is None:
             return Found(architecture, table_ms, None, None, tries)
-        found = Found(architecture, table_ms, measured.ms, measured.spread, tries)
-        if best is None or measured.ms < (best.measured_ms or 0.0):
-            best = found
-        if keeps(measured.ms, budget_ms) or len(tries) > CORRECTIONS:
-            return best
+        measured_so_far.append(Found(architecture, table_ms, measured.ms, measured.spread, tries))
+        if is_within(measured.ms, budget_ms) or len(tries) > CORRECTIONS:
+            return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
         table = refitted(table, architecture, measured.ms)
         try:
             architecture = choose(table)
         except BudgetError:
-            return best
+            return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
 
 
 def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def measure_table(
     extent = extent or Extent(seconds=settings.calibrate_s)
     began = time.monotonic()
     with compilers_running([bench.node]), cores_reserved(bench.node, say):
-        version_there(target, bench.node)
+        version = version_there(target, bench.node)
         facts = target_facts(target, bench.node)
         store = RowStore(storage, key, identity(facts))
         if known is not None and is_same_device(known, facts):
@@ -114,7 +114,8 @@ def measure_table(
         rows = _rows(bench, store, steps, say)
         timed_rows = time.monotonic()
         try:
-            table = calibrated(_table(bench, rows, store), bench, extent, steps.networks_done)
+            table = _table(bench, rows, median(store.overheads_ms), version)
+            table = calibrated(table, bench, extent, steps.networks_done)
             table.check()
         except ValueError as error:  # times that no line goes through
             raise MeasurementError(f"{error} (all rows are kept)") from error
@@ -235,16 +236,16 @@ def _words(part: PartShape) -> str:
     return f"'{part.op}' ({shape}, {part.resolution} pixels)"
 
 
-def _table(bench: Bench, rows: tuple[Row, ...], store: RowStore) -> LatencyTable:
+def _table(bench: Bench, rows: tuple[Row, ...], overhead_ms: float, version: str) -> LatencyTable:
     target = bench.target
     return LatencyTable(
         target=target.name,
         hardware=target.hardware(),
         runtime=target.runtime,
-        runtime_version=version_there(target, bench.node),
+        runtime_version=version,
         space=bench.space,
         rows=rows,
-        overhead_ms=median(store.overheads_ms),
+        overhead_ms=overhead_ms,
         device={
             **target_facts(target, bench.node),
             "batch_size": target.batch_size,
@@ -257,15 +258,12 @@ def _table(bench: Bench, rows: tuple[Row, ...], store: RowStore) -> LatencyTable
 
 def _summary(table: LatencyTable, rows_s: float, networks_s: float) -> str:
     spreads = sorted(row.spread for row in table.rows)
-    fastest, slowest = table.range_ms()
     calibration = table.calibration
     assert calibration is not None, "a measured table is calibrated"
     errors = calibration.errors
     return (
         f"{len(table.rows)} parts on {table.hardware} in {rows_s:.0f} s, median spread "
-        f"{spreads[len(spreads) // 2]:.1%}; networks take {fastest:.4g} to {slowest:.4g} ms, the "
-        f"reference {table.reference_ms:.4g} ms\n"
-        f"{table.scale:.3f} times the sum of the parts {table.offset_ms:+.3g} ms, fitted to "
-        f"{len(calibration.fitted)} networks in {networks_s:.0f} s"
+        f"{spreads[len(spreads) // 2]:.1%}; {table.range_text()}\n"
+        f"{table.fit_text()}, fitted to {len(calibration.fitted)} networks in {networks_s:.0f} s"
         + ("" if errors is None else f"; {errors.text()}")
     )

@@ -193,20 +193,15 @@ def table_lines(found: Found, storage: Storage) -> Sequence[str]:
 
 
 def _known_lines(table: LatencyTable) -> Sequence[str]:
-    fastest, slowest = table.range_ms()
     lines = [
         f"table    {table.hardware}: {len(table.rows)} parts of {table.space.name} at "
-        f"{table.space.resolution} pixels, networks take {fastest:.4g} to {slowest:.4g} ms, the "
-        f"reference {table.reference_ms:.4g} ms"
+        f"{table.space.resolution} pixels, {table.range_text()}"
     ]
     if table.date:
         device = ", ".join(str(value) for value in identity(table.device).values())
         lines.append(f"measured {table.date[:16]} on {device}")
     if table.calibration is not None:
-        lines.append(
-            f"fit      {table.scale:.3f} times the sum of the parts {table.offset_ms:+.3g} ms, on "
-            f"{len(table.calibration.fitted)} networks"
-        )
+        lines.append(f"fit      {table.fit_text()}, on {len(table.calibration.fitted)} networks")
         errors = table.calibration.errors
         lines += [] if errors is None else [f"error    {errors.text()}"]
     return lines

@@ -123,8 +123,8 @@ def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResu
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
     """Tables by target that need no measuring: they ship, or are in storage."""
     keys = {name: key for name, key in plan.table_keys.items() if name not in plan.shipped}
-    noisy = plan.job.measure.accept_noisy
-    found = {name: stored_table(storage, key, accept_noisy=noisy) for name, key in keys.items()}
+    accepts = plan.job.measure.accept_noisy
+    found = {name: stored_table(storage, key, accept_noisy=accepts) for name, key in keys.items()}
     return plan.shipped | {name: table for name, table in found.items() if table is not None}
 
 

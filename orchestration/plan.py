@@ -253,14 +253,14 @@ def tolerance(budget_ms: float) -> float:
     return 0.05 if budget_ms < 1 else 0.02
 
 
-def keeps(measured_ms: float, budget_ms: float) -> bool:
+def is_within(measured_ms: float, budget_ms: float) -> bool:
     """Whether a measurement is within its budget, as near as measuring can tell."""
     return measured_ms <= budget_ms * (1 + tolerance(budget_ms))
 
 
 def over_budget(measured_ms: float | None, budget_ms: float | None, tries: int) -> str | None:
     """What to say of a network that was measured over its budget; None for all others."""
-    if measured_ms is None or budget_ms is None or keeps(measured_ms, budget_ms):
+    if measured_ms is None or budget_ms is None or is_within(measured_ms, budget_ms):
         return None
     return (
         f"measured {measured_ms:.4g} ms, {measured_ms / budget_ms - 1:.0%} over the budget of "

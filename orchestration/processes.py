@@ -47,7 +47,7 @@ def answer_of(answer: Any, target: Target) -> Any:
     except RayTaskError as error:
         raise _in_its_words(getattr(error, "cause", error), target) from error
     except RayError as error:
-        raise MeasurementError(f"{target.runtime}: {_first_line(error)}") from error
+        raise MeasurementError(f"{target.runtime}: {first_line(error)}") from error
 
 
 def _in_its_words(cause: BaseException, target: Target) -> MeasurementError:
@@ -55,8 +55,9 @@ def _in_its_words(cause: BaseException, target: Target) -> MeasurementError:
     for kind in (ProgramError, MeasurementError):
         if isinstance(cause, kind):
             return kind(str(cause))
-    return ProgramError(f"{target.runtime}: {type(cause).__name__}: {_first_line(cause)}")
+    return ProgramError(f"{target.runtime}: {type(cause).__name__}: {first_line(cause)}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that compilers add."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -78,6 +78,7 @@ def answered(program: Program, images: Tensor, target: Target, node: Node) -> Te
 
 
 def stopwatch(node: Node) -> Any:
+    """The process that times on a node, started if there is none."""
     return process(Stopwatch, "stopwatch", node.id)
 
 

@@ -52,11 +52,10 @@ def record_table(
 
 def _note(table: LatencyTable) -> str:
     """Markdown, for the top of the run's page."""
-    fastest, slowest = table.range_ms()
     known = table.calibration
     lines = [
-        f"**{table.hardware}**, {table.space.name} at {table.space.resolution} pixels: networks "
-        f"take {fastest:.4g} to {slowest:.4g} ms."
+        f"**{table.hardware}**, {table.space.name} at {table.space.resolution} pixels: "
+        f"{table.range_text()}."
     ]
     if known is not None and known.errors is not None:
         lines += ["", f"Predictions {known.errors.text()}."]

@@ -26,51 +26,26 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.blocks import initialise  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
-from nas_core.space import Stage, chain  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import Batch, evaluate  # noqa: E402
 from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised  # noqa: E402
 from tests.benchmarks.lines import commit, results_file  # noqa: E402
+from tests.benchmarks.yardstick import SPACE, Path_, Recipe, train  # noqa: E402
 
-SPACE = chain(
-    "glyphs",
-    stages=[Stage(12, 2, 1), Stage(16, 2, 2)],
-    ops=["mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k7_e3", "mbconv_k7_e6", "skip"],
-    in_channels=1,
-    resolution=24,
-    classes=16,
-    stem_channels=8,
-    stem_stride=2,
-    head_channels=64,
-)
 TRAIN_IMAGES, TEST_IMAGES, NETWORKS, SEEDS = 3200, 6000, 48, 2
 
-Path_ = tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained alone: AdamW, one cycle of the learning rate."""
-
-    epochs: int = 5
-    batch_size: int = 32
-    lr: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.1
-
-    def digest(self) -> str:
-        """Equal where trainings can be compared: recipe, images and space."""
-        sites = [asdict(site) for site in SPACE.sites]
-        of = [asdict(self), asdict(Distortion()), TRAIN_IMAGES, TEST_IMAGES, CHARACTERS, sites]
-        return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
+def digest(recipe: Recipe) -> str:
+    """Equal where trainings can be compared: recipe, images and space."""
+    sites = [asdict(site) for site in SPACE.sites]
+    of = [asdict(recipe), asdict(Distortion()), TRAIN_IMAGES, TEST_IMAGES, CHARACTERS, sites]
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -80,10 +55,13 @@ class Images:
     images: Tensor
     labels: Tensor
 
-    def batches(self, size: int, order: Tensor | None = None) -> list[Batch]:
+    def batch(self, indices: Tensor) -> Batch:
+        """The images at these places."""
+        return Batch(self.images[indices], self.labels[indices], len(indices))
+
+    def batches(self, size: int) -> list[Batch]:
         """All of them, `size` at a time."""
-        order = torch.arange(len(self.labels)) if order is None else order
-        return [Batch(self.images[i], self.labels[i], len(i)) for i in order.split(size)]
+        return [self.batch(some) for some in torch.arange(len(self.labels)).split(size)]
 
 
 @cache
@@ -108,25 +86,6 @@ def drawn_paths(count: int = NETWORKS) -> list[Path_]:
     return list(found)
 
 
-def train(network: nn.Module, images: Images, recipe: Recipe, seed: int) -> None:
-    """Train a network, in place; the order of the images belongs to the seed."""
-    optimizer = torch.optim.AdamW(
-        network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
-    )
-    steps = recipe.epochs * -(-len(images.labels) // recipe.batch_size)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=steps, cycle_momentum=False
-    )
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(len(images.labels), generator=generator(seed, "order", epoch))
-        for batch in images.batches(recipe.batch_size, order):
-            optimizer.zero_grad()
-            logits = network(batch.images)
-            F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing).backward()
-            optimizer.step()
-            cycle.step()
-
-
 def train_alone(path: Path_, seed: int) -> dict[str, Any]:
     """Train one network from scratch; the line that is kept of it."""
     torch.set_num_threads(1)
@@ -136,7 +95,7 @@ def train_alone(path: Path_, seed: int) -> dict[str, Any]:
     initialise(network, generator(seed, "alone"))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.perf_counter()
-    train(network, train_part, recipe, seed)
+    train(network, train_part.batch, len(train_part.labels), recipe, seed)
     seconds = time.perf_counter() - began
     found = evaluate(network.eval(), test_part.batches(500), Alone())
     return {
@@ -148,7 +107,7 @@ def train_alone(path: Path_, seed: int) -> dict[str, Any]:
         "macs": architecture.macs(),
         "params": architecture.num_params(),
         "seconds": round(seconds, 1),
-        "recipe": recipe.digest(),
+        "recipe": digest(recipe),
         "torch": torch.__version__,
         "commit": commit(),
     }
@@ -162,7 +121,7 @@ def kept() -> dict[tuple[Path_, int], dict[str, Any]]:
         for file in sorted(folder.glob("glyph_networks__*.json"))
         for text in file.read_text().splitlines()
     ]
-    mine = [line for line in lines if line["recipe"] == Recipe().digest()]
+    mine = [line for line in lines if line["recipe"] == digest(Recipe())]
     return {(tuple(line["path"]), line["seed"]): line for line in mine}
 
 

@@ -143,7 +143,7 @@ def examine(variant: Variant, seed: int) -> list[dict[str, Any]]:
         **asdict(variant),
         "seed": seed,
         "seconds": round(seconds, 1),
-        "recipe": alone.Recipe().digest(),
+        "recipe": alone.digest(alone.Recipe()),
         "device": line("", [0.0])["device"],
         "torch": torch.__version__,
         "commit": commit(),
@@ -170,7 +170,7 @@ def scores(
 def examined() -> list[dict[str, Any]]:
     """Lines that were kept of networks trained by the same recipe."""
     lines = [json.loads(text) for file in run_files() for text in file.read_text().splitlines()]
-    return [one for one in lines if one["recipe"] == alone.Recipe().digest()]
+    return [one for one in lines if one["recipe"] == alone.digest(alone.Recipe())]
 
 
 def run_files() -> list[Path]:

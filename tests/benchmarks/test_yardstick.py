@@ -30,7 +30,7 @@ def test_a_training_is_the_same_again_and_another_from_another_seed(
     few = replace(yardstick.DATA, glyphs=replace(yardstick.DATA.glyphs, train=320, test=500))
     monkeypatch.setattr(yardstick, "DATA", few)
     yardstick.dataset.cache_clear()
-    quick = Recipe(epochs=1, refresh_batches=2)
+    quick = Recipe(epochs=1)
     path = (0, 4, 1, 4)
     first, again, other = (trained_alone(path, seed, quick) for seed in (0, 0, 1))
     yardstick.dataset.cache_clear()

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -63,11 +63,11 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
-    refresh_batches: int = 20
-    """Training batches from which BatchNorm statistics are taken before the test."""
 
 
 RECIPE = Recipe()
+REFRESH_BATCHES = 20
+"""Training batches from which BatchNorm statistics are taken before the test."""
 
 
 @cache
@@ -80,7 +80,7 @@ def digest() -> str:
     """Equal where trainings can be compared: images, space and recipe are the same."""
     data = dataset()
     parts = [checksum(part.images, part.labels) for part in (data.train, data.test)]
-    what = [VERSION, parts, SPACE.to_dict(), asdict(RECIPE)]
+    what = [VERSION, parts, SPACE.to_dict(), asdict(RECIPE), REFRESH_BATCHES]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -99,15 +99,29 @@ def trained_alone(path: Path_, seed: int, recipe: Recipe = RECIPE) -> Evaluation
     data, network = dataset(), network_of(path).build()
     initialise(network, generator(seed, "yardstick", *path))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train(network, data, seed, recipe)
-    order = torch.arange(len(data.train)).split(recipe.batch_size)[: recipe.refresh_batches]
-    refresh_statistics(network, (_batch(data, data.train, some) for some in order))
+
+    def batch(some: Tensor) -> Batch:
+        return _batch(data, data.train, some)
+
+    train(network, batch, len(data.train), recipe, seed)
+    order = torch.split(torch.arange(len(data.train)), recipe.batch_size)[:REFRESH_BATCHES]
+    refresh_statistics(network, map(batch, order))
     return evaluate(network.eval(), _test_batches(data), Alone())
 
 
-def train(network: nn.Module, data: Dataset, seed: int, recipe: Recipe) -> None:
-    """Train a network, in place; the order of the images belongs to the seed."""
-    steps = recipe.epochs * -(-len(data.train) // recipe.batch_size)
+def train(
+    network: nn.Module, batch: Callable[[Tensor], Batch], images: int, recipe: Recipe, seed: int
+) -> None:
+    """Train a network, in place, on so many images; their order belongs to the seed.
+
+    Args:
+        network: starts where it is.
+        batch: the images at these places, standardised, with their labels.
+        images: how many there are.
+        recipe: how.
+        seed: of the order.
+    """
+    steps = recipe.epochs * -(-images // recipe.batch_size)
     optimizer = torch.optim.AdamW(
         network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
     )
@@ -116,12 +130,11 @@ def train(network: nn.Module, data: Dataset, seed: int, recipe: Recipe) -> None:
     )
     network.train()
     for epoch in range(recipe.epochs):
-        order = torch.randperm(len(data.train), generator=generator(seed, "order", epoch))
-        for some in order.split(recipe.batch_size):
-            batch = _batch(data, data.train, some)
+        order = torch.randperm(images, generator=generator(seed, "order", epoch))
+        for part in map(batch, torch.split(order, recipe.batch_size)):
             optimizer.zero_grad()
-            logits = network(batch.images)
-            F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing).backward()
+            logits = network(part.images)
+            F.cross_entropy(logits, part.labels, label_smoothing=recipe.label_smoothing).backward()
             optimizer.step()
             cycle.step()
 

@@ -20,7 +20,7 @@ from cluster.runtimes import MeasurementError
 from cluster.runtimes.android import AndroidExecuTorch, core_mask, pinned_cores
 from cluster.runtimes.executor_runner import WARM_UP
 from cluster.runtimes.executorch import ExecuTorch
-from cluster.runtimes.throttling import check_throttling
+from cluster.runtimes.throttling import MAX_RISE, check_throttling, middle_rise
 from cluster.runtimes.timing import Timing, time_calls
 from tests.cluster.fake_adb import FLAGS, FakePhone
 
@@ -120,8 +120,9 @@ def test_a_phone_that_throttles_is_refused_with_figures(phone: FakePhone, target
 
 def test_one_noisy_program_is_no_throttling() -> None:
     calm = Timing(median_ms=1, p10_ms=1, p90_ms=1, spread=0, rise=1.09, count=15)
-    check_throttling([calm, calm, replace(calm, rise=3.0)])
-    check_throttling([])
+    assert middle_rise([calm, replace(calm, rise=3.0), calm]) == 1.09 < MAX_RISE
+    assert middle_rise([calm, replace(calm, rise=3.0), replace(calm, rise=1.2)]) == 1.2 > MAX_RISE
+    assert middle_rise([]) == 1.0
 
 
 @pytest.mark.parametrize(("cores", "mask"), [("big", "c0"), ("little", "f")])

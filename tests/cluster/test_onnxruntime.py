@@ -21,6 +21,7 @@ from cluster.hardware import TARGETS
 from cluster.runtimes import MeasurementError
 from cluster.runtimes.onnxruntime import OnnxRuntime
 from nas_core.space import proxyless_small
+from tests.cluster.small import small_block, small_image
 from tests.conftest import REPOSITORY
 
 SPACE = proxyless_small()
@@ -33,14 +34,12 @@ def runtime() -> OnnxRuntime:
 
 @pytest.fixture(scope="module")
 def block() -> nn.Module:
-    torch.manual_seed(0)
-    convolution = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(16), nn.ReLU6())
+    return small_block()
 
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return small_image()
 
 
 @pytest.fixture(scope="module")

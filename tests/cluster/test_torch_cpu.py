@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cluster.hardware import Target
 from cluster.runtimes.torch_cpu import TorchCpu
 from nas_core.architecture import Architecture
 from nas_core.space import proxyless_small
+from tests.cluster.small import small_block, small_image
 
 TARGET = Target(name="server", runtime="torch")
 
@@ -27,14 +28,12 @@ def _threads_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return small_image()
 
 
 @pytest.fixture(scope="module")
 def program(images: Tensor) -> bytes:
-    convolution = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    block = nn.Sequential(convolution, nn.BatchNorm2d(16), nn.ReLU6())
-    return TorchCpu(TARGET).compile(block.eval(), images)
+    return TorchCpu(TARGET).compile(small_block().eval(), images)
 
 
 def operations(program: bytes) -> list[str]:

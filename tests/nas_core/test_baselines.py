@@ -243,11 +243,18 @@ def test_what_build_is_told_goes_before_what_the_space_has() -> None:
     assert str(network) == str(like)
 
 
-@pytest.mark.parametrize(
-    "name", [*BASELINES, "mobilenet_v1_0.5", "mobilenet_v2_1", "mobilenet_v2_0.35", "mnasnet_1.3"]
-)
-def test_names_of_baselines_are_accepted(name: str) -> None:
-    baselines.check_name(name)
+def is_name(name: str) -> bool:
+    try:
+        baselines.check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def test_names_of_baselines_are_accepted() -> None:
+    scaled = ["mobilenet_v1_0.5", "mobilenet_v2_1", "mobilenet_v2_0.35", "mnasnet_1.3"]
+    known = [*BASELINES, *scaled]
+    assert [name for name in known if is_name(name)] == known
 
 
 @pytest.mark.parametrize(
