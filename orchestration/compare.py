@@ -6,9 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.storage import Storage
+from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
 from orchestration.draw import architecture_png
 from orchestration.plan import ORDER, is_within
@@ -137,18 +139,41 @@ def write_comparison(job: Storage, tables: Storage) -> None:
     for result in results:
         if result["kind"] in ("search", "given"):
             _write_picture(job, tables, result)
-    for target, key in {result["target"]: result["table_key"] for result in results}.items():
-        _write_calibration(job, tables, target, key)
+    for target in dict.fromkeys(result["target"] for result in results):
+        _write_calibration(job, tables, [one for one in results if one["target"] == target])
 
 
-def _write_calibration(job: Storage, tables: Storage, target: str, key: str) -> None:
-    """Predicted against measured networks of a target, if its table was calibrated."""
+def _write_calibration(job: Storage, tables: Storage, results: Sequence[Result]) -> None:
+    """Predicted against measured networks of a target, if its table was calibrated.
+
+    Those of the job are marked: what it found, was given, and the baselines.
+    """
     from orchestration.draw_calibration import calibration_png
 
-    values = tables.read_json(f"{key}.json") if tables.exists(f"{key}.json") else {}
-    if values.get("calibration") is not None:
-        picture = calibration_png(LatencyTable.from_dict(values))
-        job.write_bytes(f"comparison/{target}-latency.png", picture)
+    place = f"{results[0]['table_key']}.json"
+    values = tables.read_json(place) if tables.exists(place) else {}
+    if values.get("calibration") is None:
+        return
+    table = LatencyTable.from_dict(values)
+    assert table.calibration is not None
+    own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
+    others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
+    shown = replace(table, calibration=replace(table.calibration, others=others))
+    job.write_bytes(f"comparison/{results[0]['target']}-latency.png", calibration_png(shown))
+
+
+def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
+    known = result["table_ms"] is not None
+    name = result["case"].removeprefix(f"{result['target']}-")
+    if result["kind"] == "search":
+        name = f"found for {result['budget_ms']:.4g} ms"
+    return MeasuredNetwork(
+        name=name,
+        ops=None,
+        parts_ms=(result["table_ms"] - table.offset_ms) / table.scale if known else None,
+        measured_ms=result["measured_ms"],
+        spread=result["measured_spread"] or 0.0,
+    )
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

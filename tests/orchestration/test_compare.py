@@ -3,10 +3,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from cluster.storage import Storage
+from nas_core.calibration import Calibration, MeasuredNetwork
 from orchestration.compare import (
     best_result,
     comparison_text,
@@ -15,7 +17,14 @@ from orchestration.compare import (
     read_results,
     write_comparison,
 )
-from tests.orchestration.job_folder import baseline_result, pixel1_result, result, write_job
+from orchestration.draw_calibration import predicted_ms
+from tests.orchestration.job_folder import (
+    baseline_result,
+    latency_table,
+    pixel1_result,
+    result,
+    write_job,
+)
 
 CASE = result("mobile-0.31ms")
 REFERENCE = result("mobile-reference")
@@ -203,3 +212,23 @@ def test_the_faster_of_two_equally_accurate_networks_is_the_best():
     slow = {"budget_ms": 1.0, "measured_ms": 0.9, "top1": 0.98}
     fast = {"budget_ms": 1.0, "measured_ms": 0.5, "top1": 0.98}
     assert best_result([slow, fast]) is fast
+
+
+def test_networks_of_the_job_are_marked_where_its_table_is_judged(tmp_path, monkeypatch):
+    job = write_job(tmp_path, [CASE, REFERENCE, baseline_result("mobilenet_v2_0.35")])
+    one = MeasuredNetwork(name="random", ops=None, parts_ms=0.1, measured_ms=0.1, spread=0.0)
+    table = replace(
+        latency_table(), scale=2.0, offset_ms=0.01, calibration=Calibration(fitted=(one,))
+    )
+    Storage(str(tmp_path)).write_json("tables/table0.json", table.to_dict())
+    drawn = []
+    monkeypatch.setattr(
+        "orchestration.draw_calibration.calibration_png", lambda t: drawn.append(t) or b"png"
+    )
+    write_comparison(job, Storage(str(tmp_path / "tables")))
+    assert job.read_bytes("comparison/mobile-latency.png") == b"png"
+    baseline, found = sorted(
+        drawn[0].calibration.others, key=lambda other: other.name, reverse=True
+    )
+    assert (baseline.parts_ms, baseline.measured_ms) == (None, 0.52)
+    assert predicted_ms(drawn[0], found) == pytest.approx(CASE["table_ms"])
