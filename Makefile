@@ -4,7 +4,7 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test test-all lint cluster stop ui bench clean
+.PHONY: help search test test-all lint cluster stop ui bench ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
@@ -13,6 +13,7 @@ help:
 	@echo "make stop      stop that Ray"
 	@echo "make test      quick tests; make test-all: all of them; make lint: ruff and mypy"
 	@echo "make bench     benchmarks, into tests/benchmarks/results (an hour or more on two cores)"
+	@echo "make ground-truth  train every network of the yardstick again (an hour and a half on two cores)"
 	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
@@ -56,6 +57,9 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule; do \
 	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
+
+ground-truth: .venv/installed-dev
+	$(BIN)/python tests/benchmarks/ground_truth.py
 
 clean:
 	rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,14 +1,16 @@
 """Make the yardstick: every network trained alone from some seeds, and timed on two targets.
 
-Run `python tests/benchmarks/ground_truth.py` (`make ground-truth`). Trainings run one thread each,
-two at a time, and are kept as they come, so that a run that is stopped goes on. At the end stand
+Run `python tests/benchmarks/ground_truth.py` (`make ground-truth`) on a quiet machine. First the
+latencies are measured and the budgets set, then networks are trained, one thread each, two at a
+time. What is there is kept, so that a run that is stopped goes on. At the end stand
 
-    tests/benchmarks/ground_truth/v<VERSION>.parquet      a row per network and seed
-    tests/benchmarks/ground_truth/v<VERSION>-cpu.json     latency tables of the space
-    tests/benchmarks/ground_truth/v<VERSION>-mobile.json
+    tests/benchmarks/ground_truth/v<VERSION>.parquet         a row per network and seed
+    tests/benchmarks/ground_truth/v<VERSION>-<target>.json   the latency table of the space
+    tests/benchmarks/ground_truth/v<VERSION>-latency.json    budgets, and every network measured
 
-The rows: path, seed, top1 (10,000 test images), loss, macs, params, cpu_ms, mobile_ms (whole
-networks, interleaved, call overhead taken off, medians), digest of images, space and recipe.
+The rows: path, seed, top1 (percent of 10,000 test images), loss, macs, params, cpu_ms, mobile_ms
+(whole networks, interleaved, call overhead taken off, medians), digest of images, space and recipe.
+Latencies of more than one target are those of one host, whose processor stands in for a phone.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,19 +37,22 @@ from cluster.storage import Storage  # noqa: E402
 from nas_core.latency import LatencyTable  # noqa: E402
 from nas_core.settings import MeasureSettings  # noqa: E402
 from tests.benchmarks import yardstick  # noqa: E402
-from tests.benchmarks.lines import TORCH, commit  # noqa: E402
-
-FOLDER = Path(__file__).parent / "ground_truth"
-SEEDS = (0, 1)
-BATCH = 16
-"""Images per call: at batch 1 many networks take under a tenth of a millisecond."""
+from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
+from tests.benchmarks.truth import Signal, signal, signal_near, truth_of  # noqa: E402
 
 Job = tuple[yardstick.Path_, int]
+BEST = 20
+"""Networks within each budget that are trained from more seeds."""
+WORK = yardstick.FOLDER / "work"
+"""What is there of a run that goes on; not committed."""
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
+"""glibc gives large tensors back to the system after every step otherwise, and takes them anew:
+a step of the largest network at batch 128 took 121 ms, with this 86."""
 
 
-def place(ending: str) -> Path:
-    """A file of this version."""
-    return FOLDER / f"v{yardstick.VERSION}{ending}"
+def work(ending: str) -> Path:
+    """A file of a run that goes on."""
+    return WORK / yardstick.place(ending).name
 
 
 def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
     found = yardstick.trained_alone(path, seed)
     network = yardstick.network_of(path)
     return {
-        "path": "-".join(map(str, path)),
+        "path": yardstick.name_of(path),
         "seed": seed,
         "top1": round(100 * found.top1, 3),
         "loss": round(found.loss, 5),
@@ -71,7 +79,7 @@ def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
 
 def kept() -> list[dict[str, Any]]:
     """Rows so far."""
-    file = place(".jsonl")
+    file = work(".jsonl")
     rows = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
     return [row for row in rows if row["digest"] == yardstick.digest()]
 
@@ -79,13 +87,13 @@ def kept() -> list[dict[str, Any]]:
 def train_missing(jobs: Iterable[Job], processes: int) -> None:
     """Train what is not kept yet."""
     done = {(row["path"], row["seed"]) for row in kept()}
-    missing = [job for job in jobs if ("-".join(map(str, job[0])), job[1]) not in done]
+    missing = [job for job in jobs if (yardstick.name_of(job[0]), job[1]) not in done]
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, fresh) as pool:
         runs = [pool.submit(train_one, *job) for job in missing]
         for number, run in enumerate(as_completed(runs), start=1):
-            FOLDER.mkdir(exist_ok=True)
-            with place(".jsonl").open("a") as file:
+            WORK.mkdir(parents=True, exist_ok=True)
+            with work(".jsonl").open("a") as file:
                 file.write(json.dumps(run.result()) + "\n")
             if number % 20 == 0:
                 print(f"{number} of {len(missing)} trainings", file=sys.stderr, flush=True)
@@ -97,7 +105,7 @@ def targets() -> dict[str, Target]:
 
     phone = TARGETS["mobile"].on_host()
     found = {"cpu": TARGETS["cpu"], "mobile": phone}
-    return {name: replace(target, batch_size=BATCH) for name, target in found.items()}
+    return {name: replace(target, batch_size=yardstick.BATCH) for name, target in found.items()}
 
 
 def measure(target: Target) -> tuple[LatencyTable, list[float]]:
@@ -125,17 +133,88 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def write(rows: Sequence[dict[str, Any]]) -> None:
-    """Measure, and write the table with its latencies."""
+def measured() -> dict[str, Any]:
+    """Latencies of all networks and budgets, by target; measured where they are not there."""
+    file = work("-latency.json")
+    if not file.exists():
+        WORK.mkdir(parents=True, exist_ok=True)
+        found = {name: _measure_target(name, target) for name, target in targets().items()}
+        file.write_text(json.dumps(found, indent=1) + "\n")
+    return dict(json.loads(file.read_text()))
+
+
+def _measure_target(name: str, target: Target) -> dict[str, Any]:
+    table, times_ms = measure(target)
+    work(f"-{name}.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
+    by_table = [table.latency_ms(yardstick.network_of(path)) for path in yardstick.all_paths()]
+    budgets = quantiles(by_table, yardstick.BUDGET_SHARES)
+    return {
+        "budgets_ms": [float(f"{budget:.3g}") for budget in budgets],
+        "table_ms": dict(zip(yardstick.names(), by_table, strict=True)),
+        "measured_ms": dict(zip(yardstick.names(), times_ms, strict=True)),
+        "digest": yardstick.digest(),
+        "device": line("", [0.0])["device"],
+        "commit": commit(),
+    }
+
+
+def quantiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
+    """The values below which these parts of all lie, in their order."""
+    ordered = sorted(values)
+    return [ordered[round(share * (len(ordered) - 1))] for share in shares]
+
+
+def best_within(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> list[str]:
+    """Names of the best networks within each budget of each target, by the mean of their seeds."""
+    means: dict[str, float] = {}
+    for name in yardstick.names():
+        means[name] = fmean(
+            row["top1"] for row in rows if row["path"] == name and row["seed"] in yardstick.SEEDS
+        )
+    chosen: dict[str, None] = {}
+    for found in latency.values():
+        for budget_ms in found["budgets_ms"]:
+            within = [name for name in yardstick.names() if found["table_ms"][name] <= budget_ms]
+            chosen |= dict.fromkeys(sorted(within, key=means.__getitem__)[-BEST:])
+    return list(chosen)
+
+
+def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
+    """The table, with its latencies, and what it was made with."""
     import pandas
 
-    names = ["-".join(map(str, path)) for path in yardstick.all_paths()]
+    for ending in ["-latency.json", *(f"-{target}.json" for target in latency)]:
+        shutil.copyfile(work(ending), yardstick.place(ending))
     frame = pandas.DataFrame(rows)
-    for name, target in targets().items():
-        table, times_ms = measure(target)
-        place(f"-{name}.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
-        frame[f"{name}_ms"] = frame["path"].map(dict(zip(names, times_ms, strict=True)))
-    frame.sort_values(["path", "seed"]).to_parquet(place(".parquet"), index=False)
+    for name, found in latency.items():
+        frame[f"{name}_ms"] = frame["path"].map(found["measured_ms"])
+    frame.sort_values(["path", "seed"]).to_parquet(yardstick.place(".parquet"), index=False)
+
+
+def signals(latency: dict[str, Any]) -> list[dict[str, object]]:
+    """A line per target and budget: how far networks of equal latency differ, against seeds."""
+    found: list[dict[str, object]] = []
+    for target, facts in latency.items():
+        truth = truth_of(target).first(len(yardstick.SEEDS))
+        found.append(_signal_line(f"signal at equal latency, {target}", signal(truth)))
+        for budget_ms in facts["budgets_ms"]:
+            near = signal_near(truth, budget_ms)
+            within = {"networks": int(truth.near(budget_ms).sum())}
+            ranks = {"rank ceiling": round(truth.rank_ceiling(budget_ms), 4)}
+            what = f"signal at 0.9 to 1.0 of {budget_ms:g} ms, {target}"
+            found.append({**_signal_line(what, near), **within, **ranks})
+    return found
+
+
+def _signal_line(what: str, found: Signal) -> dict[str, object]:
+    return {
+        "what": what,
+        "points across networks": round(found.networks, 3),
+        "points across seeds": round(found.seeds, 3),
+        "ratio": round(found.ratio, 2),
+        "digest": yardstick.digest(),
+        "commit": commit(),
+    }
 
 
 def main() -> None:
@@ -143,9 +222,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
-    jobs = [(path, seed) for seed in SEEDS for path in yardstick.all_paths()]
-    train_missing(jobs, options.processes)
-    write(kept())
+    os.environ |= KEEP_MEMORY
+    latency, paths = measured(), yardstick.all_paths()
+    train_missing([(path, seed) for seed in yardstick.SEEDS for path in paths], options.processes)
+    chosen = set(best_within(kept(), latency))
+    best = [path for path in paths if yardstick.name_of(path) in chosen]
+    train_missing([(p, seed) for seed in yardstick.MORE_SEEDS for p in best], options.processes)
+    write(kept(), latency)
+    keep("ground_truth", signals(latency))
 
 
 if __name__ == "__main__":

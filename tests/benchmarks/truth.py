@@ -61,6 +61,10 @@ class Truth:
     latency_ms: Tensor
     """(N,)."""
 
+    def first(self, seeds: int) -> Truth:
+        """What the first seeds say, of which every network has all."""
+        return Truth(self.accuracy[:, :seeds], self.latency_ms)
+
     def mean(self) -> Tensor:
         """(N,): over the seeds that there are."""
         return self.accuracy.nanmean(1)
@@ -113,6 +117,21 @@ def _share_above(means: Tensor, network: int, among: Tensor) -> float:
     return float((means[among] > means[network]).double().mean())
 
 
+def truth_of(target: str) -> Truth:
+    """The yardstick on a target. Latencies are those of the latency table, which a search sees."""
+    import pandas
+
+    from tests.benchmarks import yardstick
+
+    frame = pandas.read_parquet(yardstick.place(".parquet"))
+    by_seed = frame.pivot_table(index="path", columns="seed", values="top1")
+    accuracy = torch.tensor(by_seed.reindex(yardstick.names()).to_numpy())
+    table, _ = yardstick.latency(target)
+    networks = map(yardstick.network_of, yardstick.all_paths())
+    times_ms = [table.latency_ms(network) for network in networks]
+    return Truth(accuracy, torch.tensor(times_ms, dtype=torch.float64))
+
+
 @dataclass(frozen=True)
 class Signal:
     """How far networks differ at equal latency, against how far trainings of one differ."""
@@ -127,6 +146,10 @@ class Signal:
         """At least 2 makes a yardstick."""
         return self.networks / self.seeds
 
+    def __str__(self) -> str:
+        points = f"{self.networks:.2f} points across networks, {self.seeds:.2f} across seeds"
+        return f"{points}: {self.ratio:.2f} to 1"
+
 
 def signal(truth: Truth, neighbours: int = 20) -> Signal:
     """Signal and noise of a yardstick.
@@ -139,6 +162,14 @@ def signal(truth: Truth, neighbours: int = 20) -> Signal:
     means = truth.mean()[truth.latency_ms.argsort()]
     windows = means.unfold(0, neighbours + 1, 1)
     across = float(windows.var(1).mean()) - within / seeds
+    return Signal(max(0.0, across) ** 0.5, within**0.5)
+
+
+def signal_near(truth: Truth, budget_ms: float) -> Signal:
+    """The same among the networks within the last tenth of a budget."""
+    among = truth.accuracy[truth.near(budget_ms)]
+    within = float(_variance(among).mean())
+    across = float(among.nanmean(1).var()) - within / among.shape[1]
     return Signal(max(0.0, across) ** 0.5, within**0.5)
 
 

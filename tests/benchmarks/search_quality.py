@@ -1,0 +1,249 @@
+"""How good the networks are that searches find, by the committed table of a small space.
+
+Run `python tests/benchmarks/search_quality.py` for one budget on `cpu` and three seeds (10 minutes
+on two cores), with `--all` for every strategy and objective, three budgets, five seeds and the
+second target. Every search is kept as a JSON line; started again it goes on with what is missing.
+
+Searches see the latency table and the training images, never the table of accuracies. What they
+found is then looked up in it. Beside them stand controls that cost no search:
+
+    random        mean of the networks that take 0.9 to 1.0 of the budget
+    best of N     of as many random feasible networks as could be trained for the search's cost,
+                  chosen on one seed and scored on the others
+    most MACs, slowest, best uniform chain    of the feasible networks
+
+Differences are those of the seeds of a search, with Student's 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
+from nas_core.settings import SearchSettings  # noqa: E402
+from tests.benchmarks import searching, yardstick  # noqa: E402
+from tests.benchmarks.ground_truth import KEEP_MEMORY  # noqa: E402
+from tests.benchmarks.lines import commit, keep, line, results_file  # noqa: E402
+from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
+
+SCHEDULE = SearchSettings(
+    batch_size=64, architecture_share=0.2, warmup_epochs=32, epochs=16, scored_by="cross_entropy"
+)
+"""All that differs from the defaults: lengths for this data set."""
+RANKED = 60
+"""Networks on which the order of the supernet is compared with the truth."""
+TRAINING_STEPS = yardstick.RECIPE.epochs * -(-yardstick.DATA.glyphs.train // 64)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search on a target within one of its budgets, from a seed."""
+
+    target: str
+    budget: int
+    seed: int
+    settings: SearchSettings = field(default_factory=lambda: SCHEDULE)
+
+    def key(self) -> str:
+        """Equal for equal searches on the same yardstick."""
+        text = json.dumps([asdict(self), yardstick.digest()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Searches of one seed and warm-up, one after the other; a line for each."""
+    torch.set_num_threads(1)
+    return [_run(job) for job in jobs]
+
+
+def _run(job: Job) -> dict[str, Any]:
+    table, budgets_ms = yardstick.latency(job.target)
+    state, found = searching.searched(job.settings, table, budgets_ms[job.budget], job.seed)
+    return {
+        "key": job.key(),
+        "target": job.target,
+        "budget_ms": budgets_ms[job.budget],
+        "seed": job.seed,
+        "strategy": job.settings.strategy,
+        "objective": job.settings.objective_name,
+        "path": yardstick.name_of(found.path),
+        "table_ms": found.table_ms,
+        "expected_ms": found.expected_ms,
+        "cost": round(found.cost),
+        "scores": _scores(state, job),
+        "settings": asdict(job.settings),
+        "commit": commit(),
+    }
+
+
+def _scores(state: searching.SearchState, job: Job) -> list[tuple[float, float]]:
+    """Accuracy and cross entropy with supernet weights of the networks that are ranked."""
+    if searching.STRATEGIES[job.settings.strategy]().weights == "alone":
+        return []
+    seen = searching.supernet_scores(state, job.settings, job.seed, ranked_paths())
+    return [(round(one.top1, 4), round(one.loss, 4)) for one in seen]
+
+
+def ranked_paths() -> list[yardstick.Path_]:
+    """Networks whose order is compared, all equally likely."""
+    return ranking_paths(yardstick.SPACE, RANKED, seed=0)
+
+
+def jobs_of(target: str, seeds: Iterable[int], settings: Sequence[SearchSettings]) -> list[Job]:
+    """Every settings from every seed within every budget."""
+    budgets = range(len(yardstick.BUDGET_SHARES))
+    return [Job(target, b, seed, one) for seed in seeds for one in settings for b in budgets]
+
+
+def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[str, Any]]:
+    """Lines of all jobs; those that `file` lacks are made, some seeds at a time."""
+    done = _kept(file)
+    missing = [job for job in jobs if job.key() not in done]
+    groups: dict[object, list[Job]] = {}
+    for job in missing:
+        groups.setdefault((job.seed, searching.warm_up_of(job.settings)), []).append(job)
+    os.environ |= KEEP_MEMORY
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, fresh) as pool:
+        runs = [pool.submit(run, group) for group in groups.values()]
+        for number, one in enumerate(as_completed(runs), start=1):
+            with file.open("a") as out:
+                out.writelines(json.dumps(found) + "\n" for found in one.result())
+            print(f"{number} of {len(runs)} warm-ups and their searches", file=sys.stderr)
+    done = _kept(file)
+    return [done[job.key()] for job in jobs]
+
+
+def _kept(file: Path) -> dict[str, dict[str, Any]]:
+    texts = file.read_text().splitlines() if file.exists() else []
+    return {found["key"]: found for found in map(json.loads, texts)}
+
+
+def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
+    """Accuracy that is to be had without a search."""
+    feasible, means = truth.feasible(budget_ms).nonzero().flatten(), truth.mean()
+    macs = torch.tensor([yardstick.network_of(path).macs() for path in yardstick.all_paths()])
+    uniform = [i for i, path in enumerate(yardstick.all_paths()) if _is_uniform(path)]
+    return {
+        "random": float(means[truth.near(budget_ms)].mean()),
+        "best of N": truth.best_of(max(1, round(cost / TRAINING_STEPS)), budget_ms),
+        "most MACs": float(means[feasible[macs[feasible].argmax()]]),
+        "slowest": float(means[feasible[truth.latency_ms[feasible].argmax()]]),
+        "uniform": max(
+            (float(means[i]) for i in uniform if truth.feasible(budget_ms)[i]), default=float("nan")
+        ),
+    }
+
+
+def _is_uniform(path: yardstick.Path_) -> bool:
+    """The same op at all sites, or wherever skips are not among the candidates."""
+    ops = Architecture.from_path(yardstick.SPACE, list(path)).ops
+    return len(set(ops)) == 1
+
+
+def summary(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
+    """Of the searches of some seeds, by one strategy and objective within one budget."""
+    budget_ms = lines[0]["budget_ms"]
+    names = [yardstick.name_of(path) for path in yardstick.all_paths()]
+    places = [names.index(one["path"]) for one in lines]
+    accuracy = [float(truth.mean()[i]) for i in places]
+    cost = fmean(one["cost"] for one in lines)
+    aside = controls(truth, budget_ms, cost)
+    return {
+        "what": "{strategy}, {objective}, {target}, {budget_ms:g} ms".format(**lines[0]),
+        "accuracy": round(fmean(accuracy), 2),
+        "deviation": round(stdev(accuracy), 2) if len(accuracy) > 1 else None,
+        "seeds": [one["seed"] for one in lines],
+        "regret": round(fmean(truth.regret(i, budget_ms) for i in places), 2),
+        "median rank": round(median(truth.rank(i, budget_ms) for i in places), 3),
+        "rank ceiling": round(truth.first(2).rank_ceiling(budget_ms), 3),
+        "of the budget": round(max(one["table_ms"] for one in lines) / budget_ms, 3),
+        "cost": round(cost),
+        "controls": {name: round(value, 2) for name, value in aside.items()},
+        "gain": {name: _gain(accuracy, value) for name, value in aside.items()},
+        **_ranking(lines, truth),
+    }
+
+
+def _gain(accuracy: Sequence[float], control: float) -> list[float]:
+    """Mean difference and its interval."""
+    if len(accuracy) < 2:
+        return [round(accuracy[0] - control, 2)]
+    found = paired([one - control for one in accuracy])
+    return [round(value, 2) for value in (found.mean, found.low, found.high)]
+
+
+def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
+    """How the supernets at the end order networks, beside what seed noise allows."""
+    if not lines[0]["scores"]:
+        return {}
+    order = {path: i for i, path in enumerate(yardstick.all_paths())}
+    places = [order[path] for path in ranked_paths()]
+    alone = truth.first(2).accuracy[places]
+    both, r = alone.mean(1).tolist(), spearman(*alone.T.tolist())
+    by_loss = [[-loss for _, loss in one["scores"]] for one in lines]
+    by_accuracy = [[top1 for top1, _ in one["scores"]] for one in lines]
+    return {
+        "Spearman": round(fmean(spearman(said, both) for said in by_loss), 3),
+        "Kendall": round(fmean(kendall(said, both) for said in by_loss), 3),
+        "Spearman by accuracy": round(fmean(spearman(said, both) for said in by_accuracy), 3),
+        "Spearman ceiling": round((2 * r / (1 + r)) ** 0.5, 3),
+    }
+
+
+def grouped(lines: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Lines that differ in their seed alone."""
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for one in lines:
+        what = (one["target"], json.dumps(one["settings"]), one["budget_ms"])
+        groups.setdefault(what, []).append(one)
+    return list(groups.values())
+
+
+STRATEGY_SETTINGS = [
+    replace(SCHEDULE, strategy=name)
+    for name in ("two_path", "reinforce", "full_path", "darts", "random", "evolution", "rl_trials")
+]
+OBJECTIVE_SETTINGS = [
+    replace(SCHEDULE, objective=name) for name in ("none", "add_linear", "absolute", "power")
+]
+"""Beside `learnt`, the default; `mul_log` is refused below a millisecond."""
+
+
+def main() -> None:
+    """Search, look up, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--all", action="store_true", help="everything, on fresh seeds")
+    parser.add_argument("--processes", type=int, default=2, help="seeds at a time")
+    options = parser.parse_args()
+    if options.all:
+        jobs = jobs_of("cpu", range(10, 15), [*STRATEGY_SETTINGS, *OBJECTIVE_SETTINGS])
+        jobs += jobs_of("mobile", range(10, 15), STRATEGY_SETTINGS[:2])
+    else:
+        some = jobs_of("cpu", range(10, 13), [*STRATEGY_SETTINGS[:2], STRATEGY_SETTINGS[4]])
+        jobs = [job for job in some if job.budget == 1]
+    lines = run_missing(jobs, options.processes, results_file("search_quality_runs"))
+    found = [summary(some, truth_of(some[0]["target"])) for some in grouped(lines)]
+    device = line("", [0.0])["device"]
+    keep("search_quality", [{**one, "device": device, "commit": commit()} for one in found])
+
+
+if __name__ == "__main__":
+    main()

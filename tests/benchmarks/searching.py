@@ -1,0 +1,158 @@
+"""Searches on the space of the yardstick, without Ray: the same core, one process, one thread.
+
+All searches of a seed that share the settings of the warm-up start from one warmed-up supernet, as
+the cases of a sweep do. Nothing here reads a test image or the yardstick's table.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from nas_core.derive import k_best_within  # noqa: E402
+from nas_core.latency import LatencyTable  # noqa: E402
+from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.ranking import rerank, score, scoring_batches  # noqa: E402
+from nas_core.search import choose, search_epochs, start_search  # noqa: E402
+from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import Evaluation, SearchData  # noqa: E402
+from orchestration.data import MemoryLoader, split_classes  # noqa: E402
+from tests.benchmarks import yardstick  # noqa: E402
+from tests.benchmarks.yardstick import Path_  # noqa: E402
+from tests.nas_core.tiny import noisy_table  # noqa: E402
+
+CPU = torch.device("cpu")
+WARM_UP = ("warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")
+"""Settings on which a warm-up depends, beside those that all searches here share."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ended with."""
+
+    path: Path_
+    table_ms: float
+    expected_ms: float
+    """Of the op probabilities at the end."""
+    cost: float
+    """Warm-up and search in weight steps: processor time in units of a step of the warm-up."""
+
+
+@cache
+def parts(settings: SearchSettings, seed: int) -> SearchData:
+    """Weight and architecture part of the training images, as a search splits them."""
+    data = yardstick.dataset()
+    share, size = settings.architecture_share, settings.batch_size
+    held_out, weight = split_classes(data.train, share, seed, "architecture split")
+    return SearchData(
+        MemoryLoader(weight, data.mean, data.std, size, seed, "search weights"),
+        MemoryLoader(held_out, data.mean, data.std, size, seed, "search alphas"),
+    )
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """A supernet from which searches start, and the seconds that a step took."""
+
+    state: SearchState
+    step_s: float
+
+
+@cache
+def warmed_up(settings: SearchSettings, seed: int) -> WarmedUp:
+    """The state after the warm-up of these settings."""
+    data = parts(settings, seed)
+    state = start_search(yardstick.SPACE, settings, seed, CPU)
+    table = noisy_table(yardstick.SPACE, seed=0)  # latency has no part in a warm-up
+    goal = LatencyGoal(table, table.range_ms()[1], CPU)
+    began = time.process_time()
+    epochs = search_epochs(state, data, goal, settings, seed, Alone())
+    for _ in islice(epochs, settings.warmup_epochs):
+        pass
+    steps = max(1, settings.warmup_epochs * data.weight.steps)
+    return WarmedUp(state, (time.process_time() - began) / steps)
+
+
+def warm_up_of(settings: SearchSettings) -> SearchSettings:
+    """The settings that stand for all searches with this warm-up."""
+    same = {name: getattr(settings, name) for name in WARM_UP}
+    is_mixture = STRATEGIES[settings.strategy]().weights == "mixture"
+    return replace(
+        SearchSettings(),
+        strategy="darts" if is_mixture else "two_path",
+        batch_size=settings.batch_size,
+        architecture_share=settings.architecture_share,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        label_smoothing=settings.label_smoothing,
+        **same,
+    )
+
+
+def searched(
+    settings: SearchSettings, table: LatencyTable, budget_ms: float, seed: int
+) -> tuple[SearchState, Found]:
+    """Search from the shared warm-up to the end; the supernet and the derived network."""
+    if STRATEGIES[settings.strategy]().weights == "alone":  # has no supernet, so no warm-up
+        start = WarmedUp(
+            start_search(yardstick.SPACE, settings, seed, CPU), step_of(settings, seed)
+        )
+    else:
+        start = warmed_up(warm_up_of(settings), seed)
+    state, data = copy.deepcopy(start.state), parts(warm_up_of(settings), seed)
+    goal, began = LatencyGoal(table, budget_ms, CPU), time.process_time()
+    steps = state.epoch * data.weight.steps
+    for _ in search_epochs(state, data, goal, settings, seed, Alone()):
+        pass
+    path = derived(state, data, settings, table, budget_ms)
+    steps += (time.process_time() - began) / start.step_s
+    expected = float(goal.expected_ms(state.supernet.probs()))
+    return state, Found(path, goal.path_ms(list(path)), expected, steps)
+
+
+def derived(
+    state: SearchState,
+    data: SearchData,
+    settings: SearchSettings,
+    table: LatencyTable,
+    budget_ms: float,
+) -> Path_:
+    """As `orchestration/derive.py` derives, but for measuring."""
+    if settings.rerank <= 1 or state.trials:
+        return tuple(choose(state, table, budget_ms, settings).path())
+    several = k_best_within(state.supernet.log_probs(), table, budget_ms, settings.rerank)
+    scores = [supernet_score(state, data, settings, tuple(one.path())) for one in several]
+    return tuple(rerank(several, scores, settings.scored_by)[0].path())
+
+
+def supernet_score(
+    state: SearchState, data: SearchData, settings: SearchSettings, path: Path_
+) -> Evaluation:
+    """A network with supernet weights, on the architecture part."""
+    return score(state.supernet, path, *scoring_batches(data, settings), Alone())
+
+
+def supernet_scores(
+    state: SearchState, settings: SearchSettings, seed: int, paths: Sequence[Path_]
+) -> list[Evaluation]:
+    """Of several networks."""
+    data = parts(warm_up_of(settings), seed)
+    return [supernet_score(state, data, settings, path) for path in paths]
+
+
+def step_of(settings: SearchSettings, seed: int) -> float:
+    """Seconds of a weight step, from a warm-up of one epoch."""
+    return warmed_up(replace(warm_up_of(settings), warmup_epochs=1), seed).step_s
