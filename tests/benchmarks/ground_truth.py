@@ -9,7 +9,8 @@ time. What is there is kept, so that a run that is stopped goes on. At the end s
     tests/benchmarks/ground_truth/v<VERSION>-latency.json    budgets, and every network measured
 
 The rows: path, seed, top1 (percent of 10,000 test images), loss, macs, params, cpu_ms, mobile_ms
-(whole networks, interleaved, call overhead taken off, medians), digest of images, space and recipe.
+(whole networks, interleaved, call overhead taken off, medians), checksums of the images, digest of
+images, space and recipe.
 Latencies of more than one target are those of one host, whose processor stands in for a phone.
 """
 
@@ -186,6 +187,7 @@ def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
     for ending in ["-latency.json", *(f"-{target}.json" for target in latency)]:
         shutil.copyfile(work(ending), yardstick.place(ending))
     frame = pandas.DataFrame(rows)
+    frame["train_checksum"], frame["test_checksum"] = yardstick.checksums()
     for name, found in latency.items():
         frame[f"{name}_ms"] = frame["path"].map(found["measured_ms"])
     frame.sort_values(["path", "seed"]).to_parquet(yardstick.place(".parquet"), index=False)

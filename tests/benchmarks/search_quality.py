@@ -38,6 +38,7 @@ import torch  # noqa: E402
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.state import STRATEGIES, SearchState  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
 from tests.benchmarks.ground_truth import KEEP_MEMORY  # noqa: E402
 from tests.benchmarks.lines import commit, keep, line, results_file  # noqa: E402
@@ -93,9 +94,9 @@ def _run(job: Job) -> dict[str, Any]:
     }
 
 
-def _scores(state: searching.SearchState, job: Job) -> list[tuple[float, float]]:
+def _scores(state: SearchState, job: Job) -> list[tuple[float, float]]:
     """Accuracy and cross entropy with supernet weights of the networks that are ranked."""
-    if searching.STRATEGIES[job.settings.strategy]().weights == "alone":
+    if STRATEGIES[job.settings.strategy]().weights == "alone":
         return []
     seen = searching.supernet_scores(state, job.settings, job.seed, ranked_paths())
     return [(round(one.top1, 4), round(one.loss, 4)) for one in seen]

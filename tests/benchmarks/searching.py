@@ -114,7 +114,7 @@ def searched(
         start = warmed_up(warm_up_of(settings), seed)
     state, data = copy.deepcopy(start.state), parts(warm_up_of(settings), seed)
     goal, began = LatencyGoal(table, budget_ms, CPU), time.process_time()
-    steps = state.epoch * data.weight.steps
+    steps = float(state.epoch * data.weight.steps)
     for _ in search_epochs(state, data, goal, settings, seed, Alone()):
         pass
     path = derived(state, data, settings, table, budget_ms)

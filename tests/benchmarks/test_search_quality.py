@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from nas_core.search import alphas_digest
 from nas_core.settings import SearchSettings
 from tests.benchmarks import search_quality, searching, yardstick
 from tests.benchmarks.search_quality import Job, controls, grouped, summary
-from tests.benchmarks.truth import Truth
+from tests.benchmarks.truth import Truth, truth_of
 from tests.nas_core.tiny import noisy_table
 
 COUNT = len(yardstick.all_paths())
@@ -125,3 +126,17 @@ def test_a_derivation_can_choose_by_the_supernet() -> None:
     ]
     scores = searching.supernet_scores(state, settings, seed, within)
     assert end.path == min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
+
+
+@pytest.mark.slow
+def test_searches_find_better_networks_than_chance(tmp_path: Path) -> None:
+    """Tuning seeds, the middle budget on `cpu`; chance are the networks at equal latency."""
+    settings = replace(search_quality.SCHEDULE, strategy="two_path")
+    jobs = [Job("cpu", 1, seed, settings) for seed in (0, 1)]
+    lines = search_quality.run_missing(jobs, processes=2, file=tmp_path / "runs.jsonl")
+    said = summary(lines, truth_of("cpu"))
+    assert said["accuracy"] > said["controls"]["random"]
+    assert said["of the budget"] <= 1.0
+    again = search_quality.run_missing(jobs, processes=2, file=tmp_path / "runs.jsonl")
+    assert again == lines  # nothing was searched twice
+    assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2

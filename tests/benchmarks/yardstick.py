@@ -91,11 +91,15 @@ def dataset() -> Dataset:
     return load_dataset(DATA, seed=0)
 
 
+def checksums() -> list[str]:
+    """Of the training and of the test images with their labels."""
+    data = dataset()
+    return [checksum(part.images, part.labels) for part in (data.train, data.test)]
+
+
 def digest() -> str:
     """Equal where trainings can be compared: images, space and recipe are the same."""
-    data = dataset()
-    parts = [checksum(part.images, part.labels) for part in (data.train, data.test)]
-    what = [VERSION, parts, SPACE.to_dict(), asdict(RECIPE), REFRESH_BATCHES]
+    what = [VERSION, checksums(), SPACE.to_dict(), asdict(RECIPE), REFRESH_BATCHES]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,0 +1,203 @@
+"""Which part of a search fails: each is replaced with the truth of the yardstick, one at a time.
+
+Run `python tests/benchmarks/oracle.py` (target `cpu`, tuning seeds 0 to 4, all budgets). Parts:
+
+    as it is           two_path and reinforce, as `search_quality.py` runs them
+    true derivation    the truly best of the most probable networks within the budget
+    true gradients     two_path: the gate gradients are differences of the table's cross entropies
+    true rewards       reinforce: rewards are the table's accuracies
+    true search        no search: the best by the scores of the supernet after its warm-up
+
+The supernet ranks badly where "true search" is far from the best; estimator and objective fail
+where networks are bad although gradients or rewards are true; the derivation where the truly best
+of a few probable ones is much better than the most probable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from nas_core.arch_update import Reinforce, TwoPath  # noqa: E402
+from nas_core.derive import k_best_within  # noqa: E402
+from nas_core.gates import alpha_grad, sample_active, sample_pairs  # noqa: E402
+from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.strategy import Scene, Update  # noqa: E402
+from tests.benchmarks import searching, yardstick  # noqa: E402
+from tests.benchmarks.ground_truth import KEEP_MEMORY  # noqa: E402
+from tests.benchmarks.lines import commit, keep  # noqa: E402
+from tests.benchmarks.search_quality import SCHEDULE  # noqa: E402
+from tests.benchmarks.truth import Truth, truth_of  # noqa: E402
+
+TARGET = "cpu"
+PROBABLE = 16
+"""Most probable networks among which "true derivation" chooses."""
+
+
+@cache
+def known() -> tuple[Truth, dict[str, float]]:
+    """Accuracies and, by name, mean cross entropies."""
+    import pandas
+
+    frame = pandas.read_parquet(yardstick.place(".parquet"))
+    means = frame.groupby("path")["loss"].mean()
+    return truth_of(TARGET), {str(name): float(loss) for name, loss in means.items()}
+
+
+def place_of(path: Sequence[int]) -> int:
+    """Of a network, in the order of the truth."""
+    return yardstick.names().index(yardstick.name_of(tuple(path)))
+
+
+class TrueGradients(TwoPath):
+    """Two-path updates whose losses are those of networks trained alone."""
+
+    def update(self, scene: Scene) -> Update:
+        """Differences between the ops of each pair, the other sites as they are."""
+        net, (_, losses) = scene.net, known()
+        pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
+        active = sample_active(net.alphas(), pairs, scene.own_rng("active"))
+        path = [pair[a] for pair, a in zip(pairs, active, strict=True)]
+        grads = []
+        for site, (alpha, pair) in enumerate(zip(net.alphas(), pairs, strict=True)):
+            both = [[*path[:site], op, *path[site + 1 :]] for op in pair]
+            found = torch.tensor([losses[yardstick.name_of(tuple(one))] for one in both])
+            grad, members = torch.zeros_like(alpha), list(pair)
+            grad[members] = alpha_grad(found.to(alpha.dtype), alpha.detach()[members])
+            grads.append(grad)
+        return Update(grads, torch.tensor(losses[yardstick.name_of(tuple(path))]), pairs=pairs)
+
+
+class TrueRewards(Reinforce):
+    """Policy gradients whose rewards are accuracies of networks trained alone."""
+
+    def rewards(self, scene: Scene, paths: Sequence[list[int]]) -> list[float]:
+        """Of each network."""
+        means, goal = known()[0].mean(), scene.goal
+        return [
+            scene.objective.reward(
+                float(means[place_of(path)]) / 100, goal.path_ms(path), goal.budget_ms
+            )
+            for path in paths
+        ]
+
+
+def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
+    """All parts from one seed."""
+    torch.set_num_threads(1)
+    found = []
+    for budget in range(len(yardstick.BUDGET_SHARES)):
+        for strategy, part, true in (
+            ("two_path", "true gradients", TrueGradients),
+            ("reinforce", "true rewards", TrueRewards),
+        ):
+            own = STRATEGIES[strategy]
+            asked = replace(settings, strategy=strategy)
+            for name, factory in (("as it is", own), (part, true)):
+                STRATEGIES[strategy] = factory
+                found += _found(asked, name, budget, seed)
+            STRATEGIES[strategy] = own
+        found.append(_by_supernet(settings, budget, seed))
+    return found
+
+
+def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[dict[str, Any]]:
+    """What a search ends with; where nothing is true yet, the true derivation too."""
+    table, budgets_ms = yardstick.latency(TARGET)
+    state, end = searching.searched(settings, table, budgets_ms[budget], seed)
+    lines = [_line(f"{settings.strategy}, {part}", budget, seed, end.path)]
+    if part == "as it is":
+        best = max(_probable(state, budgets_ms[budget]), key=_accuracy)
+        lines.append(_line(f"{settings.strategy}, true derivation", budget, seed, best))
+    return lines
+
+
+def _probable(state: SearchState, budget_ms: float) -> list[yardstick.Path_]:
+    table, _ = yardstick.latency(TARGET)
+    several = k_best_within(state.supernet.log_probs(), table, budget_ms, PROBABLE)
+    return [tuple(one.path()) for one in several]
+
+
+def _accuracy(path: yardstick.Path_) -> float:
+    return float(known()[0].mean()[place_of(path)])
+
+
+def _by_supernet(settings: SearchSettings, budget: int, seed: int) -> dict[str, Any]:
+    table, budgets_ms = yardstick.latency(TARGET)
+    state = searching.warmed_up(searching.warm_up_of(settings), seed).state
+    within = [
+        path
+        for path in yardstick.all_paths()
+        if table.latency_ms(yardstick.network_of(path)) <= budgets_ms[budget]
+    ]
+    scores = searching.supernet_scores(state, settings, seed, within)
+    best = min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
+    return _line("true search", budget, seed, best)
+
+
+def _line(what: str, budget: int, seed: int, path: yardstick.Path_) -> dict[str, Any]:
+    budget_ms = yardstick.latency(TARGET)[1][budget]
+    truth, place = known()[0], place_of(path)
+    return {
+        "what": what,
+        "budget_ms": budget_ms,
+        "seed": seed,
+        "path": yardstick.name_of(path),
+        "accuracy": float(truth.mean()[place]),
+        "regret": truth.regret(place, budget_ms),
+        "rank": truth.rank(place, budget_ms),
+    }
+
+
+def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds."""
+    groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for one in lines:
+        groups.setdefault((one["budget_ms"], one["what"]), []).append(one)
+    return [
+        {
+            "what": what,
+            "budget_ms": budget_ms,
+            "regret": round(fmean(one["regret"] for one in some), 2),
+            "rank": round(fmean(one["rank"] for one in some), 3),
+            "paths": [one["path"] for one in some],
+            "commit": commit(),
+        }
+        for (budget_ms, what), some in sorted(groups.items())
+    ]
+
+
+def main() -> None:
+    """Search with every part replaced; print means over seeds."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2, help="seeds at a time")
+    parser.add_argument("--set", type=json.loads, default={}, help="settings of a search, as JSON")
+    options = parser.parse_args()
+    os.environ |= KEEP_MEMORY
+    settings = replace(SCHEDULE, **options.set)
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, fresh) as pool:
+        runs = [pool.submit(examine, seed, settings) for seed in range(options.seeds)]
+        lines = [one for run in runs for one in run.result()]
+    keep("oracle", summary(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Searches with a part replaced by the truth, on a made-up truth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas_core.derive import best_within
+from nas_core.objective import Accuracy, LatencyGoal
+from nas_core.randomness import generator
+from nas_core.settings import SearchSettings
+from nas_core.strategy import Scene
+from nas_core.supernet import Supernet
+from nas_core.team import Alone
+from nas_core.train import SearchData
+from tests.benchmarks import oracle, yardstick
+from tests.benchmarks.truth import Truth
+from tests.nas_core.tiny import Images, noisy_table
+
+GOOD = (1, 2, 1, 2)
+"""The only network whose every site is right."""
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network is as good as it has sites in common with the good one."""
+    right = [sum(a == b for a, b in zip(path, GOOD, strict=True)) for path in yardstick.all_paths()]
+    accuracy = torch.tensor([[20.0 * n, 20.0 * n] for n in right])
+    losses = {name: 4.0 - n for name, n in zip(yardstick.names(), right, strict=True)}
+    truth = Truth(accuracy, torch.ones(len(right)))
+    monkeypatch.setattr(oracle, "known", lambda: (truth, losses))
+
+
+def scene(net: Supernet, number: int) -> Scene:
+    """An update without a latency term."""
+    table = noisy_table(yardstick.SPACE, seed=0)
+    return Scene(
+        net=net,
+        goal=LatencyGoal(table, table.range_ms()[1], torch.device("cpu")),
+        objective=Accuracy(),
+        settings=SearchSettings(samples=10),
+        seed=0,
+        number=number,
+        team=Alone(),
+        data=SearchData(Images(8, 4), Images(8, 4)),
+        baseline=0.4,
+    )
+
+
+@pytest.mark.parametrize("strategy", [oracle.TrueGradients(), oracle.TrueRewards()])
+def test_with_the_truth_in_its_place_a_search_finds_the_best(strategy: oracle.TwoPath) -> None:
+    net = Supernet(yardstick.SPACE, generator(0, "oracle"))
+    for number in range(400):
+        update = strategy.update(scene(net, number))
+        assert update.grads is not None
+        with torch.no_grad():
+            for alpha, grad in zip(net.alphas(), update.grads, strict=True):
+                alpha -= 0.5 * grad
+    table = noisy_table(yardstick.SPACE, seed=0)
+    found = best_within(net.log_probs(), table, table.range_ms()[1])
+    assert tuple(found.path()) == GOOD
+
+
+def test_a_network_is_looked_up_by_its_path() -> None:
+    assert [oracle.place_of(path) for path in yardstick.all_paths()[:3]] == [0, 1, 2]
+    assert oracle._accuracy(GOOD) == 80.0
