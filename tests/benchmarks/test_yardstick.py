@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from tests.benchmarks import yardstick
+from tests.benchmarks.truth import signal, truth_of
 from tests.benchmarks.yardstick import Recipe, all_paths, digest, network_of, trained_alone
 
 
@@ -36,3 +38,17 @@ def test_a_training_is_the_same_again_and_another_from_another_seed(
     yardstick.dataset.cache_clear()
     assert first == again != other
     assert first.count == 500
+
+
+def test_the_kept_table_is_that_of_this_yardstick_and_tells_networks_apart() -> None:
+    facts = json.loads(yardstick.place("-latency.json").read_text())
+    for target in ("cpu", "mobile"):
+        truth = truth_of(target)
+        assert not truth.first(2).accuracy.isnan().any()
+        assert facts[target]["digest"] == digest()
+        assert signal(truth.first(2)).ratio >= 2
+        assert float(truth.latency_ms.max() / truth.latency_ms.min()) >= 3
+        for budget_ms in yardstick.latency(target)[1]:
+            assert int(truth.near(budget_ms).sum()) >= 7
+            best = truth.mean()[truth.feasible(budget_ms)].argmax()
+            assert not truth.accuracy[truth.feasible(budget_ms)][best].isnan().any()
