@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +34,7 @@ from nas_core.space import Stage, chain  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import Batch, evaluate  # noqa: E402
 from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised  # noqa: E402
-from tests.benchmarks.lines import commit, results_file  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, results_file  # noqa: E402
 from tests.benchmarks.yardstick import Path_, Recipe, train  # noqa: E402
 
 TRAIN_IMAGES, TEST_IMAGES, NETWORKS, SEEDS = 3200, 6000, 48, 2
@@ -146,14 +144,11 @@ def main() -> None:
     done = kept()
     wanted = [(p, s) for p in drawn_paths(options.networks) for s in range(SEEDS)]
     missing = [one for one in wanted if one not in done]
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, fresh) as pool:
-        runs = [pool.submit(train_alone, *one) for one in missing]
-        for run in as_completed(runs):
-            text = json.dumps(run.result())
-            with results_file("glyph_networks").open("a") as file:
-                file.write(text + "\n")
-            print(text, flush=True)
+    for found in as_they_come(train_alone, missing, options.processes):
+        text = json.dumps(found)
+        with results_file("glyph_networks").open("a") as file:
+            file.write(text + "\n")
+        print(text, flush=True)
     _tell([kept()[one] for one in wanted])
 
 

@@ -18,14 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,7 +35,7 @@ from cluster.storage import Storage  # noqa: E402
 from nas_core.latency import LatencyTable  # noqa: E402
 from nas_core.settings import MeasureSettings  # noqa: E402
 from tests.benchmarks import yardstick  # noqa: E402
-from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
+from tests.benchmarks.lines import TORCH, as_they_come, commit, keep, line  # noqa: E402
 from tests.benchmarks.truth import Signal, signal, signal_near, truth_of  # noqa: E402
 
 Job = tuple[yardstick.Path_, int]
@@ -46,9 +43,6 @@ BEST = 20
 """Networks within each budget that are trained from more seeds."""
 WORK = yardstick.FOLDER / "work"
 """What is there of a run that goes on; not committed."""
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-"""glibc gives large tensors back to the system after every step otherwise, and takes them anew:
-a step of the largest network at batch 128 took 121 ms, with this 86."""
 
 
 def work(ending: str) -> Path:
@@ -89,15 +83,12 @@ def train_missing(jobs: Iterable[Job], processes: int) -> None:
     """Train what is not kept yet."""
     done = {(row["path"], row["seed"]) for row in kept()}
     missing = [job for job in jobs if (yardstick.name_of(job[0]), job[1]) not in done]
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, fresh) as pool:
-        runs = [pool.submit(train_one, *job) for job in missing]
-        for number, run in enumerate(as_completed(runs), start=1):
-            WORK.mkdir(parents=True, exist_ok=True)
-            with work(".jsonl").open("a") as file:
-                file.write(json.dumps(run.result()) + "\n")
-            if number % 20 == 0:
-                print(f"{number} of {len(missing)} trainings", file=sys.stderr, flush=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(as_they_come(train_one, missing, processes), start=1):
+        with work(".jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if number % 20 == 0:
+            print(f"{number} of {len(missing)} trainings", file=sys.stderr, flush=True)
 
 
 def targets() -> dict[str, Target]:
@@ -224,7 +215,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
-    os.environ |= KEEP_MEMORY
     latency, paths = measured(), yardstick.all_paths()
     train_missing([(path, seed) for seed in yardstick.SEEDS for path in paths], options.processes)
     chosen = set(best_within(kept(), latency))

@@ -6,9 +6,9 @@ Run `python tests/benchmarks/oracle.py` (target `cpu`, tuning seeds 0 to 4, all 
     true derivation    the truly best of the most probable networks within the budget
     true gradients     two_path: the gate gradients are differences of the table's cross entropies
     true rewards       reinforce: rewards are the table's accuracies
-    true search        no search: the best by the scores of the supernet after its warm-up
+    supernet's best    no search: the best by the scores of the supernet after its warm-up
 
-The supernet ranks badly where "true search" is far from the best; estimator and objective fail
+The supernet ranks badly where its best is far from the best; estimator and objective fail
 where networks are bad although gradients or rewards are true; the derivation where the truly best
 of a few probable ones is much better than the most probable.
 """
@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -40,8 +37,7 @@ from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
 from nas_core.strategy import Scene, Update  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.ground_truth import KEEP_MEMORY  # noqa: E402
-from tests.benchmarks.lines import commit, keep  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, keep  # noqa: E402
 from tests.benchmarks.search_quality import SCHEDULE  # noqa: E402
 from tests.benchmarks.truth import Truth, truth_of  # noqa: E402
 
@@ -62,7 +58,7 @@ def known() -> tuple[Truth, dict[str, float]]:
 
 def place_of(path: Sequence[int]) -> int:
     """Of a network, in the order of the truth."""
-    return yardstick.names().index(yardstick.name_of(tuple(path)))
+    return yardstick.all_paths().index(tuple(path))
 
 
 class TrueGradients(TwoPath):
@@ -139,16 +135,13 @@ def _accuracy(path: yardstick.Path_) -> float:
 
 
 def _by_supernet(settings: SearchSettings, budget: int, seed: int) -> dict[str, Any]:
-    table, budgets_ms = yardstick.latency(TARGET)
+    _, budgets_ms = yardstick.latency(TARGET)
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
-    within = [
-        path
-        for path in yardstick.all_paths()
-        if table.latency_ms(yardstick.network_of(path)) <= budgets_ms[budget]
-    ]
+    feasible = known()[0].feasible(budgets_ms[budget]).tolist()
+    within = [path for path, is_in in zip(yardstick.all_paths(), feasible, strict=True) if is_in]
     scores = searching.supernet_scores(state, settings, seed, within)
     best = min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
-    return _line("true search", budget, seed, best)
+    return _line("supernet's best", budget, seed, best)
 
 
 def _line(what: str, budget: int, seed: int, path: yardstick.Path_) -> dict[str, Any]:
@@ -190,13 +183,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="seeds at a time")
     parser.add_argument("--set", type=json.loads, default={}, help="settings of a search, as JSON")
     options = parser.parse_args()
-    os.environ |= KEEP_MEMORY
     settings = replace(SCHEDULE, **options.set)
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, fresh) as pool:
-        runs = [pool.submit(examine, seed, settings) for seed in range(options.seeds)]
-        lines = [one for run in runs for one in run.result()]
-    keep("oracle", summary(lines))
+    jobs = [(seed, settings) for seed in range(options.seeds)]
+    runs = as_they_come(examine, jobs, options.processes)
+    keep("oracle", summary([one for lines in runs for one in lines]))
 
 
 if __name__ == "__main__":

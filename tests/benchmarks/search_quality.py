@@ -20,11 +20,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -35,13 +32,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
-from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.ground_truth import KEEP_MEMORY  # noqa: E402
-from tests.benchmarks.lines import commit, keep, line, results_file  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
 
 SCHEDULE = SearchSettings(
@@ -50,7 +45,10 @@ SCHEDULE = SearchSettings(
 """All that differs from the defaults: lengths for this data set."""
 RANKED = 60
 """Networks on which the order of the supernet is compared with the truth."""
-TRAINING_STEPS = yardstick.RECIPE.epochs * -(-yardstick.DATA.glyphs.train // 64)
+TRAINING_STEPS = yardstick.RECIPE.epochs * -(
+    -yardstick.DATA.glyphs.train // yardstick.RECIPE.batch_size
+)
+"""Of a network trained alone."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,11 @@ def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[st
     groups: dict[object, list[Job]] = {}
     for job in missing:
         groups.setdefault((job.seed, searching.warm_up_of(job.settings)), []).append(job)
-    os.environ |= KEEP_MEMORY
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, fresh) as pool:
-        runs = [pool.submit(run, group) for group in groups.values()]
-        for number, one in enumerate(as_completed(runs), start=1):
-            with file.open("a") as out:
-                out.writelines(json.dumps(found) + "\n" for found in one.result())
-            print(f"{number} of {len(runs)} warm-ups and their searches", file=sys.stderr)
+    runs = as_they_come(run, [(group,) for group in groups.values()], processes)
+    for number, lines in enumerate(runs, start=1):
+        with file.open("a") as out:
+            out.writelines(json.dumps(found) + "\n" for found in lines)
+        print(f"{number} of {len(groups)} warm-ups and their searches", file=sys.stderr)
     done = _kept(file)
     return [done[job.key()] for job in jobs]
 
@@ -154,16 +149,14 @@ def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
 
 
 def _is_uniform(path: yardstick.Path_) -> bool:
-    """The same op at all sites, or wherever skips are not among the candidates."""
-    ops = Architecture.from_path(yardstick.SPACE, list(path)).ops
-    return len(set(ops)) == 1
+    """The same op at all sites."""
+    return len(set(yardstick.network_of(path).ops)) == 1
 
 
 def summary(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
     """Of the searches of some seeds, by one strategy and objective within one budget."""
     budget_ms = lines[0]["budget_ms"]
-    names = [yardstick.name_of(path) for path in yardstick.all_paths()]
-    places = [names.index(one["path"]) for one in lines]
+    places = [yardstick.names().index(one["path"]) for one in lines]
     accuracy = [float(truth.mean()[i]) for i in places]
     cost = fmean(one["cost"] for one in lines)
     aside = controls(truth, budget_ms, cost)
@@ -195,8 +188,7 @@ def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
     """How the supernets at the end order networks, beside what seed noise allows."""
     if not lines[0]["scores"]:
         return {}
-    order = {path: i for i, path in enumerate(yardstick.all_paths())}
-    places = [order[path] for path in ranked_paths()]
+    places = [yardstick.all_paths().index(path) for path in ranked_paths()]
     alone = truth.first(2).accuracy[places]
     both, r = alone.mean(1).tolist(), spearman(*alone.T.tolist())
     by_loss = [[-loss for _, loss in one["scores"]] for one in lines]

@@ -23,11 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,7 +54,7 @@ from orchestration.data import (  # noqa: E402
 )
 from tests.benchmarks import glyph_networks as alone  # noqa: E402
 from tests.benchmarks.glyphs import CHARACTERS, glyphs  # noqa: E402
-from tests.benchmarks.lines import commit, keep, line, results_file  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
 from tests.nas_core.tiny import noisy_table  # noqa: E402
 
 LENGTHS = (8, 16, 32, 64)
@@ -262,12 +260,10 @@ def main() -> None:
     wanted = [(v, s) for s in range(options.seeds) for v in VARIANTS]
     done = {(run["supernet"], run["seed"]) for run in examined()}
     missing = [(v, s) for v, s in wanted if (v.name(), s) not in done]
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, fresh) as pool:
-        for run in as_completed([pool.submit(examine, v, s) for v, s in missing]):
-            with results_file("supernet_ranking_runs").open("a") as file:
-                file.writelines(json.dumps(one) + "\n" for one in run.result())
-            print(f"{run.result()[0]['supernet']}, seed {run.result()[0]['seed']}", flush=True)
+    for found in as_they_come(examine, missing, options.processes):
+        with results_file("supernet_ranking_runs").open("a") as file:
+            file.writelines(json.dumps(one) + "\n" for one in found)
+        print(f"{found[0]['supernet']}, seed {found[0]['seed']}", flush=True)
     truth = Truth.kept()
     newest = run_files()[-1]
     file = newest.with_name(newest.name.replace("_runs", ""))
