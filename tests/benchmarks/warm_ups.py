@@ -1,0 +1,95 @@
+"""How well supernets order the networks of the yardstick, by the settings of their warm-up.
+
+Run `python tests/benchmarks/warm_ups.py`. Every variant is warmed up from two tuning seeds; latency
+has no part in it. All 192 networks are then scored with its weights and compared with their
+accuracy alone. Lines are kept as they come; started again it goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from nas_core.ranking import spearman  # noqa: E402
+from tests.benchmarks import searching, yardstick  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, line, results_file  # noqa: E402
+from tests.benchmarks.search_quality import SCHEDULE, ranked_paths  # noqa: E402
+from tests.benchmarks.truth import truth_of  # noqa: E402
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as in searches": {},
+    "uniform paths": {"warmup_sampling": "uniform"},
+    "16 epochs": {"warmup_epochs": 16},
+    "64 epochs": {"warmup_epochs": 64},
+    "half the rate": {"warmup_lr": 0.025},
+    "twice the rate": {"warmup_lr": 0.1},
+    "op warm-up .25": {"op_warmup": 0.25},
+    "op warm-up .5": {"op_warmup": 0.5},
+    "op warm-up .25, 16 epochs": {"op_warmup": 0.25, "warmup_epochs": 16},
+    "op warm-up .25, 64 epochs": {"op_warmup": 0.25, "warmup_epochs": 64},
+}
+
+
+def examine(name: str, seed: int) -> dict[str, Any]:
+    """Warm up one supernet and score all networks."""
+    torch.set_num_threads(1)
+    settings = replace(SCHEDULE, **VARIANTS[name])
+    began = time.process_time()
+    state = searching.warmed_up(searching.warm_up_of(settings), seed).state
+    seconds = time.process_time() - began
+    scores = searching.supernet_scores(state, settings, seed, yardstick.all_paths())
+    by_loss, by_accuracy = [-one.loss for one in scores], [one.top1 for one in scores]
+    return {
+        "what": name,
+        "seed": seed,
+        "CPU s": round(seconds),
+        "mean top-1": round(100 * sum(by_accuracy) / len(scores), 1),
+        **_orders("cross entropy", by_loss),
+        **_orders("accuracy", by_accuracy),
+        "digest": yardstick.digest(),
+        "device": line("", [0.0])["device"],
+        "commit": commit(),
+    }
+
+
+def _orders(name: str, said: list[float]) -> dict[str, float]:
+    """Spearman with the truth, of all networks and of the 60 on which searches are compared."""
+    alone = truth_of("cpu").mean().tolist()
+    some = [yardstick.all_paths().index(path) for path in ranked_paths()]
+    return {
+        f"Spearman by {name}": round(spearman(said, alone), 3),
+        f"Spearman by {name}, 60": round(
+            spearman([said[i] for i in some], [alone[i] for i in some]), 3
+        ),
+    }
+
+
+def main() -> None:
+    """Examine what is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=2, help="supernets per variant")
+    parser.add_argument("--processes", type=int, default=2, help="supernets at a time")
+    options = parser.parse_args()
+    file = results_file("warm_ups")
+    texts = file.read_text().splitlines() if file.exists() else []
+    done = {(one["what"], one["seed"]) for one in map(json.loads, texts)}
+    wanted = [(name, seed) for seed in range(options.seeds) for name in VARIANTS]
+    missing = [one for one in wanted if one not in done]
+    for found in as_they_come(examine, missing, options.processes):
+        with file.open("a") as out:
+            out.write(json.dumps(found) + "\n")
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
