@@ -11,6 +11,8 @@ found is then looked up in it. Beside them stand controls that cost no search:
     best of N     of as many random feasible networks as could be trained for the search's cost,
                   chosen on one seed and scored on the others
     most MACs, slowest, best uniform chain    of the feasible networks
+    random selection    by the supernet of the same seed, among as many random networks as there
+                        are updates (strategy `random`)
 
 Differences are those of the seeds of a search, with Student's 95 % interval.
 """
@@ -23,6 +25,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -35,6 +38,7 @@ import torch  # noqa: E402
 from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.train import Evaluation  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
@@ -94,10 +98,23 @@ def _run(job: Job) -> dict[str, Any]:
 
 def _scores(state: SearchState, job: Job) -> list[tuple[float, float]]:
     """Accuracy and cross entropy with supernet weights of the networks that are ranked."""
-    if STRATEGIES[job.settings.strategy]().weights == "alone":
+    weights = STRATEGIES[job.settings.strategy]().weights
+    if weights == "alone":
         return []
-    seen = searching.supernet_scores(state, job.settings, job.seed, ranked_paths())
-    return [(round(one.top1, 4), round(one.loss, 4)) for one in seen]
+    if weights == "fixed":
+        return _scores_after_warm_up(job.settings, job.seed)
+    return _rounded(searching.supernet_scores(state, job.settings, job.seed, ranked_paths()))
+
+
+@cache
+def _scores_after_warm_up(settings: SearchSettings, seed: int) -> list[tuple[float, float]]:
+    """Of a supernet that the search does not train: the same within all budgets."""
+    state = searching.warmed_up(searching.warm_up_of(settings), seed).state
+    return _rounded(searching.supernet_scores(state, settings, seed, ranked_paths()))
+
+
+def _rounded(scores: Iterable[Evaluation]) -> list[tuple[float, float]]:
+    return [(round(one.top1, 4), round(one.loss, 4)) for one in scores]
 
 
 def ranked_paths() -> list[yardstick.Path_]:
@@ -153,11 +170,19 @@ def _is_uniform(path: yardstick.Path_) -> bool:
     return len(set(yardstick.network_of(path).ops)) == 1
 
 
-def summary(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
-    """Of the searches of some seeds, by one strategy and objective within one budget."""
+def summary(
+    lines: Sequence[dict[str, Any]], truth: Truth, others: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Of the searches of some seeds, by one strategy and objective within one budget.
+
+    Args:
+        lines: of these searches.
+        truth: what is known of the networks on their target.
+        others: of all searches; those by `random` selection from the same supernets are a control.
+    """
     budget_ms = lines[0]["budget_ms"]
     places = [yardstick.names().index(one["path"]) for one in lines]
-    accuracy = [float(truth.mean()[i]) for i in places]
+    accuracy = _accuracies(lines, truth)
     cost = fmean(one["cost"] for one in lines)
     aside = controls(truth, budget_ms, cost)
     return {
@@ -169,19 +194,49 @@ def summary(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
         "median rank": round(median(truth.rank(i, budget_ms) for i in places), 3),
         "rank ceiling": round(truth.first(2).rank_ceiling(budget_ms), 3),
         "of the budget": round(max(one["table_ms"] for one in lines) / budget_ms, 3),
+        "measured": round(max(_measured_ms(one) for one in lines) / budget_ms, 3),
         "cost": round(cost),
         "controls": {name: round(value, 2) for name, value in aside.items()},
-        "gain": {name: _gain(accuracy, value) for name, value in aside.items()},
+        "gain": {name: _gain(accuracy, [value]) for name, value in aside.items()}
+        | _gain_by_seed(lines, truth, others),
         **_ranking(lines, truth),
     }
 
 
-def _gain(accuracy: Sequence[float], control: float) -> list[float]:
-    """Mean difference and its interval."""
-    if len(accuracy) < 2:
-        return [round(accuracy[0] - control, 2)]
-    found = paired([one - control for one in accuracy])
+def _accuracies(lines: Iterable[dict[str, Any]], truth: Truth) -> list[float]:
+    means, names = truth.mean(), yardstick.names()
+    return [float(means[names.index(one["path"])]) for one in lines]
+
+
+def _measured_ms(one: dict[str, Any]) -> float:
+    """Of a found network, whole, in the run that measured all of them interleaved."""
+    return yardstick.measured_ms(one["target"])[one["path"]]
+
+
+def _gain(accuracy: Sequence[float], control: Sequence[float]) -> list[float]:
+    """Mean difference and its interval; one value of a control stands for all seeds."""
+    by_seed = control if len(control) > 1 else list(control) * len(accuracy)
+    away = [one - other for one, other in zip(accuracy, by_seed, strict=True)]
+    if len(away) < 2:
+        return [round(away[0], 2)]
+    found = paired(away)
     return [round(value, 2) for value in (found.mean, found.low, found.high)]
+
+
+def _gain_by_seed(
+    lines: Sequence[dict[str, Any]], truth: Truth, others: Sequence[dict[str, Any]]
+) -> dict[str, list[float]]:
+    """Over random selection from the supernet of the same seed, where that was run."""
+    where = {"target": lines[0]["target"], "budget_ms": lines[0]["budget_ms"]}
+    random = {
+        one["seed"]: one
+        for one in others
+        if one["strategy"] == "random" and where.items() <= one.items()
+    }
+    if lines[0]["strategy"] == "random" or any(one["seed"] not in random for one in lines):
+        return {}
+    same = [random[one["seed"]] for one in lines]
+    return {"random selection": _gain(_accuracies(lines, truth), _accuracies(same, truth))}
 
 
 def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
@@ -233,7 +288,7 @@ def main() -> None:
         some = jobs_of("cpu", range(10, 13), [*STRATEGY_SETTINGS[:2], STRATEGY_SETTINGS[4]])
         jobs = [job for job in some if job.budget == 1]
     lines = run_missing(jobs, options.processes, results_file("search_quality_runs"))
-    found = [summary(some, truth_of(some[0]["target"])) for some in grouped(lines)]
+    found = [summary(some, truth_of(some[0]["target"]), lines) for some in grouped(lines)]
     device = line("", [0.0])["device"]
     keep("search_quality", [{**one, "device": device, "commit": commit()} for one in found])
 

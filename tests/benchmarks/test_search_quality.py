@@ -61,6 +61,25 @@ def test_gains_have_an_interval_over_seeds() -> None:
     assert (low, high) == pytest.approx((mean - 2.48, mean + 2.48), abs=0.01)  # 4.303 / sqrt(3)
 
 
+def test_random_selection_from_the_same_supernets_is_paired_by_seed() -> None:
+    random = [found(90, 0) | {"strategy": "random"}, found(60, 1) | {"strategy": "random"}]
+    lines = [found(99, 0), found(70, 1)]
+    said = summary(lines, TRUTH, [*lines, *random, found(5, 0, budget_ms=50.0)])
+    mean, low, high = said["gain"]["random selection"]
+    assert mean == pytest.approx((9 + 10) / 2)
+    assert high - low == pytest.approx(2 * 12.706 / 2, abs=0.01)  # Student's, of 9 and 10
+    assert "random selection" not in summary(lines, TRUTH, random[:1])["gain"]
+    assert "random selection" not in summary(random, TRUTH, random)["gain"]
+
+
+def test_found_networks_are_compared_with_their_measured_latency(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = {name: 2.0 * place for place, name in enumerate(yardstick.names())}
+    monkeypatch.setattr(yardstick, "measured_ms", {"cpu": times}.__getitem__)
+    assert summary([found(50, 0), found(49, 1)], TRUTH)["measured"] == 1.0  # the largest, of 100 ms
+
+
 def test_controls_are_feasible_networks() -> None:
     aside = controls(TRUTH, 100.0, cost=search_quality.TRAINING_STEPS)
     assert aside["slowest"] == 99.0

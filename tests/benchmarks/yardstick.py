@@ -131,6 +131,13 @@ def latency(target: str) -> tuple[LatencyTable, list[float]]:
     return table, facts[target]["budgets_ms"]
 
 
+def measured_ms(target: str) -> dict[str, float]:
+    """Latencies of all networks, whole, measured interleaved in one run; by name."""
+    facts = json.loads(place("-latency.json").read_text())
+    found: dict[str, float] = facts[target]["measured_ms"]
+    return found
+
+
 def network_of(path: Path_) -> Architecture:
     """The network of a path."""
     return Architecture.from_path(SPACE, list(path))
