@@ -44,9 +44,15 @@ from tests.benchmarks.lines import as_they_come, commit, keep, line, results_fil
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
 
 SCHEDULE = SearchSettings(
-    batch_size=64, architecture_share=0.2, warmup_epochs=32, epochs=16, scored_by="cross_entropy"
+    batch_size=64,
+    architecture_share=0.2,
+    warmup_epochs=16,
+    warmup_lr=0.1,
+    epochs=8,
+    scored_by="cross_entropy",
 )
-"""All that differs from the defaults: lengths for this data set."""
+"""All that differs from the defaults: lengths for this data set, and the rate for a warm-up as
+short as 1,600 steps. Twice the length at half the rate found the same networks."""
 RANKED = 60
 """Networks on which the order of the supernet is compared with the truth."""
 TRAINING_STEPS = yardstick.RECIPE.epochs * -(

@@ -26,8 +26,11 @@ from tests.benchmarks.lines import as_they_come, commit, line, results_file  # n
 from tests.benchmarks.search_quality import SCHEDULE, ranked_paths  # noqa: E402
 from tests.benchmarks.truth import truth_of  # noqa: E402
 
+BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05}
+"""What the others vary."""
 VARIANTS: dict[str, dict[str, Any]] = {
-    "as in searches": {},
+    "as in searches": {"warmup_epochs": 16, "warmup_lr": 0.1},
+    "32 epochs": {},
     "uniform paths": {"warmup_sampling": "uniform"},
     "16 epochs": {"warmup_epochs": 16},
     "64 epochs": {"warmup_epochs": 64},
@@ -43,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def examine(name: str, seed: int) -> dict[str, Any]:
     """Warm up one supernet and score all networks."""
     torch.set_num_threads(1)
-    settings = replace(SCHEDULE, **VARIANTS[name])
+    settings = replace(SCHEDULE, **(BASE | VARIANTS[name]))
     began = time.process_time()
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
     seconds = time.process_time() - began
