@@ -25,6 +25,7 @@ from nas_core.gates import sample_path, uniform_path
 from nas_core.objective import LatencyGoal
 from nas_core.randomness import counted_seed
 from nas_core.ranking import score, scoring_batches
+from nas_core.schedule import scaled_warmup_lr
 from nas_core.settings import RetrainSettings, SearchSettings
 from nas_core.strategy import Scene, Trial, Update
 from nas_core.train import (
@@ -153,7 +154,7 @@ def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
     recipe = RetrainSettings(
         epochs=search.trial_epochs,
         batch_size=search.batch_size,
-        lr=search.warmup_lr,
+        lr=search.warmup_lr or scaled_warmup_lr(search.trial_epochs * scene.data.weight.steps),
         momentum=search.momentum,
         weight_decay=search.weight_decay,
         label_smoothing=search.label_smoothing,

@@ -114,8 +114,9 @@ class SearchSettings(Section):
     batch_size: int = 256
     """Images of one step, all workers together."""
 
-    warmup_lr: float = 0.05
-    """Learning rate of the weights in the warm-up (cosine to 0)."""
+    warmup_lr: float | None = None
+    """Learning rate of the weights in the warm-up (cosine to 0). Left out: by its number of steps,
+    0.05 for 192,000 of them (published), 0.1 for 1,600, 0.1 at most."""
 
     lr: float = 0.025
     """Learning rate of the weights after the warm-up (cosine to 0)."""

@@ -47,9 +47,7 @@ from tests.benchmarks import glyph_networks as alone  # noqa: E402
 from tests.benchmarks import supernet_ranking  # noqa: E402
 from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
 
-COMMON = SearchSettings(
-    warmup_epochs=16, epochs=12, batch_size=32, alpha_every=2, warmup_sampling="fair"
-)
+COMMON = SearchSettings(warmup_epochs=16, warmup_lr=0.05, epochs=12, batch_size=32, alpha_every=2)
 VARIANTS = {
     "rate by the number of updates, one epoch held": {},
     "the same, a quarter held": {"hold_epochs": 3},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from nas_core.schedule import Schedule, scaled_alpha_lr
+from nas_core.schedule import Schedule, scaled_alpha_lr, scaled_warmup_lr
 from nas_core.settings import SearchSettings
 
 
@@ -29,6 +29,18 @@ def test_the_learning_rate_of_alphas_falls_with_the_number_of_updates(
     updates: int, lr: float
 ) -> None:
     assert scaled_alpha_lr(updates) == pytest.approx(lr, rel=0.01)
+
+
+def test_the_published_warm_up_has_the_published_rate() -> None:
+    steps = -(-(1_281_167 - 50_000) // 256)
+    assert Schedule(SearchSettings(), steps).weight_lr(0, 0) == pytest.approx(0.05, rel=0.01)
+
+
+@pytest.mark.parametrize(("steps", "lr"), [(1, 0.1), (1_600, 0.1), (20_000, 0.069)])
+def test_the_learning_rate_of_a_warm_up_falls_with_its_length(steps: int, lr: float) -> None:
+    assert scaled_warmup_lr(steps) == pytest.approx(lr, rel=0.01)
+    assert schedule(steps=steps, warmup_epochs=1).weight_lr(0, 0) == pytest.approx(lr, rel=0.01)
+    assert schedule(steps=steps, warmup_lr=0.03).weight_lr(0, 0) == 0.03
 
 
 def test_a_named_learning_rate_of_alphas_is_taken() -> None:

@@ -67,7 +67,6 @@ def test_the_search_defaults_are_the_published_recipe() -> None:
         "epochs": 120,
         "hold_epochs": 1,
         "batch_size": 256,
-        "warmup_lr": 0.05,
         "lr": 0.025,
         "momentum": 0.9,
         "weight_decay": 4e-5,
