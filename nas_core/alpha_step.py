@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nas_core.batch import Batch
 from nas_core.gates import Pair, settle_pair
 from nas_core.objective import objective_of
 from nas_core.state import Search, SearchState
+from nas_core.step import set_lr
 from nas_core.strategy import Scene, Update
 from nas_core.team import Team
-from nas_core.train import Batch, set_lr
 
 
 def alpha_step(search: Search, batch: Batch | None) -> None:
@@ -26,16 +27,15 @@ def alpha_step(search: Search, batch: Batch | None) -> None:
 
     Only gradients travel between workers: averaging alphas afterwards would not be equivalent
     under Adam. Of a pair of ops that were compared, the sum of exponentials is settled to what the
-    latency term alone makes of it.
+    latency term alone makes of it. An update whose gradient is not finite moves nothing.
 
     Args:
         search: whose architecture parameters, baseline, multiplier and trials are updated.
         batch: of the architecture part; None for strategies that score whole parts.
     """
     state, settings = search.state, search.settings
-    update = search.strategy.update(_scene(search, batch))
-    if update.grads is not None:
-        update = _averaged(update, batch, search.team)
+    update = _update_from(search, batch)
+    if update.grads is not None and _is_finite(update):
         slopes = _latency_grads(search, update)
         _move_alphas(search, slopes[0], slopes[1], update.pairs)
     if update.reward is not None:
@@ -44,6 +44,24 @@ def alpha_step(search: Search, batch: Batch | None) -> None:
     if update.trial is not None:
         state.trials.append(update.trial)
     state.alpha_steps += 1
+
+
+def _update_from(search: Search, batch: Batch | None) -> Update:
+    """What the whole team finds; for strategies that score whole parts it finds it together."""
+    if batch is None:
+        return search.strategy.update(_scene(search, None))
+    parts = batch.parts(search.settings.micro_batch_size)
+    with search.precision.autocast():
+        updates = [search.strategy.update(_scene(search, part)) for part in parts]
+    return _averaged(updates, [part.share for part in parts], search.team)
+
+
+def _is_finite(update: Update) -> bool:
+    assert update.grads is not None, "there is something to look at"
+    numbers = [grad.sum() for grad in update.grads]
+    if update.loss is not None:
+        numbers.append(update.loss.to(numbers[0].dtype))
+    return bool(torch.stack(numbers).isfinite().all())
 
 
 def _scene(search: Search, batch: Batch | None) -> Scene:
@@ -60,24 +78,30 @@ def _scene(search: Search, batch: Batch | None) -> Scene:
         batch=batch,
         baseline=state.baseline,
         trials=state.trials,
+        loss_scale=state.scaler.get_scale(),
     )
 
 
-def _averaged(update: Update, batch: Batch | None, team: Team) -> Update:
-    """The mean over workers, each weighted with its share of the batch."""
-    assert update.grads is not None, "only updates with gradients are averaged"
-    if batch is None:  # the whole team found it together
-        return update
-    loss, reward = update.loss, update.reward
-    grads = [grad * batch.share for grad in update.grads]
-    facts = grads[0].new_tensor([0.0 if loss is None else float(loss), reward or 0.0])
-    facts = facts.double() * batch.share
+def _averaged(updates: Sequence[Update], shares: Sequence[float], team: Team) -> Update:
+    """The mean over the parts of all workers, each weighted with its share of the batch."""
+    first = updates[0]
+    if first.grads is None:
+        return first
+    grads = [torch.zeros_like(grad) for grad in first.grads]
+    facts = torch.zeros(2, dtype=torch.float64)
+    for update, share in zip(updates, shares, strict=True):
+        assert update.grads is not None, "a strategy learns from all parts or from none"
+        for total, grad in zip(grads, update.grads, strict=True):
+            total += grad * share
+        loss = 0.0 if update.loss is None else float(update.loss)
+        facts += share * facts.new_tensor([loss, update.reward or 0.0])
+    facts = facts.to(grads[0].device)
     team.sum([*grads, facts])
     return Update(
         grads,
-        None if loss is None else facts[0],
-        None if reward is None else float(facts[1]),
-        update.pairs,
+        None if first.loss is None else facts[0],
+        None if first.reward is None else float(facts[1]),
+        first.pairs,
     )
 
 

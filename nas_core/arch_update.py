@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_core.batch import Batch
 from nas_core.gates import (
     alpha_grad,
     gate_grad,
@@ -31,8 +32,6 @@ from nas_core.gates import (
     sample_path,
 )
 from nas_core.strategy import Scene, Update
-from nas_core.supernet import Supernet
-from nas_core.train import Batch
 
 
 class TwoPath:
@@ -50,7 +49,7 @@ class TwoPath:
         pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
         active = sample_active(net.alphas(), pairs, scene.own_rng("active"))
         path = [pair[a] for pair, a in zip(pairs, active, strict=True)]
-        gates, loss = _gate_grads(net, _batch_of(scene), path, pairs)
+        gates, loss = _gate_grads(scene, path, pairs)
         grads = []
         for alpha, pair, found in zip(net.alphas(), pairs, gates, strict=True):
             grad, members = torch.zeros_like(alpha), list(pair)
@@ -68,7 +67,7 @@ class FullPath:
         """Gradient of the cross entropy for all alphas."""
         net = scene.net
         path = sample_path(net.probs(), scene.own_rng("active"))
-        gates, loss = _gate_grads(net, _batch_of(scene), path, [range(k) for k in net.choices()])
+        gates, loss = _gate_grads(scene, path, [range(k) for k in net.choices()])
         grads = [alpha_grad(g, a.detach()) for g, a in zip(gates, net.alphas(), strict=True)]
         return Update(grads, loss)
 
@@ -85,8 +84,8 @@ class Darts:
         with net.frozen():
             logits = net(batch.images, [alpha.softmax(0) for alpha in alphas])
             loss = F.cross_entropy(logits, batch.labels)
-            grads = torch.autograd.grad(loss, alphas)
-        return Update(list(grads), loss.detach())
+            grads = torch.autograd.grad(loss * scene.loss_scale, alphas)
+        return Update([grad / scene.loss_scale for grad in grads], loss.detach())
 
 
 class Reinforce:
@@ -149,17 +148,18 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _gate_grads(
-    net: Supernet, batch: Batch, path: Sequence[int], compared: Sequence[Sequence[int]]
+    scene: Scene, path: Sequence[int], compared: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], Tensor]:
     """dL/dg of the ops `compared[site]`, in their order, and the loss, when `path` runs.
 
     The other ops run one at a time, without gradient, once that of the output is known: beside the
     path, one op of one site is in memory.
     """
+    net, batch, scale = scene.net, _batch_of(scene), scene.loss_scale
     with net.frozen():
         trace = net.trace(batch.images, path)
         loss = F.cross_entropy(trace.logits, batch.labels)
-        output_grads = torch.autograd.grad(loss, trace.outputs)
+        output_grads = torch.autograd.grad(loss * scale, trace.outputs)
         gates = []
         for site, (choices, x, grad) in enumerate(
             zip(compared, trace.inputs, output_grads, strict=True)
@@ -168,5 +168,6 @@ def _gate_grads(
                 trace.outputs[site].detach() if j == path[site] else net.candidate(site, j, x)
                 for j in choices
             )
-            gates.append(torch.stack([gate_grad(grad, output) for output in outputs]))
+            found = [gate_grad(grad, output) / scale for output in outputs]
+            gates.append(torch.stack(found))
     return gates, loss.detach()

@@ -23,19 +23,13 @@ from nas_core.arch_update import policy_grads
 from nas_core.architecture import Architecture
 from nas_core.gates import sample_path, uniform_path
 from nas_core.objective import LatencyGoal
+from nas_core.progress import Evaluation
 from nas_core.randomness import counted_seed
 from nas_core.ranking import score, scoring_batches
 from nas_core.schedule import scaled_warmup_lr
 from nas_core.settings import RetrainSettings, SearchSettings
 from nas_core.strategy import Scene, Trial, Update
-from nas_core.train import (
-    Evaluation,
-    averaged_copy,
-    evaluate,
-    refresh_statistics,
-    start_training,
-    train_epochs,
-)
+from nas_core.train import averaged_copy, evaluate, refresh_statistics, start_training, train_epochs
 
 TRIES = 100
 """Draws that may be over the budget, or were scored before, until another way is taken."""

@@ -87,6 +87,8 @@ def alpha_grad(gate_grad: Tensor, alpha: Tensor) -> Tensor:
 
 def gate_grad(output_grad: Tensor, op_output: Tensor) -> Tensor:
     """dL/dg_j = <dL/d(site output), o_j(x)>, a scalar; both tensors have the output's shape."""
+    if output_grad.dtype in (torch.float16, torch.bfloat16):  # a sum over a whole site
+        output_grad, op_output = output_grad.float(), op_output.float()
     return (output_grad * op_output).sum()
 
 

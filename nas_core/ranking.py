@@ -20,17 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
+from nas_core.batch import Batch, Loader, SearchData
 from nas_core.gates import uniform_path
+from nas_core.progress import Evaluation
 from nas_core.randomness import generator
 from nas_core.settings import RetrainSettings, SearchSettings
 from nas_core.space import SearchSpace
 from nas_core.supernet import Supernet
 from nas_core.team import Team
 from nas_core.train import (
-    Batch,
-    Evaluation,
-    Loader,
-    SearchData,
     TrainState,
     averaged_copy,
     evaluate,

@@ -13,30 +13,26 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
+from torch import nn
 
 from nas_core.alpha_step import alpha_step
 from nas_core.architecture import Architecture
+from nas_core.batch import Batch, SearchData
 from nas_core.derive import BudgetError, best_within
 from nas_core.gates import sample_path
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, missed
+from nas_core.precision import place, precision_of
+from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import generator
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
 from nas_core.state import Search, SearchState
+from nas_core.step import Trained, Trainer
 from nas_core.strategy import Trial
 from nas_core.supernet import Choice, Supernet
 from nas_core.team import Team
-from nas_core.train import (
-    Batch,
-    EpochReport,
-    SearchData,
-    Tally,
-    average_grads,
-    mean_entropy,
-    set_lr,
-)
+from nas_core.train import mean_entropy
 
 
 def start_search(
@@ -44,7 +40,7 @@ def start_search(
 ) -> SearchState:
     """A freshly initialised supernet and its two optimizers."""
     supernet = Supernet(space, generator(seed, "supernet weights"))
-    supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place(supernet, settings, device)
     weight_optimizer = torch.optim.SGD(
         supernet.weights(),
         settings.lr,
@@ -55,7 +51,8 @@ def start_search(
     # beta1 = 0: with momentum, alphas that were not sampled would go on moving. Every update sets
     # its own learning rate.
     alpha_optimizer = torch.optim.Adam(supernet.alphas(), betas=(0.0, 0.999))
-    return SearchState(supernet, weight_optimizer, alpha_optimizer)
+    scaler = precision_of(settings, device).scaler()
+    return SearchState(supernet, weight_optimizer, alpha_optimizer, scaler)
 
 
 def search_epochs(
@@ -67,41 +64,56 @@ def search_epochs(
     team: Team,
 ) -> Iterator[EpochReport]:
     """Continue `state` to the end of the search; after each epoch yield what happened in it."""
-    search = Search(state, data, goal, settings, seed, team)
-    weights = search.strategy.weights
+    for report in search_steps(Search(state, data, goal, settings, seed, team)):
+        if report is not None:
+            yield report
+
+
+def search_steps(search: Search) -> Iterator[EpochReport | None]:
+    """The same step by step: None after each, where the state may be saved, or the loop left."""
+    state, data, weights = search.state, search.data, search.strategy.weights
     if weights == "alone":
         yield from _trial_epochs(search)
         return
-    batches = data.weight.batches(state.epoch * data.weight.steps)
+    batches = data.weight.batches(state.epoch * data.weight.steps + state.step)
     held_out = data.architecture.batches(state.alpha_steps)
-    while state.epoch < settings.total_epochs:
+    while state.epoch < search.settings.total_epochs:
         state.supernet.train()
         if weights == "fixed" and not search.is_warm_up:
-            yield _compare_epoch(search)
+            yield from _compare_epoch(search)
         else:
-            yield _train_epoch(search, batches, held_out)
+            yield from _train_epoch(search, batches, held_out)
 
 
 def _train_epoch(
     search: Search, batches: Iterator[Batch], held_out: Iterator[Batch]
-) -> EpochReport:
+) -> Iterator[EpochReport | None]:
     """Weight steps and, in between, updates."""
-    state, schedule, tally = search.state, search.schedule, Tally()
+    state, schedule = search.state, search.schedule
     phase = "warmup" if search.is_warm_up else "search"
-    for step in range(schedule.steps):
-        set_lr(state.weight_optimizer, schedule.weight_lr(state.epoch, step))
-        path = _draw_path(search, step)
-        weight_step(state, next(batches), path, search.settings.label_smoothing, tally, search.team)
+    trainer = Trainer(
+        state.weight_optimizer, state.scaler, search.settings, search.precision, search.team
+    )
+    while state.step < schedule.steps:
+        step, lr = state.step, schedule.weight_lr(state.epoch, state.step)
+        weight_step(state, next(batches), _draw_path(search, step), trainer, lr)
         if schedule.is_update_turn(state.epoch, step):
             alpha_step(search, next(held_out))
-    return _report(search, phase, tally, epochs=1)
+        if state.step < schedule.steps:
+            yield None
+    yield _report(search, phase, state.tally, epochs=1)
 
 
-def _compare_epoch(search: Search) -> EpochReport:
+def _compare_epoch(search: Search) -> Iterator[EpochReport | None]:
     """Networks scored with the weights that the warm-up left."""
-    for _ in range(search.schedule.scores_in(search.state.epoch)):
+    state, count = search.state, search.schedule.scores_in(search.state.epoch)
+    while state.step < count:
         alpha_step(search, None)
-    return _report(search, "compare", None, epochs=1)
+        state.step += 1
+        _exchange_wishes(search)
+        if state.step < count:
+            yield None
+    yield _report(search, "compare", None, epochs=1)
 
 
 def _trial_epochs(search: Search) -> Iterator[EpochReport]:
@@ -109,32 +121,35 @@ def _trial_epochs(search: Search) -> Iterator[EpochReport]:
     state, passes = search.state, search.settings.trial_epochs
     while state.epoch + passes <= search.settings.total_epochs:
         alpha_step(search, None)
+        _exchange_wishes(search)
         yield _report(search, "trial", None, epochs=passes)
 
 
-def weight_step(
-    state: SearchState,
-    batch: Batch,
-    path: Sequence[Choice],
-    label_smoothing: float,
-    tally: Tally,
-    team: Team,
-) -> int:
-    """Train the ops of one path; all others keep weight, momentum and BatchNorm statistics.
+def _exchange_wishes(search: Search) -> None:
+    """Where no gradients travel that could take them along."""
+    wishes = search.state.supernet.alphas()[0].detach().new_tensor(search.team.wishes())
+    search.team.sum([wishes])
+    search.team.hear(wishes.tolist())
 
-    Returns:
-        How many gradient values were averaged with other workers.
-    """
-    state.weight_optimizer.zero_grad(
-        set_to_none=True
-    )  # None, not 0: no decay, no momentum elsewhere.
-    logits = state.supernet(batch.images, path)
-    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    sent = average_grads(state.supernet.weights(), batch.share, team)
-    state.weight_optimizer.step()
-    tally.add(logits, batch.labels, loss)
-    return sent
+
+def weight_step(
+    state: SearchState, batch: Batch, path: Sequence[Choice], trainer: Trainer, lr: float
+) -> None:
+    """Train the ops of one path; all others keep weight, momentum and BatchNorm statistics."""
+    supernet = state.supernet
+    modules = supernet.on_path(path)
+    trained = Trained(
+        forward=lambda part: supernet(part.images, path),
+        parameters=[p for module in modules for p in module.parameters()],
+        buffers=[buffer for module in modules for buffer in module.buffers()],
+        what=f"path {path_text(path)}",
+    )
+    trainer.step(batch, trained, state, lr)
+
+
+def path_text(path: Sequence[Choice]) -> str:
+    """Chosen op per site; "*" where all run."""
+    return "-".join(str(one) if isinstance(one, int) else "*" for one in path)
 
 
 def _draw_path(search: Search, step: int) -> Sequence[Choice]:
@@ -153,8 +168,9 @@ def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> Epo
     """Close an epoch: of the weight steps in `tally`, or of the networks scored so far."""
     state = search.state
     search.team.agree("the architecture parameters", alphas_digest(state.supernet))
+    search.team.agree(f"the paths of epoch {state.epoch + 1}", state.trained)
     probs = state.supernet.probs()
-    state.epoch += epochs
+    state.end_epoch(epochs)
     if tally is not None:
         seen = tally.evaluation(search.team)
         facts = (seen.loss, seen.top1, float(search.goal.expected_ms(probs)))
@@ -163,7 +179,7 @@ def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> Epo
         facts = (best.loss, best.accuracy, best.latency_ms)
     else:  # no turn came yet
         facts = (math.nan, math.nan, float(search.goal.expected_ms(probs)))
-    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs))
+    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
@@ -221,6 +237,14 @@ def _why_missed(objective: str, is_below: bool) -> str:
     if is_below and objective in ONE_SIDED:
         return f"'{objective}' pushes on below a budget; lower beta, or take objective 'learnt'"
     return "the penalty was too weak; raise beta, or take objective 'learnt'"
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Sixteen hexadecimal digits that are equal for bit-identical parameters."""
+    found = hashlib.sha256()
+    for parameter in module.parameters():
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def alphas_digest(supernet: Supernet) -> str:

@@ -61,6 +61,8 @@ class MeasureSettings(Section):
         require(self.calibrate_s >= 0, "calibrate_s", self.calibrate_s, "seconds, 0 or more")
 
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 Strategy = Literal[
     "two_path", "full_path", "reinforce", "darts", "random", "evolution", "rl_trials"
 ]
@@ -113,6 +115,24 @@ class SearchSettings(Section):
 
     batch_size: int = 256
     """Images of one step, all workers together."""
+
+    micro_batch_size: int | None = None
+    """Images that a worker has in memory at a time; gradients of several are added up. BatchNorm
+    sees one of them at a time. Left out: a worker's whole part of the batch."""
+
+    precision: Precision = "auto"
+    """Of convolutions and matrix products. `auto`: float32 on a CPU; on a GPU bfloat16 where it has
+    that, else float16 with a scaled loss."""
+
+    channels_last: bool = True
+    """Memory format of images and weights; 1.5 times faster on a CPU."""
+
+    max_bad_steps: int = 10
+    """Steps in a row whose loss may be not finite; they move nothing. With more the search goes
+    back to its last checkpoint, once, with half the learning rate."""
+
+    max_hours: float | None = None
+    """The search ends after this time, epochs done or not, with the probabilities it has."""
 
     warmup_lr: float | None = None
     """Learning rate of the weights in the warm-up (cosine to 0). Left out: by its number of steps,
@@ -200,6 +220,9 @@ class SearchSettings(Section):
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
         share = self.architecture_share
         require(0 < share < 1, "architecture_share", share, "a part between 0 and 1, e.g. 0.2")
+        _check_batches(self)
+        hours = self.max_hours
+        require(hours is None or hours > 0, "max_hours", hours, "hours greater than 0, e.g. 12")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -300,6 +323,18 @@ class RetrainSettings(Section):
     batch_size: int = 256
     """Images of one step, all workers together."""
 
+    micro_batch_size: int | None = None
+    """Images that a worker has in memory at a time, as in `search:`."""
+
+    precision: Precision = "auto"
+    """Of convolutions and matrix products, as in `search:`."""
+
+    channels_last: bool = True
+    """Memory format of images and weights."""
+
+    max_bad_steps: int = 10
+    """Steps in a row whose loss may be not finite, as in `search:`."""
+
     lr: float = 0.05
     """Learning rate (cosine to 0)."""
 
@@ -318,8 +353,15 @@ class RetrainSettings(Section):
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "a whole number of 1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number of 1 or more")
+        _check_batches(self)
         require(self.lr > 0, "lr", self.lr, "a number greater than 0, e.g. 0.05")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
         for name in ("momentum", "label_smoothing", "dropout"):
             value = getattr(self, name)
             require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
+
+
+def _check_batches(settings: SearchSettings | RetrainSettings) -> None:
+    size, bad = settings.micro_batch_size, settings.max_bad_steps
+    require(size is None or size >= 1, "micro_batch_size", size, "a whole number of 1 or more")
+    require(bad >= 0, "max_bad_steps", bad, "a whole number of 0 or more")

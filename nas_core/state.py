@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import torch
 
 from nas_core.arch_update import Darts, FullPath, Reinforce, TwoPath
+from nas_core.batch import SearchData
 from nas_core.controls import Evolution, Random, RLTrials
 from nas_core.objective import LatencyGoal
+from nas_core.precision import Precision, no_scaler, precision_of
+from nas_core.progress import Progress
 from nas_core.schedule import Schedule
 from nas_core.settings import SearchSettings
 from nas_core.strategy import Strategy, Trial
 from nas_core.supernet import Supernet
 from nas_core.team import Team
-from nas_core.train import SearchData
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "two_path": TwoPath,
@@ -29,14 +31,13 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 
 @dataclass
-class SearchState:
-    """A search in progress; everything that a resumed run needs."""
+class SearchState(Progress):
+    """A search in progress; everything that a resumed run needs. Epochs count the warm-up too."""
 
     supernet: Supernet
     weight_optimizer: torch.optim.Optimizer
     alpha_optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    """Finished epochs, warm-up included."""
+    scaler: torch.amp.GradScaler = field(default_factory=no_scaler)
     alpha_steps: int = 0
     """Updates made."""
     baseline: float | None = None
@@ -62,6 +63,11 @@ class Search:
     def schedule(self) -> Schedule:
         """When it does what."""
         return Schedule(self.settings, self.data.weight.steps)
+
+    @property
+    def precision(self) -> Precision:
+        """The number format of its steps."""
+        return precision_of(self.settings, self.state.supernet.alphas()[0].device)
 
     @property
     def strategy(self) -> Strategy:

@@ -14,13 +14,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from nas_core.batch import Batch, SearchData
 from nas_core.gates import Pair
 from nas_core.objective import LatencyGoal, Objective
 from nas_core.randomness import generator
 from nas_core.settings import SearchSettings
 from nas_core.supernet import Supernet
 from nas_core.team import Team
-from nas_core.train import Batch, SearchData
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,17 @@ class Scene:
     """Moving average of the rewards of earlier updates."""
     trials: Sequence[Trial] = ()
     """Networks scored by earlier updates."""
+    loss_scale: float = 1.0
+    """Keeps gradients of fp16 from vanishing; what they say is divided by it."""
 
     def common_rng(self, purpose: str) -> torch.Generator:
         """Draws that are equal on all workers."""
         return generator(self.seed, purpose, self.number)
 
     def own_rng(self, purpose: str) -> torch.Generator:
-        """Draws of this worker."""
-        return generator(self.seed, purpose, self.number, self.team.rank)
+        """Draws of these images alone: the same however a batch is cut up among workers."""
+        first = self.batch.first if self.batch is not None else 0
+        return generator(self.seed, purpose, self.number, first)
 
 
 @dataclass(frozen=True)

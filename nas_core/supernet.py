@@ -63,6 +63,14 @@ class Supernet(nn.Module):
         """Everything else that is trained."""
         return self._weights
 
+    def on_path(self, path: Sequence[Choice]) -> list[nn.Module]:
+        """Stem, the ops that `path` runs, and head, in the order in which they run."""
+        ops: list[nn.Module] = []
+        for site, choice in enumerate(path):
+            every = list(cast(nn.ModuleList, self.sites[site]))
+            ops += [every[choice]] if isinstance(choice, int) else every
+        return [self.stem, *ops, self.head]
+
     def probs(self) -> list[Tensor]:
         """Softmax of the architecture parameters, detached, one (K,) per site."""
         return [alpha.detach().softmax(0) for alpha in self.alpha]

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class DivergenceError(RuntimeError):
@@ -33,6 +34,26 @@ class Team(Protocol):
         """Replace each tensor, in place, by its sum over all workers; shapes equal on all."""
         ...
 
+    def averaging(
+        self, parameters: Sequence[nn.Parameter], facts: Tensor
+    ) -> AbstractContextManager[None]:
+        """Inside, a backward pass runs; at the end gradients and `facts` are sums over workers.
+
+        Args:
+            parameters: all that get a gradient in the pass, in the order of the forward pass, equal
+                on all workers. Their losses are weighted with the workers' shares of the batch.
+            facts: a few numbers that travel with them, float32 on the device, replaced in place.
+        """
+        ...
+
+    def wishes(self) -> list[float]:
+        """What this worker wants all to do after the step; as many numbers on all workers."""
+        ...
+
+    def hear(self, wishes: list[float]) -> None:
+        """The sums of all workers' wishes: called after every step, on all workers alike."""
+        ...
+
     def agree(self, what: str, value: str) -> None:
         """Raise DivergenceError on all workers unless all hold the same `value`."""
         ...
@@ -46,6 +67,21 @@ class Alone:
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to add."""
+
+    def averaging(
+        self,
+        parameters: Sequence[nn.Parameter],  # noqa: ARG002
+        facts: Tensor,  # noqa: ARG002
+    ) -> AbstractContextManager[None]:
+        """Nothing to average."""
+        return nullcontext()
+
+    def wishes(self) -> list[float]:
+        """None."""
+        return []
+
+    def hear(self, wishes: list[float]) -> None:
+        """Nobody speaks."""
 
     def agree(self, what: str, value: str) -> None:
         """Nobody to disagree with."""

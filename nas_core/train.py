@@ -1,8 +1,7 @@
-"""Training and evaluating a plain network; the weight step that the search uses too.
+"""Training and evaluating a plain network.
 
 Source of the recipe: the published retraining (SGD with Nesterov momentum, cosine, label
 smoothing, no decay of BatchNorm and biases).
-Shapes: N = batch, C = channels, H, W = height and width.
 """
 
 from __future__ import annotations
@@ -10,85 +9,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture, Model
+from nas_core.batch import Batch, Loader
 from nas_core.blocks import initialise
+from nas_core.precision import no_scaler, place, precision_of
+from nas_core.progress import EpochReport, Evaluation, Progress, Tally
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
+from nas_core.step import Trained, Trainer
 from nas_core.team import Team
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One worker's part of a batch."""
-
-    images: Tensor
-    """(n, C, H, W), normalised."""
-    labels: Tensor
-    """(n,), int64."""
-    total: int
-    """Images of the batch on all workers together."""
-
-    @property
-    def share(self) -> float:
-        """This worker's part of the batch: the weight of its gradients in the average."""
-        return len(self.labels) / self.total
-
-
-class Loader(Protocol):
-    """Training images in counted order, each once a pass."""
-
-    @property
-    def steps(self) -> int:
-        """Batches of one pass."""
-        ...
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Endless, from batch number `start` of all passes on; every pass has its own order."""
-        ...
-
-
-@dataclass(frozen=True)
-class SearchData:
-    """The two parts of the training images that a search uses."""
-
-    weight: Loader
-    architecture: Loader
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What happened in one epoch, over all workers."""
-
-    phase: str
-    """"warmup", "search", "compare" (networks are only scored), "trial" or "retrain"."""
-    epoch: int
-    """Counted from 0 within the run (warm-up and search together)."""
-    loss: float
-    top1: float
-    """Of the training batches, as they were seen, 0 to 1; of the best network so far where networks
-    are only scored."""
-    latency_ms: float | None = None
-    """Expected latency at the end of the epoch, or that of the best network so far; None where
-    there is neither."""
-    entropy: float | None = None
-    """Of the op probabilities, mean over sites, nats."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy on images that training never saw, 0 to 1."""
-
-    loss: float
-    top1: float
-    top5: float
-    count: int
 
 
 def cosine_lr(lr: float, step: int, steps: int) -> float:
@@ -96,59 +31,13 @@ def cosine_lr(lr: float, step: int, steps: int) -> float:
     return 0.5 * lr * (1 + math.cos(math.pi * step / steps))
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The same learning rate for all groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def average_grads(parameters: Iterable[nn.Parameter], share: float, team: Team) -> int:
-    """Average the gradients that are there over all workers; returns how many values were sent.
-
-    Every worker ran the same path, so the same gradients are there on all; the rest of a supernet
-    has none and does not travel. `share` is this worker's part of the batch.
-    """
-    if team.size == 1:
-        return 0
-    grads = [p.grad for p in parameters if p.grad is not None]
-    for grad in grads:
-        grad.mul_(share)
-    team.sum(grads)
-    return sum(grad.numel() for grad in grads)
-
-
-class Tally:
-    """Sums of loss and hits over an epoch, kept as tensors so that no step waits for a number."""
-
-    def __init__(self) -> None:
-        self._sums: Tensor = torch.zeros(4, dtype=torch.float64)
-
-    @torch.no_grad()
-    def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Count one batch: logits (n, classes), labels (n,), mean loss."""
-        self._sums = self._sums.to(logits.device)
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        hits = torch.stack([best[:, 0].sum(), best.sum()]).double()
-        self._sums += torch.cat(
-            [loss.double()[None] * len(labels), hits, hits.new_tensor([len(labels)])]
-        )
-
-    def evaluation(self, team: Team) -> Evaluation:
-        """Means over all batches of all workers."""
-        sums = self._sums.clone()
-        team.sum([sums])
-        loss, top1, top5, count = sums.tolist()
-        return Evaluation(loss / count, top1 / count, top5 / count, int(count))
-
-
 @dataclass
-class TrainState:
+class TrainState(Progress):
     """A network in training; everything that a resumed run needs."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    """Finished epochs."""
+    scaler: torch.amp.GradScaler = field(default_factory=no_scaler)
 
 
 def start_training(
@@ -164,7 +53,7 @@ def start_training(
         network = model.build(settings.dropout)
     if isinstance(model, Architecture):
         initialise(network, generator(seed, "retrain weights"))
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place(network, settings, device)
     decayed = [p for p in network.parameters() if p.dim() > 1]
     plain = [p for p in network.parameters() if p.dim() <= 1]
     groups = [
@@ -174,39 +63,52 @@ def start_training(
     optimizer = torch.optim.SGD(
         groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0
     )
-    return TrainState(network, optimizer)
+    return TrainState(network, optimizer, precision_of(settings, device).scaler())
 
 
 def train_epochs(
     state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
 ) -> Iterator[EpochReport]:
     """Continue `state` to `settings.epochs`; after each epoch yield what happened in it."""
-    batches = loader.batches(state.epoch * loader.steps)
-    total = settings.epochs * loader.steps
+    for report in train_steps(state, loader, settings, seed, team):
+        if report is not None:
+            yield report
+
+
+def train_steps(
+    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+) -> Iterator[EpochReport | None]:
+    """The same step by step: None after each, where the state may be saved, or the loop left."""
+    steps = loader.steps
+    batches = loader.batches(state.epoch * steps + state.step)
+    total = settings.epochs * steps
+    precision = precision_of(settings, next(state.network.parameters()).device)
+    trainer = Trainer(state.optimizer, state.scaler, settings, precision, team)
     while state.epoch < settings.epochs:
         state.network.train()
-        tally = Tally()
-        for step in range(state.epoch * loader.steps, (state.epoch + 1) * loader.steps):
-            torch.manual_seed(counted_seed(seed, "dropout", step, team.rank))
-            set_lr(state.optimizer, cosine_lr(settings.lr, step, total))
-            train_step(state, next(batches), settings.label_smoothing, tally, team)
-        seen = tally.evaluation(team)
-        report = EpochReport("retrain", state.epoch, seen.loss, seen.top1)
-        state.epoch += 1
+        while state.step < steps:
+            number = state.epoch * steps + state.step
+            batch = next(batches)
+            trained = _whole(state.network, counted_seed(seed, "dropout", number))
+            trainer.step(batch, trained, state, cosine_lr(settings.lr, number, total))
+            if state.step < steps:
+                yield None
+        seen = state.tally.evaluation(team)
+        report = EpochReport("retrain", state.epoch, seen.loss, seen.top1, skipped=state.skipped)
+        state.end_epoch()
         yield report
 
 
-def train_step(
-    state: TrainState, batch: Batch, label_smoothing: float, tally: Tally, team: Team
-) -> None:
-    """One step of a plain network."""
-    state.optimizer.zero_grad()
-    logits = state.network(batch.images)
-    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    average_grads(state.network.parameters(), batch.share, team)
-    state.optimizer.step()
-    tally.add(logits, batch.labels, loss)
+def _whole(network: nn.Module, seed: int) -> Trained:
+    """All of a network; every image of a step drops something else, however the batch is cut."""
+
+    def forward(batch: Batch) -> Tensor:
+        torch.manual_seed(counted_seed(seed, "part", batch.first))
+        logits: Tensor = network(batch.images)
+        return logits
+
+    buffers = list(network.buffers())
+    return Trained(forward, list(network.parameters()), buffers, "the whole network")
 
 
 def averaged_copy(network: nn.Module, team: Team) -> nn.Module:

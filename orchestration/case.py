@@ -6,17 +6,15 @@ whose result is in storage already is not repeated, one in progress goes on from
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import ray.train
 import torch
 
 from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from orchestration.checkpoint import Saved, load
+from orchestration.board import Board, NoBoard, RayBoard
 from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
 from orchestration.job import Job
 from orchestration.plan import Case, is_done
@@ -75,13 +73,19 @@ class Crew:
     dataset: Dataset
     storage: Storage
     """The job's."""
-    saved: Saved | None
-    """The last checkpoint."""
+    board: Board = field(default_factory=NoBoard)
+    """Where the driver and the workers of the case write."""
 
     @property
     def target(self) -> Target:
         """Hardware of the case."""
         return self.work.target
+
+    @property
+    def checkpoints(self) -> Storage:
+        """Where those of this very case lie."""
+        case = self.work.case
+        return self.storage.sub(f"checkpoints/{case.name}-{case.key}")
 
     def loader(
         self, part: ImageSet, batch_size: int, purpose: str, *, is_augmented: bool = True
@@ -102,18 +106,27 @@ class Crew:
             device=self.device,
         )
 
-    def saved_for(self, stage: str) -> Saved | None:
-        """The last checkpoint, if it was made in this stage."""
-        return self.saved if self.saved is not None and self.saved.stage == stage else None
-
 
 def case_worker(config: dict[str, Any]) -> None:
-    """Body of one Ray Train worker."""
+    """Body of one Ray Train worker: `work` as plain values, and the actor of the `board`."""
+    from orchestration.stage import Stopped
+
+    work = CaseWork.from_dict(config["work"])
+    crew = _crew(work, RayBoard(config["board"], work.case.name))
+    crew.team.watch.start()
+    try:
+        _do_case(crew)
+    except Stopped:
+        pass  # to raise would start the case again
+    finally:
+        crew.team.watch.end()
+
+
+def _do_case(crew: Crew) -> None:
     from orchestration.found import found_for
     from orchestration.outcome import write_result
     from orchestration.retrain import retrain
 
-    crew = _crew(CaseWork.from_dict(config))
     work = crew.work
     missing = [case for case in (work.case, *work.references) if not is_done(case, crew.storage)]
     crew.team.wait()  # until all have looked, or one would see what another has just written
@@ -121,20 +134,23 @@ def case_worker(config: dict[str, Any]) -> None:
         found = found_for(crew, case)
         outcome = {} if work.job.retrain is None else retrain(crew, case, found.model)
         write_result(crew, case, found, outcome)
+    crew.team.wait()
+    if crew.team.rank == 0:
+        crew.storage.delete(f"checkpoints/{work.case.name}-{work.case.key}")
 
 
-def _crew(work: CaseWork) -> Crew:
+def _crew(work: CaseWork, board: RayBoard) -> Crew:
     torch.set_num_threads(work.threads)
+    cluster = work.job.cluster
+    if cluster.deterministic:
+        torch.use_deterministic_algorithms(True)
     device = worker_device()
-    team = RayTeam(device)
-    checkpoint = ray.train.get_checkpoint()
-    saved = None
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            saved = load(Path(folder), team.rank, device)
+    team = RayTeam(device, board, cluster.hang_timeout_s)
+    if team.rank == 0:
+        board.begin()
     storage = Storage(work.job.storage)
     if team.rank == 0:
         keep_rendered(work.job.data, storage)
     team.wait()  # the others find what it has rendered
     dataset = load_dataset(work.job.data, work.job.seed, storage)
-    return Crew(work, team, device, dataset, Storage(work.folder), saved)
+    return Crew(work, team, device, dataset, Storage(work.folder), board)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cluster.storage import Storage
+from nas_core.batch import Batch
 from nas_core.randomness import generator
-from nas_core.train import Batch
 from orchestration.data_settings import DataSettings
 from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
 from orchestration.sources import class_files, describe
@@ -254,7 +254,8 @@ class MemoryLoader:
             flips[mine].to(self.device)[:, None, None, None], images.flip(3), images
         )
         labels = part.labels.to(self.device, non_blocking=True)
-        return Batch(normalise(images, self.mean, self.std), labels, total=len(indices))
+        images = normalise(images, self.mean, self.std)
+        return Batch(images, labels, total=len(indices), first=int(mine[0]))
 
     def _draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shifts in pixels (count, 2) and whether to mirror (count,), for the whole batch."""

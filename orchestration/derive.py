@@ -15,7 +15,7 @@ from typing import Any
 from nas_core.architecture import Architecture
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
-from nas_core.search import alphas_digest, choose, latency_note
+from nas_core.search import alphas_digest, choose, latency_note, weights_digest
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Trial
@@ -44,6 +44,8 @@ def derive(crew: Crew, searched: Searched) -> Found:
     facts = search_facts(searched, settings)
     for note in facts["notes"]:
         report_note(note)
+    weights = weights_digest(searched.state.supernet)
+    crew.team.agree("the weights of the supernet", weights)
     ranking = measured_ranking(crew, searched)
     reranking = Reranking(searched, settings, ranking, crew.team)
 
@@ -62,7 +64,12 @@ def derive(crew: Crew, searched: Searched) -> Found:
         found,
         history=searched.history,
         alphas=crew.team.gather(alphas_digest(searched.state.supernet)),
-        search={**facts, "ranking": ranking, "rerank": reranking.facts()},
+        search={
+            **facts,
+            "supernet_weights": weights,
+            "ranking": ranking,
+            "rerank": reranking.facts(),
+        },
     )
 
 
@@ -109,7 +116,7 @@ def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]
     is_learnt = STRATEGIES[settings.strategy]().weights != "fixed"
     expected_ms = float(goal.expected_ms(state.supernet.probs())) if is_learnt else None
     return {
-        "notes": [] if note is None else [note],
+        "notes": searched.notes + ([] if note is None else [note]),
         "expected_ms": expected_ms,
         "trials": _trials(state.trials, searched),
     }

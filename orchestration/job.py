@@ -20,22 +20,48 @@ from orchestration.target_settings import TargetSettings, resolve
 class ClusterSettings(Section):
     """What a case may use. The `cluster:` section of a job file."""
 
-    workers: int | Literal["auto"] = "auto"
-    """Train workers of a case. `auto`: one per GPU, else one per two cores, at least one."""
+    workers: int | tuple[int, int] | Literal["auto"] = "auto"
+    """Train workers of a case. `auto`: one per GPU, else one per two cores, at least one. Two
+    numbers, `[1, 4]`: as many as there is room for, more or fewer as nodes come and go."""
 
     gpus_per_worker: float | Literal["auto"] = "auto"
     """`auto`: 1 where the cluster has GPUs, else 0."""
 
     max_failures: int = 3
-    """How often a case is restarted from its last checkpoint."""
+    """How often a case is restarted from its last checkpoint. Nodes that are taken away with a
+    notice (preemption) do not count."""
+
+    elastic_resize_monitor_interval_s: float = 60.0
+    """With two numbers of workers: how often it is looked for room for more."""
+
+    checkpoint_every_s: float = 300.0
+    """A checkpoint is written after every epoch, and after so many seconds in between."""
+
+    keep_checkpoints: int = 2
+    """Of every stage in progress."""
+
+    hang_timeout_s: float = 600.0
+    """A worker whose step does not end for so long is named and its group started again."""
+
+    deterministic: bool = False
+    """On GPUs: only algorithms that give the same bits every time; slower. A CPU does anyway."""
 
     def __post_init__(self) -> None:
-        if self.workers != "auto":
-            require(self.workers >= 1, "workers", self.workers, "'auto' or a number of 1 or more")
+        self._check_workers()
+        for name in ("elastic_resize_monitor_interval_s", "checkpoint_every_s", "hang_timeout_s"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "seconds greater than 0")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "1 or more")
         if self.gpus_per_worker != "auto":
             value = self.gpus_per_worker
             require(value >= 0, "gpus_per_worker", value, "'auto' or a number of 0 or more")
         require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
+
+    def _check_workers(self) -> None:
+        workers, rule = self.workers, "'auto', a number of 1 or more, or the least and the most"
+        if isinstance(workers, tuple):
+            require(1 <= workers[0] <= workers[1], "workers", list(workers), f"{rule}, e.g. [1, 4]")
+        elif workers != "auto":
+            require(workers >= 1, "workers", workers, f"{rule}, e.g. [1, 4]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import Target, facts
@@ -30,6 +29,7 @@ from orchestration.plan_text import plan_lines
 from orchestration.progress import ProgressLines, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
+from orchestration.stopping import Stopper
 
 if TYPE_CHECKING:
     from cluster.placement import Node
@@ -137,11 +137,11 @@ def _do_missing(
     from orchestration.compilers import compilers_running
     from orchestration.sweep import check_placeable, crewing
 
-    folder = storage.sub(plan.job.name)
+    folder, stopper = storage.sub(plan.job.name), Stopper()
     # The signals after Ray, which installs its own.
     with (
         connect() as ray_facts,
-        stop_signals_to(_stop),
+        stop_signals_to(stopper.on_signal),
         compilers_running(_nodes_of(plan)),
     ):
         cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
@@ -155,7 +155,7 @@ def _do_missing(
         done = {case.name for case in cases if is_done(case, folder)}
         for line in plan_lines(plan, tables, cases, done, str(crew)):
             say(line)
-        return cases, _train_missing(plan, tables, cases, done, crew, folder, say)
+        return cases, _train_missing(plan, tables, cases, done, crew, folder, say, stopper)
 
 
 def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
@@ -181,10 +181,6 @@ def _nodes_of(plan: Plan) -> list[Node]:
     except PlacementError as error:
         raise SpecError(str(error)) from None
     return list(found.values())
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _measure_missing(
@@ -220,6 +216,7 @@ def _train_missing(
     crew: Any,
     folder: Storage,
     say: Say,
+    stopper: Stopper,
 ) -> dict[str, str]:
     from orchestration.case import CaseWork
     from orchestration.sweep import run_cases
@@ -233,7 +230,7 @@ def _train_missing(
         for case, extra in _with_references(missing)
     ]
     lines = ProgressLines(say, named=len(works) > 1)
-    return run_cases(works, crew, folder, lines)
+    return run_cases(works, crew, folder, lines, stopper)
 
 
 def _with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]:

@@ -12,10 +12,10 @@ from typing import Any
 from nas_core.architecture import Architecture
 from nas_core.derive import k_best_within
 from nas_core.latency import LatencyTable
+from nas_core.progress import Evaluation
 from nas_core.ranking import rerank, score, scoring_batches
 from nas_core.settings import SearchSettings
 from nas_core.team import Team
-from nas_core.train import Evaluation
 from orchestration.search import Searched
 
 

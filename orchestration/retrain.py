@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nas_core.architecture import Model
+from nas_core.batch import Loader
+from nas_core.progress import EpochReport
+from nas_core.search import weights_digest
+from nas_core.settings import RetrainSettings
+from nas_core.team import Team
 from nas_core.train import (
     TrainState,
     averaged_copy,
     evaluate,
     refresh_statistics,
     start_training,
-    train_epochs,
+    train_steps,
 )
 from orchestration.case import Crew
-from orchestration.checkpoint import save
 from orchestration.compilers import exported
 from orchestration.data import evaluation_batches, normalise
 from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.plan import Case
-from orchestration.workers import report_epoch, timed_epochs
+from orchestration.stage import Meter, Stage, TimedLoader
 
 REFRESH_BATCHES = 20
 """Training batches from which BatchNorm statistics are taken before the test."""
@@ -38,19 +43,41 @@ def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     """
     job, team = crew.work.job, crew.team
     assert job.retrain is not None, "the job asks for retraining"
-    stage = f"retrain {case.name}"
     state = start_training(model, job.retrain, job.seed, crew.device)
-    history = _restore(crew, stage, state)
-    loader = crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining")
-    reports = train_epochs(state, loader, job.retrain, job.seed, team)
-    for record in timed_epochs(reports):
-        history.append(record)
-        shown = {**record, "epochs": job.retrain.epochs, "network": case.name}
-        report_epoch(shown, lambda folder: _save(folder, stage, state, history, team.rank))
+    loader = TimedLoader(crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining"))
+    work = RetrainWork(state, loader, job.retrain, job.seed, team)
+    shown = {"epochs": job.retrain.epochs, "network": case.name}
+    stage = Stage(crew, f"retrain {case.name}", work, Meter(crew, [loader]), shown)
+    stage.run()
     network = copy.deepcopy(state.network)
     refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
+    weights = weights_digest(network)
+    team.agree("the weights of the network", weights)
     found = _test(crew, averaged_copy(network, team), case, model)
-    return {**found, "retrain_history": history}
+    return {**found, "retrain_history": stage.history, "retrained_weights": weights}
+
+
+class RetrainWork:
+    """A retraining as a stage sees it."""
+
+    def __init__(
+        self, state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+    ) -> None:
+        self._words = (state, loader, settings, seed, team)
+        self.progress, self.module, self.optimizers = state, state.network, [state.optimizer]
+        self._scaler = state.scaler
+
+    def counters(self) -> dict[str, Any]:
+        """What it remembers beside its tensors; plain values."""
+        return {"scaler": self._scaler.state_dict()}
+
+    def restore(self, counters: dict[str, Any]) -> None:
+        """The inverse."""
+        self._scaler.load_state_dict(counters["scaler"])
+
+    def steps(self) -> Iterator[EpochReport | None]:
+        """The loop of the training."""
+        return train_steps(*self._words)
 
 
 def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
@@ -86,26 +113,3 @@ def _export(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any
             (Path(folder) / name).write_bytes(content)
         crew.storage.write_folder(Path(folder), f"{case.folder}/model")
     return checked_program(crew, made)
-
-
-def _restore(crew: Crew, stage: str, state: TrainState) -> list[dict[str, Any]]:
-    saved = crew.saved_for(stage)
-    if saved is None:
-        return []
-    saved.load_into(state.network, [state.optimizer])
-    state.epoch = saved.counters["epoch"]
-    return saved.history
-
-
-def _save(
-    folder: Path, stage: str, state: TrainState, history: list[dict[str, Any]], rank: int
-) -> None:
-    save(
-        folder,
-        stage=stage,
-        counters={"epoch": state.epoch},
-        history=history,
-        module=state.network,
-        optimizers=[state.optimizer],
-        rank=rank,
-    )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nas_core.batch import SearchData
 from nas_core.objective import LatencyGoal
-from nas_core.search import search_epochs, start_search
-from nas_core.state import SearchState
+from nas_core.progress import EpochReport
+from nas_core.search import search_steps, start_search
+from nas_core.state import Search, SearchState
 from nas_core.strategy import Trial
-from nas_core.train import SearchData
 from orchestration.case import Crew
-from orchestration.checkpoint import Saved, save
 from orchestration.data import ImageSet, split_classes
-from orchestration.workers import report_epoch, timed_epochs
+from orchestration.stage import Meter, Stage, TimedLoader
 
 STAGE = "search"
 
@@ -28,6 +28,8 @@ class Searched:
     goal: LatencyGoal
     history: list[dict[str, Any]]
     """What happened in every epoch."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about how it went."""
 
 
 def search(crew: Crew) -> Searched:
@@ -35,15 +37,47 @@ def search(crew: Crew) -> Searched:
     job, table, budget_ms = crew.work.job, crew.work.table, crew.work.case.budget_ms
     assert budget_ms is not None, "a searched case has a budget"
     state = start_search(table.space, job.search, job.seed, crew.device)
-    saved = crew.saved_for(STAGE)
-    history = restore(state, saved) if saved is not None else []
     data, goal = _data(crew), LatencyGoal(table, budget_ms, crew.device)
-    reports = search_epochs(state, data, goal, job.search, job.seed, crew.team)
-    for record in timed_epochs(reports):
-        history.append(record)
-        shown = {**record, "epochs": job.search.total_epochs, "budget_ms": budget_ms}
-        report_epoch(shown, lambda folder: save_search(folder, state, history, crew.team.rank))
-    return Searched(state, data, goal, history)
+    weight, held_out = TimedLoader(data.weight), TimedLoader(data.architecture)
+    timed = SearchData(weight, held_out)
+    work = SearchWork(Search(state, timed, goal, job.search, job.seed, crew.team))
+    shown = {"epochs": job.search.total_epochs, "budget_ms": budget_ms}
+    hours = job.search.max_hours
+    stage = Stage(crew, STAGE, work, Meter(crew, [weight, held_out]), shown, hours)
+    stage.run()
+    return Searched(state, data, goal, stage.history, stage.notes)
+
+
+class SearchWork:
+    """A search as a stage sees it."""
+
+    def __init__(self, search: Search) -> None:
+        self._search, state = search, search.state
+        self.progress, self.module = state, state.supernet
+        self.optimizers = [state.weight_optimizer, state.alpha_optimizer]
+
+    def counters(self) -> dict[str, Any]:
+        """What the search remembers beside its tensors; plain values."""
+        state = self._search.state
+        return {
+            "alpha_steps": state.alpha_steps,
+            "baseline": state.baseline,
+            "multiplier": state.multiplier,
+            "trials": [asdict(trial) for trial in state.trials],
+            "scaler": state.scaler.state_dict(),
+        }
+
+    def restore(self, counters: dict[str, Any]) -> None:
+        """The inverse."""
+        state = self._search.state
+        state.alpha_steps = counters["alpha_steps"]
+        state.baseline, state.multiplier = counters["baseline"], counters["multiplier"]
+        state.trials = [Trial(**{**one, "path": tuple(one["path"])}) for one in counters["trials"]]
+        state.scaler.load_state_dict(counters["scaler"])
+
+    def steps(self) -> Iterator[EpochReport | None]:
+        """The loop of the search."""
+        return search_steps(self._search)
 
 
 def search_parts(crew: Crew) -> tuple[ImageSet, ImageSet]:
@@ -60,38 +94,4 @@ def _data(crew: Crew) -> SearchData:
         weight=crew.loader(weight, size, "search weights"),
         # As they are: networks are compared on these images.
         architecture=crew.loader(held_out, size, "search alphas", is_augmented=False),
-    )
-
-
-def restore(state: SearchState, saved: Saved) -> list[dict[str, Any]]:
-    """Put a checkpoint back into a fresh state; what it lacks stays as it is there.
-
-    Returns:
-        What happened in the epochs before.
-    """
-    saved.load_into(state.supernet, [state.weight_optimizer, state.alpha_optimizer])
-    facts = saved.counters
-    state.epoch, state.alpha_steps = facts["epoch"], facts["alpha_steps"]
-    state.baseline = facts.get("baseline", state.baseline)
-    state.multiplier = facts.get("multiplier", state.multiplier)
-    state.trials = [Trial(**{**one, "path": tuple(one["path"])}) for one in facts.get("trials", [])]
-    return saved.history
-
-
-def save_search(folder: Path, state: SearchState, history: list[dict[str, Any]], rank: int) -> None:
-    """Write this worker's part of a checkpoint."""
-    save(
-        folder,
-        stage=STAGE,
-        counters={
-            "epoch": state.epoch,
-            "alpha_steps": state.alpha_steps,
-            "baseline": state.baseline,
-            "multiplier": state.multiplier,
-            "trials": [asdict(trial) for trial in state.trials],
-        },
-        history=history,
-        module=state.supernet,
-        optimizers=[state.weight_optimizer, state.alpha_optimizer],
-        rank=rank,
     )

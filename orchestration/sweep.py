@@ -14,13 +14,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.storage import Storage
+from orchestration.board import BoardActor
 from orchestration.case import CaseWork, case_worker
 from orchestration.job import ClusterSettings
+from orchestration.stopping import Stopper
 
 REPORT_POLL_S = "0.2"
 """How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
+
+PATIENCE_S = 7200
+"""Longest time for which workers wait for the first one while it measures and exports."""
+
+WORKER_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+"""glibc gives large tensors back to the system after every step otherwise, and takes them anew: a
+step of batch 128 on a CPU took 121 ms, so 86. The last is needed by deterministic algorithms."""
 
 
 @dataclass(frozen=True)
@@ -28,39 +41,45 @@ class Crewing:
     """How the workers of one case are placed."""
 
     workers: int
+    """The most, where their number may change."""
     cpus_per_worker: int
     gpus_per_worker: float
     at_once: int
     """Cases that run beside each other."""
+    least: int | None = None
+    """Workers with which a case begins where there is no room for more; None: always `workers`."""
 
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
+        count = str(self.workers) if self.least is None else f"{self.least} to {self.workers}"
         return (
-            f"{self.workers} per case with {self.cpus_per_worker} cores{gpus} each; "
+            f"{count} per case with {self.cpus_per_worker} cores{gpus} each; "
             f"{self.at_once} case at a time"
         )
 
 
 def crewing(settings: ClusterSettings, cpus: int, gpus: int) -> Crewing:
     """Workers of a case on a cluster of this size: one per GPU, else one per two cores."""
-    workers = settings.workers if settings.workers != "auto" else gpus or max(1, cpus // 2)
+    asked = settings.workers if settings.workers != "auto" else gpus or max(1, cpus // 2)
+    least, workers = asked if isinstance(asked, tuple) else (None, asked)
     per_worker = settings.gpus_per_worker
     share = float(min(1, gpus)) if per_worker == "auto" else per_worker
     cores = max(1, cpus // workers)
     at_once = max(1, cpus // (workers * cores))
     if share > 0:
         at_once = max(1, min(at_once, int(gpus / (workers * share))))
-    return Crewing(workers, cores, share, at_once)
+    return Crewing(workers, cores, share, at_once, least)
 
 
 def check_placeable(crew: Crewing, cpus: int, gpus: int) -> str | None:
     """What is wrong if these workers can never be placed; None if they can."""
-    needed_gpus = crew.workers * crew.gpus_per_worker
-    if crew.workers * crew.cpus_per_worker <= cpus and needed_gpus <= gpus:
+    needed = crew.least or crew.workers
+    needed_gpus = needed * crew.gpus_per_worker
+    if needed * crew.cpus_per_worker <= cpus and needed_gpus <= gpus:
         return None
     return (
-        f"cluster.workers is {crew.workers}, which takes "
-        f"{crew.workers * crew.cpus_per_worker} cores and {needed_gpus:g} GPUs; "
+        f"cluster.workers is {needed}, which takes "
+        f"{needed * crew.cpus_per_worker} cores and {needed_gpus:g} GPUs; "
         f"the cluster has {cpus} cores and {gpus} GPUs: ask for fewer"
     )
 
@@ -70,6 +89,7 @@ def run_cases(
     crew: Crewing,
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
+    stopper: Stopper,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.
 
@@ -78,11 +98,44 @@ def run_cases(
         crew: how their workers are placed.
         folder: the job's storage.
         on_epoch: called with the name of a case and what happened in one of its epochs.
+        stopper: what a signal stops.
 
     Returns:
         By name of a case that failed, why.
+
+    Raises:
+        KeyboardInterrupt: a signal came; the workers have stopped with a checkpoint.
     """
     _prepare_environment()
+    import ray
+
+    board = ray.remote(num_cpus=0)(BoardActor).remote()
+    with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
+        try:
+            reasons = _run_trials(works, crew, folder, on_epoch, board)
+            _say_notes(board, on_epoch)
+        finally:
+            ray.kill(board)
+    if stopper.is_stopping:
+        raise KeyboardInterrupt
+    return reasons
+
+
+def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
+    import ray
+
+    for case, text in ray.get(board.take_notes.remote()):
+        on_epoch(case, {"note": text})
+
+
+def _run_trials(
+    works: Sequence[CaseWork],
+    crew: Crewing,
+    folder: Storage,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+    board: Any,
+) -> dict[str, str]:
+    import ray
     from ray import tune
     from ray.tune.experiment import Trial
     from ray.tune.progress_reporter import TrialProgressCallback
@@ -91,6 +144,7 @@ def run_cases(
         """In place of Ray's own, which prints a line for a trial that reported nothing."""
 
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
+            _say_notes(board, on_epoch)
             on_epoch(trial.config["case"], result)
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
@@ -100,10 +154,11 @@ def run_cases(
     by_name = {work.case.name: work for work in works}
 
     def trial(config: dict[str, Any]) -> None:
-        run_trial(by_name[config["case"]], crew, folder)
+        run_trial(by_name[config["case"]], crew, folder, board)
 
     tune_folder = folder.path("tune")
     shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
+    most = max(work.job.cluster.max_failures for work in works)
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([TRIAL_RESOURCES])),
         param_space={"case": tune.grid_search(list(by_name))},
@@ -111,43 +166,68 @@ def run_cases(
             max_concurrent_trials=crew.at_once, trial_dirname_creator=lambda t: t.trial_id
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(folder.path()), callbacks=[Progress()], verbose=0
+            name="tune",
+            storage_path=str(folder.path()),
+            callbacks=[Progress()],
+            verbose=0,
+            # Of the trial's own process: what fails in a case is told by the board.
+            failure_config=tune.FailureConfig(max_failures=most),
         ),
     )
     results = tuner.fit()
-    return {
+    died = {
         result.config["case"]: _reason(result.error)
         for result in results
         if result.config is not None and result.error is not None
     }
+    told: dict[str, str] = ray.get(board.reasons.remote())
+    return died | told
 
 
-def run_trial(work: CaseWork, crew: Crewing, folder: Storage) -> None:
-    """Body of one Tune trial: train a worker group, keyed by the content of the case."""
+def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> None:
+    """Body of one Tune trial: train a worker group; why it failed goes to the board.
+
+    A trial that ends with an error would be tried again by Tune, with all attempts of Train anew.
+    """
+    import ray
     import ray.train
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    resources = {"CPU": float(crew.cpus_per_worker)}
-    if crew.gpus_per_worker:
-        resources["GPU"] = crew.gpus_per_worker
+    cluster = work.job.cluster
     trainer = TorchTrainer(
         case_worker,
-        train_loop_config=work.to_dict(),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=crew.workers,
-            use_gpu=crew.gpus_per_worker > 0,
-            resources_per_worker=resources,
-        ),
+        train_loop_config={"work": work.to_dict(), "board": board},
+        torch_config=TorchConfig(timeout_s=PATIENCE_S),
+        scaling_config=_scaling(crew, cluster),
         run_config=ray.train.RunConfig(
             name=f"{work.case.name}-{work.case.key}",
             storage_path=str(folder.path("train")),
             callbacks=[TuneReportCallback()],
-            failure_config=ray.train.FailureConfig(max_failures=work.job.cluster.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(
+                max_failures=cluster.max_failures, max_preemption_failures=-1
+            ),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        ray.get(board.fail.remote(work.case.name, _reason(error)))
+
+
+def _scaling(crew: Crewing, cluster: ClusterSettings) -> Any:
+    import ray.train
+
+    resources = {"CPU": float(crew.cpus_per_worker)}
+    if crew.gpus_per_worker:
+        resources["GPU"] = crew.gpus_per_worker
+    return ray.train.ScalingConfig(
+        num_workers=crew.workers if crew.least is None else (crew.least, crew.workers),
+        elastic_resize_monitor_interval_s=cluster.elastic_resize_monitor_interval_s,
+        use_gpu=crew.gpus_per_worker > 0,
+        resources_per_worker=resources,
+    )
 
 
 def _prepare_environment() -> None:

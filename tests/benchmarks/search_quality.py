@@ -35,10 +35,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
+from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
-from nas_core.train import Evaluation  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
@@ -158,7 +158,7 @@ def _kept(file: Path) -> dict[str, dict[str, Any]]:
 def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
     """Accuracy that is to be had without a search."""
     feasible, means = truth.feasible(budget_ms).nonzero().flatten(), truth.mean()
-    macs = torch.tensor([yardstick.network_of(path).macs() for path in yardstick.all_paths()])
+    macs = torch.tensor(_all_macs())
     uniform = [i for i, path in enumerate(yardstick.all_paths()) if _is_uniform(path)]
     return {
         "random": float(means[truth.near(budget_ms)].mean()),
@@ -169,6 +169,11 @@ def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
             (float(means[i]) for i in uniform if truth.feasible(budget_ms)[i]), default=float("nan")
         ),
     }
+
+
+@cache
+def _all_macs() -> list[int]:
+    return [yardstick.network_of(path).macs() for path in yardstick.all_paths()]
 
 
 def _is_uniform(path: yardstick.Path_) -> bool:

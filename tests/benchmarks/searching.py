@@ -20,15 +20,16 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
+from nas_core.batch import SearchData  # noqa: E402
 from nas_core.derive import k_best_within  # noqa: E402
 from nas_core.latency import LatencyTable  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.ranking import rerank, score, scoring_batches  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
-from nas_core.train import Evaluation, SearchData  # noqa: E402
 from orchestration.data import MemoryLoader, split_classes  # noqa: E402
 from tests.benchmarks import yardstick  # noqa: E402
 from tests.benchmarks.yardstick import Path_  # noqa: E402

@@ -42,14 +42,16 @@ import torch  # noqa: E402
 from nas_core import pixel1  # noqa: E402
 from nas_core.alpha_step import alpha_step  # noqa: E402
 from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.batch import Batch  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.progress import Tally  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
 from nas_core.state import Search  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
-from nas_core.train import Batch, Tally, start_training, train_step  # noqa: E402
+from nas_core.train import start_training, train_step  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
 
 SPACE = proxyless_imagenet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nas_core.batch import SearchData
 from nas_core.derive import best_within
 from nas_core.objective import Accuracy, LatencyGoal
 from nas_core.randomness import generator
@@ -12,7 +13,6 @@ from nas_core.settings import SearchSettings
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
 from nas_core.team import Alone
-from nas_core.train import SearchData
 from tests.benchmarks import oracle, yardstick
 from tests.benchmarks.truth import Truth
 from tests.nas_core.tiny import Images, noisy_table

@@ -28,12 +28,14 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from nas_core.architecture import Architecture  # noqa: E402
+from nas_core.batch import Batch  # noqa: E402
 from nas_core.blocks import initialise  # noqa: E402
 from nas_core.latency import LatencyTable  # noqa: E402
+from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
 from nas_core.space import Stage, chain  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
-from nas_core.train import Batch, Evaluation, evaluate, refresh_statistics  # noqa: E402
+from nas_core.train import evaluate, refresh_statistics  # noqa: E402
 from orchestration.data import Dataset, ImageSet, load_dataset, normalise  # noqa: E402
 from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
 from orchestration.glyphs import checksum  # noqa: E402

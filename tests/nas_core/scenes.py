@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.alpha_step import alpha_step
+from nas_core.batch import Batch, SearchData
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, objective_of
 from nas_core.settings import SearchSettings
@@ -16,7 +17,6 @@ from nas_core.state import Search, SearchState
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
 from nas_core.team import Alone, Team
-from nas_core.train import Batch, SearchData
 from tests.nas_core.tiny import K3, K5, K7, Images, images_and_labels, noisy_table, two_sites
 
 CPU = torch.device("cpu")

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import torch
 
+from nas_core.batch import SearchData
 from nas_core.controls import Evolution, Random, RLTrials, mutated, quality, random_within
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
+from nas_core.progress import EpochReport, Evaluation
 from nas_core.ranking import score, scoring_batches
 from nas_core.search import choose, search_epochs, start_search
 from nas_core.settings import SearchSettings
 from nas_core.state import SearchState
 from nas_core.strategy import Scene, Trial
 from nas_core.team import Alone
-from nas_core.train import EpochReport, Evaluation, SearchData
 from tests.nas_core.scenes import CPU, a_scene
 from tests.nas_core.tiny import Images, all_paths, noisy_table, two_sites
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from nas_core import arch_update
+from nas_core.batch import Batch
 from nas_core.gates import Pair
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
-from nas_core.train import Batch
 from tests.nas_core.scenes import a_scene, one_image, random_matrices, supernet_of
 
 DRAWS = 20_000

@@ -16,6 +16,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
+from nas_core.batch import Batch, SearchData
+from nas_core.progress import Evaluation
 from nas_core.ranking import (
     Agreement,
     RankedNetwork,
@@ -31,15 +33,7 @@ from nas_core.ranking import (
 from nas_core.settings import RetrainSettings, SearchSettings
 from nas_core.supernet import Supernet
 from nas_core.team import Alone
-from nas_core.train import (
-    Batch,
-    Evaluation,
-    SearchData,
-    evaluate,
-    refresh_statistics,
-    start_training,
-    train_epochs,
-)
+from nas_core.train import evaluate, refresh_statistics, start_training, train_epochs
 from tests.nas_core.threads import Member, on_all
 from tests.nas_core.tiny import K3, K5, Images, all_architectures, two_sites
 

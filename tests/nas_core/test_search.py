@@ -18,16 +18,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nas_core import alpha_step as alpha_step_module
 from nas_core.alpha_step import alpha_step
 from nas_core.architecture import Architecture
+from nas_core.batch import Batch, SearchData
 from nas_core.derive import best_within
 from nas_core.gates import sample_pairs
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
+from nas_core.precision import precision_of
+from nas_core.progress import EpochReport
 from nas_core.randomness import generator
-from nas_core.search import alphas_digest, search_epochs, start_search, weight_step
+from nas_core.search import alphas_digest, search_epochs, search_steps, start_search, weight_step
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES, Search, SearchState
+from nas_core.step import Trainer
 from nas_core.team import Alone, DivergenceError, Team
-from nas_core.train import Batch, EpochReport, SearchData, Tally
 from tests.nas_core.threads import Member, on_all
 from tests.nas_core.tiny import K3, K5, K7, Images, noisy_table, table_of, two_sites
 
@@ -73,7 +76,13 @@ def search(
 
 
 def step_on(state: SearchState, path: list[int]) -> None:
-    weight_step(state, a_batch(), path, 0.1, Tally(), Alone())
+    weight_step(state, a_batch(), path, trainer_of(state), SETTINGS.lr)
+
+
+def trainer_of(state: SearchState, settings: SearchSettings = SETTINGS) -> Trainer:
+    return Trainer(
+        state.weight_optimizer, state.scaler, settings, precision_of(settings, CPU), Alone()
+    )
 
 
 def step_alphas(
@@ -143,7 +152,7 @@ def test_weight_steps_are_sgd_with_nesterov_momentum_and_decay() -> None:
     assert isinstance(conv, Tensor)
     expected, velocity = conv.detach().double(), torch.zeros(conv.shape).double()
     for _ in range(3):
-        step_on(state, [0, 1])
+        weight_step(state, a_batch(), [0, 1], trainer_of(state), 0.1)
         assert conv.grad is not None
         slope = conv.grad.double() + 0.01 * expected
         velocity = 0.8 * velocity + slope
@@ -390,12 +399,13 @@ def test_warm_up_and_search_each_fall_along_half_a_cosine() -> None:
 
 
 def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
-    state, tally, batch = start(), Tally(), a_batch()
+    state, batch = start(), a_batch()
+    trainer = trainer_of(state, replace(SETTINGS, label_smoothing=0.3))
     logits = copy.deepcopy(state.supernet)(batch.images, [0, 1])
     spread = 0.7 * F.one_hot(batch.labels, 3) + 0.3 / 3
     expected = -(spread * logits.detach().log_softmax(1)).sum(1).mean()
-    weight_step(state, batch, [0, 1], 0.3, tally, Alone())
-    assert tally.evaluation(Alone()).loss == pytest.approx(float(expected), rel=1e-5)
+    weight_step(state, batch, [0, 1], trainer, SETTINGS.lr)
+    assert state.tally.evaluation(Alone()).loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # Resuming
@@ -404,8 +414,9 @@ def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
 def saved(state: SearchState) -> Any:
     """Everything that a checkpoint holds."""
     modules = (state.supernet, state.weight_optimizer, state.alpha_optimizer)
-    counters = (state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials)
-    return copy.deepcopy((*(one.state_dict() for one in modules), counters))
+    own = (state.alpha_steps, state.baseline, state.multiplier, state.trials)
+    common = (state.counters(), state.tally.sums)
+    return copy.deepcopy((*(one.state_dict() for one in modules), own, common))
 
 
 def restored(values: Any, settings: SearchSettings) -> SearchState:
@@ -414,7 +425,8 @@ def restored(values: Any, settings: SearchSettings) -> SearchState:
     state.supernet.load_state_dict(values[0])
     state.weight_optimizer.load_state_dict(values[1])
     state.alpha_optimizer.load_state_dict(values[2])
-    state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials = values[3]
+    state.alpha_steps, state.baseline, state.multiplier, state.trials = values[3]
+    state.restore(*values[4])
     return state
 
 
@@ -442,6 +454,22 @@ def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(
     assert_same(resumed, whole)
     assert resumed.trials == whole.trials
     assert (resumed.baseline, resumed.multiplier) == (whole.baseline, whole.multiplier)
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 6, 7, 10, 13])
+@pytest.mark.parametrize("strategy", ["two_path", "reinforce", "darts", "random"])
+def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_bit_for_bit(
+    strategy: Any, stopped_after: int
+) -> None:
+    settings = replace(SETTINGS, strategy=strategy, objective="learnt", samples=3, alpha_every=3)
+    whole, stopped = start(settings), start(settings)
+    reports = search(whole, settings)
+    steps = search_steps(Search(stopped, data(), goal(), settings, 0, Alone()))
+    before = [next(steps) for _ in range(min(stopped_after, 7 if strategy == "random" else 16))]
+    resumed = restored(saved(stopped), settings)
+    assert [one for one in before if one is not None] + search(resumed, settings) == reports
+    assert_same(resumed, whole)
+    assert resumed.trials == whole.trials
 
 
 def test_a_state_left_in_evaluation_mode_searches_like_any_other() -> None:

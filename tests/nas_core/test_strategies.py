@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 import torch
 
 from nas_core.alpha_step import alpha_step
+from nas_core.batch import Batch, SearchData
 from nas_core.objective import OBJECTIVES, LatencyGoal
+from nas_core.progress import EpochReport
 from nas_core.search import alphas_digest, choose, latency_note, search_epochs, start_search
 from nas_core.settings import ObjectiveName, SearchSettings, Strategy
 from nas_core.state import STRATEGIES, SearchState
 from nas_core.team import Alone, Team
-from nas_core.train import Batch, EpochReport, SearchData
 from tests.nas_core.scenes import CPU, a_batch, a_scene, a_search, a_supernet
 from tests.nas_core.threads import Member, on_all
 from tests.nas_core.tiny import Images, noisy_table, table_of, two_sites
@@ -95,12 +97,10 @@ def test_two_workers_end_with_the_same_alphas_trials_and_reports(strategy: str) 
 
 
 def test_workers_of_reinforce_score_networks_of_their_own() -> None:
-    class Other:
-        rank, size = 1, 2
-
     net, batch = a_supernet(0), a_batch(0)
+    others = replace(batch, first=8)
     mine = STRATEGIES["reinforce"]().update(a_scene(net, batch, baseline=0.2))
-    other = STRATEGIES["reinforce"]().update(a_scene(net, batch, baseline=0.2, team=Other()))
+    other = STRATEGIES["reinforce"]().update(a_scene(net, others, baseline=0.2))
     assert mine.grads is not None
     assert other.grads is not None
     assert not torch.equal(mine.grads[0], other.grads[0])
@@ -111,13 +111,9 @@ def test_a_team_of_reinforce_moves_by_the_mean_of_its_workers() -> None:
     batch = next(Images(16, 8).batches(0))
 
     def found(rank: int) -> list[torch.Tensor]:
-        class One:
-            size = 2
-
-        team: Any = One()
-        team.rank = rank
         net = start_search(SPACE, chosen, 0, CPU).supernet.train()
-        scene = a_scene(net, batch, chosen, goal=goal(), team=team, baseline=0.2)
+        part = replace(batch, first=8 * rank)
+        scene = a_scene(net, part, chosen, goal=goal(), baseline=0.2)
         grads = STRATEGIES["reinforce"]().update(scene).grads
         assert grads is not None
         return grads
@@ -133,7 +129,7 @@ def test_a_team_of_reinforce_moves_by_the_mean_of_its_workers() -> None:
         state.alpha_optimizer.register_step_pre_hook(
             lambda *_: taken.extend(a.grad.clone() for a in alphas if a.grad is not None)
         )
-        half = Batch(batch.images, batch.labels, 2 * batch.total)
+        half = Batch(batch.images, batch.labels, 2 * batch.total, 8 * member.rank)
         alpha_step(a_search(state, goal(), chosen, team=member), half)
         return taken
 

@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
 from nas_core.baselines import Baseline
+from nas_core.batch import Batch
+from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import counted_seed
 from nas_core.settings import RetrainSettings
 from nas_core.team import Alone
 from nas_core.train import (
-    Batch,
-    EpochReport,
-    Tally,
     TrainState,
-    average_grads,
     averaged_copy,
     cosine_lr,
     evaluate,
@@ -115,8 +113,7 @@ def test_dropout_is_that_of_the_seed() -> None:
 def test_every_step_and_every_worker_drops_something_else() -> None:
     masks = set()
     for rank in (0, 1):
-        state, team = a_state(), Alone()
-        team.rank = rank
+        state, loader = a_state(), Images(24, 8, rank=rank, size=2)
         (dropout,) = (m for m in state.network.modules() if isinstance(m, nn.Dropout))
 
         def note(_layer: nn.Module, _args: object, output: Tensor) -> None:
@@ -124,7 +121,7 @@ def test_every_step_and_every_worker_drops_something_else() -> None:
 
         dropout.register_forward_hook(note)
         dropout.register_forward_pre_hook(lambda _layer, args: torch.ones_like(args[0]))
-        list(train_epochs(state, LOADER, SETTINGS, 0, team))
+        list(train_epochs(state, loader, SETTINGS, 0, Alone()))
     assert len(masks) == 2 * SETTINGS.epochs * LOADER.steps
 
 
@@ -158,32 +155,6 @@ def test_evaluation_is_that_of_all_images_at_once() -> None:
     assert seen.loss == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
     assert seen.top1 == float((logits.argmax(1) == labels).double().mean())
     assert (seen.top5, seen.count) == (1.0, 8)
-
-
-def test_gradients_of_unequal_parts_average_to_that_of_the_whole_batch() -> None:
-    model = nn.Linear(4, 3).double()
-    images = torch.randn(8, 4, dtype=torch.float64)
-    labels = torch.arange(8) % 3
-    whole = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
-
-    def work(member: Member) -> list[Tensor]:
-        mine, part = copy.deepcopy(model), slice(0, 5) if member.rank == 0 else slice(5, 8)
-        batch = Batch(images[part], labels[part], 8)
-        F.cross_entropy(mine(batch.images), batch.labels).backward()  # type: ignore[no-untyped-call]
-        assert average_grads(mine.parameters(), batch.share, member) == 15
-        return [p.grad for p in mine.parameters() if p.grad is not None]
-
-    for grads in on_all(2, work):
-        torch.testing.assert_close(grads, list(whole))
-
-
-def test_weights_without_gradient_do_not_travel() -> None:
-    def work(member: Member) -> int:
-        used, unused = nn.Linear(2, 2), nn.Linear(50, 50)
-        used(torch.ones(1, 2)).sum().backward()
-        return average_grads([*unused.parameters(), *used.parameters()], 0.5, member)
-
-    assert on_all(2, work) == [6, 6]
 
 
 def test_an_averaged_copy_has_the_mean_statistics_and_leaves_the_network_alone() -> None:

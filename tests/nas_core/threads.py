@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_core.team import DivergenceError
 
@@ -36,6 +37,17 @@ class Member:
             for other in others:
                 total += other
             tensor.detach().copy_(total)
+
+    @contextmanager
+    def averaging(self, parameters: Sequence[nn.Parameter], facts: Tensor) -> Iterator[None]:
+        yield
+        self.sum([*(p.grad for p in parameters if p.grad is not None), facts])
+
+    def wishes(self) -> list[float]:
+        return []
+
+    def hear(self, wishes: list[float]) -> None:
+        assert wishes == []
 
     def agree(self, what: str, value: str) -> None:
         values = self._exchange(value)

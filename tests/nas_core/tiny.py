@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nas_core.architecture import Architecture
+from nas_core.batch import Batch
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
 from nas_core.space import SearchSpace, Stage, chain
-from nas_core.train import Batch
 
 K3, K5, K7 = "mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k7_e3"
 
@@ -74,7 +74,7 @@ def images_and_labels(images: int, seed: int, classes: int = 3) -> tuple[Tensor,
 
 
 class Images:
-    """Images in memory: a new order for every pass; of a batch, every `size`-th is a worker's."""
+    """Images in memory: a new order for every pass; of a batch, each worker has a part."""
 
     def __init__(
         self, images: int, batch_size: int, *, seed: int = 0, rank: int = 0, size: int = 1
@@ -89,5 +89,6 @@ class Images:
             rng = torch.Generator().manual_seed(1000 * self.seed + epoch)
             order = torch.randperm(len(self.labels), generator=rng)
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            mine = chosen[self.rank :: self.size]
-            yield Batch(self.images[mine], self.labels[mine], len(chosen))
+            parts = chosen.tensor_split(self.size)
+            mine, before = parts[self.rank], sum(map(len, parts[: self.rank]))
+            yield Batch(self.images[mine], self.labels[mine], len(chosen), before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from cluster.runtimes import present
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.team import Alone
-from orchestration import derive, ranking, search
+from orchestration import derive, ranking, stage
+from orchestration.board import NoBoard
 from orchestration.case import CaseWork, Crew
-from orchestration.checkpoint import Saved
 from orchestration.data import Dataset, load_dataset
 from orchestration.job import Job
 from orchestration.plan import Case, cases_of, make_plan
 from orchestration.spec import check_job
+from orchestration.watch import Watch
+from orchestration.workers import Wishes
 from tests.orchestration.tables import by_kernel, table_of
 
 SEARCH = {
@@ -48,6 +51,22 @@ CHAIN = {
 class Team(Alone):
     """One worker, with what Ray Train's team has beside `nas_core.team.Team`."""
 
+    def __init__(self, stop_after: int | None = None) -> None:
+        """The driver wants it to stop after so many steps."""
+        self.watch = Watch(NoBoard(), 0, 600.0)
+        self.wish: Callable[[], Wishes] = Wishes
+        self.heard, self.waited_s = Wishes(), 0.0
+        self._left = stop_after
+
+    def wishes(self) -> list[float]:
+        return self.wish().to_list()
+
+    def hear(self, wishes: list[float]) -> None:
+        self.heard = Wishes.of(wishes)
+        if self._left is not None:
+            self._left -= 1
+            self.watch.is_stopping = self._left <= 1  # heard in the step that follows
+
     def gather(self, value: str) -> list[str]:
         return [value]
 
@@ -73,7 +92,7 @@ def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **section
 
 
 def crew_of(
-    job: Job, dataset: Dataset, *, case: str | None = None, saved: Saved | None = None
+    job: Job, dataset: Dataset, *, case: str | None = None, stop_after: int | None = None
 ) -> Crew:
     """One worker with a case of the job: the first that is searched, unless named."""
     torch.set_num_threads(1)
@@ -81,37 +100,31 @@ def crew_of(
     tables = {target.name: table_of(plan.space, by_kernel) for target in plan.targets}
     cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
     chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
-    return crew_with(job, dataset, chosen, (tables | plan.shipped)[chosen.target], saved)
+    return crew_with(job, dataset, chosen, (tables | plan.shipped)[chosen.target], stop_after)
 
 
 def crew_with(
-    job: Job, dataset: Dataset, case: Case, table: LatencyTable, saved: Saved | None = None
+    job: Job, dataset: Dataset, case: Case, table: LatencyTable, stop_after: int | None = None
 ) -> Crew:
     """One worker with this case."""
     folder = Storage(job.storage).sub(job.name)
     target = present(job.target(case.target))
     work = CaseWork(job, case, (), target, table, folder.uri, threads=1)
-    team: Any = Team()
-    return Crew(work, team, torch.device("cpu"), dataset, folder, saved)
+    team: Any = Team(stop_after)
+    return Crew(work, team, torch.device("cpu"), dataset, folder)
 
 
 class Reports:
-    """What the workers of a case would hand to the driver, and their checkpoints."""
+    """What the workers of a case would hand to the driver."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.epochs: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self.folder = folder
-        patch.setattr(search, "report_epoch", self._epoch)
+        patch.setattr(stage, "report_epoch", self.epochs.append)
         patch.setattr(ranking, "report_network", self.networks.append)
         patch.setattr(derive, "report_note", self.notes.append)
-
-    def _epoch(self, record: dict[str, Any], save: Any) -> None:
-        folder = self.folder / f"after-{len(self.epochs)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        save(folder)
-        self.epochs.append(record)
+        patch.setattr(stage, "report_note", self.notes.append)
 
 
 def digits() -> Dataset:

@@ -97,7 +97,7 @@ def result(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """Of a whole search, its measurement replaced; read back from storage."""
     folder = tmp_path_factory.mktemp("case")
     with pytest.MonkeyPatch.context() as patch:
-        Reports(patch, folder)
+        Reports(patch)
         patch.setattr(derive, "measured_together", lambda *_: Measured(0.01, 0.0, 1.0))
         settings = {"strategy": "evolution", "ranking_networks": 2}
         one = crew_of(tiny_job(folder, search=settings), dataset)

@@ -23,7 +23,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reports:
-    return Reports(monkeypatch, tmp_path / "checkpoints")
+    return Reports(monkeypatch)
 
 
 def searched(dataset: Dataset, storage: Path, networks: int) -> tuple[Crew, Searched]:

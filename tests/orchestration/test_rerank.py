@@ -32,7 +32,7 @@ def dataset() -> Dataset:
 def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
-        Reports(patch, folder)
+        Reports(patch)
         return search(crew_of(tiny_job(folder), dataset))
 
 
@@ -90,7 +90,7 @@ def test_scoring_leaves_the_supernet_as_it_was(finished: Searched) -> None:
 def derived(dataset: Dataset, folder: Path, **settings: Any) -> Found:
     """A whole case, its measurement replaced by the table's word."""
     with pytest.MonkeyPatch.context() as patch:
-        Reports(patch, folder)
+        Reports(patch)
         crew = crew_of(tiny_job(folder, search=settings), dataset)
         table = crew.work.table
 

@@ -155,8 +155,10 @@ WRONG = {
         "since it names a folder, e.g. search_mobile"
     ),
     "storage=''": "storage is ''; expected a folder, e.g. ~/proxyless",
-    "cluster.workers=many": "cluster.workers is 'many'; expected a whole number or one of 'auto'",
-    "cluster.workers=0": "cluster.workers is 0; expected 'auto' or a number of 1 or more",
+    "cluster.workers=many": "cluster.workers is 'many'; expected a whole number or a list or one "
+    "of 'auto'",
+    "cluster.workers=0": "cluster.workers is 0; expected 'auto', a number of 1 or more, or the "
+    "least and the most, e.g. [1, 4]",
 }
 
 

@@ -1,0 +1,129 @@
+"""The board of a job: what its driver and the workers of its cases tell each other meanwhile.
+
+An actor of the driver. Workers write how far they are, the driver writes that all are to stop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a worker is."""
+
+    steps: int
+    """Done in this attempt."""
+    where: str
+    """What it does just now."""
+
+
+class Board(Protocol):
+    """What a worker sees of the board."""
+
+    def is_stopping(self) -> bool:
+        """Whether the driver wants the case to stop."""
+        ...
+
+    def tell(self, rank: int, place: Place) -> None:
+        """Write how far worker `rank` is."""
+        ...
+
+    def places(self) -> dict[int, Place]:
+        """How far the workers are, by rank; those that have written."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Hand the driver a sentence, also where this worker is about to end."""
+        ...
+
+
+class BoardActor:
+    """What everybody wrote; an actor, so that one thread changes it."""
+
+    def __init__(self) -> None:
+        self._is_stopping = False
+        self._places: dict[str, dict[int, tuple[int, str]]] = {}
+        self._notes: dict[str, list[str]] = {}
+        self._reasons: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """All cases are to stop."""
+        self._is_stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._is_stopping
+
+    def tell(self, case: str, rank: int, steps: int, where: str) -> None:
+        self._places.setdefault(case, {})[rank] = (steps, where)
+
+    def places(self, case: str) -> dict[int, tuple[int, str]]:
+        return self._places.get(case, {})
+
+    def begin(self, case: str) -> None:
+        """A new attempt: what workers of the last one wrote is no longer true."""
+        self._places.pop(case, None)
+
+    def note(self, case: str, text: str) -> None:
+        self._notes.setdefault(case, []).append(text)
+
+    def take_notes(self) -> list[tuple[str, str]]:
+        """(case, note) since the last call."""
+        found = [(case, text) for case, texts in self._notes.items() for text in texts]
+        self._notes.clear()
+        return found
+
+    def fail(self, case: str, reason: str) -> None:
+        """Why a case ended without a result."""
+        self._reasons[case] = reason
+
+    def reasons(self) -> dict[str, str]:
+        return self._reasons
+
+
+class RayBoard:
+    """The board of one case, through the handle of the actor. An actor that is gone is silent."""
+
+    def __init__(self, actor: Any, case: str) -> None:
+        self._actor, self._case = actor, case
+
+    def is_stopping(self) -> bool:
+        return bool(self._ask("is_stopping"))
+
+    def tell(self, rank: int, place: Place) -> None:
+        self._actor.tell.remote(self._case, rank, place.steps, place.where)
+
+    def places(self) -> dict[int, Place]:
+        found = self._ask("places", self._case) or {}
+        return {rank: Place(*values) for rank, values in found.items()}
+
+    def note(self, text: str) -> None:
+        self._ask("note", self._case, text)
+
+    def begin(self) -> None:
+        """A new attempt at the case."""
+        self._ask("begin", self._case)
+
+    def _ask(self, method: str, *words: Any) -> Any:
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            return ray.get(getattr(self._actor, method).remote(*words), timeout=10)
+        except RayError:
+            return None
+
+
+class NoBoard:
+    """For a case without a driver."""
+
+    def is_stopping(self) -> bool:
+        return False
+
+    def tell(self, rank: int, place: Place) -> None: ...
+
+    def places(self) -> dict[int, Place]:
+        return {}
+
+    def note(self, text: str) -> None: ...

@@ -1,0 +1,265 @@
+"""A stage of a case, step by step: checkpoints, stopping, time, and what a person is told.
+
+The loops of `nas_core` yield after every step; here is what happens in between. What all workers
+have to do together (save, stop, end in time) is wished by the first, heard by all after the same
+step, and done by all.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from nas_core.batch import Batch, Loader
+from nas_core.progress import EpochReport, Progress
+from nas_core.step import LossError
+from orchestration.case import Crew
+from orchestration.checkpoint import Checkpoints, Saved, snapshot
+from orchestration.watch import COMPUTING
+from orchestration.workers import Wishes, report_epoch, report_note
+
+
+class Stopped(Exception):  # noqa: N818  # a request, not a failure
+    """The driver wants the case to stop; a checkpoint is written."""
+
+
+class Work(Protocol):
+    """What a stage trains."""
+
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]: ...
+
+    def counters(self) -> dict[str, Any]:
+        """What it remembers beside tensors and progress; plain values."""
+        ...
+
+    def restore(self, counters: dict[str, Any]) -> None:
+        """The inverse."""
+        ...
+
+    def steps(self) -> Iterator[EpochReport | None]:
+        """The loop, from where the progress is."""
+        ...
+
+
+@dataclass
+class TimedLoader:
+    """A loader that counts the seconds for which training waits for it."""
+
+    loader: Loader
+    waited_s: float = 0.0
+    images: int = 0
+    """Handed out, of all workers."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of one pass."""
+        return self.loader.steps
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Those of the loader."""
+        batches = self.loader.batches(start)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches)
+            self.waited_s += time.perf_counter() - began
+            self.images += batch.total
+            yield batch
+
+
+@dataclass
+class Meter:
+    """Where the time of an epoch goes."""
+
+    crew: Crew
+    loaders: list[TimedLoader]
+    seconds: float = 0.0
+    """Of the stage, attempts before this one included."""
+    _began: float = field(default_factory=time.perf_counter)
+    _before: tuple[float, float, int] = (0.0, 0.0, 0)
+
+    def of_epoch(self) -> dict[str, float]:
+        """Seconds, images a second, and the parts of data and communication since the last call."""
+        now = time.perf_counter()
+        seconds = now - self._began
+        waits = self._waits()
+        data, talk, images = (b - a for a, b in zip(self._before, waits, strict=True))
+        self._began, self._before = now, waits
+        self.seconds += seconds
+        return {
+            "seconds": seconds,
+            "time": time.time(),
+            "images_per_s": images / seconds,
+            "share_data": data / seconds,
+            "share_communication": talk / seconds,
+        }
+
+    def _waits(self) -> tuple[float, float, int]:
+        data = sum(loader.waited_s for loader in self.loaders)
+        return data, self.crew.team.waited_s, sum(loader.images for loader in self.loaders)
+
+    def hours(self) -> float:
+        """Of the stage so far."""
+        return (self.seconds + time.perf_counter() - self._began) / 3600
+
+
+class Stage:
+    """One stage of a case on one worker."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        name: str,
+        work: Work,
+        meter: Meter,
+        shown: dict[str, Any],
+        max_hours: float | None = None,
+    ) -> None:
+        """Describe it; `run` does it.
+
+        Args:
+            crew: the surroundings.
+            name: of the stage; it names the folder of its checkpoints.
+            work: what is trained.
+            meter: of its loaders.
+            shown: what every reported epoch says beside what happened in it.
+            max_hours: after which the stage ends, done or not.
+        """
+        self._crew, self._work, self._meter, self._shown = crew, work, meter, shown
+        self._max_hours, self._cluster = max_hours, crew.work.job.cluster
+        folder = crew.checkpoints.sub(re.sub(r"[^A-Za-z0-9_.-]", "_", name))
+        self._checkpoints = Checkpoints(folder, self._cluster.keep_checkpoints)
+        self._saved_at = time.monotonic()
+        self.history: list[dict[str, Any]] = []
+        """What happened in every epoch."""
+        self.notes: list[str] = []
+        """What a person should know about how it went."""
+
+    def run(self) -> None:
+        """Go on from the last good checkpoint to the end.
+
+        Raises:
+            Stopped: the driver wanted that.
+            LossError: the loss was not finite, once more after a roll-back.
+            CheckpointError: a checkpoint could not be written.
+        """
+        self._go_back()
+        try:
+            self._run_once()
+        except LossError as error:
+            if self._work.progress.lr_share < 1:
+                raise
+            self._roll_back(error)
+            self._run_once()
+        self._checkpoints.finish()
+
+    def _run_once(self) -> None:
+        team = self._crew.team
+        team.wish = self._wish
+        with team.watch.inside(COMPUTING):
+            for report in self._work.steps():
+                if report is not None:
+                    self._report(report)
+                heard, is_good = team.heard, self._work.progress.bad_steps == 0
+                if (report is not None or heard.save or heard.stop) and is_good:
+                    self._save()
+                if heard.stop:
+                    self._checkpoints.finish()
+                    raise Stopped
+                if heard.finish:
+                    self._say_early()
+                    break
+        team.wish = Wishes
+
+    def _wish(self) -> Wishes:
+        """Of the first worker: the others want nothing of their own."""
+        if self._crew.team.rank > 0:
+            return Wishes()
+        waited = time.monotonic() - self._saved_at
+        hours = self._max_hours
+        return Wishes(
+            stop=self._crew.team.watch.is_stopping,
+            save=waited > self._cluster.checkpoint_every_s,
+            finish=hours is not None and self._meter.hours() > hours,
+        )
+
+    def _report(self, report: EpochReport) -> None:
+        record = {**asdict(report), **self._meter.of_epoch()}
+        self.history.append(record)
+        left = self._shown["epochs"] - report.epoch - 1
+        report_epoch({**record, **self._shown, "eta_s": left * record["seconds"]})
+
+    def _say_early(self) -> None:
+        progress, epochs = self._work.progress, self._shown["epochs"]
+        self.notes.append(
+            f"the search ended after {self._meter.hours():.2g} hours (max_hours is "
+            f"{self._max_hours:g}), in epoch {progress.epoch + 1} of {epochs}"
+        )
+
+    def _save(self) -> None:
+        crew, progress = self._crew, self._work.progress
+        counters = {**self._work.counters(), "seconds": 3600 * self._meter.hours()}
+        self._checkpoints.save(
+            snapshot(
+                progress,
+                self._work.module,
+                self._work.optimizers,
+                counters=counters,
+                history=self.history,
+                rank=crew.team.rank,
+                size=crew.team.size,
+            )
+        )
+        self._saved_at = time.monotonic()
+
+    def _go_back(self) -> bool:
+        """To the newest good checkpoint, the same on all workers; whether there is one."""
+        crew = self._crew
+        found = ""
+        if crew.team.rank == 0:
+            found = self._checkpoints.newest_good(crew.board.note) or ""
+        name = crew.team.gather(found)[0]
+        if name:
+            self._restore(self._checkpoints.load(name, crew.team.rank, crew.team.size, crew.device))
+        return bool(name)
+
+    def _restore(self, saved: Saved) -> None:
+        work = self._work
+        saved.load_into(work.progress, work.module, work.optimizers)
+        work.restore(saved.counters)
+        self.history[:] = saved.history
+        self._meter.seconds = saved.counters["seconds"]
+
+    def _roll_back(self, error: LossError) -> None:
+        """Once: to the last checkpoint before the loss was not finite, with half the rate."""
+        self._checkpoints.finish()
+        was_found = self._go_back()
+        if not was_found:
+            raise error
+        progress = self._work.progress
+        progress.lr_share, progress.bad_steps = 0.5, 0
+        place = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+        note = f"{error}; back to {place}, with half the learning rate"
+        self.notes.append(note)
+        report_note(note)
+
+
+@contextmanager
+def watched(crew: Crew) -> Iterator[None]:
+    """While a case is worked on, its workers are looked after."""
+    crew.team.watch.start()
+    try:
+        yield
+    finally:
+        crew.team.watch.end()

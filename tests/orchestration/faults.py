@@ -1,0 +1,201 @@
+"""Faults on a real Ray of several nodes: what is broken where and when, and that it was broken.
+
+`FAULTS` names a folder. `faults.json` in it lists faults in their order; each happens once, in the
+worker and at the step that it names, when all before it have happened. What has happened leaves a
+file there, and so does every start of a worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from tests.conftest import REPOSITORY
+
+INJECTED = Path(__file__).parent / "injected"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that breaks in a worker."""
+
+    what: str
+    """kill, error, hang, sleep (a pause that is no fault)."""
+    rank: int
+    step: int
+    """Steps that the worker has done since it was started."""
+
+
+def install(module: Any) -> None:
+    """Make the team of a worker break as `faults.json` says; called in processes of the Ray."""
+    folder, steps = Path(os.environ["FAULTS"]), [0]
+    begin, hear = module.RayTeam.__init__, module.RayTeam.hear
+
+    def counted_begin(team: Any, *words: Any, **named: Any) -> None:
+        begin(team, *words, **named)
+        with (folder / "starts").open("a") as file:
+            file.write(f"{team.rank} {team.size} {os.getpid()} {time.time()}\n")
+
+    def breaking_hear(team: Any, wishes: list[float]) -> None:
+        hear(team, wishes)
+        steps[0] += 1
+        with (folder / f"step-{team.rank}").open("w") as file:
+            file.write(f"{steps[0]} {os.getpid()}")
+        _break(folder, team.rank, steps[0])
+        time.sleep(float(os.environ.get("STEP_S", "0")))
+
+    module.RayTeam.__init__, module.RayTeam.hear = counted_begin, breaking_hear
+
+
+def _break(folder: Path, rank: int, step: int) -> None:
+    for number, values in enumerate(json.loads((folder / "faults.json").read_text())):
+        fault, happened = Fault(**values), folder / f"happened-{number}"
+        if happened.exists():
+            continue
+        if (fault.rank, fault.step) == (rank, step):
+            happened.write_text(str(os.getpid()))
+            _do(fault.what)
+        return
+
+
+def _do(what: str) -> None:
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "error":
+        raise RuntimeError("injected: this worker breaks")
+    elif what == "hang":
+        time.sleep(3600)
+
+
+@dataclass
+class Rig:
+    """A Ray of several nodes on this machine, and drivers on it."""
+
+    folder: Path
+    cluster: Any = None
+    nodes: list[Any] = field(default_factory=list)
+
+    def plan(self, *faults: Fault) -> None:
+        """What is to break from now on; what happened before is forgotten."""
+        for path in self.folder.glob("*"):
+            if path.is_file():
+                path.unlink()
+        text = json.dumps([vars(fault) for fault in faults])
+        (self.folder / "faults.json").write_text(text)
+
+    def victim(self, number: int) -> int:
+        """Process in which a fault happened; fails if it did not."""
+        return int((self.folder / f"happened-{number}").read_text())
+
+    def starts(self) -> list[tuple[int, int, int, float]]:
+        """(rank, size, process, time) of every worker that was started."""
+        path = self.folder / "starts"
+        lines = path.read_text().splitlines() if path.exists() else []
+        found = [line.split() for line in lines]
+        return [(int(a), int(b), int(c), float(d)) for a, b, c, d in found]
+
+    def attempts(self) -> int:
+        """How often a group of workers was started."""
+        return sum(rank == 0 for rank, *_ in self.starts())
+
+    def wait_for_step(self, step: int, rank: int = 0, attempt: int = 1) -> int:
+        """Until that worker has done so many steps; its process."""
+        path = self.folder / f"step-{rank}"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            words = path.read_text().split() if path.exists() else []
+            if self.attempts() >= attempt and len(words) == 2 and int(words[0]) >= step:
+                process = int(words[1])
+                if psutil.pid_exists(process):
+                    return process
+            time.sleep(0.05)
+        raise AssertionError(f"worker {rank} did not come to step {step}")
+
+    def drive(self, job: Path, **environment: str) -> subprocess.Popen[str]:
+        """A driver on this Ray."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "orchestration", str(job)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "RAY_ADDRESS": self.cluster.address, **environment},
+        )
+
+
+@contextmanager
+def rig(folder: Path, *cpus: int, step_s: float = 0.0) -> Iterator[Rig]:
+    """A Ray with a node of each number of cores; the first is the head. Main thread only."""
+    from ray.cluster_utils import Cluster
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = os.pathsep.join([str(INJECTED), str(REPOSITORY)])
+    before = dict(os.environ)
+    os.environ.update(
+        FAULTS=str(folder),
+        STEP_S=str(step_s),
+        PYTHONPATH=paths,
+        OMP_NUM_THREADS="1",
+        PYTHONWARNINGS="ignore",
+    )
+    made = Rig(folder)
+    made.plan()
+    head = {"num_cpus": cpus[0], "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    try:
+        made.cluster = Cluster(initialize_head=True, head_node_args=head)
+        made.nodes = [made.cluster.add_node(num_cpus=count) for count in cpus[1:]]
+        yield made
+    finally:
+        if made.cluster is not None:
+            made.cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def job_file(storage: Path, table: Path, **sections: Any) -> Path:
+    """A job of two sites on digits; nothing is measured."""
+    values = {
+        "name": "faulty",
+        "data": {"source": "digits", "resolution": 16},
+        "space": {
+            "stem": {"channels": 8, "stride": 2},
+            "stages": [{"width": 8, "blocks": 2, "stride": 1}],
+            "kernels": [3, 5],
+            "expansions": [3, 6],
+            "head": 16,
+        },
+        "targets": {"board": {"table": str(table)}},
+        "cases": [{"target": "board", "budgets_ms": ["110%"]}],
+        "search": {
+            "warmup_epochs": 2,
+            "epochs": 6,
+            "batch_size": 128,
+            "alpha_every": 2,
+            "architecture_share": 0.2,
+        },
+        "cluster": {"workers": 2},
+        "storage": str(storage),
+        **sections,
+    }
+    path = storage / "faulty.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def searched(storage: Path) -> dict[str, Any]:
+    """The result of the one case that searches."""
+    found = [json.loads(p.read_text()) for p in storage.glob("faulty/cases/*/result.json")]
+    return next(one for one in found if one["kind"] == "search")

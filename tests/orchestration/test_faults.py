@@ -1,0 +1,171 @@
+"""A search survives what breaks under it, and ends as if nothing had: on a real Ray of nodes.
+
+One driver is broken several times in a row, so that `make test` has every fault within minutes;
+the slow tests break each kind at more moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nas_core.latency import parts_of
+from tests.orchestration.crew import tiny_job
+from tests.orchestration.faults import Fault, Rig, job_file, rig, searched
+from tests.orchestration.tables import by_kernel
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+
+CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
+PATIENT = {"workers": 2, "hang_timeout_s": 3.0, "max_failures": 3}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of the device, as somebody else measured them."""
+    folder = tmp_path_factory.mktemp("table")
+    space = tiny_job(folder).space.build(10, 1, 16)
+    rows = [
+        {
+            "op": part.op, "in_channels": part.in_channels, "out_channels": part.out_channels,
+            "stride": part.stride, "resolution": part.resolution, "ms": by_kernel(part),
+        }
+        for part in parts_of(space)
+    ]  # fmt: skip
+    path = folder / "board.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig(tmp_path_factory.mktemp("faults"), 1, 1, step_s=0.03) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole(two_nodes: Rig, table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the search ends with if nothing breaks."""
+    storage = tmp_path_factory.mktemp("whole")
+    two_nodes.plan()
+    assert_done(two_nodes, job_file(storage, table, cluster=PATIENT))
+    assert two_nodes.attempts() == 1
+    return outcome(storage)
+
+
+def assert_done(made: Rig, job: Path) -> str:
+    """Drive a job to its end; what it printed."""
+    driver = made.drive(job)
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    return said
+
+
+def outcome(storage: Path) -> dict[str, Any]:
+    """All that a search ends with, but the clock."""
+    found = searched(storage)
+    history = [{k: v for k, v in e.items() if k not in CLOCK} for e in found["search_history"]]
+    names = ("architecture_hash", "alphas", "supernet_weights", "workers")
+    return {"history": history} | {name: found[name] for name in names}
+
+
+def assert_nothing_left(storage: Path) -> None:
+    left = [path for path in (storage / "faulty").rglob("*") if path.name.endswith(".tmp")]
+    assert left == []
+    assert not list((storage / "faulty" / "checkpoints").glob("*/*"))
+
+
+def process_of(title: str) -> int:
+    """The one Ray process of this title."""
+    found = [
+        p.pid
+        for p in psutil.process_iter(["cmdline"])
+        if title in " ".join(p.info["cmdline"] or [])
+    ]
+    (pid,) = found
+    return pid
+
+
+def test_a_search_survives_a_kill_an_error_a_hang_and_the_death_of_its_trial(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    two_nodes.plan(Fault("kill", 1, 15), Fault("error", 0, 10), Fault("hang", 1, 12))
+    driver = two_nodes.drive(job_file(tmp_path, table, cluster=PATIENT))
+    two_nodes.wait_for_step(5, attempt=4)
+    trial = process_of("ray::ImplicitFunc.train")
+    os.kill(trial, signal.SIGKILL)
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    for number in range(3):
+        assert not psutil.pid_exists(two_nodes.victim(number))
+    assert not psutil.pid_exists(trial)
+    assert two_nodes.attempts() == 5
+    assert "worker 1 hangs: no step was done for" in said
+    assert outcome(tmp_path) == whole
+    assert_nothing_left(tmp_path)
+
+
+def test_a_job_whose_driver_was_killed_goes_on_when_it_is_submitted_again(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    two_nodes.plan()
+    job = job_file(tmp_path, table, cluster=PATIENT)
+    driver = two_nodes.drive(job)
+    worker = two_nodes.wait_for_step(40)
+    driver.kill()
+    driver.communicate()
+    done_before = len(list((tmp_path / "faulty/checkpoints").glob("*/search/*/rank-0.json")))
+    assert done_before > 0, "there is something to go on from"
+    psutil.wait_procs([psutil.Process(worker)] if psutil.pid_exists(worker) else [], timeout=30)
+    said = assert_done(two_nodes, job)
+    assert two_nodes.attempts() == 2
+    assert "warmup  001/008" not in said
+    assert outcome(tmp_path) == whole
+    assert_nothing_left(tmp_path)
+
+
+def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_path: Path) -> None:
+    cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": 5.0}
+    search = {"warmup_epochs": 2, "epochs": 60, "batch_size": 128, "architecture_share": 0.2}
+    with rig(tmp_path / "faults", 1, 1, step_s=0.1) as made:
+        storage = tmp_path / "storage"
+        driver = made.drive(job_file(storage, table, cluster=cluster, search=search))
+        made.wait_for_step(20)
+        made.cluster.remove_node(made.nodes[0], allow_graceful=False)
+        lost = time.time()
+        made.wait_for_step(3, attempt=2)
+        assert made.starts()[-1][1] == 1
+        recovered = made.starts()[-1][3] - lost
+        made.cluster.add_node(num_cpus=1)
+        added = time.time()
+        made.wait_for_step(3, attempt=3)
+        joined = made.starts()[-1][3] - added
+        said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    sizes = [size for rank, size, *_ in made.starts() if rank == 0]
+    assert sizes == [2, 1, 2]
+    epochs = [epoch["epoch"] for epoch in searched(storage)["search_history"]]
+    assert epochs == list(range(62))
+    assert (recovered < 90, joined < 35) == (True, True), (recovered, joined)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(10))
+def test_a_search_killed_at_a_random_moment_ends_as_one_never_killed(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path, moment: int
+) -> None:
+    step, rank = random.Random(moment).randrange(1, 60), moment % 2
+    two_nodes.plan(Fault("kill", rank, step))
+    assert_done(two_nodes, job_file(tmp_path, table, cluster=PATIENT))
+    assert not psutil.pid_exists(two_nodes.victim(0))
+    assert two_nodes.attempts() == 2
+    assert outcome(tmp_path) == whole
