@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,12 @@ from orchestration.stopping import Stopper
 
 REPORT_POLL_S = "0.2"
 """How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
+
+NOTES_S = 1.0
+
+START_TIMEOUT_S = "30"
+"""How long Ray Train waits for the workers that it wants before it takes those it can have. After a
+lost node all of its 60 s pass; workers that can be had start in 6 s."""
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 
@@ -112,8 +120,8 @@ def run_cases(
     board = ray.remote(num_cpus=0)(BoardActor).remote()
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
-            reasons = _run_trials(works, crew, folder, on_epoch, board)
-            _say_notes(board, on_epoch)
+            with _notes_said(board, on_epoch):
+                reasons = _run_trials(works, crew, folder, on_epoch, board)
         finally:
             ray.kill(board)
     if stopper.is_stopping:
@@ -121,11 +129,27 @@ def run_cases(
     return reasons
 
 
-def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
+@contextmanager
+def _notes_said(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
+    """While the block runs, what workers write on the board is said within a second or so."""
     import ray
 
-    for case, text in ray.get(board.take_notes.remote()):
-        on_epoch(case, {"note": text})
+    ended = threading.Event()
+
+    def say() -> None:
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(NOTES_S)
+            for case, text in ray.get(board.take_notes.remote()):
+                on_epoch(case, {"note": text})
+
+    thread = threading.Thread(target=say, name="notes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _run_trials(
@@ -144,7 +168,6 @@ def _run_trials(
         """In place of Ray's own, which prints a line for a trial that reported nothing."""
 
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            _say_notes(board, on_epoch)
             on_epoch(trial.config["case"], result)
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
@@ -233,6 +256,7 @@ def _scaling(crew: Crewing, cluster: ClusterSettings) -> Any:
 def _prepare_environment() -> None:
     """Settings that Ray reads when its libraries are imported."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", REPORT_POLL_S)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the driver has its own
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0 the old one is silent
     for name in ("ray.tune", "ray.train"):

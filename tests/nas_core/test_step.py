@@ -29,14 +29,14 @@ CPU = torch.device("cpu")
 SETTINGS = RetrainSettings(label_smoothing=0.0, weight_decay=0.0, max_bad_steps=2)
 IMAGES = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) % 3
+MODEL = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
 
 
 class Bench:
     """A linear layer behind BatchNorm, and its trainer."""
 
     def __init__(self, team: Team | None = None, **settings: Any) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        self.model = copy.deepcopy(MODEL)  # workers are threads: they share a random generator
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, 0.9)
         chosen = replace(SETTINGS, **settings)
         precision = precision_of(chosen, CPU)

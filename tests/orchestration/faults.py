@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,13 @@ class Rig:
         )
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
 @contextmanager
 def rig(folder: Path, *cpus: int, step_s: float = 0.0) -> Iterator[Rig]:
     """A Ray with a node of each number of cores; the first is the head. Main thread only."""
@@ -152,7 +160,12 @@ def rig(folder: Path, *cpus: int, step_s: float = 0.0) -> Iterator[Rig]:
     )
     made = Rig(folder)
     made.plan()
-    head = {"num_cpus": cpus[0], "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    head = {
+        "num_cpus": cpus[0],
+        "include_dashboard": True,  # without it, killed trials leave their placement groups
+        "dashboard_host": "127.0.0.1",
+        "dashboard_port": free_port(),
+    }
     try:
         made.cluster = Cluster(initialize_head=True, head_node_args=head)
         made.nodes = [made.cluster.add_node(num_cpus=count) for count in cpus[1:]]
