@@ -4,7 +4,7 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test test-all lint cluster stop ui bench ground-truth clean
+.PHONY: help search test test-faults test-rest test-all lint cluster stop ui bench ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
@@ -44,7 +44,15 @@ ui: .venv/installed
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-faults test-rest
+
+FAULTS := tests/orchestration/test_faults.py
+
+test-faults:  # they mostly wait, so the others run beside them
+	$(BIN)/python -m pytest -m "not slow" $(FAULTS)
+
+test-rest:
+	$(BIN)/python -m pytest -m "not slow" --ignore=$(FAULTS)
 
 test-all: test
 	$(BIN)/python -m pytest -m slow

@@ -26,7 +26,7 @@ from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import ORDER, Case, Plan, cases_of, is_done, make_plan, plan_facts
 from orchestration.plan_text import plan_lines
-from orchestration.progress import ProgressLines, Say
+from orchestration.progress import ProgressLines, Say, case_bars
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
 from orchestration.stopping import Stopper
@@ -230,7 +230,13 @@ def _train_missing(
         for case, extra in _with_references(missing)
     ]
     lines = ProgressLines(say, named=len(works) > 1)
-    return run_cases(works, crew, folder, lines, stopper)
+    with case_bars() as bars:
+
+        def show(case: str, record: dict[str, Any]) -> None:
+            lines(case, record)
+            bars(case, record)
+
+        return run_cases(works, crew, folder, show, stopper)
 
 
 def _with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]:

@@ -23,7 +23,8 @@ class ProgressLines:
         is_named = self._named or "network" in record
         name = f"{record.get('network', case)}  " if is_named else ""
         words = _ranked(record) if record["phase"] == "ranking" else _epoch(record)
-        self._say("  ".join([name + words[0], *words[1:], f"{record['seconds']:5.1f} s"]))
+        words += [f"{record['seconds']:5.1f} s", *_speed(record)]
+        self._say("  ".join([name + words[0], *words[1:]]))
 
 
 def _count(record: Mapping[str, Any]) -> str:
@@ -41,6 +42,25 @@ def _epoch(record: Mapping[str, Any]) -> list[str]:
         words.append(f"latency {record['latency_ms']:.4f} ms {budget}")
         words.append(f"entropy {record['entropy']:.2f}")
     return words
+
+
+def _speed(record: Mapping[str, Any]) -> list[str]:
+    """Images a second, where the time goes, and how long the stage will take at this pace."""
+    if "images_per_s" not in record:
+        return []
+    data, talk = 100 * record["share_data"], 100 * record["share_communication"]
+    return [
+        f"{record['images_per_s']:,.0f} images/s",
+        f"data {data:.0f} % compute {100 - data - talk:.0f} % communication {talk:.0f} %",
+        f"{duration(record['eta_s'])} left",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """For people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _ranked(record: Mapping[str, Any]) -> list[str]:
@@ -64,3 +84,32 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("measuring", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def case_bars() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """A bar for every case and stage, below the lines, where a person looks at a terminal: told
+    what a case reports. Elsewhere nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]} left"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(case: str, record: Mapping[str, Any]) -> None:
+            if "eta_s" not in record:
+                return
+            name = f"{record.get('network', case)} {record['phase']}"
+            left = duration(record["eta_s"])
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=record["epochs"], left=left)
+            bars.update(tasks[name], completed=record["epoch"] + 1, left=left)
+
+        yield show

@@ -152,6 +152,16 @@ def _notes_said(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> 
         thread.join()
 
 
+class StaysHere:
+    """A function of this process. Tune pickles its callbacks to keep them, not to call them."""
+
+    def __init__(self, call: Callable[..., None]) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StaysHere, (print,)
+
+
 def _run_trials(
     works: Sequence[CaseWork],
     crew: Crewing,
@@ -168,13 +178,14 @@ def _run_trials(
         """In place of Ray's own, which prints a line for a trial that reported nothing."""
 
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            on_epoch(trial.config["case"], result)
+            told.call(trial.config["case"], result)
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
 
         def on_trial_error(self, *_: Any, **__: Any) -> None: ...
 
     by_name = {work.case.name: work for work in works}
+    told = StaysHere(on_epoch)
 
     def trial(config: dict[str, Any]) -> None:
         run_trial(by_name[config["case"]], crew, folder, board)
@@ -203,8 +214,8 @@ def _run_trials(
         for result in results
         if result.config is not None and result.error is not None
     }
-    told: dict[str, str] = ray.get(board.reasons.remote())
-    return died | told
+    reasons: dict[str, str] = ray.get(board.reasons.remote())
+    return died | reasons
 
 
 def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> None:

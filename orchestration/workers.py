@@ -42,15 +42,18 @@ class Wishes:
         return cls(*(value > 0 for value in sums))
 
 
-class RayTeam:
-    """The Ray Train workers of one run, over torch.distributed (gloo or NCCL)."""
+class DistributedTeam:
+    """The workers of one run, over torch.distributed (gloo or NCCL)."""
 
     def __init__(
-        self, device: torch.device, board: Board | None = None, hang_timeout_s: float = 600.0
+        self,
+        rank: int,
+        size: int,
+        device: torch.device,
+        board: Board | None = None,
+        hang_timeout_s: float = 600.0,
     ) -> None:
-        context = ray.train.get_context()
-        self.rank: int = context.get_world_rank()
-        self.size: int = context.get_world_size()
+        self.rank, self.size = rank, size
         self.watch = Watch(board or NoBoard(), self.rank, hang_timeout_s)
         self.wish: Callable[[], Wishes] = Wishes
         """What this worker wants now; set by the stage."""
@@ -120,6 +123,17 @@ class RayTeam:
         with self.watch.waiting():
             yield
         self.waited_s += time.perf_counter() - began
+
+
+class RayTeam(DistributedTeam):
+    """The workers that Ray Train has started for this run."""
+
+    def __init__(
+        self, device: torch.device, board: Board | None = None, hang_timeout_s: float = 600.0
+    ) -> None:
+        context = ray.train.get_context()
+        rank, size = context.get_world_rank(), context.get_world_size()
+        super().__init__(rank, size, device, board, hang_timeout_s)
 
 
 class Buckets:

@@ -55,7 +55,8 @@ def install(module: Any) -> None:
         with (folder / f"step-{team.rank}").open("w") as file:
             file.write(f"{steps[0]} {os.getpid()}")
         _break(folder, team.rank, steps[0])
-        time.sleep(float(os.environ.get("STEP_S", "0")))
+        pace = folder / "pace"
+        time.sleep(float(pace.read_text()) if pace.exists() else 0.0)
 
     module.RayTeam.__init__, module.RayTeam.hear = counted_begin, breaking_hear
 
@@ -95,6 +96,10 @@ class Rig:
                 path.unlink()
         text = json.dumps([vars(fault) for fault in faults])
         (self.folder / "faults.json").write_text(text)
+
+    def pace(self, step_s: float) -> None:
+        """Every step takes so much longer from now on."""
+        (self.folder / "pace").write_text(str(step_s))
 
     def victim(self, number: int) -> int:
         """Process in which a fault happened; fails if it did not."""
@@ -144,7 +149,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def rig(folder: Path, *cpus: int, step_s: float = 0.0) -> Iterator[Rig]:
+def rig(folder: Path, *cpus: int) -> Iterator[Rig]:
     """A Ray with a node of each number of cores; the first is the head. Main thread only."""
     from ray.cluster_utils import Cluster
 
@@ -153,7 +158,6 @@ def rig(folder: Path, *cpus: int, step_s: float = 0.0) -> Iterator[Rig]:
     before = dict(os.environ)
     os.environ.update(
         FAULTS=str(folder),
-        STEP_S=str(step_s),
         PYTHONPATH=paths,
         OMP_NUM_THREADS="1",
         PYTHONWARNINGS="ignore",
@@ -206,6 +210,26 @@ def job_file(storage: Path, table: Path, **sections: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def rows_of_a_board(folder: Path) -> list[dict[str, Any]]:
+    """Latencies of all parts of that space; the larger the kernel, the longer."""
+    from nas_core.latency import parts_of  # not in the processes of Ray, which import this too
+    from tests.orchestration.crew import tiny_job
+    from tests.orchestration.tables import by_kernel
+
+    space = tiny_job(folder).space.build(10, 1, 16)
+    return [
+        {
+            "op": part.op,
+            "in_channels": part.in_channels,
+            "out_channels": part.out_channels,
+            "stride": part.stride,
+            "resolution": part.resolution,
+            "ms": by_kernel(part),
+        }
+        for part in parts_of(space)
+    ]
 
 
 def searched(storage: Path) -> dict[str, Any]:

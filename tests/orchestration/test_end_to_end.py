@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 SMALL = {
     "space.ops": "[mbconv_k3_e3, mbconv_k3_e6, skip]",
     "measure.calibrate_s": "0",
+    "search.batch_size": "32",
     "search.warmup_epochs": "2",
     "search.epochs": "3",
     "retrain.epochs": "4",

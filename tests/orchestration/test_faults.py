@@ -18,37 +18,25 @@ from typing import Any
 import psutil
 import pytest
 
-from nas_core.latency import parts_of
-from tests.orchestration.crew import tiny_job
-from tests.orchestration.faults import Fault, Rig, job_file, rig, searched
-from tests.orchestration.tables import by_kernel
+from tests.orchestration.faults import Fault, Rig, job_file, rig, rows_of_a_board, searched
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
-PATIENT = {"workers": 2, "hang_timeout_s": 3.0, "max_failures": 3}
+PATIENT = {"workers": 2, "hang_timeout_s": 6.0, "max_failures": 3}
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of the device, as somebody else measured them."""
-    folder = tmp_path_factory.mktemp("table")
-    space = tiny_job(folder).space.build(10, 1, 16)
-    rows = [
-        {
-            "op": part.op, "in_channels": part.in_channels, "out_channels": part.out_channels,
-            "stride": part.stride, "resolution": part.resolution, "ms": by_kernel(part),
-        }
-        for part in parts_of(space)
-    ]  # fmt: skip
-    path = folder / "board.json"
-    path.write_text(json.dumps(rows))
+    path = tmp_path_factory.mktemp("table") / "board.json"
+    path.write_text(json.dumps(rows_of_a_board(path.parent)))
     return path
 
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with rig(tmp_path_factory.mktemp("faults"), 1, 1, step_s=0.03) as made:
+    with rig(tmp_path_factory.mktemp("faults"), 1, 1) as made:
         yield made
 
 
@@ -149,7 +137,8 @@ def test_a_worker_that_always_breaks_fails_the_case_with_its_reason(
 def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_path: Path) -> None:
     cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": 5.0}
     search = {"warmup_epochs": 2, "epochs": 16, "batch_size": 128, "architecture_share": 0.2}
-    with rig(tmp_path / "faults", 1, 1, step_s=0.2) as made:
+    with rig(tmp_path / "faults", 1, 1) as made:
+        made.pace(0.2)
         storage = tmp_path / "storage"
         driver = made.drive(job_file(storage, table, cluster=cluster, search=search))
         made.wait_for_step(12)
@@ -162,6 +151,7 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
         added = time.time()
         made.wait_for_step(3, attempt=3)
         joined = made.starts()[-1][3] - added
+        made.pace(0.0)
         said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
     sizes = [size for rank, size, *_ in made.starts() if rank == 0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from orchestration.pipeline import _with_references
 from orchestration.plan import Case
-from orchestration.progress import ProgressLines
+from orchestration.progress import ProgressLines, duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
 
@@ -24,6 +26,18 @@ def test_an_epoch_is_an_aligned_line() -> None:
         "search  004/012  loss 1.250  top-1  50.0 %  latency 0.4000 ms (budget 0.3000)  "
         "entropy 1.50    2.0 s"
     )
+
+
+def test_an_epoch_tells_its_speed_and_where_the_time_goes() -> None:
+    speed = {"images_per_s": 1234.5, "share_data": 0.1, "share_communication": 0.25, "eta_s": 700.0}
+    assert said(EPOCH | speed).endswith(
+        "2.0 s  1,234 images/s  data 10 % compute 65 % communication 25 %  12 min left"
+    )
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(4.4, "4 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_are_for_people(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_beside_other_cases_a_line_names_its_own() -> None:

@@ -53,7 +53,9 @@ STEPS = {"random": 18, "evolution": 18, "rl_trials": 3}
 """Of a whole search: 9 an epoch, or 4 and 5 networks after a warm-up of 9, or one an epoch."""
 
 
-@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "part", [0.5, *(pytest.param(p, marks=pytest.mark.slow) for p in (0.2, 0.9))]
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(
     dataset: Dataset, tmp_path: Path, strategy: str, part: float

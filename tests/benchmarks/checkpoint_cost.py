@@ -1,0 +1,82 @@
+"""What a checkpoint costs training: the copy while it stands still, the writing while it goes on.
+
+Run `python tests/benchmarks/checkpoint_cost.py`. The supernet of the published space trains with
+two threads on two cores, 96 pixels, batch 16: stretches of steps without a checkpoint and with one,
+interleaved. The extra time of a stretch is put into relation to `checkpoint_every_s` (300 s).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from cluster.storage import Storage  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from orchestration.checkpoint import Checkpoints, snapshot  # noqa: E402
+from orchestration.job import ClusterSettings  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.benchmarks.traffic import Bench  # noqa: E402
+
+STEPS = 24
+EVERY_S = ClusterSettings().checkpoint_every_s
+
+
+def main() -> None:
+    """Measure and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    bench = Bench(0, 16, 96)
+    step = bench.ours(bench.part(16, 16), Alone())
+    state = bench.state
+    extra, still, background = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Storage(folder))
+
+        def stretch(saves: bool) -> float:
+            began = time.perf_counter()
+            if saves:
+                optimizers = [state.weight_optimizer, state.alpha_optimizer]
+                checkpoints.save(
+                    snapshot(state, state.supernet, optimizers, counters={}, history=[])
+                )
+                still.append(time.perf_counter() - began)
+            for i in range(STEPS):
+                step(i % len(bench.paths))
+            seconds = time.perf_counter() - began
+            checkpoints.finish()
+            background.append(time.perf_counter() - began - seconds)
+            return seconds
+
+        for _ in range(3):
+            stretch(saves=True)  # momentum for most ops
+        still.clear()
+        background.clear()
+        for _ in range(options.rounds):
+            plain = stretch(saves=False)
+            extra.append(stretch(saves=True) - plain)
+        newest = checkpoints.complete()[0]
+        size = sum(p.stat().st_size for p in Path(folder, newest).iterdir()) / 1e6
+    keep(
+        "checkpoint_cost",
+        [
+            line("megabytes of a checkpoint", [size]),
+            line("seconds for which training stands still", still),
+            line("seconds that a checkpoint costs training in all", extra),
+            line("seconds that writing went on after the stretch", background[1::2]),
+            line("percent of training at one in 300 s", [100 * one / EVERY_S for one in extra]),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Seconds from a fault to the next step, on a real Ray of two nodes on this machine.
+
+Run `python tests/benchmarks/recovery.py`. A search of two one-core workers loses a worker
+(SIGKILL), then a node, then is given a node: from each to the first step of the new group. The
+network is tiny, so that what is timed is detection, restart and the checkpoint's way back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.orchestration.faults import Rig, job_file, rig, rows_of_a_board  # noqa: E402
+
+INTERVAL_S = 10.0
+
+
+def once(made: Rig, job: Path) -> tuple[float, float, float]:
+    """Seconds after a killed worker, a lost node, an added one."""
+    made.plan()
+    made.pace(0.1)
+    driver = made.drive(job)
+    os.kill(made.wait_for_step(10, rank=1), signal.SIGKILL)
+    began = time.monotonic()
+    made.wait_for_step(1, attempt=2)
+    killed = time.monotonic() - began
+    made.wait_for_step(10, attempt=2)
+    made.cluster.remove_node(made.nodes.pop(), allow_graceful=False)
+    began = time.monotonic()
+    made.wait_for_step(1, attempt=3)
+    lost = time.monotonic() - began
+    made.wait_for_step(10, attempt=3)
+    made.nodes.append(made.cluster.add_node(num_cpus=1))
+    began = time.monotonic()
+    made.wait_for_step(1, attempt=4)
+    joined = time.monotonic() - began
+    driver.send_signal(signal.SIGTERM)
+    driver.communicate(timeout=120)
+    return killed, lost, joined
+
+
+def main() -> None:
+    """Measure and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    search = {"warmup_epochs": 2, "epochs": 500, "batch_size": 128, "architecture_share": 0.2}
+    cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": INTERVAL_S}
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "board.json")
+        table.write_text(json.dumps(rows_of_a_board(Path(folder))))
+        with rig(Path(folder, "faults"), 1, 1) as made:
+            for run in range(options.runs):
+                storage = Path(folder, f"run-{run}")
+                found.append(once(made, job_file(storage, table, search=search, cluster=cluster)))
+    keep(
+        "recovery",
+        [
+            line("seconds from a killed worker to the next step", [one[0] for one in found]),
+            line("seconds from a lost node to the next step", [one[1] for one in found]),
+            line(
+                f"seconds from an added node to the next step, looked for every {INTERVAL_S:g} s",
+                [one[2] for one in found],
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What a data-parallel weight step sends, and how long it takes over a slow link.
+
+Run `python tests/benchmarks/traffic.py` as root: it makes two network namespaces with a link of
+1 Gbit/s each way between them (veth, token bucket filter), and runs a worker in each, one thread
+each, over gloo. The published space, uniformly drawn paths, the same for both kinds of step:
+
+- ours: gradients of the path in buckets, sent while backward runs (orchestration/workers.py);
+- DistributedDataParallel(find_unused_parameters=True) of the same supernet.
+
+Steps are interleaved. Beside it both without the limit, over the loopback device. Then, without the
+limit: images a second of one worker with the whole batch of 64 at 96 pixels, and of two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+
+from nas_core.batch import Batch  # noqa: E402
+from nas_core.gates import uniform_path  # noqa: E402
+from nas_core.precision import precision_of  # noqa: E402
+from nas_core.search import start_search, weight_step  # noqa: E402
+from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.space import proxyless_imagenet  # noqa: E402
+from nas_core.step import Trainer  # noqa: E402
+from nas_core.team import Alone, Team  # noqa: E402
+from orchestration.workers import DistributedTeam  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+
+SPACE = proxyless_imagenet()
+SETTINGS = SearchSettings()
+CPU = torch.device("cpu")
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+Step = Callable[[int], object]
+
+
+class Bench:
+    """A supernet, paths and images in one of two workers."""
+
+    def __init__(self, rank: int, images: int, resolution: int, paths: int = 6) -> None:
+        torch.manual_seed(rank)
+        self.images = torch.randn(images, 3, resolution, resolution)
+        self.images = self.images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.arange(images) % SPACE.classes
+        self.state = start_search(SPACE, SETTINGS, 0, CPU)
+        self.state.supernet.train()
+        self.team = DistributedTeam(rank, 2, CPU)
+        choices, rng = self.state.supernet.choices(), torch.Generator().manual_seed(0)
+        self.paths = [uniform_path(choices, rng) for _ in range(paths)]
+
+    def part(self, count: int, total: int) -> Batch:
+        """The first images, as a part of a batch."""
+        return Batch(self.images[:count], self.labels[:count], total)
+
+    def ours(self, batch: Batch, team: Team) -> Step:
+        """A weight step as a search makes it."""
+        precision = precision_of(SETTINGS, CPU)
+        trainer = Trainer(self.state.weight_optimizer, self.state.scaler, SETTINGS, precision, team)
+        return lambda i: weight_step(self.state, batch, self.paths[i], trainer, 0.01)
+
+    def ddp(self, batch: Batch) -> tuple[Step, Callable[[], int]]:
+        """A step of DistributedDataParallel, and how many values it has sent so far."""
+        state = start_search(SPACE, SETTINGS, 0, CPU)
+        for alpha in state.supernet.alphas():
+            alpha.requires_grad_(False)
+        net = DistributedDataParallel(state.supernet.train(), find_unused_parameters=True)
+        sent = [0]
+
+        def counted(_state: object, bucket: Any) -> Any:
+            sent[0] += bucket.buffer().numel()
+            flat = bucket.buffer().div_(2)
+            return dist.all_reduce(flat, async_op=True).get_future().then(lambda f: f.value()[0])
+
+        net.register_comm_hook(None, counted)
+
+        def step(i: int) -> None:
+            state.weight_optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(net(batch.images, self.paths[i]), batch.labels).backward()  # type: ignore[no-untyped-call]
+            state.weight_optimizer.step()
+
+        return step, lambda: sent[0]
+
+    def params(self, i: int) -> int:
+        """Weights of a path."""
+        modules = self.state.supernet.on_path(self.paths[i])
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def seconds(step: Step, i: int) -> float:
+    """Of a step that both workers begin together."""
+    dist.barrier()
+    began = time.perf_counter()
+    step(i)
+    return time.perf_counter() - began
+
+
+def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
+    """Ours and DDP, step by step, on the same paths."""
+    batch = bench.part(len(bench.labels), 2 * len(bench.labels))
+    ours, (ddp, ddp_sent) = bench.ours(batch, bench.team), bench.ddp(batch)
+    times: list[tuple[float, float]] = []
+    values: list[tuple[float, float]] = []
+    for number in range(rounds + 1):  # the first is not counted
+        for i in range(len(bench.paths)):
+            before = ddp_sent()
+            pair = seconds(ours, i), seconds(ddp, i)
+            params = bench.params(i)
+            if number > 0:
+                times.append(pair)
+                values.append((bench.team.sent / params, (ddp_sent() - before) / params))
+    return [
+        line(f"ours, values sent / weights of the path, {where}", [a for a, _ in values]),
+        line(f"DDP, values sent / weights of the path, {where}", [b for _, b in values]),
+        line(f"ours, seconds a step, {where}", [a for a, _ in times]),
+        line(f"DDP, seconds a step, {where}", [b for _, b in times]),
+        line(f"DDP / ours, seconds a step, {where}", [b / a for a, b in times]),
+    ]
+
+
+def two_against_one(bench: Bench, rounds: int) -> list[dict[str, object]]:
+    """Images a second of two workers against those of one, global batch 64."""
+    both = bench.ours(bench.part(32, 64), bench.team)
+    alone = bench.ours(bench.part(64, 64), Alone())
+    is_first, rates = bench.team.rank == 0, []
+    for number in range(rounds + 1):
+        one = mean(seconds(alone if is_first else (lambda _i: None), i) for i in range(6))
+        two = mean(seconds(both, i) for i in range(6))
+        if number > 0:
+            rates.append((64 / one, 64 / two))
+    return [
+        line("one worker, images a second", [a for a, _ in rates]),
+        line("two workers, images a second", [b for _, b in rates]),
+        line("two workers / one, images a second", [b / a for a, b in rates]),
+    ]
+
+
+def work(options: argparse.Namespace) -> None:
+    """Body of a worker; the first prints what was found."""
+    torch.set_num_threads(1)
+    place = f"tcp://{options.master}:{options.port}"
+    dist.init_process_group("gloo", init_method=place, rank=options.rank, world_size=2)
+    if options.what == "speed":
+        found = two_against_one(Bench(options.rank, 64, 96), options.rounds)
+    else:
+        bench = Bench(options.rank, options.images, options.resolution)
+        found = compare(bench, options.rounds, options.what)
+    dist.barrier()
+    if options.rank == 0:
+        sys.stdout.write(json.dumps(found) + "\n")
+    dist.destroy_process_group()
+
+
+@contextmanager
+def slow_link(gbits: float) -> Iterator[list[list[str]]]:
+    """Two namespaces with a link between them; the words that run a program in each."""
+    names, ends = ("proxyless-0", "proxyless-1"), ("pxl0", "pxl1")
+    _run(f"ip link add {ends[0]} type veth peer name {ends[1]}")
+    try:
+        for name, end, address in zip(names, ends, ADDRESSES, strict=True):
+            _run(f"ip netns add {name}")
+            _run(f"ip link set {end} netns {name}")
+            _run(f"ip -n {name} addr add {address}/24 dev {end}")
+            _run(f"ip -n {name} link set lo up")
+            _run(f"ip -n {name} link set {end} up")
+            limit = f"rate {gbits}gbit burst 256kb latency 100ms"
+            _run(f"tc -n {name} qdisc add dev {end} root tbf {limit}")
+        yield [
+            ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={end}"]
+            for name, end in zip(names, ends, strict=True)
+        ]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def _run(command: str) -> None:
+    subprocess.run(command.split(), check=True)
+
+
+def pair(what: str, options: argparse.Namespace, prefixes: list[list[str]]) -> list[Any]:
+    """Run two workers; what the first has found."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    master = ADDRESSES[0] if prefixes[0] else "127.0.0.1"
+    words = ["--what", what, "--rounds", str(options.rounds), "--images", str(options.images)]
+    words += ["--resolution", str(options.resolution), "--master", master, "--port", str(port)]
+    workers = [
+        subprocess.Popen(
+            [*prefix, sys.executable, __file__, *words, "--rank", str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for rank, prefix in enumerate(prefixes)
+    ]
+    said = [worker.communicate()[0] for worker in workers]
+    if any(worker.returncode for worker in workers):
+        raise SystemExit(f"a worker failed: {said}")
+    found: list[Any] = json.loads(said[0].splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Measure and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=4, help="of a worker, in a step")
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--what", default="")
+    parser.add_argument("--rank", type=int, default=-1)
+    parser.add_argument("--master", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+    if options.rank >= 0:
+        work(options)
+        return
+    found = pair("loopback", options, [[], []])
+    with slow_link(1) as prefixes:
+        found += pair("1 Gbit/s", options, prefixes)
+    found += pair("speed", options, [[], []])
+    keep("traffic", found)
+
+
+if __name__ == "__main__":
+    main()
