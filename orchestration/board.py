@@ -44,16 +44,32 @@ class BoardActor:
 
     def __init__(self) -> None:
         self._is_stopping = False
+        self._stopped: set[str] = set()
+        self._running: set[str] = set()
         self._places: dict[str, dict[int, tuple[int, str]]] = {}
         self._notes: dict[str, list[str]] = {}
         self._reasons: dict[str, str] = {}
 
-    def stop(self) -> None:
-        """All cases are to stop."""
-        self._is_stopping = True
+    def stop(self, case: str | None = None) -> None:
+        """A case is to stop; without a name, all are."""
+        if case is None:
+            self._is_stopping = True
+        else:
+            self._stopped.add(case)
 
-    def is_stopping(self) -> bool:
-        return self._is_stopping
+    def is_stopping(self, case: str) -> bool:
+        return self._is_stopping or case in self._stopped
+
+    def start(self, case: str) -> None:
+        """The trial of a case begins to train."""
+        self._running.add(case)
+
+    def end(self, case: str) -> None:
+        """It has ended."""
+        self._running.discard(case)
+
+    def is_running(self, case: str) -> bool:
+        return case in self._running
 
     def tell(self, case: str, rank: int, steps: int, where: str) -> None:
         self._places.setdefault(case, {})[rank] = (steps, where)
@@ -89,7 +105,7 @@ class RayBoard:
         self._actor, self._case = actor, case
 
     def is_stopping(self) -> bool:
-        return bool(self._ask("is_stopping"))
+        return bool(self._ask("is_stopping", self._case))
 
     def tell(self, rank: int, place: Place) -> None:
         self._actor.tell.remote(self._case, rank, place.steps, place.where)

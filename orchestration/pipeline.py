@@ -110,6 +110,9 @@ def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResu
         cases, failed = _do_missing(plan, storage, tables, say)
     _write_job(plan, folder, cases, job_file)
     finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
+    for case in cases:
+        if case.kind != "reference" and case not in finished:
+            failed.setdefault(case.name, "it was stopped; the same command goes on from there")
     _compare(storage, folder, finished, say)
     links = _record(plan.job, storage, say)
     for name, reason in failed.items():

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ REPORT_POLL_S = "0.2"
 """How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
 
 NOTES_S = 1.0
+
+STOP_S = 45.0
+"""How long a trial that Tune stops waits for its workers."""
 
 START_TIMEOUT_S = "30"
 """How long Ray Train waits for the workers that it wants before it takes those it can have. After a
@@ -98,6 +102,7 @@ def run_cases(
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
     stopper: Stopper,
+    stop: dict[str, Any] | None = None,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.
 
@@ -107,6 +112,7 @@ def run_cases(
         folder: the job's storage.
         on_epoch: called with the name of a case and what happened in one of its epochs.
         stopper: what a signal stops.
+        stop: metrics and the values at which Tune ends a case; it goes on from there another time.
 
     Returns:
         By name of a case that failed, why.
@@ -117,16 +123,25 @@ def run_cases(
     _prepare_environment()
     import ray
 
-    board = ray.remote(num_cpus=0)(BoardActor).remote()
+    board = _new_board()
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
             with _notes_said(board, on_epoch):
-                reasons = _run_trials(works, crew, folder, on_epoch, board)
+                reasons = _run_trials(works, crew, folder, on_epoch, board, stop)
         finally:
             ray.kill(board)
     if stopper.is_stopping:
         raise KeyboardInterrupt
     return reasons
+
+
+def _new_board() -> Any:
+    """On the driver's own node: another one may be lost while the job goes on."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(BoardActor).remote()
 
 
 @contextmanager
@@ -168,6 +183,7 @@ def _run_trials(
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
     board: Any,
+    stop: dict[str, Any] | None,
 ) -> dict[str, str]:
     import ray
     from ray import tune
@@ -188,19 +204,25 @@ def _run_trials(
     told = StaysHere(on_epoch)
 
     def trial(config: dict[str, Any]) -> None:
-        run_trial(by_name[config["case"]], crew, folder, board)
+        work = by_name[config["case"]]
+        ray.get(board.start.remote(work.case.name))
+        try:
+            run_trial(work, crew, folder, board)
+        finally:
+            ray.get(board.end.remote(work.case.name))
 
     tune_folder = folder.path("tune")
     shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
     most = max(work.job.cluster.max_failures for work in works)
     tuner = tune.Tuner(
-        tune.with_resources(trial, tune.PlacementGroupFactory([TRIAL_RESOURCES])),
+        tune.with_resources(gentle(trial, board), tune.PlacementGroupFactory([TRIAL_RESOURCES])),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=crew.at_once, trial_dirname_creator=lambda t: t.trial_id
         ),
         run_config=tune.RunConfig(
             name="tune",
+            stop=stop,
             storage_path=str(folder.path()),
             callbacks=[Progress()],
             verbose=0,
@@ -216,6 +238,23 @@ def _run_trials(
     }
     reasons: dict[str, str] = ray.get(board.reasons.remote())
     return died | reasons
+
+
+def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
+    """A trainable whose workers end at their next step, with a checkpoint, when Tune stops it."""
+    import ray
+    from ray.tune.trainable import wrap_function
+
+    class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
+        def cleanup(self) -> None:
+            case, deadline = self.config["case"], time.monotonic() + STOP_S
+            if ray.get(board.is_running.remote(case)):
+                ray.get(board.stop.remote(case))
+            while ray.get(board.is_running.remote(case)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            super().cleanup()
+
+    return Gentle
 
 
 def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> None:

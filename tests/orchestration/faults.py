@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,15 +129,17 @@ class Rig:
             time.sleep(0.05)
         raise AssertionError(f"worker {rank} did not come to step {step}")
 
-    def drive(self, job: Path, **environment: str) -> subprocess.Popen[str]:
+    def drive(
+        self, job: Path, program: Sequence[str] = ("-m", "orchestration")
+    ) -> subprocess.Popen[str]:
         """A driver on this Ray."""
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "orchestration", str(job)],
+            [sys.executable, "-W", "ignore", *program, str(job)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=REPOSITORY,
-            env={**os.environ, "RAY_ADDRESS": self.cluster.address, **environment},
+            env={**os.environ, "RAY_ADDRESS": self.cluster.address},
         )
 
 

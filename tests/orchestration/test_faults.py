@@ -121,6 +121,71 @@ def test_a_search_survives_each_fault_of_each_worker(
     assert outcome(tmp_path) == whole
 
 
+def left_on(made: Rig) -> list[str]:
+    """Actors and placement groups that live, by the state API of Ray."""
+    from ray.util.state import list_actors, list_placement_groups
+
+    address = f"http://{made.cluster.head_node.webui_url}"
+    actors = [a.class_name for a in list_actors(address) if a.state != "DEAD"]
+    groups = [str(g.name) for g in list_placement_groups(address) if g.state != "REMOVED"]
+    return actors + groups
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    two_nodes.plan()
+    two_nodes.pace(0.1)
+    job = job_file(tmp_path, table, cluster=PATIENT)
+    driver = two_nodes.drive(job)
+    worker = two_nodes.wait_for_step(23)
+    driver.send_signal(kind)
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert not psutil.pid_exists(worker)
+    (newest, *_) = sorted((tmp_path / "faulty/checkpoints").glob("*/search/*"), reverse=True)
+    assert int(newest.name.split("-")[1]) > 0, "in the middle of an epoch"
+    assert not list((tmp_path / "faulty").rglob("*.tmp"))
+    assert left_on(two_nodes) == []
+    two_nodes.pace(0.0)
+    assert_done(two_nodes, job)
+    assert outcome(tmp_path) == whole
+
+
+STOPPED_BY_TUNE = """
+import sys
+from pathlib import Path
+import orchestration.sweep as sweep
+from orchestration.__main__ import main
+run_cases = sweep.run_cases
+sweep.run_cases = lambda *words: run_cases(*words, stop={"training_iteration": 3})
+sys.exit(main([sys.argv[1]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    two_nodes.plan()
+    two_nodes.pace(0.1)
+    job = job_file(tmp_path, table, cluster=PATIENT)
+    driver = two_nodes.drive(job, program=["-c", STOPPED_BY_TUNE])
+    said, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 1, said
+    assert "it was stopped; the same command goes on from there" in said
+    assert not list((tmp_path / "faulty").glob("cases/*/result.json"))
+    names = [p.name for p in (tmp_path / "faulty/checkpoints").glob("*/search/*")]
+    assert any(int(name.split("-")[1]) > 0 for name in names), names
+    assert left_on(two_nodes) == []
+    two_nodes.pace(0.0)
+    assert_done(two_nodes, job)
+    assert outcome(tmp_path) == whole
+
+
 @pytest.mark.slow
 def test_a_worker_that_always_breaks_fails_the_case_with_its_reason(
     two_nodes: Rig, table: Path, tmp_path: Path
