@@ -63,7 +63,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality; do \
+	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality \
+	    traffic checkpoint_cost recovery scaling; do \
 	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
 
 ground-truth: .venv/installed-dev

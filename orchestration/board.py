@@ -38,6 +38,10 @@ class Board(Protocol):
         """Hand the driver a sentence, also where this worker is about to end."""
         ...
 
+    def fail(self, reason: str) -> None:
+        """Say why the case ends without a result."""
+        ...
+
 
 class BoardActor:
     """What everybody wrote; an actor, so that one thread changes it."""
@@ -121,6 +125,9 @@ class RayBoard:
         """A new attempt at the case."""
         self._ask("begin", self._case)
 
+    def fail(self, reason: str) -> None:
+        self._ask("fail", self._case, reason)
+
     def _ask(self, method: str, *words: Any) -> Any:
         import ray
         from ray.exceptions import RayError
@@ -143,3 +150,5 @@ class NoBoard:
         return {}
 
     def note(self, text: str) -> None: ...
+
+    def fail(self, reason: str) -> None: ...

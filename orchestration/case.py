@@ -14,6 +14,8 @@ import torch
 from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from nas_core.step import LossError
+from nas_core.team import DivergenceError
 from orchestration.board import Board, NoBoard, RayBoard
 from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
 from orchestration.job import Job
@@ -107,6 +109,10 @@ class Crew:
         )
 
 
+FINAL = (DivergenceError, LossError)
+"""What another attempt would not mend."""
+
+
 def case_worker(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker: `work` as plain values, and the actor of the `board`."""
     from orchestration.stage import Stopped
@@ -118,6 +124,8 @@ def case_worker(config: dict[str, Any]) -> None:
         _do_case(crew)
     except Stopped:
         pass  # to raise would start the case again
+    except FINAL as error:  # on all workers alike; it would come again
+        crew.board.fail(str(error))
     finally:
         crew.team.watch.end()
 

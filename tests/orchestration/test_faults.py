@@ -23,7 +23,7 @@ from tests.orchestration.faults import Fault, Rig, job_file, rig, rows_of_a_boar
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
-PATIENT = {"workers": 2, "hang_timeout_s": 6.0, "max_failures": 3}
+PATIENT = {"workers": 2, "hang_timeout_s": 10.0, "max_failures": 3}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,17 @@ def assert_nothing_left(storage: Path) -> None:
     assert not list((storage / "faulty" / "checkpoints").glob("*/*"))
 
 
+def damage_newest(storage: Path) -> Path:
+    """Flip a bit in the newest checkpoint, once its workers are gone."""
+    time.sleep(3)  # what is being written may still be
+    complete = (storage / "faulty/checkpoints").glob("*/search/*/rank-1.json")
+    newest = max(path.parent for path in complete if (path.parent / "rank-0.json").exists())
+    content = bytearray((newest / "shared.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "shared.pt").write_bytes(content)
+    return newest
+
+
 def process_of(title: str) -> int:
     """The one Ray process of this title."""
     found = [
@@ -92,15 +103,16 @@ def test_a_search_survives_all_that_can_break_and_ends_as_if_nothing_had(
     two_nodes.wait_for_step(5, attempt=4)
     for number in range(3):
         assert not psutil.pid_exists(two_nodes.victim(number))
-    trial = process_of("ray::ImplicitFunc.train")
+    trial = process_of("ray::ResourceTrainable")
     os.kill(trial, signal.SIGKILL)
     two_nodes.wait_for_step(5, attempt=5)
     assert not psutil.pid_exists(trial)
     driver.kill()
     said_before, _ = driver.communicate()
     assert "worker 1 hangs: no step was done for" in said_before
-    assert list((tmp_path / "faulty/checkpoints").glob("*/search/*/rank-0.json"))
+    damaged = damage_newest(tmp_path)
     said = assert_done(two_nodes, job)
+    assert f"{damaged} is damaged (shared.pt has another checksum than when it was written)" in said
     assert two_nodes.attempts() == 6
     assert "warmup  001/008" not in said
     assert outcome(tmp_path) == whole
@@ -189,6 +201,44 @@ def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_never_finite_again_fails_the_case_once_and_for_all(
+    two_nodes: Rig, table: Path, tmp_path: Path
+) -> None:
+    two_nodes.plan()
+    (two_nodes.folder / "poison").write_text("20")
+    driver = two_nodes.drive(job_file(tmp_path, table, cluster=PATIENT))
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 1
+    assert two_nodes.attempts() == 1
+    assert "back to epoch 3, step 1, with half the learning rate" in said
+    assert "FAILED board-" in said
+    assert "was not finite in 11 steps in a row, the last of them step " in said
+
+
+@pytest.mark.slow
+def test_a_storage_that_refuses_checkpoints_fails_the_case_and_keeps_the_last_good_one(
+    two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    two_nodes.plan()
+    two_nodes.pace(0.2)
+    job = job_file(tmp_path, table, cluster={**PATIENT, "max_failures": 0})
+    driver = two_nodes.drive(job)
+    two_nodes.wait_for_step(12)
+    (folder,) = (tmp_path / "faulty/checkpoints").glob("*/search")
+    good = sorted(path.name for path in folder.iterdir())
+    assert good == ["00001-00000000"]
+    (folder / "00002-00000000").write_text("in the way")  # even root cannot write below a file
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 1
+    assert "a checkpoint could not be written in 5 attempts" in said
+    assert "the last good one is" in said
+    (folder / "00002-00000000").unlink()
+    two_nodes.pace(0.0)
+    assert_done(two_nodes, job)
+    assert outcome(tmp_path) == whole
+
+
+@pytest.mark.slow
 def test_a_worker_that_always_breaks_fails_the_case_with_its_reason(
     two_nodes: Rig, table: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +262,7 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
         made.cluster.remove_node(made.nodes[0], allow_graceful=False)
         lost = time.time()
         made.wait_for_step(3, attempt=2)
+        made.pace(0.6)  # it must not end before the new node is there
         assert made.starts()[-1][1] == 1
         recovered = made.starts()[-1][3] - lost
         made.cluster.add_node(num_cpus=1)
@@ -225,7 +276,8 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
     assert sizes == [2, 1, 2]
     epochs = [epoch["epoch"] for epoch in searched(storage)["search_history"]]
     assert epochs == list(range(18))
-    assert (recovered < 90, joined < 35) == (True, True), (recovered, joined)
+    assert recovered < 180, "tests/benchmarks/recovery.py has the figures of a quiet machine"
+    assert joined < 90
 
 
 @pytest.mark.slow
