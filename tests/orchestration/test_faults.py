@@ -221,7 +221,8 @@ def test_a_storage_that_refuses_checkpoints_fails_the_case_and_keeps_the_last_go
 ) -> None:
     two_nodes.plan()
     two_nodes.pace(0.2)
-    job = job_file(tmp_path, table, cluster={**PATIENT, "max_failures": 0})
+    cluster = {"workers": 2, "max_failures": 0}  # longer attempts to write than PATIENT's hang
+    job = job_file(tmp_path, table, cluster=cluster)
     driver = two_nodes.drive(job)
     two_nodes.wait_for_step(12)
     (folder,) = (tmp_path / "faulty/checkpoints").glob("*/search")
