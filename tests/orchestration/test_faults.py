@@ -83,13 +83,13 @@ def damage_newest(storage: Path) -> Path:
     return newest
 
 
-def process_of(title: str) -> int:
-    """The one Ray process of this title."""
-    found = [
-        p.pid
-        for p in psutil.process_iter(["cmdline"])
-        if title in " ".join(p.info["cmdline"] or [])
-    ]
+def process_of(title: str, made: Rig) -> int:
+    """The one process of this title in this Ray; another Ray may run beside it."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        is_here = (process.info["environ"] or {}).get("FAULTS") == str(made.folder)
+        if is_here and title in " ".join(process.info["cmdline"] or []):
+            found.append(process.pid)
     (pid,) = found
     return pid
 
@@ -103,7 +103,7 @@ def test_a_search_survives_all_that_can_break_and_ends_as_if_nothing_had(
     two_nodes.wait_for_step(5, attempt=4)
     for number in range(3):
         assert not psutil.pid_exists(two_nodes.victim(number))
-    trial = process_of("ray::ResourceTrainable")
+    trial = process_of("ray::ResourceTrainable", two_nodes)
     os.kill(trial, signal.SIGKILL)
     two_nodes.wait_for_step(5, attempt=5)
     assert not psutil.pid_exists(trial)
