@@ -91,9 +91,7 @@ def _train_epoch(
     """Weight steps and, in between, updates."""
     state, schedule = search.state, search.schedule
     phase = "warmup" if search.is_warm_up else "search"
-    trainer = Trainer(
-        state.weight_optimizer, state.scaler, search.settings, search.precision, search.team
-    )
+    trainer = Trainer.of(state.weight_optimizer, state.scaler, search.settings, search.team)
     while state.step < schedule.steps:
         step, lr = state.step, schedule.weight_lr(state.epoch, state.step)
         weight_step(state, next(batches), _draw_path(search, step), trainer, lr)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.batch import Batch
-from nas_core.precision import Precision
+from nas_core.precision import Precision, precision_of
 from nas_core.progress import Progress, Tally
 from nas_core.settings import RetrainSettings, SearchSettings
 from nas_core.team import Team
@@ -50,6 +50,18 @@ class Trainer:
     settings: SearchSettings | RetrainSettings
     precision: Precision
     team: Team
+
+    @classmethod
+    def of(
+        cls,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        settings: SearchSettings | RetrainSettings,
+        team: Team,
+    ) -> Trainer:
+        """In the number format that the settings mean on the device of the weights."""
+        device = optimizer.param_groups[0]["params"][0].device
+        return cls(optimizer, scaler, settings, precision_of(settings, device), team)
 
     def step(self, batch: Batch, trained: Trained, progress: Progress, lr: float) -> None:
         """One step on the mean gradient over the images of all workers.
@@ -136,8 +148,3 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def _put_back(buffers: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(old)
-
-
-def moved_buffers(modules: Sequence[nn.Module]) -> list[Tensor]:
-    """BatchNorm statistics of these modules."""
-    return [buffer for module in modules for buffer in module.buffers()]

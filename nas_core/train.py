@@ -82,15 +82,13 @@ def train_steps(
     steps = loader.steps
     batches = loader.batches(state.epoch * steps + state.step)
     total = settings.epochs * steps
-    precision = precision_of(settings, next(state.network.parameters()).device)
-    trainer = Trainer(state.optimizer, state.scaler, settings, precision, team)
+    trainer = Trainer.of(state.optimizer, state.scaler, settings, team)
     while state.epoch < settings.epochs:
         state.network.train()
         while state.step < steps:
             number = state.epoch * steps + state.step
-            batch = next(batches)
-            trained = _whole(state.network, counted_seed(seed, "dropout", number))
-            trainer.step(batch, trained, state, cosine_lr(settings.lr, number, total))
+            lr, drops = cosine_lr(settings.lr, number, total), counted_seed(seed, "dropout", number)
+            train_step(state, next(batches), trainer, lr, drops)
             if state.step < steps:
                 yield None
         seen = state.tally.evaluation(team)
@@ -99,16 +97,16 @@ def train_steps(
         yield report
 
 
-def _whole(network: nn.Module, seed: int) -> Trained:
-    """All of a network; every image of a step drops something else, however the batch is cut."""
+def train_step(state: TrainState, batch: Batch, trainer: Trainer, lr: float, seed: int) -> None:
+    """Train the whole network; every image drops something else, however the batch is cut."""
 
-    def forward(batch: Batch) -> Tensor:
-        torch.manual_seed(counted_seed(seed, "part", batch.first))
-        logits: Tensor = network(batch.images)
+    def forward(part: Batch) -> Tensor:
+        torch.manual_seed(counted_seed(seed, "part", part.first))
+        logits: Tensor = state.network(part.images)
         return logits
 
-    buffers = list(network.buffers())
-    return Trained(forward, list(network.parameters()), buffers, "the whole network")
+    parameters, buffers = list(state.network.parameters()), list(state.network.buffers())
+    trainer.step(batch, Trained(forward, parameters, buffers, "the whole network"), state, lr)
 
 
 def averaged_copy(network: nn.Module, team: Team) -> nn.Module:

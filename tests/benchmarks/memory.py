@@ -42,11 +42,11 @@ from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.batch import Batch  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.progress import Tally  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
 from nas_core.state import Search, SearchState  # noqa: E402
+from nas_core.step import Trainer  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import start_training, train_step  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
@@ -89,7 +89,8 @@ def images(batch: int, size: int) -> Batch:
 def plain(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     settings = RetrainSettings()
     state = start_training(Architecture.from_path(SPACE, path), settings, 0, CPU)
-    return (lambda batch: train_step(state, batch, 0.1, Tally(), Alone())), state.optimizer
+    trainer = Trainer.of(state.optimizer, state.scaler, settings, Alone())
+    return (lambda batch: train_step(state, batch, trainer, 0.05, 0)), state.optimizer
 
 
 def supernet() -> SearchState:
@@ -97,15 +98,18 @@ def supernet() -> SearchState:
     state = start_search(SPACE, SearchSettings(), 0, CPU)
     for choice in range(max(state.supernet.choices())):
         path = [min(choice, k - 1) for k in state.supernet.choices()]
-        weight_step(state, images(2, 64), path, 0.1, Tally(), Alone())
+        weight_step(state, images(2, 64), path, trainer_of(state), 0.05)
     return state
+
+
+def trainer_of(state: SearchState) -> Trainer:
+    return Trainer.of(state.weight_optimizer, state.scaler, SearchSettings(), Alone())
 
 
 def weight(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     state = supernet()
-    return (
-        lambda batch: weight_step(state, batch, path, 0.1, Tally(), Alone())
-    ), state.weight_optimizer
+    trainer = trainer_of(state)
+    return (lambda batch: weight_step(state, batch, path, trainer, 0.05)), state.weight_optimizer
 
 
 def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optimizer]]:
@@ -125,8 +129,9 @@ def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optim
 
 def darts_weight(_path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     state = supernet()
+    trainer = trainer_of(state)
     return (
-        lambda batch: weight_step(state, batch, state.supernet.probs(), 0.1, Tally(), Alone())
+        lambda batch: weight_step(state, batch, state.supernet.probs(), trainer, 0.05)
     ), state.weight_optimizer
 
 

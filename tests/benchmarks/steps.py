@@ -24,7 +24,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
@@ -45,11 +44,11 @@ from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.batch import Batch  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.progress import Tally  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
 from nas_core.state import Search  # noqa: E402
+from nas_core.step import Trainer  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import start_training, train_step  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
@@ -73,7 +72,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.device = torch.device(options.device)
-        self.precision = getattr(torch, options.precision)
+        self.precision: Any = options.precision
         size = (options.batch, 3, options.resolution, options.resolution)
         images = torch.randn(size).contiguous(memory_format=torch.channels_last)
         labels = torch.arange(options.batch) % SPACE.classes
@@ -81,51 +80,49 @@ class Bench:
         rng = torch.Generator().manual_seed(0)
         choices = [len(site.ops) for site in SPACE.sites]
         self.paths = [uniform_path(choices, rng) for _ in range(options.networks)]
-        self.search = start_search(SPACE, SearchSettings(), 0, self.device)
+        self.search = start_search(SPACE, self.settings(), 0, self.device)
         self.search.supernet.train()
         self.goal = LatencyGoal(pixel1.table(SPACE), BUDGET_MS, self.device)
 
     def steps(self) -> dict[str, Step]:
+        state = self.search
+        trainer = Trainer.of(state.weight_optimizer, state.scaler, self.settings(), Alone())
         return {
             PLAIN: self.plain(),
-            WEIGHT: lambda i: weight_step(
-                self.search, self.batch, self.paths[i], 0.1, Tally(), Alone()
-            ),
+            WEIGHT: lambda i: weight_step(self.search, self.batch, self.paths[i], trainer, 0.05),
             **{what: self.update(strategy) for strategy, what in UPDATES.items()},
         }
 
     def plain(self) -> Step:
         def step(i: int) -> None:
-            train_step(states[i], self.batch, 0.1, Tally(), Alone())
+            train_step(states[i], self.batch, trainers[i], 0.05, 0)
 
         architectures = [Architecture.from_path(SPACE, path) for path in self.paths]
-        states = [start_training(a, RetrainSettings(), 0, self.device) for a in architectures]
+        settings = RetrainSettings(precision=self.precision)
+        states = [start_training(a, settings, 0, self.device) for a in architectures]
+        trainers = [Trainer.of(s.optimizer, s.scaler, settings, Alone()) for s in states]
         for state in states:
             state.network.train()
         return step
 
     def update(self, strategy: Any) -> Step:
         data: Any = SimpleNamespace(weight=SimpleNamespace(steps=IMAGENET_STEPS))
-        settings = SearchSettings(strategy=strategy)
+        settings = self.settings(strategy=strategy)
         search = Search(self.search, data, self.goal, settings, 0, Alone())
         return lambda _i: alpha_step(search, self.batch)
 
-    def context(self) -> AbstractContextManager[object]:
-        if self.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.precision)
+    def settings(self, **changes: Any) -> SearchSettings:
+        return SearchSettings(precision=self.precision, **changes)
 
     def seconds(self, step: Step, i: int) -> float:
         """Processor time on a CPU, time of the device on a GPU."""
         if self.device.type != "cuda":
             began = time.process_time()
-            with self.context():
-                step(i)
+            step(i)
             return time.process_time() - began
         torch.cuda.synchronize()
         began = time.perf_counter()
-        with self.context():
-            step(i)
+        step(i)
         torch.cuda.synchronize()
         return time.perf_counter() - began
 

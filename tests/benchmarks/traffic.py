@@ -36,7 +36,6 @@ from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from nas_core.batch import Batch  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.precision import precision_of  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.settings import SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
@@ -72,8 +71,7 @@ class Bench:
 
     def ours(self, batch: Batch, team: Team) -> Step:
         """A weight step as a search makes it."""
-        precision = precision_of(SETTINGS, CPU)
-        trainer = Trainer(self.state.weight_optimizer, self.state.scaler, SETTINGS, precision, team)
+        trainer = Trainer.of(self.state.weight_optimizer, self.state.scaler, SETTINGS, team)
         return lambda i: weight_step(self.state, batch, self.paths[i], trainer, 0.01)
 
     def ddp(self, batch: Batch) -> tuple[Step, Callable[[], int]]:

@@ -23,7 +23,6 @@ from nas_core.derive import best_within
 from nas_core.gates import sample_pairs
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
-from nas_core.precision import precision_of
 from nas_core.progress import EpochReport
 from nas_core.randomness import generator
 from nas_core.search import alphas_digest, search_epochs, search_steps, start_search, weight_step
@@ -80,9 +79,7 @@ def step_on(state: SearchState, path: list[int]) -> None:
 
 
 def trainer_of(state: SearchState, settings: SearchSettings = SETTINGS) -> Trainer:
-    return Trainer(
-        state.weight_optimizer, state.scaler, settings, precision_of(settings, CPU), Alone()
-    )
+    return Trainer.of(state.weight_optimizer, state.scaler, settings, Alone())
 
 
 def step_alphas(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
 from nas_core.batch import Batch
-from nas_core.precision import precision_of
+from nas_core.precision import no_scaler, precision_of
 from nas_core.progress import EpochReport, Progress
 from nas_core.search import search_epochs, start_search
 from nas_core.settings import RetrainSettings, SearchSettings
@@ -39,10 +39,7 @@ class Bench:
         self.model = copy.deepcopy(MODEL)  # workers are threads: they share a random generator
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, 0.9)
         chosen = replace(SETTINGS, **settings)
-        precision = precision_of(chosen, CPU)
-        self.trainer = Trainer(
-            self.optimizer, precision.scaler(), chosen, precision, team or Alone()
-        )
+        self.trainer = Trainer.of(self.optimizer, no_scaler(), chosen, team or Alone())
         self.progress = Progress()
         self.trained = Trained(
             lambda batch: self.model(batch.images),
