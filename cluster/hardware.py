@@ -42,6 +42,10 @@ DEVICES = {
 MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64"}
 """Usual names of the processor families that `platform.machine` reports."""
 
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
+"""Environment of processes that train. glibc gives large tensors back to the system after every
+step otherwise, and takes them anew: a step of batch 128 on a CPU took 121 ms, with this 86."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phone:

@@ -14,6 +14,7 @@ Source: Real et al., "Regularized Evolution" (AAAI 2019); Tan et al., "MnasNet" 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from math import exp, isnan
 from typing import Literal
 
@@ -27,9 +28,15 @@ from nas_core.progress import Evaluation
 from nas_core.randomness import counted_seed
 from nas_core.ranking import score, scoring_batches
 from nas_core.schedule import scaled_warmup_lr
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.settings import RetrainSettings, SearchSettings, TrainingSettings
 from nas_core.strategy import Scene, Trial, Update
-from nas_core.train import averaged_copy, evaluate, refresh_statistics, start_training, train_epochs
+from nas_core.train import (
+    averaged_copy,
+    evaluate,
+    refresh_statistics,
+    start_training,
+    train_to_the_end,
+)
 
 TRIES = 100
 """Draws that may be over the budget, or were scored before, until another way is taken."""
@@ -147,17 +154,13 @@ def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
     search = scene.settings
     recipe = RetrainSettings(
         epochs=search.trial_epochs,
-        batch_size=search.batch_size,
         lr=search.warmup_lr or scaled_warmup_lr(search.trial_epochs * scene.data.weight.steps),
-        momentum=search.momentum,
-        weight_decay=search.weight_decay,
-        label_smoothing=search.label_smoothing,
+        **{one.name: getattr(search, one.name) for one in fields(TrainingSettings)},
     )
     architecture = Architecture.from_path(scene.goal.table.space, list(path))
     seed = counted_seed(scene.seed, "trial", scene.number)
     state = start_training(architecture, recipe, seed, scene.goal.costs_ms[0].device)
-    for _ in train_epochs(state, scene.data.weight, recipe, seed, scene.team):
-        pass
+    train_to_the_end(state, scene.data.weight, recipe, seed, scene.team)
     refresh, held_out = scoring_batches(scene.data, scene.settings)
     if search.bn_images:
         refresh_statistics(state.network, refresh)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def no_scaler() -> torch.amp.GradScaler:
     return torch.amp.GradScaler("cpu", enabled=False)
 
 
-def precision_of(settings: SearchSettings | RetrainSettings, device: torch.device) -> Precision:
+def precision_of(settings: TrainingSettings, device: torch.device) -> Precision:
     """The format that the settings name; `auto` is bf16 on GPUs that have it, fp16 on older ones.
 
     On a CPU `auto` is float32: bf16 made no step faster there.
@@ -52,9 +52,7 @@ def precision_of(settings: SearchSettings | RetrainSettings, device: torch.devic
     return Precision(device, torch.bfloat16 if has_bf16 else torch.float16)
 
 
-def place(
-    module: nn.Module, settings: SearchSettings | RetrainSettings, device: torch.device
-) -> None:
+def place(module: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
     """Move a module to its device, in the memory format that the settings ask for."""
     form = torch.channels_last if settings.channels_last else torch.contiguous_format
     module.to(device, memory_format=form)  # type: ignore[call-overload]

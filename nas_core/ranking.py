@@ -34,7 +34,7 @@ from nas_core.train import (
     evaluate,
     refresh_statistics,
     start_training,
-    train_epochs,
+    train_to_the_end,
 )
 
 ScoredBy = Literal["cross_entropy", "accuracy"]
@@ -275,7 +275,6 @@ def _trained_alone(
     """A network trained from scratch on the weight part, its BatchNorm statistics taken anew."""
     architecture = Architecture.from_path(supernet.space, list(path))
     state = start_training(architecture, retrain, seed, next(supernet.parameters()).device)
-    for _ in train_epochs(state, training, retrain, seed, team):
-        pass
+    train_to_the_end(state, training, retrain, seed, team)
     refresh_statistics(state.network, islice(training.batches(0), ALONE_REFRESH_BATCHES))
     return state

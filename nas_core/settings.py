@@ -61,7 +61,52 @@ class MeasureSettings(Section):
         require(self.calibrate_s >= 0, "calibrate_s", self.calibrate_s, "seconds, 0 or more")
 
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Section):
+    """How steps train weights: the same in `search:` and `retrain:`."""
+
+    batch_size: int = 256
+    """Images of one step, all workers together."""
+
+    micro_batch_size: int | None = None
+    """Images that a worker has in memory at a time; gradients of several are added up. BatchNorm
+    sees one of them at a time. Left out: a worker's whole part of the batch."""
+
+    precision: PrecisionName = "auto"
+    """Of convolutions and matrix products. `auto`: float32 on a CPU; on a GPU bfloat16 where it has
+    that, else float16 with a scaled loss."""
+
+    channels_last: bool = True
+    """Memory format of images and weights; 1.5 times faster on a CPU."""
+
+    momentum: float = 0.9
+    """Nesterov momentum of the weights."""
+
+    weight_decay: float = 4e-5
+    """Of the weights that a step trained, and no others: never of architecture parameters; in
+    retraining not of BatchNorm and biases."""
+
+    label_smoothing: float = 0.1
+    """In the loss of the weights only."""
+
+    max_bad_steps: int = 10
+    """Steps in a row whose loss may be not finite; they move nothing. With more the stage goes back
+    to its last checkpoint, once, with half the learning rate."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "micro_batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "a whole number of 1 or more")
+        for name in ("momentum", "label_smoothing"):
+            value = getattr(self, name)
+            require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
+        bad = self.max_bad_steps
+        require(bad >= 0, "max_bad_steps", bad, "a whole number of 0 or more")
+
 
 Strategy = Literal[
     "two_path", "full_path", "reinforce", "darts", "random", "evolution", "rl_trials"
@@ -77,7 +122,7 @@ OWN_OBJECTIVE: dict[str, ObjectiveName] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings(Section):
+class SearchSettings(TrainingSettings):
     """How to search. The `search:` section of a job file."""
 
     strategy: Strategy = "two_path"
@@ -113,24 +158,6 @@ class SearchSettings(Section):
     hold_epochs: int = 1
     """Of `epochs`, how many pass before the first architecture update."""
 
-    batch_size: int = 256
-    """Images of one step, all workers together."""
-
-    micro_batch_size: int | None = None
-    """Images that a worker has in memory at a time; gradients of several are added up. BatchNorm
-    sees one of them at a time. Left out: a worker's whole part of the batch."""
-
-    precision: Precision = "auto"
-    """Of convolutions and matrix products. `auto`: float32 on a CPU; on a GPU bfloat16 where it has
-    that, else float16 with a scaled loss."""
-
-    channels_last: bool = True
-    """Memory format of images and weights; 1.5 times faster on a CPU."""
-
-    max_bad_steps: int = 10
-    """Steps in a row whose loss may be not finite; they move nothing. With more the search goes
-    back to its last checkpoint, once, with half the learning rate."""
-
     max_hours: float | None = None
     """The search ends after this time, epochs done or not, with the probabilities it has."""
 
@@ -140,15 +167,6 @@ class SearchSettings(Section):
 
     lr: float = 0.025
     """Learning rate of the weights after the warm-up (cosine to 0)."""
-
-    momentum: float = 0.9
-    """Nesterov momentum of the weights."""
-
-    weight_decay: float = 4e-5
-    """Decay of the weights that a step trained; of no others, never of architecture parameters."""
-
-    label_smoothing: float = 0.1
-    """In the loss of the weights only."""
 
     alpha_lr: float | None = None
     """Learning rate of the architecture parameters (Adam, betas 0 and 0.999). Left out: by the
@@ -201,6 +219,7 @@ class SearchSettings(Section):
     """Only if the supernet ranks that well (`ranking_networks`); 0: whatever it does."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in WHOLE_FROM_1:
             value = getattr(self, name)
             require(value >= 1, name, value, "a whole number of 1 or more")
@@ -210,17 +229,14 @@ class SearchSettings(Section):
         for name in ("warmup_lr", "lr", "alpha_lr", "eta", "rho"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a number greater than 0, e.g. 1e-3")
-        for name in ("momentum", "label_smoothing", "baseline_momentum"):
-            value = getattr(self, name)
-            require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
+        kept = self.baseline_momentum
+        require(0 <= kept < 1, "baseline_momentum", kept, "0 to below 1, e.g. 0.1")
         for name in ("op_warmup", "alpha_ramp"):
             value = getattr(self, name)
             require(0 <= value <= 1, name, value, "a part from 0 to 1, e.g. 0.25")
         require(self.beta is None or self.beta >= 0, "beta", self.beta, "0 or more, e.g. 0.1")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
         share = self.architecture_share
         require(0 < share < 1, "architecture_share", share, "a part between 0 and 1, e.g. 0.2")
-        _check_batches(self)
         hours = self.max_hours
         require(hours is None or hours > 0, "max_hours", hours, "hours greater than 0, e.g. 12")
         self._check_together()
@@ -302,7 +318,6 @@ WITHOUT_HOLD = ("random", "evolution", "rl_trials")
 
 WHOLE_FROM_1 = (
     "epochs",
-    "batch_size",
     "alpha_every",
     "samples",
     "population",
@@ -314,54 +329,20 @@ WHOLE_FROM_1 = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrainSettings(Section):
+class RetrainSettings(TrainingSettings):
     """How a derived network is trained from scratch. The `retrain:` section of a job file."""
 
     epochs: int = 300
     """Passes over the training images (weight and architecture split together)."""
 
-    batch_size: int = 256
-    """Images of one step, all workers together."""
-
-    micro_batch_size: int | None = None
-    """Images that a worker has in memory at a time, as in `search:`."""
-
-    precision: Precision = "auto"
-    """Of convolutions and matrix products, as in `search:`."""
-
-    channels_last: bool = True
-    """Memory format of images and weights."""
-
-    max_bad_steps: int = 10
-    """Steps in a row whose loss may be not finite, as in `search:`."""
-
     lr: float = 0.05
     """Learning rate (cosine to 0)."""
-
-    momentum: float = 0.9
-    """Nesterov momentum."""
-
-    weight_decay: float = 4e-5
-    """Not applied to BatchNorm and biases."""
-
-    label_smoothing: float = 0.1
-    """Of the training loss."""
 
     dropout: float = 0.0
     """Before the classifier (published: 0.1 mobile, 0.2 cpu, 0.3 gpu)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.epochs >= 1, "epochs", self.epochs, "a whole number of 1 or more")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number of 1 or more")
-        _check_batches(self)
         require(self.lr > 0, "lr", self.lr, "a number greater than 0, e.g. 0.05")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
-        for name in ("momentum", "label_smoothing", "dropout"):
-            value = getattr(self, name)
-            require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
-
-
-def _check_batches(settings: SearchSettings | RetrainSettings) -> None:
-    size, bad = settings.micro_batch_size, settings.max_bad_steps
-    require(size is None or size >= 1, "micro_batch_size", size, "a whole number of 1 or more")
-    require(bad >= 0, "max_bad_steps", bad, "a whole number of 0 or more")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1, e.g. 0.1")

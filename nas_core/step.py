@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nas_core.batch import Batch
 from nas_core.precision import Precision, precision_of
 from nas_core.progress import Progress, Tally
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.settings import TrainingSettings
 from nas_core.team import Team
 
 
@@ -47,7 +47,7 @@ class Trainer:
 
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    settings: SearchSettings | RetrainSettings
+    settings: TrainingSettings
     precision: Precision
     team: Team
 
@@ -56,7 +56,7 @@ class Trainer:
         cls,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
-        settings: SearchSettings | RetrainSettings,
+        settings: TrainingSettings,
         team: Team,
     ) -> Trainer:
         """In the number format that the settings mean on the device of the weights."""

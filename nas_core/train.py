@@ -22,7 +22,7 @@ from nas_core.precision import no_scaler, place, precision_of
 from nas_core.progress import EpochReport, Evaluation, Progress, Tally
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
-from nas_core.step import Trained, Trainer
+from nas_core.step import LossError, Trained, Trainer
 from nas_core.team import Team
 
 
@@ -73,6 +73,18 @@ def train_epochs(
     for report in train_steps(state, loader, settings, seed, team):
         if report is not None:
             yield report
+
+
+def train_to_the_end(
+    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+) -> None:
+    """Train a network to be compared with others: one that diverges ends with the weights that its
+    last finite step left."""
+    try:
+        for _ in train_epochs(state, loader, settings, seed, team):
+            pass
+    except LossError:  # on all workers alike
+        return
 
 
 def train_steps(

@@ -21,7 +21,7 @@ from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, l
 from orchestration.job import Job
 from orchestration.plan import Case, is_done
 from orchestration.spec import check_job
-from orchestration.workers import RayTeam, worker_device
+from orchestration.workers import RayTeam, Stopped, worker_device
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,6 @@ FINAL = (DivergenceError, LossError)
 
 def case_worker(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker: `work` as plain values, and the actor of the `board`."""
-    from orchestration.stage import Stopped
-
     work = CaseWork.from_dict(config["work"])
     crew = _crew(work, RayBoard(config["board"], work.case.name))
     crew.team.watch.start()

@@ -52,10 +52,11 @@ def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
         return None
     done = _stored(crew)
     crew.team.wait()  # until all have looked, or one would see what another has just written
-    for ranked in _ranked(crew, searched, [one.network for one in done]):
-        done.append(ranked)
-        _store(crew, done)
-        _report(done, count)
+    with crew.team.stoppable():  # what is ranked is stored
+        for ranked in _ranked(crew, searched, [one.network for one in done]):
+            done.append(ranked)
+            _store(crew, done)
+            _report(done, count)
     found = Ranking.of([one.network for one in done])
     return {
         "accuracy": asdict(found.accuracy),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -23,11 +22,7 @@ from nas_core.step import LossError
 from orchestration.case import Crew
 from orchestration.checkpoint import Checkpoints, Saved, snapshot
 from orchestration.watch import COMPUTING
-from orchestration.workers import Wishes, report_epoch, report_note
-
-
-class Stopped(Exception):  # noqa: N818  # a request, not a failure
-    """The driver wants the case to stop; a checkpoint is written."""
+from orchestration.workers import Stopped, Wishes, report_epoch, report_note
 
 
 class Work(Protocol):
@@ -253,13 +248,3 @@ class Stage:
         note = f"{error}; back to {place}, with half the learning rate"
         self.notes.append(note)
         report_note(note)
-
-
-@contextmanager
-def watched(crew: Crew) -> Iterator[None]:
-    """While a case is worked on, its workers are looked after."""
-    crew.team.watch.start()
-    try:
-        yield
-    finally:
-        crew.team.watch.end()

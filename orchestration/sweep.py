@@ -16,19 +16,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
 from orchestration.board import BoardActor
 from orchestration.case import CaseWork, case_worker
 from orchestration.job import ClusterSettings
-from orchestration.stopping import Stopper
+from orchestration.stopping import PATIENCE_S, Stopper
 
 REPORT_POLL_S = "0.2"
 """How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
 
 NOTES_S = 1.0
-
-STOP_S = 45.0
-"""How long a trial that Tune stops waits for its workers."""
+"""Between two looks at what workers have to say."""
 
 START_TIMEOUT_S = "30"
 """How long Ray Train waits for the workers that it wants before it takes those it can have. After a
@@ -36,16 +35,11 @@ lost node all of its 60 s pass; workers that can be had start in 6 s."""
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 
-PATIENCE_S = 7200
+GROUP_TIMEOUT_S = 7200
 """Longest time for which workers wait for the first one while it measures and exports."""
 
-WORKER_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-}
-"""glibc gives large tensors back to the system after every step otherwise, and takes them anew: a
-step of batch 128 on a CPU took 121 ms, so 86. The last is needed by deterministic algorithms."""
+WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""The last is needed by deterministic algorithms on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +241,7 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
 
     class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
         def cleanup(self) -> None:
-            case, deadline = self.config["case"], time.monotonic() + STOP_S
+            case, deadline = self.config["case"], time.monotonic() + PATIENCE_S
             if ray.get(board.is_running.remote(case)):
                 ray.get(board.stop.remote(case))
             while ray.get(board.is_running.remote(case)) and time.monotonic() < deadline:
@@ -271,7 +265,7 @@ def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> Non
     trainer = TorchTrainer(
         case_worker,
         train_loop_config={"work": work.to_dict(), "board": board},
-        torch_config=TorchConfig(timeout_s=PATIENCE_S),
+        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_S),
         scaling_config=_scaling(crew, cluster),
         run_config=ray.train.RunConfig(
             name=f"{work.case.name}-{work.case.key}",

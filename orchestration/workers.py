@@ -42,6 +42,10 @@ class Wishes:
         return cls(*(value > 0 for value in sums))
 
 
+class Stopped(Exception):  # noqa: N818  # a request, not a failure
+    """The driver wants the case to stop, and all that is to be kept is kept."""
+
+
 class DistributedTeam:
     """The workers of one run, over torch.distributed (gloo or NCCL)."""
 
@@ -63,7 +67,7 @@ class DistributedTeam:
         """In which this worker has only waited for messages."""
         self.sent = 0
         """Gradient values that were averaged in the last step."""
-        self._device, self._board = device, board or NoBoard()
+        self._device, self._raises = device, False
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor, in place, by its sum over all workers: one message per data type."""
@@ -94,6 +98,19 @@ class DistributedTeam:
         """Remember what all want; a step is done."""
         self.heard = Wishes.of(wishes)
         self.watch.step_done()
+        if self._raises and self.heard.stop:
+            raise Stopped
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Inside, `Stopped` is raised on all workers after the step in which they are to stop: for
+        work that is kept when it is done, and has no checkpoint."""
+        self.wish = lambda: Wishes(stop=self.watch.is_stopping)
+        self._raises = True
+        try:
+            yield
+        finally:
+            self.wish, self._raises = Wishes, False
 
     def agree(self, what: str, value: str) -> None:
         """Raise DivergenceError on all workers unless all hold the same short text."""
@@ -153,7 +170,7 @@ class Buckets:
         self._buckets = _in_buckets(list(reversed(parameters)), size)
         self._missing = [len(bucket) for bucket in self._buckets]
         self._messages: list[tuple[dist.Work, Tensor]] = []
-        self.values = facts.numel()
+        self.values = 0
         """Sent by this worker."""
 
     @contextmanager
@@ -178,14 +195,16 @@ class Buckets:
             self._send(len(self._messages))
 
     def _send(self, number: int) -> None:
-        grads = [_grad_of(parameter) for parameter in self._buckets[number]]
-        if number == 0:
-            grads.append(self._facts)
-        flat = torch.cat([grad.flatten() for grad in grads])
-        self.values += flat.numel() - (self._facts.numel() if number == 0 else 0)
+        flat = torch.cat([values.flatten() for values in self._content(number)])
+        self.values += flat.numel()
         work = dist.all_reduce(flat, async_op=True)
         assert work is not None, "an asynchronous message has a handle"
         self._messages.append((work, flat))
+
+    def _content(self, number: int) -> list[Tensor]:
+        """What a bucket carries, in its order."""
+        grads = [_grad_of(parameter) for parameter in self._buckets[number]]
+        return [*grads, self._facts] if number == 0 else grads
 
     def collect(self) -> None:
         """Wait for all and put the sums into the gradients."""
@@ -193,10 +212,7 @@ class Buckets:
             self._send(number)  # a parameter in it got no gradient
         for number, (work, flat) in enumerate(self._messages):
             work.wait()
-            grads = [_grad_of(parameter) for parameter in self._buckets[number]]
-            if number == 0:
-                grads.append(self._facts)
-            _spread(flat, grads)
+            _spread(flat, self._content(number))
 
 
 def _in_buckets(parameters: Sequence[nn.Parameter], size: int) -> list[list[nn.Parameter]]:

@@ -14,13 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from cluster.hardware import facts
+from cluster.hardware import KEEP_MEMORY, facts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TORCH = metadata.version("torch")
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-"""glibc gives large tensors back to the system after every step otherwise, and takes them anew:
-a step of the yardstick's largest network at batch 128 took 121 ms, with this 86."""
 Result = TypeVar("Result")
 
 

@@ -27,6 +27,7 @@ from nas_core.train import (
     refresh_statistics,
     start_training,
     train_epochs,
+    train_to_the_end,
 )
 from tests.nas_core.threads import Member, on_all
 from tests.nas_core.tiny import K3, K5, Images, two_sites
@@ -180,6 +181,17 @@ def test_two_workers_end_with_the_same_weights() -> None:
 
     first, second = on_all(2, work)
     assert first == second
+
+
+def test_a_network_that_diverges_among_others_ends_with_finite_weights() -> None:
+    settings = RetrainSettings(epochs=3, batch_size=8, max_bad_steps=1)
+    loader, state = Images(24, 8), a_state(settings)
+    loader.images[:] = float("nan")
+    before = {name: value.clone() for name, value in state.network.state_dict().items()}
+    train_to_the_end(state, loader, settings, 0, Alone())
+    assert state.skipped == 2
+    for name, value in state.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.parametrize("ops", [2, 7])

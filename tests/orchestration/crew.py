@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class Team(Alone):
         if self._left is not None:
             self._left -= 1
             self.watch.is_stopping = self._left <= 1  # heard in the step that follows
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        yield
 
     def gather(self, value: str) -> list[str]:
         return [value]

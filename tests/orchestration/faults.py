@@ -27,6 +27,9 @@ from tests.conftest import REPOSITORY
 
 INJECTED = Path(__file__).parent / "injected"
 
+PATIENCE_S = 400
+"""For a worker to come to a step; one start took 10 s alone and 60 s beside other tests."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -98,6 +101,7 @@ class Rig:
     folder: Path
     cluster: Any = None
     nodes: list[Any] = field(default_factory=list)
+    drivers: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def plan(self, *faults: Fault) -> None:
         """What is to break from now on; what happened before is forgotten."""
@@ -127,23 +131,27 @@ class Rig:
         return sum(rank == 0 for rank, *_ in self.starts())
 
     def wait_for_step(self, step: int, rank: int = 0, attempt: int = 1) -> int:
-        """Until that worker has done so many steps; its process."""
-        path = self.folder / f"step-{rank}"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+        """Its process, once that worker has done so many steps; fails if the driver ends before."""
+        path, driver = self.folder / f"step-{rank}", self.drivers[-1]
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and driver.poll() is None:
             words = path.read_text().split() if path.exists() else []
             if self.attempts() >= attempt and len(words) == 2 and int(words[0]) >= step:
                 process = int(words[1])
                 if psutil.pid_exists(process):
                     return process
             time.sleep(0.05)
-        raise AssertionError(f"worker {rank} did not come to step {step}")
+        driver.kill()
+        said, _ = driver.communicate()
+        raise AssertionError(
+            f"worker {rank} did not come to step {step} of start {attempt}; {said}"
+        )
 
     def drive(
         self, job: Path, program: Sequence[str] = ("-m", "orchestration")
     ) -> subprocess.Popen[str]:
         """A driver on this Ray."""
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, "-W", "ignore", *program, str(job)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -151,6 +159,17 @@ class Rig:
             cwd=REPOSITORY,
             env={**os.environ, "RAY_ADDRESS": self.cluster.address},
         )
+        self.drivers.append(driver)
+        return driver
+
+    def end(self) -> None:
+        """Nothing that was started here runs on."""
+        for driver in self.drivers:
+            if driver.poll() is None:
+                driver.kill()
+                driver.communicate()
+        if self.cluster is not None:
+            self.cluster.shutdown()
 
 
 def free_port() -> int:
@@ -187,8 +206,7 @@ def rig(folder: Path, *cpus: int) -> Iterator[Rig]:
         made.nodes = [made.cluster.add_node(num_cpus=count) for count in cpus[1:]]
         yield made
     finally:
-        if made.cluster is not None:
-            made.cluster.shutdown()
+        made.end()
         os.environ.clear()
         os.environ.update(before)
 
@@ -226,22 +244,10 @@ def job_file(storage: Path, table: Path, **sections: Any) -> Path:
 
 def rows_of_a_board(folder: Path) -> list[dict[str, Any]]:
     """Latencies of all parts of that space; the larger the kernel, the longer."""
-    from nas_core.latency import parts_of  # not in the processes of Ray, which import this too
-    from tests.orchestration.crew import tiny_job
-    from tests.orchestration.tables import by_kernel
+    from tests.orchestration.crew import tiny_job  # not in the processes of Ray: they import this
+    from tests.orchestration.tables import rows_of
 
-    space = tiny_job(folder).space.build(10, 1, 16)
-    return [
-        {
-            "op": part.op,
-            "in_channels": part.in_channels,
-            "out_channels": part.out_channels,
-            "stride": part.stride,
-            "resolution": part.resolution,
-            "ms": by_kernel(part),
-        }
-        for part in parts_of(space)
-    ]
+    return rows_of(tiny_job(folder).space.build(10, 1, 16))
 
 
 def searched(storage: Path) -> dict[str, Any]:

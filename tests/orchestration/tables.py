@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
@@ -32,3 +33,18 @@ def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> Laten
 def by_kernel(part: PartShape) -> float:
     """The kernel size in hundredths of a millisecond; stem and head a hundredth."""
     return {"mbconv_k3": 0.03, "mbconv_k5": 0.05, "mbconv_k7": 0.07}.get(part.op[:9], 0.01)
+
+
+def rows_of(space: SearchSpace) -> list[dict[str, Any]]:
+    """All parts of a space with those costs, as the rows of a file that somebody else measured."""
+    return [
+        {
+            "op": part.op,
+            "in_channels": part.in_channels,
+            "out_channels": part.out_channels,
+            "stride": part.stride,
+            "resolution": part.resolution,
+            "ms": by_kernel(part),
+        }
+        for part in parts_of(space)
+    ]

@@ -18,7 +18,8 @@ from nas_core.state import STRATEGIES
 from nas_core.step import LossError
 from orchestration.data import Dataset, normalise
 from orchestration.search import Searched, _data, search, search_parts
-from orchestration.stage import Stopped, TimedLoader
+from orchestration.stage import TimedLoader
+from orchestration.workers import Stopped
 from tests.orchestration.crew import Reports, crew_of, digits, tiny_job
 
 

@@ -13,27 +13,16 @@ import yaml
 
 from cluster.hardware import TABLE, Target
 from nas_core.architecture import Architecture
-from nas_core.latency import parts_of
 from nas_core.space import proxyless_small
 from orchestration.table_files import read_table
-from tests.orchestration.tables import by_kernel, table_of
+from tests.orchestration.tables import by_kernel, rows_of, table_of
 
 SPACE = proxyless_small(resolution=16)
 TARGET = Target(name="mine", runtime=TABLE, table="mine")
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:
-    found = [
-        {
-            "op": part.op,
-            "in_channels": part.in_channels,
-            "out_channels": part.out_channels,
-            "stride": part.stride,
-            "resolution": part.resolution,
-            "ms": by_kernel(part),
-        }
-        for part in parts_of(SPACE)
-    ]
+    found = rows_of(SPACE)
     found[1] |= changes
     return found
 
