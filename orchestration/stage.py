@@ -82,7 +82,10 @@ class Meter:
     seconds: float = 0.0
     """Of the stage, attempts before this one included."""
     _began: float = field(default_factory=time.perf_counter)
-    _before: tuple[float, float, int] = (0.0, 0.0, 0)
+    _before: tuple[float, float, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = self._waits()  # the team has waited in stages before this one
 
     def of_epoch(self) -> dict[str, float]:
         """Seconds, images a second, and the parts of data and communication since the last call."""

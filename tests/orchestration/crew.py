@@ -56,7 +56,8 @@ class Team(Alone):
         """The driver wants it to stop after so many steps."""
         self.watch = Watch(NoBoard(), 0, 600.0)
         self.wish: Callable[[], Wishes] = Wishes
-        self.heard, self.waited_s = Wishes(), 0.0
+        self.heard = Wishes()
+        self.waited_s = 100.0  # in stages before this one
         self._left = stop_after
 
     def wishes(self) -> list[float]:

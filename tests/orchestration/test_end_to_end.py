@@ -25,6 +25,7 @@ from tests.conftest import REPOSITORY
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 SMALL = {
+    "data.resolution": "16",
     "space.ops": "[mbconv_k3_e3, mbconv_k3_e6, skip]",
     "measure.calibrate_s": "0",
     "search.batch_size": "32",
@@ -199,4 +200,4 @@ def test_the_model_folder_runs_without_this_project(finished: Finished) -> None:
     folder = finished.folder / "cases" / case / "model"
     assert {p.name for p in folder.iterdir()} >= {"model.pt2", "model.pte", "model.json"}
     program = torch.export.load(folder / "model.pt2").module()
-    assert program(torch.zeros(3, 1, 32, 32)).shape == (3, 10)
+    assert program(torch.zeros(3, 1, 16, 16)).shape == (3, 10)
