@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,6 @@ def _do_missing(
     """Measure, search and retrain what is not in storage."""
     from cluster.connect import connect
     from cluster.head import stop_signals_to
-    from orchestration.compilers import compilers_running
     from orchestration.sweep import check_placeable, crewing
 
     folder, stopper = storage.sub(plan.job.name), Stopper()
@@ -145,7 +145,7 @@ def _do_missing(
     with (
         connect() as ray_facts,
         stop_signals_to(stopper.on_signal),
-        compilers_running(_nodes_of(plan)),
+        _compilers_running(plan),
     ):
         cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
         crew = crewing(plan.job.cluster, cpus, gpus)
@@ -172,6 +172,16 @@ def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]
                 check_same_device(tables[target.name], target, str(place))
             except MeasurementError as error:
                 raise SpecError(str(error)) from None
+
+
+def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
+    """Compilers from the start, if something is going to be lowered: they take a while to come."""
+    from orchestration.compilers import compilers_running
+
+    is_measured = any(target.is_measured for target in plan.targets)
+    if is_measured or plan.job.retrain is not None:
+        return compilers_running(_nodes_of(plan))
+    return nullcontext()
 
 
 def _nodes_of(plan: Plan) -> list[Node]:

@@ -10,9 +10,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,15 @@ def assert_nothing_left(storage: Path) -> None:
     assert not list((storage / "faulty" / "checkpoints").glob("*/*"))
 
 
+def assert_recorded_once(storage: Path) -> None:
+    with closing(sqlite3.connect(storage / "mlflow.db")) as database:
+        runs = database.execute("select name from runs").fetchall()
+        steps = database.execute("select run_uuid, key, step from metrics").fetchall()
+    assert ("faulty",) in runs
+    assert len(set(runs)) == len(runs)
+    assert len(set(steps)) == len(steps) > 20
+
+
 def damage_newest(storage: Path) -> Path:
     """Flip a bit in the newest checkpoint, once its workers are gone."""
     time.sleep(3)  # what is being written may still be
@@ -142,6 +153,7 @@ def test_a_search_survives_all_that_can_break_and_ends_as_if_nothing_had(
     assert "warmup  001/008" not in said
     assert outcome(tmp_path) == whole
     assert_nothing_left(tmp_path)
+    assert_recorded_once(tmp_path)
 
 
 @pytest.mark.slow
@@ -156,6 +168,7 @@ def test_a_search_survives_each_fault_of_each_worker(
     assert two_nodes.attempts() == 2
     assert (f"worker {rank} hangs" in said) == (what == "hang")
     assert outcome(tmp_path) == whole
+    assert_recorded_once(tmp_path)
 
 
 def left_on(made: Rig) -> list[str]:
@@ -288,6 +301,7 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
     assert sizes == [2, 1, 2]
     epochs = [epoch["epoch"] for epoch in searched(storage)["search_history"]]
     assert epochs == list(range(18))
+    assert_recorded_once(storage)
     assert recovered < 180, "tests/benchmarks/recovery.py has the figures of a quiet machine"
     assert joined < 90
 
