@@ -26,6 +26,10 @@ class Board(Protocol):
         """Whether the driver wants the case to stop."""
         ...
 
+    def is_leaving(self) -> bool:
+        """Whether the node of this worker is announced to be taken away."""
+        ...
+
     def tell(self, rank: int, place: Place) -> None:
         """Write how far worker `rank` is."""
         ...
@@ -111,6 +115,17 @@ class RayBoard:
     def is_stopping(self) -> bool:
         return bool(self._ask("is_stopping", self._case))
 
+    def is_leaving(self) -> bool:
+        import ray
+        from ray._private.state import state  # nothing public tells it to one worker alone
+        from ray.exceptions import RayError
+
+        try:
+            leaving: dict[str, int] = state.get_draining_nodes()
+        except RayError:
+            return False
+        return ray.get_runtime_context().get_node_id() in leaving
+
     def tell(self, rank: int, place: Place) -> None:
         self._actor.tell.remote(self._case, rank, place.steps, place.where)
 
@@ -142,6 +157,9 @@ class NoBoard:
     """For a case without a driver."""
 
     def is_stopping(self) -> bool:
+        return False
+
+    def is_leaving(self) -> bool:
         return False
 
     def tell(self, rank: int, place: Place) -> None: ...

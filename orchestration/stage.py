@@ -24,6 +24,9 @@ from orchestration.checkpoint import Checkpoints, Saved, snapshot
 from orchestration.watch import COMPUTING
 from orchestration.workers import Stopped, Wishes, report_epoch, report_note
 
+LEAVING_S = 10.0
+"""Between checkpoints once a node is announced to be taken away: no more than that is lost."""
+
 
 class Work(Protocol):
     """What a stage trains."""
@@ -138,7 +141,7 @@ class Stage:
         self._max_hours, self._cluster = max_hours, crew.work.job.cluster
         folder = crew.checkpoints.sub(re.sub(r"[^A-Za-z0-9_.-]", "_", name))
         self._checkpoints = Checkpoints(folder, self._cluster.keep_checkpoints)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._every_s = time.monotonic(), self._cluster.checkpoint_every_s
         self.history: list[dict[str, Any]] = []
         """What happened in every epoch."""
         self.notes: list[str] = []
@@ -169,6 +172,7 @@ class Stage:
             for report in self._work.steps():
                 if report is not None:
                     self._report(report)
+                self._hear_of_leaving()
                 heard, is_good = team.heard, self._work.progress.bad_steps == 0
                 if (report is not None or heard.save or heard.stop) and is_good:
                     self._save()
@@ -181,16 +185,27 @@ class Stage:
         team.wish = Wishes
 
     def _wish(self) -> Wishes:
-        """Of the first worker: the others want nothing of their own."""
+        """All say if they are going to be taken away; the rest is the first worker's to wish."""
+        watch = self._crew.team.watch
         if self._crew.team.rank > 0:
-            return Wishes()
-        waited = time.monotonic() - self._saved_at
+            return Wishes(leave=watch.is_leaving)
         hours = self._max_hours
         return Wishes(
-            stop=self._crew.team.watch.is_stopping,
-            save=waited > self._cluster.checkpoint_every_s,
+            stop=watch.is_stopping,
+            save=time.monotonic() - self._saved_at > self._every_s,
             finish=hours is not None and self._meter.hours() > hours,
+            leave=watch.is_leaving,
         )
+
+    def _hear_of_leaving(self) -> None:
+        """Save more often from now on, and say it once."""
+        if not self._crew.team.heard.leave or self._every_s <= LEAVING_S:
+            return
+        self._every_s = LEAVING_S
+        if self._crew.team.rank == 0:
+            self._crew.board.note(
+                f"a node is going to be taken away; a checkpoint every {LEAVING_S:g} s until then"
+            )
 
     def _report(self, report: EpochReport) -> None:
         record = {**asdict(report), **self._meter.of_epoch()}

@@ -1,4 +1,4 @@
-"""A worker's second thread: asks whether to stop, tells how far the worker is, ends what hangs.
+"""A worker's second thread: asks what is to come, tells how far the worker is, ends what hangs.
 
 A hang is a step that does not end. The worker that hangs may be this one, or one for which this
 one waits in a collective; the board tells which. Then the process ends, for nothing else stops a
@@ -29,6 +29,8 @@ class Watch:
     def __init__(self, board: Board, rank: int, hang_timeout_s: float) -> None:
         self.is_stopping = False
         """Whether the driver wants all to stop."""
+        self.is_leaving = False
+        """Whether the node of this worker is announced to be taken away."""
         self._board, self._rank, self._timeout_s = board, rank, hang_timeout_s
         self._steps, self._where, self._since = 0, BUSY, time.monotonic()
         self._ended = threading.Event()
@@ -73,6 +75,7 @@ class Watch:
         while not self._ended.wait(pause):
             self._board.tell(self._rank, Place(self._steps, self._where))
             self.is_stopping = self.is_stopping or self._board.is_stopping()
+            self.is_leaving = self.is_leaving or self._board.is_leaving()
             stuck_s = time.monotonic() - self._since
             if self._where != BUSY and stuck_s > self._timeout_s:
                 self._give_up(stuck_s)

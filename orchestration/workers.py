@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import ray.train
@@ -31,10 +31,12 @@ class Wishes:
     save: bool = False
     finish: bool = False
     """End the stage, done or not."""
+    leave: bool = False
+    """The node of a worker is going to be taken away: save often."""
 
     def to_list(self) -> list[float]:
         """Numbers that can be added up."""
-        return [float(self.stop), float(self.save), float(self.finish)]
+        return [float(wish) for wish in astuple(self)]
 
     @classmethod
     def of(cls, sums: Sequence[float]) -> Wishes:

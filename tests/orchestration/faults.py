@@ -158,9 +158,22 @@ class Rig:
             text=True,
             cwd=REPOSITORY,
             env={**os.environ, "RAY_ADDRESS": self.cluster.address},
+            # A shell that runs the tests in the background has Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.drivers.append(driver)
         return driver
+
+    def announce(self, node: Any, left_s: int) -> None:
+        """Tell Ray that a node is going to be taken away, as a cloud does with spot machines."""
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"]
+        words = ["--address", self.cluster.address, "--node-id", node.node_id, *reason]
+        ray = Path(sys.executable).with_name("ray")
+        subprocess.run(
+            [str(ray), "drain-node", *words, "--deadline-remaining-seconds", str(left_s)],
+            check=True,
+            capture_output=True,
+        )
 
     def end(self) -> None:
         """Nothing that was started here runs on."""

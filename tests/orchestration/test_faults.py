@@ -34,6 +34,7 @@ from tests.orchestration.faults import (
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
+LONG = {"warmup_epochs": 2, "epochs": 16, "batch_size": 128, "architecture_share": 0.2}
 PATIENT = {"workers": 2, "hang_timeout_s": 10.0, "max_failures": 3}
 
 
@@ -192,7 +193,8 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
     two_nodes.pace(0.1)
     job = job_file(tmp_path, table, cluster=PATIENT)
     driver = two_nodes.drive(job)
-    worker = two_nodes.wait_for_step(23)
+    worker = two_nodes.wait_for_step(23)  # the fifth of its epoch, of nine
+    two_nodes.pace(2.0)  # longer than it takes to hear of the stop
     driver.send_signal(kind)
     said, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, said
@@ -224,6 +226,8 @@ def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
     two_nodes.pace(0.1)
     job = job_file(tmp_path, table, cluster=PATIENT)
     driver = two_nodes.drive(job, program=["-c", STOPPED_BY_TUNE])
+    two_nodes.wait_for_step(24)  # three before the end of an epoch
+    two_nodes.pace(1.0)  # the stop comes within the next epoch
     assert_failed(driver, "it was stopped; the same command goes on from there")
     assert not list((tmp_path / "faulty").glob("cases/*/result.json"))
     names = [p.name for p in (tmp_path / "faulty/checkpoints").glob("*/search/*")]
@@ -278,11 +282,10 @@ def test_a_worker_that_always_breaks_fails_the_case_with_its_reason(
 
 def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_path: Path) -> None:
     cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": 5.0}
-    search = {"warmup_epochs": 2, "epochs": 16, "batch_size": 128, "architecture_share": 0.2}
     with rig(tmp_path / "faults", 1, 1) as made:
         made.pace(0.2)
         storage = tmp_path / "storage"
-        driver = made.drive(job_file(storage, table, cluster=cluster, search=search))
+        driver = made.drive(job_file(storage, table, cluster=cluster, search=LONG))
         made.wait_for_step(12)
         made.cluster.remove_node(made.nodes[0], allow_graceful=False)
         lost = time.time()
@@ -304,6 +307,30 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
     assert_recorded_once(storage)
     assert recovered < 180, "tests/benchmarks/recovery.py has the figures of a quiet machine"
     assert joined < 90
+
+
+@pytest.mark.slow
+def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure(
+    table: Path, tmp_path: Path
+) -> None:
+    cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": 600.0, "max_failures": 0}
+    search = {**LONG, "epochs": 3, "batch_size": 32}  # an epoch takes longer than ten seconds
+    with rig(tmp_path / "faults", 1, 1) as made:
+        made.pace(1.0)
+        storage = tmp_path / "storage"
+        driver = made.drive(job_file(storage, table, cluster=cluster, search=search))
+        made.wait_for_step(3)
+        made.announce(made.nodes[0], 20)
+        time.sleep(20)
+        made.cluster.remove_node(made.nodes[0], allow_graceful=False)
+        saved = [path.name for path in (storage / "faulty/checkpoints").glob("*/search/*")]
+        made.pace(0.0)
+        said, _ = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 0, said
+    assert any(int(name.split("-")[1]) > 0 for name in saved), saved
+    assert "a node is going to be taken away; a checkpoint every 10 s until then" in said
+    assert [size for rank, size, *_ in made.starts() if rank == 0] == [2, 1]
+    assert_recorded_once(storage)
 
 
 @pytest.mark.slow

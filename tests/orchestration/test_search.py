@@ -16,6 +16,8 @@ from nas_core.batch import Batch
 from nas_core.search import alphas_digest
 from nas_core.state import STRATEGIES
 from nas_core.step import LossError
+from orchestration import stage
+from orchestration.checkpoint import Checkpoints, Snapshot
 from orchestration.data import Dataset, normalise
 from orchestration.search import Searched, _data, search, search_parts
 from orchestration.stage import TimedLoader
@@ -99,6 +101,22 @@ def test_epochs_tell_where_the_time_goes(dataset: Dataset, tmp_path: Path) -> No
         assert 0 < epoch["share_data"] < 1
         assert epoch["share_communication"] == 0  # one worker waits for nobody
         assert epoch["eta_s"] == pytest.approx(left * epoch["seconds"])
+
+
+def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Snapshot] = []
+    notes: list[str] = []
+    crew = crew_of(tiny_job(tmp_path), dataset)
+    crew.team.watch.is_leaving = True
+    monkeypatch.setattr(stage, "LEAVING_S", 0.0)
+    monkeypatch.setattr(Checkpoints, "save", lambda _self, snapshot: taken.append(snapshot))
+    monkeypatch.setattr(crew.board, "note", notes.append)
+    Reports(monkeypatch)
+    search(crew)
+    assert len(taken) == 27 - 1  # after every step that follows the one that told
+    assert notes == ["a node is going to be taken away; a checkpoint every 0 s until then"]
 
 
 def test_a_loss_that_is_not_finite_goes_back_once_with_half_the_rate(

@@ -116,7 +116,7 @@ def test_workers_read_each_others_short_texts_and_name_a_difference(
 
 def test_the_wish_of_one_is_the_wish_of_all() -> None:
     assert Wishes.of([0.0, 1.0, 0.0]) == Wishes(save=True)
-    assert Wishes(stop=True, finish=True).to_list() == [1.0, 0.0, 1.0]
+    assert Wishes(stop=True, finish=True).to_list() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_work_without_a_checkpoint_is_left_at_the_step_after_the_driver_has_said_so() -> None:
@@ -126,6 +126,6 @@ def test_work_without_a_checkpoint_is_left_at_the_step_after_the_driver_has_said
         team.watch.is_stopping = True
         with pytest.raises(Stopped):
             team.hear(team.wishes())
-    team.hear([1.0, 0.0, 0.0])  # elsewhere it is only remembered
+    team.hear([1.0, 0.0, 0.0, 0.0])  # elsewhere it is only remembered
     assert team.heard == Wishes(stop=True)
-    assert team.wishes() == [0.0, 0.0, 0.0]
+    assert team.wishes() == [0.0, 0.0, 0.0, 0.0]
