@@ -4,7 +4,7 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test test-faults test-rest test-all lint cluster stop ui bench ground-truth clean
+.PHONY: help search test test-faults test-rest test-all slow-faults slow-method slow-rest lint cluster stop ui bench ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
@@ -55,7 +55,17 @@ test-rest:
 	$(BIN)/python -m pytest -m "not slow" --ignore=$(FAULTS)
 
 test-all: test
-	$(BIN)/python -m pytest -m slow
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target slow-faults slow-method
+	@$(MAKE) --no-print-directory slow-rest
+
+slow-faults:
+	$(BIN)/python -m pytest -m slow $(FAULTS)
+
+slow-method:  # they only compute, and no time is measured
+	$(BIN)/python -m pytest -m slow tests/nas_core
+
+slow-rest:
+	$(BIN)/python -m pytest -m slow --ignore=$(FAULTS) --ignore=tests/nas_core
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
