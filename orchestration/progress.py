@@ -101,15 +101,16 @@ def case_bars() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
         TextColumn("{task.fields[left]} left"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
+        tasks: dict[tuple[str, bool], Any] = {}
 
         def show(case: str, record: Mapping[str, Any]) -> None:
             if "eta_s" not in record:
                 return
-            name = f"{record.get('network', case)} {record['phase']}"
-            left = duration(record["eta_s"])
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=record["epochs"], left=left)
-            bars.update(tasks[name], completed=record["epoch"] + 1, left=left)
+            network, phase = record.get("network", case), record["phase"]
+            key, left = (network, phase == "retrain"), duration(record["eta_s"])
+            done, name = record["epoch"] + 1, f"{network} {phase}"
+            if key not in tasks:
+                tasks[key] = bars.add_task(name, total=record["epochs"], left=left)
+            bars.update(tasks[key], completed=done, left=left, description=name)
 
         yield show

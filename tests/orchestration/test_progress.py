@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 import pytest
+from rich.progress import Progress
 
 from orchestration.pipeline import _with_references
 from orchestration.plan import Case
-from orchestration.progress import ProgressLines, duration
+from orchestration.progress import ProgressLines, case_bars, duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
 
@@ -80,3 +83,17 @@ def test_without_a_search_it_is_trained_behind_another_network() -> None:
 
 def test_where_all_others_are_finished_it_is_trained_alone() -> None:
     assert _with_references([REFERENCE]) == [(REFERENCE, ())]
+
+
+def test_in_a_terminal_warm_up_and_search_are_one_bar_and_retraining_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.progress.Progress", partial(Progress, auto_refresh=False))
+    with case_bars() as bars:
+        for epoch, phase in enumerate(["warmup", "search", "retrain"]):
+            bars("a", {"phase": phase, "epoch": epoch, "epochs": 4, "eta_s": 1.0})
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    shown = [(line.split()[:2], "2/4" in line) for line in said.splitlines() if line.strip()]
+    assert shown[-3][0] != ["a", "warmup"]
+    assert shown[-2:] == [(["a", "search"], True), (["a", "retrain"], False)]
