@@ -88,7 +88,9 @@ def test_where_all_others_are_finished_it_is_trained_alone() -> None:
 def test_in_a_terminal_warm_up_and_search_are_one_bar_and_retraining_another(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("rich.progress.Progress", partial(Progress, auto_refresh=False))
     with case_bars() as bars:
         for epoch, phase in enumerate(["warmup", "search", "retrain"]):
