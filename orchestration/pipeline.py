@@ -25,7 +25,15 @@ from nas_core.latency import LatencyTable
 from orchestration.job import Job
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
-from orchestration.plan import ORDER, Case, Plan, cases_of, is_done, make_plan, plan_facts
+from orchestration.plan import (
+    Case,
+    Plan,
+    cases_of,
+    is_done,
+    make_plan,
+    plan_facts,
+    with_references,
+)
 from orchestration.plan_text import plan_lines
 from orchestration.progress import ProgressLines, Say, case_bars
 from orchestration.results import JobResult, read_result
@@ -240,7 +248,7 @@ def _train_missing(
         CaseWork(
             plan.job, case, extra, targets[case.target], tables[case.target], folder.uri, threads
         )
-        for case, extra in _with_references(missing)
+        for case, extra in with_references(missing)
     ]
     lines = ProgressLines(say, named=len(works) > 1)
     with case_bars() as bars:
@@ -250,27 +258,6 @@ def _train_missing(
             bars(case, record)
 
         return run_cases(works, crew, folder, show, stopper)
-
-
-def _with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]:
-    """Cases to run, each with the reference networks that it trains in its worker group.
-
-    A worker group takes some 15 s to start, so a reference network is trained in that of the first
-    other case of its target, a search if there is one; by itself only where those are finished.
-    """
-    others = sorted(
-        (case for case in missing if case.kind != "reference"),
-        key=lambda case: ORDER.index(case.kind),
-    )
-    works: dict[str, tuple[Case, ...]] = {case.name: () for case in others}
-    alone = []
-    for reference in (case for case in missing if case.kind == "reference"):
-        host = next((case for case in others if case.target == reference.target), None)
-        if host is None:
-            alone.append((reference, ()))
-        else:
-            works[host.name] = (reference,)
-    return [(case, works[case.name]) for case in others] + alone
 
 
 def _write_job(plan: Plan, folder: Storage, cases: list[Case], job_file: str) -> None:

@@ -283,3 +283,24 @@ def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
         "tables": plan.table_keys,
         "cases": [asdict(case) for case in cases],
     }
+
+
+def with_references(missing: list[Case]) -> list[tuple[Case, tuple[Case, ...]]]:
+    """Cases to run, each with the reference networks that it trains in its worker group.
+
+    A worker group takes some 15 s to start, so a reference network is trained in that of the first
+    other case of its target, a search if there is one; by itself only where those are finished.
+    """
+    others = sorted(
+        (case for case in missing if case.kind != "reference"),
+        key=lambda case: ORDER.index(case.kind),
+    )
+    works: dict[str, tuple[Case, ...]] = {case.name: () for case in others}
+    alone = []
+    for reference in (case for case in missing if case.kind == "reference"):
+        host = next((case for case in others if case.target == reference.target), None)
+        if host is None:
+            alone.append((reference, ()))
+        else:
+            works[host.name] = (reference,)
+    return [(case, works[case.name]) for case in others] + alone

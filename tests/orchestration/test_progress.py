@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from orchestration.pipeline import _with_references
-from orchestration.plan import Case
+from orchestration.plan import Case, with_references
 from orchestration.progress import ProgressLines, case_bars, duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
@@ -69,20 +68,20 @@ BASELINE = case("mobile-mnasnet", "baseline")
 
 
 def test_a_reference_network_is_trained_behind_a_search_of_its_target() -> None:
-    works = _with_references([REFERENCE, BASELINE, SEARCHED])
+    works = with_references([REFERENCE, BASELINE, SEARCHED])
     assert works == [(SEARCHED, (REFERENCE,)), (BASELINE, ())]
 
 
 def test_without_a_search_it_is_trained_behind_another_network() -> None:
     other = case("pixel1-2ms", "search")
-    assert _with_references([REFERENCE, BASELINE, other]) == [
+    assert with_references([REFERENCE, BASELINE, other]) == [
         (other, ()),
         (BASELINE, (REFERENCE,)),
     ]
 
 
 def test_where_all_others_are_finished_it_is_trained_alone() -> None:
-    assert _with_references([REFERENCE]) == [(REFERENCE, ())]
+    assert with_references([REFERENCE]) == [(REFERENCE, ())]
 
 
 def test_in_a_terminal_warm_up_and_search_are_one_bar_and_retraining_another(
