@@ -13,6 +13,9 @@ from cluster.hardware import Target, usable_cores
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """What Ray labels a node with that has a GPU it knows, e.g. `H100`."""
 
+MARKET_LABEL, SPOT = "ray.io/market-type", "spot"
+"""What Ray labels preemptible nodes with, by whoever starts them."""
+
 PATIENCE_S = 5.0
 """Until a person is told what a measurement waits for."""
 
@@ -87,6 +90,13 @@ def this_machine() -> Node:
         resources |= {"GPU": float(count)} if count else {}
         labels |= {ACCELERATOR_LABEL: kind} if count and kind else {}
     return Node(id="", host="this machine", resources=resources, labels=labels, is_driver=True)
+
+
+def steady_selector(among: Sequence[Node]) -> dict[str, str]:
+    """Labels of nodes that nobody takes away, for what should not be lost; nothing to select by
+    where no node is labelled, or all are preemptible."""
+    is_spot = [node.labels.get(MARKET_LABEL) == SPOT for node in among]
+    return {MARKET_LABEL: f"!{SPOT}"} if any(is_spot) and not all(is_spot) else {}
 
 
 def node_for(target: Target, among: Sequence[Node]) -> Node:

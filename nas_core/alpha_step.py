@@ -68,7 +68,7 @@ def _scene(search: Search, batch: Batch | None) -> Scene:
     state = search.state
     return Scene(
         net=state.supernet,
-        goal=search.goal,
+        goal=search.budget,
         objective=objective_of(search.settings, state.multiplier),
         settings=search.settings,
         seed=search.seed,
@@ -117,8 +117,8 @@ def _latency_grads(search: Search, update: Update) -> tuple[list[Tensor], list[T
         return update.grads, [torch.zeros_like(alpha) for alpha in alphas]
     loss = (update.loss if update.loss is not None else update.grads[0].new_zeros(())).detach()
     cross_entropy = loss.to(alphas[0].dtype).requires_grad_()
-    expected = search.goal.expected_ms([alpha.softmax(0) for alpha in alphas])
-    number = objective.loss(cross_entropy, expected, search.goal.budget_ms)
+    expected = search.budget.expected_ms([alpha.softmax(0) for alpha in alphas])
+    number = objective.loss(cross_entropy, expected, search.budget.budget_ms)
     slope, *latency = torch.autograd.grad(number, [cross_entropy, *alphas])
     return [slope * grad for grad in update.grads], latency
 
@@ -141,9 +141,11 @@ def _move_alphas(
     if pairs is not None and settled is not None:
         for alpha, alone, pair in zip(state.supernet.alphas(), settled, pairs, strict=True):
             settle_pair(alpha, alone, pair)
-    expected_ms = float(search.goal.expected_ms(state.supernet.probs()))
+    expected_ms = float(search.budget.expected_ms(state.supernet.probs()))
     objective = objective_of(search.settings, state.multiplier)
-    state.multiplier = objective.next_multiplier(expected_ms, search.goal.budget_ms, schedule.eta())
+    state.multiplier = objective.next_multiplier(
+        expected_ms, search.budget.budget_ms, schedule.eta()
+    )
 
 
 def _stepped_copy(state: SearchState, grads: list[Tensor], lr: float) -> Sequence[Tensor]:

@@ -1,9 +1,11 @@
 """The search loop, as a generator of epoch reports.
 
-Warm-up: weight steps on uniformly drawn paths. Search: weight steps on paths drawn from the op
-probabilities and, after every few of them, an update of the strategy on the held-out split
-(ProxylessNAS, sections 3.2 and 3.3; no update in the first epoch, as released). Strategies that
-only compare networks score them where the others make their updates, and train no weights.
+Warm-up: weight steps on uniformly drawn paths; it depends on no hardware, so a search without a
+goal ends with it, and searches for any hardware can go on from there. Search: weight steps on paths
+drawn from the op probabilities and, after every few of them, an update of the strategy on the
+held-out split (ProxylessNAS, sections 3.2 and 3.3; no update in the first epoch, as released).
+Strategies that only compare networks score them where the others make their updates, and train no
+weights.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def search_steps(search: Search) -> Iterator[EpochReport | None]:
         return
     batches = data.weight.batches(state.epoch * data.weight.steps + state.step)
     held_out = data.architecture.batches(state.alpha_steps)
-    while state.epoch < search.settings.total_epochs:
+    while state.epoch < search.last_epoch:
         state.supernet.train()
         if weights == "fixed" and not search.is_warm_up:
             yield from _compare_epoch(search)
@@ -171,13 +173,20 @@ def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> Epo
     state.end_epoch(epochs)
     if tally is not None:
         seen = tally.evaluation(search.team)
-        facts = (seen.loss, seen.top1, float(search.goal.expected_ms(probs)))
+        facts = (seen.loss, seen.top1, _expected_ms(search, phase))
     elif state.trials:
         best = best_trial(state.trials)
         facts = (best.loss, best.accuracy, best.latency_ms)
     else:  # no turn came yet
-        facts = (math.nan, math.nan, float(search.goal.expected_ms(probs)))
+        facts = (math.nan, math.nan, _expected_ms(search, phase))
     return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped)
+
+
+def _expected_ms(search: Search, phase: str) -> float | None:
+    """None in the warm-up: it is the same for all hardware."""
+    if phase == "warmup":
+        return None
+    return float(search.budget.expected_ms(search.state.supernet.probs()))
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:

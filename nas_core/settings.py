@@ -5,7 +5,7 @@ Defaults are those of the published ImageNet recipe unless the line says otherwi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 
@@ -125,6 +125,11 @@ OWN_OBJECTIVE: dict[str, ObjectiveName] = {
 class SearchSettings(TrainingSettings):
     """How to search. The `search:` section of a job file."""
 
+    share: Literal["none", "target"] = "none"
+    """What the budgets of a target share beside the warm-up. `none`: each is searched by itself;
+    `target`: one search against the middle budget, from which the network of every budget is
+    derived."""
+
     strategy: Strategy = "two_path"
     """How architectures are found; see nas_core/arch_update.py and nas_core/controls.py."""
 
@@ -159,7 +164,8 @@ class SearchSettings(TrainingSettings):
     """Of `epochs`, how many pass before the first architecture update."""
 
     max_hours: float | None = None
-    """The search ends after this time, epochs done or not, with the probabilities it has."""
+    """The search ends after this time, that of its warm-up counted, epochs done or not, with the
+    probabilities it has. The warm-up is always finished, since other searches start from it."""
 
     warmup_lr: float | None = None
     """Learning rate of the weights in the warm-up (cosine to 0). Left out: by its number of steps,
@@ -274,6 +280,18 @@ class SearchSettings(TrainingSettings):
             "ranking_networks of 2 or more beside it, which tell whether the supernet ranks well "
             "enough (or rerank_min_spearman: 0, to rerank in any case)",
         )
+
+    @property
+    def has_warmup(self) -> bool:
+        """Whether weights are trained before any hardware matters."""
+        return self.warmup_epochs > 0 and self.strategy != "rl_trials"
+
+    def warmup_facts(self) -> dict[str, Any]:
+        """All that the warm-up depends on: searches that agree in it start from the same one."""
+        names = [one.name for one in fields(TrainingSettings)]
+        names += ["warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
+        facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
+        return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
 
     @property
     def total_epochs(self) -> int:

@@ -54,10 +54,23 @@ class Search:
 
     state: SearchState
     data: SearchData
-    goal: LatencyGoal
+    goal: LatencyGoal | None
+    """None in a search that ends with its warm-up, which depends on no hardware."""
     settings: SearchSettings
     seed: int
     team: Team
+
+    @property
+    def budget(self) -> LatencyGoal:
+        """The goal, behind the warm-up."""
+        assert self.goal is not None, "a search behind its warm-up has a goal"
+        return self.goal
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs at its end."""
+        settings = self.settings
+        return settings.warmup_epochs if self.goal is None else settings.total_epochs
 
     @property
     def schedule(self) -> Schedule:

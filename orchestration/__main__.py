@@ -78,7 +78,8 @@ def _show_plan(job: Job) -> None:
 def submit_job(job_file: JobFile, overrides: Overrides = None) -> None:
     """Check a job and submit it to the Ray that runs here, or to one started for it."""
     from cluster.submit import submit
-    from orchestration.plan import cases_of, make_plan
+    from orchestration.cases import cases_of
+    from orchestration.plan import make_plan
 
     job = load_job(job_file, overrides or [])
     with _about(job_file):

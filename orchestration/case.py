@@ -7,6 +7,7 @@ whose result is in storage already is not repeated, one in progress goes on from
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,12 +15,13 @@ import torch
 from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from nas_core.space import SearchSpace
 from nas_core.step import LossError
 from nas_core.team import DivergenceError
 from orchestration.board import Board, NoBoard, RayBoard
+from orchestration.cases import Case, checkpoints_place, is_done
 from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
 from orchestration.job import Job
-from orchestration.plan import Case, is_done
 from orchestration.spec import check_job
 from orchestration.workers import RayTeam, Stopped, worker_device
 
@@ -32,8 +34,9 @@ class CaseWork:
     case: Case
     references: tuple[Case, ...]
     """Reference networks that this case trains behind its own, since nobody else does."""
-    target: Target
-    table: LatencyTable
+    target: Target | None
+    """None for a warm-up, which is the same for all hardware; so is the table."""
+    table: LatencyTable | None
     folder: str
     """The job's storage."""
     threads: int
@@ -45,8 +48,8 @@ class CaseWork:
             "job": self.job.to_dict(),
             "case": asdict(self.case),
             "references": [asdict(case) for case in self.references],
-            "target": asdict(self.target),
-            "table": self.table.to_dict(),
+            "target": None if self.target is None else asdict(self.target),
+            "table": None if self.table is None else self.table.to_dict(),
             "folder": self.folder,
             "threads": self.threads,
         }
@@ -58,8 +61,8 @@ class CaseWork:
             job=check_job(values["job"], "job"),
             case=Case(**values["case"]),
             references=tuple(Case(**case) for case in values["references"]),
-            target=Target.from_dict(values["target"]),
-            table=LatencyTable.from_dict(values["table"]),
+            target=values["target"] and Target.from_dict(values["target"]),
+            table=values["table"] and LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
             threads=values["threads"],
         )
@@ -81,13 +84,31 @@ class Crew:
     @property
     def target(self) -> Target:
         """Hardware of the case."""
+        assert self.work.target is not None, "a case that is no warm-up has a target"
         return self.work.target
+
+    @property
+    def table(self) -> LatencyTable:
+        """Latencies of the space on it."""
+        assert self.work.table is not None, "a case that is no warm-up has a table"
+        return self.work.table
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space of the job."""
+        data = self.dataset
+        channels, resolution, _ = data.train.images.shape[1:]
+        return self.work.job.space.build(len(data.classes), channels, resolution)
+
+    @property
+    def root(self) -> Storage:
+        """Storage of all jobs, where tables and warm-ups are."""
+        return Storage(self.work.job.storage)
 
     @property
     def checkpoints(self) -> Storage:
         """Where those of this very case lie."""
-        case = self.work.case
-        return self.storage.sub(f"checkpoints/{case.name}-{case.key}")
+        return self.storage.sub(checkpoints_place(self.work.case))
 
     def loader(
         self, part: ImageSet, batch_size: int, purpose: str, *, is_augmented: bool = True
@@ -119,13 +140,22 @@ def case_worker(config: dict[str, Any]) -> None:
     crew = _crew(work, RayBoard(config["board"], work.case.name))
     crew.team.watch.start()
     try:
-        _do_case(crew)
+        if work.case.kind == "warmup":
+            _do_warm_up(crew)
+        else:
+            _do_case(crew)
     except Stopped:
         pass  # to raise would start the case again
     except FINAL as error:  # on all workers alike; it would come again
         crew.board.fail(str(error))
     finally:
         crew.team.watch.end()
+
+
+def _do_warm_up(crew: Crew) -> None:
+    from orchestration.search import warm_up
+
+    warm_up(crew)
 
 
 def _do_case(crew: Crew) -> None:
@@ -142,7 +172,7 @@ def _do_case(crew: Crew) -> None:
         write_result(crew, case, found, outcome)
     crew.team.wait()
     if crew.team.rank == 0:
-        crew.storage.delete(f"checkpoints/{work.case.name}-{work.case.key}")
+        crew.storage.delete(checkpoints_place(work.case))
 
 
 def _crew(work: CaseWork, board: RayBoard) -> Crew:

@@ -102,8 +102,12 @@ def snapshot(
         "counters": {**progress.counters(), **counters},
         "history": list(history),
     }
-    name = f"{progress.epoch:05d}-{progress.step:08d}"
-    return Snapshot(name, rank, size, tensors, facts)
+    return Snapshot(checkpoint_name(progress), rank, size, tensors, facts)
+
+
+def checkpoint_name(progress: Progress) -> str:
+    """Finished epochs and steps, so that names sort by time."""
+    return f"{progress.epoch:05d}-{progress.step:08d}"
 
 
 def _copied(values: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
+from orchestration.budgets import is_within
+from orchestration.cases import ORDER
 from orchestration.draw import architecture_png
-from orchestration.plan import ORDER, is_within
 
 FORMAT = "comparison/1"
 Result = dict[str, Any]

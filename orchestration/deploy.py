@@ -23,8 +23,8 @@ def checked_program(crew: Crew, exported: Exported) -> dict[str, Any]:
     """
     if exported.program is None:
         return {}
-    work, target = crew.work, crew.target
-    node = node_of(work.table, target)
+    target = crew.target
+    node = node_of(crew.table, target)
     answers = answered(exported.program, exported.images, target, node)
     error = float((answers - exported.answers).abs().max())
     if target.precision == "fp32" and not error < LARGEST_ERROR:
@@ -33,7 +33,7 @@ def checked_program(crew: Crew, exported: Exported) -> dict[str, Any]:
             f"expected less than {LARGEST_ERROR:g}: leave out the ops that {target.runtime} gets "
             "wrong, or report it there"
         )
-    measured = measure_program(exported.program, work.table, target, work.job.measure)
+    measured = measure_program(exported.program, crew.table, target, crew.work.job.measure)
     return {
         "program_error": error,
         "measured_ms": measured.ms,

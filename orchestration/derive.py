@@ -19,11 +19,11 @@ from nas_core.search import alphas_digest, choose, latency_note, weights_digest
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Trial
+from orchestration.budgets import is_within, over_budget
 from orchestration.calibrate import refitted
 from orchestration.case import Crew
 from orchestration.found import Found, measured_together, tried
 from orchestration.measure_network import Measured
-from orchestration.plan import is_within, over_budget
 from orchestration.ranking import measured_ranking
 from orchestration.rerank import Reranking
 from orchestration.search import Searched
@@ -40,24 +40,25 @@ def derive(crew: Crew, searched: Searched) -> Found:
 
     All workers take part: the first measures, all score.
     """
-    work, settings = crew.work, crew.work.job.search
+    settings, budget_ms = crew.work.job.search, crew.work.case.budget_ms
+    assert budget_ms is not None, "a searched case has a budget"
     facts = search_facts(searched, settings)
     for note in facts["notes"]:
         report_note(note)
     weights = weights_digest(searched.state.supernet)
     crew.team.agree("the weights of the supernet", weights)
     ranking = measured_ranking(crew, searched)
-    reranking = Reranking(searched, settings, ranking, crew.team)
+    reranking = Reranking(searched, budget_ms, settings, ranking, crew.team)
 
     def chosen(table: LatencyTable) -> Architecture:
         if reranking.is_used:
             return reranking.choose(table)
-        return choose(searched.state, table, searched.goal.budget_ms, settings)
+        return choose(searched.state, table, budget_ms, settings)
 
     found = derive_measured(
-        chosen, work.table, searched.goal.budget_ms, lambda model: measured_together(crew, model)
+        chosen, crew.table, budget_ms, lambda model: measured_together(crew, model)
     )
-    missed = over_budget(found.measured_ms, searched.goal.budget_ms, len(found.tries))
+    missed = over_budget(found.measured_ms, budget_ms, len(found.tries))
     if missed is not None:
         report_note(missed)
     return replace(
@@ -111,7 +112,7 @@ def derive_measured(
 
 def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:
     """What a search says of its end: notes, expected latency, the networks that it scored."""
-    state, goal = searched.state, searched.goal
+    state, goal = searched.state, searched.budget
     note = latency_note(state, goal, settings)
     is_learnt = STRATEGIES[settings.strategy]().weights != "fixed"
     expected_ms = float(goal.expected_ms(state.supernet.probs())) if is_learnt else None
@@ -127,7 +128,7 @@ def _trials(trials: list[Trial], searched: Searched) -> dict[str, Any] | None:
     if not trials:
         return None
     best = sorted(trials, key=lambda trial: -trial.score)[:SHOWN_TRIALS]
-    space = searched.goal.table.space
+    space = searched.budget.table.space
     return {
         "number": len(trials),
         "best": [

@@ -14,10 +14,10 @@ import torch
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines import model_from_dict
 from orchestration.case import Crew
+from orchestration.cases import Case
 from orchestration.finite import finite
 from orchestration.measure_network import Measured, measure_network
 from orchestration.models import table_latency_ms
-from orchestration.plan import Case
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def measured_together(crew: Crew, model: Model) -> Measured | None:
         return None
     facts = torch.zeros(3, dtype=torch.float64, device=crew.device)
     if crew.team.rank == 0:
-        found = measure_network(model, crew.work.table, crew.target, crew.work.job.measure)
+        found = measure_network(model, crew.table, crew.target, crew.work.job.measure)
         facts += facts.new_tensor([found.ms, found.spread, found.drift])
     crew.team.sum([facts])
     return Measured(*facts.tolist())
 
 
 def _measured(crew: Crew, model: Model) -> Found:
-    table_ms = table_latency_ms(model, crew.work.table)
+    table_ms = table_latency_ms(model, crew.table)
     measured = measured_together(crew, model)
     tries = [tried(table_ms, measured)]
     if measured is None:
@@ -92,7 +92,7 @@ def _measured(crew: Crew, model: Model) -> Found:
 
 def _reference(crew: Crew) -> Found:
     """The reference network; the measure stage has measured it."""
-    table = crew.work.table
+    table = crew.table
     architecture = Architecture.reference(table.space)
     table_ms = table.latency_ms(architecture)
     if not crew.target.is_measured:

@@ -5,7 +5,7 @@ Settings of the method itself are in `nas_core/settings.py`; here are those arou
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cluster.hardware import Target
@@ -24,8 +24,13 @@ class ClusterSettings(Section):
     """Train workers of a case. `auto`: one per GPU, else one per two cores, at least one. Two
     numbers, `[1, 4]`: as many as there is room for, more or fewer as nodes come and go."""
 
+    cpus_per_worker: int | Literal["auto"] = "auto"
+    """Cores, and threads, of each worker. `auto`: a GPU's share of the cores of its node; without
+    GPUs as many as let one case use all cores. Smaller numbers let cases run beside each other."""
+
     gpus_per_worker: float | Literal["auto"] = "auto"
-    """`auto`: 1 where the cluster has GPUs, else 0."""
+    """`auto`: 1 where the cluster has GPUs, else 0. A part, e.g. 0.25, lets small cases share a
+    GPU."""
 
     max_failures: int = 3
     """How often a case is restarted from its last checkpoint. Nodes that are taken away with a
@@ -43,6 +48,9 @@ class ClusterSettings(Section):
     hang_timeout_s: float = 600.0
     """A worker whose step does not end for so long is named and its group started again."""
 
+    price_per_hour: float | None = None
+    """Of one node, in any currency: a plan then says what the job costs."""
+
     deterministic: bool = False
     """On GPUs: only algorithms that give the same bits every time; slower. A CPU does anyway."""
 
@@ -51,10 +59,17 @@ class ClusterSettings(Section):
         for name in ("elastic_resize_monitor_interval_s", "checkpoint_every_s", "hang_timeout_s"):
             require(getattr(self, name) > 0, name, getattr(self, name), "seconds greater than 0")
         require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "1 or more")
-        if self.gpus_per_worker != "auto":
-            value = self.gpus_per_worker
-            require(value >= 0, "gpus_per_worker", value, "'auto' or a number of 0 or more")
+        self._check_shares()
         require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
+
+    def _check_shares(self) -> None:
+        cpus, gpus, price = self.cpus_per_worker, self.gpus_per_worker, self.price_per_hour
+        require(cpus == "auto" or cpus >= 1, "cpus_per_worker", cpus, "'auto' or 1 or more")
+        if gpus != "auto":
+            is_share = 0 <= gpus <= 1 or gpus == int(gpus)
+            rule = "'auto', a part from 0 to 1, or a whole number of GPUs"
+            require(gpus >= 0 and is_share, "gpus_per_worker", gpus, rule)
+        require(price is None or price >= 0, "price_per_hour", price, "0 or more, e.g. 2.5")
 
     def _check_workers(self) -> None:
         workers, rule = self.workers, "'auto', a number of 1 or more, or the least and the most"
@@ -103,6 +118,10 @@ class Job(Section):
 
     record: RecordSettings = field(default_factory=RecordSettings)
     seed: int = 0
+    """Of everything that is drawn: the split of the images, weights, paths, orders."""
+
+    seeds: tuple[int, ...] | None = None
+    """The whole job once for each of these, in place of `seed`: mean and spread are shown."""
 
     def __post_init__(self) -> None:
         is_name = NAME.fullmatch(self.name) is not None and ".." not in self.name
@@ -117,7 +136,23 @@ class Job(Section):
         check_each_once(self.cases)
         self._check_targets()
         require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
+        self._check_seeds()
         self._check_ranking()
+
+    def _check_seeds(self) -> None:
+        seeds = self.seeds
+        if seeds is not None:
+            is_right = len(seeds) > 0 and min(seeds) >= 0 and len(set(seeds)) == len(seeds)
+            require(is_right, "seeds", list(seeds), "different whole numbers, e.g. [0, 1, 2]")
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Those for which the job is done."""
+        return (self.seed,) if self.seeds is None else self.seeds
+
+    def with_seed(self, seed: int) -> Job:
+        """The part of the job that has this seed."""
+        return replace(self, seed=seed, seeds=None)
 
     def _check_targets(self) -> None:
         for i, case in enumerate(self.cases):

@@ -1,6 +1,7 @@
-"""Content addresses: what a table and a case depend on, as a short digest.
+"""Content addresses: what a table, a warm-up and a case depend on, as a short digest.
 
-A finished job is recognised by these, not by its name; what a change does not touch is kept.
+A finished job is recognised by these, not by its name; what a change does not touch is kept. What a
+case depends on is kept part by part, so that a plan can say why it has to be done again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.job import Job
 from orchestration.sources import DataFacts
+
+Parts = dict[str, str]
+"""By name of something that a result depends on, the digest of it."""
 
 
 def digest(values: dict[str, Any]) -> str:
@@ -57,35 +61,50 @@ def shipped_key(table: LatencyTable) -> str:
     return digest(table.to_dict())
 
 
-def training_key(job: Job, data: DataFacts, space: SearchSpace, table: str) -> str:
+def warmup_key(job: Job, data: DataFacts, space: SearchSpace) -> str:
+    """Of a warm-up: space, images, seed and the settings that it depends on; no hardware."""
+    return digest({**_images(job, data, space), "warm-up": digest(job.search.warmup_facts())})
+
+
+def training_parts(job: Job, data: DataFacts, space: SearchSpace, table: str) -> Parts:
     """Of the reference network's result: everything but the search."""
-    return digest(_common(job, data, space, table))
+    retrain = asdict(job.retrain) if job.retrain else {}
+    images = _images(job, data, space)
+    return {**images, "retrain": digest(retrain), "latency table": table}
 
 
-def case_key(
-    job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float | None
-) -> str:
-    """Of a searched case's result."""
-    search = {"search": asdict(job.search), "budget_ms": budget_ms}
-    return digest({**_common(job, data, space, table), **search})
+def search_parts(
+    job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float, search_ms: float
+) -> Parts:
+    """Of a searched case's result: the search ran against `search_ms`."""
+    settings = asdict(job.search)
+    del settings["share"]  # what it does is in `search_ms`
+    found = training_parts(job, data, space, table)
+    return {
+        **found,
+        "search": digest({**settings, "budget_ms": search_ms}),
+        "budget": digest({"ms": budget_ms}),
+    }
 
 
-def model_key(
+def model_parts(
     job: Job, data: DataFacts, space: SearchSpace, table: str, model: dict[str, Any]
-) -> str:
+) -> Parts:
     """Of the result of a baseline or a given architecture, by its JSON."""
-    return digest({**_common(job, data, space, table), "model": model})
+    return {**training_parts(job, data, space, table), "network": digest(model)}
 
 
-def _common(job: Job, data: DataFacts, space: SearchSpace, table: str) -> dict[str, Any]:
+def search_key(parts: Parts) -> str:
+    """Of a search that several budgets share: all but the budget and the retraining."""
+    return digest({name: part for name, part in parts.items() if name not in ("budget", "retrain")})
+
+
+def _images(job: Job, data: DataFacts, space: SearchSpace) -> Parts:
     settings = asdict(job.data)
     for name in ("path", "glyphs"):  # the fingerprint stands for what is there
         del settings[name]
     return {
-        "data": settings,
-        "fingerprint": data.fingerprint,
-        "space": space.to_dict(),
-        "retrain": asdict(job.retrain) if job.retrain else None,
-        "seed": job.seed,
-        "table": table,
+        "data": digest({"settings": settings, "fingerprint": data.fingerprint}),
+        "space": digest(space.to_dict()),
+        "seed": str(job.seed),
     }

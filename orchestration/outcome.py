@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nas_core.architecture import Architecture
+from orchestration.budgets import over_budget
 from orchestration.case import Crew
+from orchestration.cases import Case
 from orchestration.finite import finite
 from orchestration.found import Found
 from orchestration.models import total_stride
-from orchestration.plan import Case, over_budget
 
 
 def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:
@@ -64,7 +65,7 @@ def _asked(crew: Crew, case: Case) -> dict[str, Any]:
         "case": case.name,
         "kind": case.kind,
         "target": case.target,
-        "hardware": crew.work.table.hardware,
+        "hardware": crew.table.hardware,
         "stand_in": crew.target.stand_in,
         "budget": case.budget,
         "budget_ms": case.budget_ms,
@@ -72,6 +73,10 @@ def _asked(crew: Crew, case: Case) -> dict[str, Any]:
         "objective": job.search.objective_name if is_search else None,
         "seed": job.seed,
         "table_key": case.table_key,
+        "warmup_key": case.warmup_key,
+        "search_key": case.search_key,
+        "search_ms": case.search_ms,
+        "parts": case.parts,
     }
 
 
@@ -93,11 +98,13 @@ def _network(found: Found) -> dict[str, Any]:
 
 def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float]:
     gpu_share = crew.team.size / 3600 if crew.device.type == "cuda" else 0.0
-    search_s = sum(epoch["seconds"] for epoch in found.history)
+    warmup_s = sum(epoch["seconds"] for epoch in found.history if epoch["phase"] == "warmup")
+    search_s = sum(epoch["seconds"] for epoch in found.history) - warmup_s
     retrain_s = sum(epoch["seconds"] for epoch in outcome.get("retrain_history", []))
     return {
+        "warmup_s": warmup_s,  # shared by all searches that start from it
         "search_s": search_s,
-        "search_gpu_hours": search_s * gpu_share,
+        "search_gpu_hours": (warmup_s + search_s) * gpu_share,
         "retrain_s": retrain_s,
         "retrain_gpu_hours": retrain_s * gpu_share,
     }

@@ -12,49 +12,44 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.hardware import Target, facts
+from cluster.hardware import facts
 from cluster.lease import Lease
-from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.cases import Case, adopt, cases_of, is_done, plan_facts
 from orchestration.job import Job
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
-from orchestration.plan import (
-    Case,
-    Plan,
-    cases_of,
-    is_done,
-    make_plan,
-    plan_facts,
-    with_references,
-)
+from orchestration.plan import Plan, make_plan
 from orchestration.plan_text import plan_lines
-from orchestration.progress import ProgressLines, Say, case_bars
+from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
-from orchestration.stopping import Stopper
-
-if TYPE_CHECKING:
-    from cluster.placement import Node
 
 
 def quiet(_line: str) -> None:
     """Say nothing."""
 
 
-def run(job: Job, *, job_file: str = "", say: Say = quiet) -> JobResult:
+def unheard(_case: str, _record: Mapping[str, Any]) -> None:
+    """What cases report is of interest to nobody."""
+
+
+def run(
+    job: Job, *, job_file: str = "", say: Say = quiet, on_record: OnRecord = unheard
+) -> JobResult:
     """Run a job to its end, or go on with one that was stopped.
 
     Args:
         job: what to do.
         job_file: its text, to be recorded with it.
         say: takes the lines that a person reads.
+        on_record: told what a case reports of an epoch, as it comes.
 
     Raises:
         SpecError: the job cannot be done as it is; nothing was trained.
@@ -65,7 +60,7 @@ def run(job: Job, *, job_file: str = "", say: Say = quiet) -> JobResult:
     plan = make_plan(job)
     with Lease(storage.sub(job.name)):
         storage.sub(job.name).delete_temporary()  # what a killed driver left half written
-        return _run_owned(plan, storage, job_file, say)
+        return _run_owned(plan, storage, job_file, say, on_record)
 
 
 def show_plan(job: Job, say: Say) -> None:
@@ -76,8 +71,8 @@ def show_plan(job: Job, say: Say) -> None:
     _check_places(plan)
     tables = _known_tables(plan, storage)
     cases = cases_of(plan, tables)
-    done = {case.name for case in cases if is_done(case, storage.sub(job.name))}
-    for line in plan_lines(plan, tables, cases, done, _workers_here(job)):
+    folder = storage.sub(job.name)
+    for line in plan_lines(plan, tables, cases, folder, _workers_here(job)):
         say(line)
 
 
@@ -100,24 +95,33 @@ def _check_places(plan: Plan) -> None:
 
 
 def _workers_here(job: Job) -> str:
-    from orchestration.sweep import crewing
+    from orchestration.crewing import Room, crewing
 
     cores = int(facts()["cores"])
-    return f"{crewing(job.cluster, cores, 0)}, on this machine's {cores} cores"
+    return f"{crewing(job.cluster, [Room(cores)])}, on this machine's {cores} cores"
 
 
-def _run_owned(plan: Plan, storage: Storage, job_file: str, say: Say) -> JobResult:
+def _run_owned(
+    plan: Plan, storage: Storage, job_file: str, say: Say, on_record: OnRecord
+) -> JobResult:
     folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
     cases = cases_of(plan, tables)
+    for name, old in adopt(cases, folder).items():
+        say(f"{name} is what {old} was, under another name")
     failed: dict[str, str] = {}
+    runs = _runs_before(folder)
     is_known = tables.keys() == plan.table_keys.keys()
     if is_known and all(is_done(case, folder) for case in cases):
         say(f"all {len(cases)} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
-        cases, failed = _do_missing(plan, storage, tables, say)
-    _write_job(plan, folder, cases, job_file)
+        from orchestration.carry_out import do_missing
+
+        done = do_missing(plan, storage, tables, say, on_record)
+        cases, failed = done.cases, done.failed
+        runs = [*runs, done.facts]
+    _write_job(plan, folder, cases, job_file, runs)
     finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
     for case in cases:
         if case.kind != "reference" and case not in finished:
@@ -140,127 +144,16 @@ def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
     return plan.shipped | {name: table for name, table in found.items() if table is not None}
 
 
-def _do_missing(
-    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
-) -> tuple[list[Case], dict[str, str]]:
-    """Measure, search and retrain what is not in storage."""
-    from cluster.connect import connect
-    from cluster.head import stop_signals_to
-    from orchestration.sweep import check_placeable, crewing
-
-    folder, stopper = storage.sub(plan.job.name), Stopper()
-    # The signals after Ray, which installs its own.
-    with (
-        connect() as ray_facts,
-        stop_signals_to(stopper.on_signal),
-        _compilers_running(plan),
-    ):
-        cpus, gpus = int(ray_facts.cpus), int(ray_facts.gpus)
-        crew = crewing(plan.job.cluster, cpus, gpus)
-        problem = check_placeable(crew, cpus, gpus)
-        if problem:
-            raise SpecError(problem)
-        _check_devices(plan, storage, tables)
-        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
-        cases = cases_of(plan, tables)
-        done = {case.name for case in cases if is_done(case, folder)}
-        for line in plan_lines(plan, tables, cases, done, str(crew)):
-            say(line)
-        return cases, _train_missing(plan, tables, cases, done, crew, folder, say, stopper)
+def _runs_before(folder: Storage) -> list[dict[str, Any]]:
+    """What earlier runs of the job spent."""
+    before = folder.read_json("job.json") if folder.exists("job.json") else {}
+    runs: list[dict[str, Any]] = before.get("runs", [])
+    return runs
 
 
-def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
-    """Refuse to go on with tables of other devices than those that are there."""
-    from orchestration.devices import check_same_device
-
-    for target in plan.targets:
-        if target.is_measured and target.name in tables:
-            place = storage.path(f"tables/{plan.table_keys[target.name]}.json")
-            try:
-                check_same_device(tables[target.name], target, str(place))
-            except MeasurementError as error:
-                raise SpecError(str(error)) from None
-
-
-def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
-    """Compilers from the start, if something is going to be lowered: they take a while to come."""
-    from orchestration.compilers import compilers_running
-
-    is_measured = any(target.is_measured for target in plan.targets)
-    if is_measured or plan.job.retrain is not None:
-        return compilers_running(_nodes_of(plan))
-    return nullcontext()
-
-
-def _nodes_of(plan: Plan) -> list[Node]:
-    """Where the targets of a job are measured, each node once."""
-    from cluster.placement import PlacementError, node_for, nodes
-
-    there, measured = nodes(), [target for target in plan.targets if target.is_measured]
-    try:
-        found = {node.id: node for target in measured for node in [node_for(target, there)]}
-    except PlacementError as error:
-        raise SpecError(str(error)) from None
-    return list(found.values())
-
-
-def _measure_missing(
-    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
-) -> dict[str, LatencyTable]:
-    measured = {}
-    for target in plan.targets:
-        if target.name not in tables:
-            say(f"measure  {target.hardware()} ...")
-            measured[target.name] = _measured(plan, target, storage, say)
-    return measured
-
-
-def _measured(plan: Plan, target: Target, storage: Storage, say: Say) -> LatencyTable:
-    from orchestration.measure import measure_table
-
-    def say_each(text: str) -> None:
-        for line in text.splitlines():
-            say(f"measure  {line}")
-
-    settings, key = plan.job.measure, plan.table_keys[target.name]
-    try:
-        return measure_table(plan.space, target, settings, storage, key, say=say_each)
-    except MeasurementError as error:
-        raise SpecError(str(error)) from None
-
-
-def _train_missing(
-    plan: Plan,
-    tables: dict[str, LatencyTable],
-    cases: list[Case],
-    done: set[str],
-    crew: Any,
-    folder: Storage,
-    say: Say,
-    stopper: Stopper,
-) -> dict[str, str]:
-    from orchestration.case import CaseWork
-    from orchestration.sweep import run_cases
-
-    missing = [case for case in cases if case.name not in done]
-    threads, targets = crew.cpus_per_worker, {target.name: target for target in plan.targets}
-    works = [
-        CaseWork(
-            plan.job, case, extra, targets[case.target], tables[case.target], folder.uri, threads
-        )
-        for case, extra in with_references(missing)
-    ]
-    lines = ProgressLines(say, named=len(works) > 1)
-    with case_bars() as bars:
-
-        def show(case: str, record: dict[str, Any]) -> None:
-            lines(case, record)
-            bars(case, record)
-
-        return run_cases(works, crew, folder, show, stopper)
-
-
-def _write_job(plan: Plan, folder: Storage, cases: list[Case], job_file: str) -> None:
+def _write_job(
+    plan: Plan, folder: Storage, cases: list[Case], job_file: str, runs: list[dict[str, Any]]
+) -> None:
     before = folder.read_json("job.json") if folder.exists("job.json") else {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     job = plan.job
@@ -277,6 +170,7 @@ def _write_job(plan: Plan, folder: Storage, cases: list[Case], job_file: str) ->
             "registered_prefix": job.experiment,
             "git_commit": _git_commit(),
             "submitted": before.get("submitted", now),
+            "runs": runs,
             "hardware": facts(),
         },
     )

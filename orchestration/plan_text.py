@@ -5,36 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.hardware import Target
+from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
-from orchestration.plan import Case, Plan, search_steps
+from orchestration.budgets import DEFAULT_BUDGETS
+from orchestration.cases import Case, why
+from orchestration.job import Job
+from orchestration.plan import Plan, search_steps
 
 
 def plan_lines(
-    plan: Plan, tables: dict[str, LatencyTable], cases: list[Case], done: set[str], workers: str
+    plan: Plan, tables: dict[str, LatencyTable], cases: list[Case], folder: Storage, workers: str
 ) -> list[str]:
-    """The plan in words."""
+    """The plan in words; `folder` is the job's, and tells what is done already."""
     job, data, space = plan.job, plan.data, plan.space
     test = data.test_count
     size = f"{data.channels}x{data.resolution}x{data.resolution}"
     lines = [
-        f"job      {job.name}, seed {job.seed}, storage {job.storage}",
+        f"job      {job.name}, {_seeds(job)}, storage {job.storage}",
         f"data     {job.data.source}: {data.count} images of {size}, {len(data.classes)} classes; "
         f"about {data.count - test} for training, {test} for the test",
         f"space    {space.name}: {len(space.sites)} sites, {space.size():,} networks, "
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
-    lines += [_case_line(case, case.name in done) for case in cases]
+    lines += [f"case     {case.name}: {_asked(case)}; {why(case, folder)}" for case in cases]
     lines += list(_later(plan, tables))
     return [*lines, f"workers  {workers}", *_stage_lines(plan, data.count - test)]
 
 
 def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
     """Searches whose budgets are no milliseconds yet."""
-    entries = [case for case in plan.job.cases if case.target not in tables]
-    wanted = [f"{case.target} {budget}" for case in entries for budget in case.budgets_ms or ()]
+    entries = [
+        case for case in plan.job.cases if case.target not in tables and case.kind == "search"
+    ]
+    wanted = [
+        f"{case.target} {budget}"
+        for case in entries
+        for budget in case.budgets_ms or DEFAULT_BUDGETS
+    ]
     if wanted:
         yield f"cases    {', '.join(wanted)}; in milliseconds once the table is measured"
 
@@ -55,15 +65,19 @@ def _target_line(target: Target, table: LatencyTable | None) -> str:
     )
 
 
-def _case_line(case: Case, is_finished: bool) -> str:
-    return f"case     {case.name}: {_asked(case)}; {'done' if is_finished else 'to do'}"
+def _seeds(job: Job) -> str:
+    numbers = ", ".join(str(seed) for seed in job.all_seeds)
+    return f"{'seed' if len(job.all_seeds) == 1 else 'seeds'} {numbers}"
 
 
 def _asked(case: Case) -> str:
     if case.budget_ms is None:
         return WITHOUT_SEARCH[case.kind]
     percent = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
-    return f"budget {case.budget_ms:.4g} ms{percent}"
+    text = f"budget {case.budget_ms:.4g} ms{percent}"
+    if case.search_key is not None and not case.hosts_search:
+        text += f", from the search for {case.search_ms:.4g} ms"
+    return text
 
 
 WITHOUT_SEARCH = {

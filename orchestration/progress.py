@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 Say = Callable[[str], None]
+OnRecord = Callable[[str, Mapping[str, Any]], None]
+"""Told the name of a case and what it reports."""
 
 
 class ProgressLines:

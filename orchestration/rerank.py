@@ -25,15 +25,17 @@ class Reranking:
     def __init__(
         self,
         searched: Searched,
+        budget_ms: float,
         settings: SearchSettings,
         ranking: Mapping[str, Any] | None,
         team: Team,
     ) -> None:
         self._searched, self._settings, self._team = searched, settings, team
+        self._budget_ms = budget_ms
         self._spearman = None if ranking is None else ranking[settings.scored_by]["spearman"]
         self._scores: dict[tuple[str, ...], Evaluation] = {}
         self._candidates: Sequence[Architecture] = ()
-        self._table = searched.goal.table
+        self._table = searched.budget.table
         self.is_used, self._reason = self._decide()
 
     def _decide(self) -> tuple[bool, str]:
@@ -57,7 +59,7 @@ class Reranking:
             BudgetError: no network is within it.
         """
         searched, settings = self._searched, self._settings
-        log_probs, budget_ms = searched.state.supernet.log_probs(), searched.goal.budget_ms
+        log_probs, budget_ms = searched.state.supernet.log_probs(), self._budget_ms
         self._table = table
         self._candidates = k_best_within(log_probs, table, budget_ms, settings.rerank)
         scores = [self._score(one) for one in self._candidates]

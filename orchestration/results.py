@@ -8,7 +8,7 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines import Baseline, model_from_dict
-from orchestration.plan import Case
+from orchestration.cases import Case
 
 
 @dataclass(frozen=True)

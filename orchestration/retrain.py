@@ -24,12 +24,12 @@ from nas_core.train import (
     train_steps,
 )
 from orchestration.case import Crew
+from orchestration.cases import Case
 from orchestration.compilers import exported
 from orchestration.data import evaluation_batches, normalise
 from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
-from orchestration.plan import Case
-from orchestration.stage import Meter, Stage, TimedLoader
+from orchestration.stage import Ground, Meter, Stage, TimedLoader
 
 REFRESH_BATCHES = 20
 """Training batches from which BatchNorm statistics are taken before the test."""
@@ -47,7 +47,8 @@ def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     loader = TimedLoader(crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining"))
     work = RetrainWork(state, loader, job.retrain, job.seed, team)
     shown = {"epochs": job.retrain.epochs, "network": case.name}
-    stage = Stage(crew, f"retrain {case.name}", work, Meter(crew, [loader]), shown)
+    ground = Ground(crew.checkpoints.sub(f"retrain_{case.name}"))
+    stage = Stage(crew, ground, work, Meter(crew, [loader]), shown)
     stage.run()
     network = copy.deepcopy(state.network)
     refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))

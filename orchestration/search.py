@@ -1,4 +1,9 @@
-"""Stage: the search of one case, Ray Train around `nas_core.search`. No formula in here."""
+"""Stages: warm-up and search of a case, Ray Train around `nas_core.search`. No formula in here.
+
+The warm-up depends on no hardware. Its end is kept in the storage, under what it depends on: the
+searches of all targets and budgets begin with it, in this job and in others. A search that several
+budgets share is kept too, in the folder of the job.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cluster.storage import Storage
 from nas_core.batch import SearchData
 from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport
@@ -13,10 +19,9 @@ from nas_core.search import search_steps, start_search
 from nas_core.state import Search, SearchState
 from nas_core.strategy import Trial
 from orchestration.case import Crew
+from orchestration.cases import search_place, warmup_place
 from orchestration.data import ImageSet, split_classes
-from orchestration.stage import Meter, Stage, TimedLoader
-
-STAGE = "search"
+from orchestration.stage import Ground, Meter, Stage, TimedLoader
 
 
 @dataclass(frozen=True)
@@ -25,25 +30,68 @@ class Searched:
 
     state: SearchState
     data: SearchData
-    goal: LatencyGoal
+    goal: LatencyGoal | None
+    """What the search ran against; None for a warm-up."""
     history: list[dict[str, Any]]
     """What happened in every epoch."""
     notes: list[str] = field(default_factory=list)
     """What a person should know about how it went."""
 
+    @property
+    def budget(self) -> LatencyGoal:
+        """The goal of what was a search."""
+        assert self.goal is not None, "a search has a goal"
+        return self.goal
+
+
+def warm_up(crew: Crew) -> Storage | None:
+    """Train the weights that searches start from, unless that was done before.
+
+    Returns:
+        Where they are; None where searches start from nothing.
+    """
+    key = crew.work.case.warmup_key
+    if key is None:
+        return None
+    folder = crew.root.sub(warmup_place(key))
+    ground = Ground(folder, is_kept=True)
+    is_done = ground.is_done
+    crew.team.wait()  # until all have looked, or one would see what another has written
+    if not is_done:
+        _run(crew, ground, None, {"epochs": _warmup_epochs_shown(crew)})
+    return folder
+
+
+def _warmup_epochs_shown(crew: Crew) -> int:
+    """With the search that follows in the same worker group it is counted as one."""
+    search = crew.work.job.search
+    return search.warmup_epochs if crew.work.case.kind == "warmup" else search.total_epochs
+
 
 def search(crew: Crew) -> Searched:
-    """Search to the end, from the last checkpoint if there is one."""
-    job, table, budget_ms = crew.work.job, crew.work.table, crew.work.case.budget_ms
-    assert budget_ms is not None, "a searched case has a budget"
-    state = start_search(table.space, job.search, job.seed, crew.device)
-    data, goal = _data(crew), LatencyGoal(table, budget_ms, crew.device)
+    """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
+    case, job = crew.work.case, crew.work.job
+    assert case.search_ms is not None, "a searched case has a budget"
+    origin = warm_up(crew)
+    if case.search_key is None:
+        ground = Ground(crew.checkpoints.sub("search"), origin=origin)
+    else:
+        folder = crew.storage.sub(search_place(case.search_key))
+        ground = Ground(folder, is_kept=True, origin=origin)
+    goal = LatencyGoal(crew.table, case.search_ms, crew.device)
+    shown = {"epochs": job.search.total_epochs, "budget_ms": case.search_ms}
+    return _run(crew, ground, goal, shown)
+
+
+def _run(crew: Crew, ground: Ground, goal: LatencyGoal | None, shown: dict[str, Any]) -> Searched:
+    job = crew.work.job
+    state = start_search(crew.space, job.search, job.seed, crew.device)
+    data = _data(crew)
     weight, held_out = TimedLoader(data.weight), TimedLoader(data.architecture)
     timed = SearchData(weight, held_out)
     work = SearchWork(Search(state, timed, goal, job.search, job.seed, crew.team))
-    shown = {"epochs": job.search.total_epochs, "budget_ms": budget_ms}
-    hours = job.search.max_hours
-    stage = Stage(crew, STAGE, work, Meter(crew, [weight, held_out]), shown, hours)
+    hours = None if goal is None else job.search.max_hours
+    stage = Stage(crew, ground, work, Meter(crew, [weight, held_out]), shown, hours)
     stage.run()
     return Searched(state, data, goal, stage.history, stage.notes)
 

@@ -7,7 +7,6 @@ step, and done by all.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,11 +15,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from cluster.storage import Storage
 from nas_core.batch import Batch, Loader
 from nas_core.progress import EpochReport, Progress
 from nas_core.step import LossError
 from orchestration.case import Crew
-from orchestration.checkpoint import Checkpoints, Saved, snapshot
+from orchestration.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
+from orchestration.stage_end import END, is_ended
 from orchestration.watch import COMPUTING
 from orchestration.workers import Stopped, Wishes, report_epoch, report_note
 
@@ -84,6 +85,9 @@ class Meter:
     loaders: list[TimedLoader]
     seconds: float = 0.0
     """Of the stage, attempts before this one included."""
+    steps: int = 0
+    """Of the epoch so far, those of attempts before included that were not lost; networks, where
+    those are scored."""
     _began: float = field(default_factory=time.perf_counter)
     _before: tuple[float, float, int] = field(init=False)
 
@@ -91,16 +95,19 @@ class Meter:
         self._before = self._waits()  # the team has waited in stages before this one
 
     def of_epoch(self) -> dict[str, float]:
-        """Seconds, images a second, and the parts of data and communication since the last call."""
+        """Seconds, steps, images a second, and the parts of data and communication since the last
+        call."""
         now = time.perf_counter()
         seconds = now - self._began
         waits = self._waits()
         data, talk, images = (b - a for a, b in zip(self._before, waits, strict=True))
         self._began, self._before = now, waits
         self.seconds += seconds
+        steps, self.steps = self.steps, 0
         return {
             "seconds": seconds,
             "time": time.time(),
+            "steps": steps,
             "images_per_s": images / seconds,
             "share_data": data / seconds,
             "share_communication": talk / seconds,
@@ -115,13 +122,30 @@ class Meter:
         return (self.seconds + time.perf_counter() - self._began) / 3600
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Where a stage keeps its checkpoints, and where it begins."""
+
+    folder: Storage
+    """Of its checkpoints."""
+    is_kept: bool = False
+    """Whether its end is kept there, for stages of other cases and times."""
+    origin: Storage | None = None
+    """Folder of the kept stage whose end it begins with; None: with what it is given."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its end is there."""
+        return self.is_kept and is_ended(self.folder)
+
+
 class Stage:
     """One stage of a case on one worker."""
 
     def __init__(
         self,
         crew: Crew,
-        name: str,
+        ground: Ground,
         work: Work,
         meter: Meter,
         shown: dict[str, Any],
@@ -131,7 +155,7 @@ class Stage:
 
         Args:
             crew: the surroundings.
-            name: of the stage; it names the folder of its checkpoints.
+            ground: where its checkpoints lie.
             work: what is trained.
             meter: of its loaders.
             shown: what every reported epoch says beside what happened in it.
@@ -139,8 +163,8 @@ class Stage:
         """
         self._crew, self._work, self._meter, self._shown = crew, work, meter, shown
         self._max_hours, self._cluster = max_hours, crew.work.job.cluster
-        folder = crew.checkpoints.sub(re.sub(r"[^A-Za-z0-9_.-]", "_", name))
-        self._checkpoints = Checkpoints(folder, self._cluster.keep_checkpoints)
+        self._ground = ground
+        self._checkpoints = Checkpoints(ground.folder, self._cluster.keep_checkpoints)
         self._saved_at, self._every_s = time.monotonic(), self._cluster.checkpoint_every_s
         self.history: list[dict[str, Any]] = []
         """What happened in every epoch."""
@@ -148,14 +172,19 @@ class Stage:
         """What a person should know about how it went."""
 
     def run(self) -> None:
-        """Go on from the last good checkpoint to the end.
+        """Go on from the last good checkpoint to the end; nothing is left to do where that is kept.
 
         Raises:
             Stopped: the driver wanted that.
             LossError: the loss was not finite, once more after a roll-back.
             CheckpointError: a checkpoint could not be written.
         """
-        self._go_back()
+        is_done = self._ground.is_done
+        self._crew.team.wait()  # until all have looked, or one would see what another has written
+        name = self._go_back()
+        if is_done and (end := self._ground.folder.read_json(END))["checkpoint"] == name:
+            self.notes[:] = end["notes"]
+            return
         try:
             self._run_once()
         except LossError as error:
@@ -163,13 +192,26 @@ class Stage:
                 raise
             self._roll_back(error)
             self._run_once()
+        if self._ground.is_kept:
+            self._save()
         self._checkpoints.finish()
+        if self._ground.is_kept:
+            self._keep_end()
+
+    def _keep_end(self) -> None:
+        """Say that the newest checkpoint is the end, once all workers have written it."""
+        self._crew.team.wait()
+        if self._crew.team.rank == 0:
+            end = {"format": "stage-end/1", "checkpoint": checkpoint_name(self._work.progress)}
+            self._ground.folder.write_json(END, {**end, "notes": self.notes})
+        self._crew.team.wait()
 
     def _run_once(self) -> None:
         team = self._crew.team
         team.wish = self._wish
         with team.watch.inside(COMPUTING):
             for report in self._work.steps():
+                self._meter.steps += 1
                 if report is not None:
                     self._report(report)
                 self._hear_of_leaving()
@@ -222,7 +264,8 @@ class Stage:
 
     def _save(self) -> None:
         crew, progress = self._crew, self._work.progress
-        counters = {**self._work.counters(), "seconds": 3600 * self._meter.hours()}
+        clock = {"seconds": 3600 * self._meter.hours(), "steps": self._meter.steps}
+        counters = {**self._work.counters(), **clock}
         self._checkpoints.save(
             snapshot(
                 progress,
@@ -236,16 +279,23 @@ class Stage:
         )
         self._saved_at = time.monotonic()
 
-    def _go_back(self) -> bool:
-        """To the newest good checkpoint, the same on all workers; whether there is one."""
-        crew = self._crew
-        found = ""
+    def _go_back(self) -> str:
+        """To the newest good checkpoint, the same on all workers; its name, or nothing."""
+        origin = self._ground.origin
+        name = self._restore_newest(self._checkpoints)
+        if name or origin is None:
+            return name
+        self.notes[:] = origin.read_json(END)["notes"]
+        return self._restore_newest(Checkpoints(origin))
+
+    def _restore_newest(self, checkpoints: Checkpoints) -> str:
+        crew, name = self._crew, ""
         if crew.team.rank == 0:
-            found = self._checkpoints.newest_good(crew.board.note) or ""
-        name = crew.team.gather(found)[0]
+            name = checkpoints.newest_good(crew.board.note) or ""
+        name = crew.team.gather(name)[0]
         if name:
-            self._restore(self._checkpoints.load(name, crew.team.rank, crew.team.size, crew.device))
-        return bool(name)
+            self._restore(checkpoints.load(name, crew.team.rank, crew.team.size, crew.device))
+        return name
 
     def _restore(self, saved: Saved) -> None:
         work = self._work
@@ -253,12 +303,12 @@ class Stage:
         work.restore(saved.counters)
         self.history[:] = saved.history
         self._meter.seconds = saved.counters["seconds"]
+        self._meter.steps = saved.counters["steps"]
 
     def _roll_back(self, error: LossError) -> None:
         """Once: to the last checkpoint before the loss was not finite, with half the rate."""
         self._checkpoints.finish()
-        was_found = self._go_back()
-        if not was_found:
+        if not self._go_back():
             raise error
         progress = self._work.progress
         progress.lr_share, progress.bad_steps = 0.5, 0

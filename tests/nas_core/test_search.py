@@ -348,9 +348,10 @@ def test_reports_tell_phase_latency_and_entropy() -> None:
         ("search", 3),
     ]
     fastest, slowest = TABLE.range_ms()
+    assert reports[0].latency_ms is None  # a warm-up is the same for all hardware
     for report in reports:
-        assert report.latency_ms is not None
-        assert fastest < report.latency_ms < slowest
+        latency_ms = report.latency_ms
+        assert report.phase == "warmup" or fastest < (latency_ms or 0.0) < slowest
         assert report.entropy is not None
         assert 0 < report.entropy <= torch.tensor(3.0).log().item() + 1e-6
 

@@ -17,9 +17,10 @@ from nas_core.team import Alone
 from orchestration import derive, ranking, stage
 from orchestration.board import NoBoard
 from orchestration.case import CaseWork, Crew
+from orchestration.cases import Case, cases_of
 from orchestration.data import Dataset, load_dataset
 from orchestration.job import Job
-from orchestration.plan import Case, cases_of, make_plan
+from orchestration.plan import make_plan
 from orchestration.spec import check_job
 from orchestration.watch import Watch
 from orchestration.workers import Wishes
@@ -106,7 +107,8 @@ def crew_of(
     tables = {target.name: table_of(plan.space, by_kernel) for target in plan.targets}
     cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
     chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
-    return crew_with(job, dataset, chosen, (tables | plan.shipped)[chosen.target], stop_after)
+    table = (tables | plan.shipped)[chosen.target]
+    return crew_with(job.with_seed(chosen.seed), dataset, chosen, table, stop_after)
 
 
 def crew_with(
@@ -114,7 +116,7 @@ def crew_with(
 ) -> Crew:
     """One worker with this case."""
     folder = Storage(job.storage).sub(job.name)
-    target = present(job.target(case.target))
+    target = present(job.target(case.target)) if case.target else None
     work = CaseWork(job, case, (), target, table, folder.uri, threads=1)
     team: Any = Team(stop_after)
     return Crew(work, team, torch.device("cpu"), dataset, folder)

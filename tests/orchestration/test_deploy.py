@@ -27,8 +27,8 @@ def checked(
     monkeypatch.setattr(deploy, "node_of", lambda *_: None)
     monkeypatch.setattr(deploy, "answered", lambda *_: said)
     monkeypatch.setattr(deploy, "measure_program", lambda *_: Measured(0.5, 0.01, 1.1))
-    work = SimpleNamespace(table=None, job=SimpleNamespace(measure=None))
-    crew: Any = SimpleNamespace(work=work, target=target)
+    work = SimpleNamespace(job=SimpleNamespace(measure=None))
+    crew: Any = SimpleNamespace(work=work, target=target, table=None)
     return checked_program(crew, Exported({}, program, ANSWERS, IMAGES))
 
 

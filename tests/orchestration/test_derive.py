@@ -11,10 +11,10 @@ from nas_core.architecture import Architecture
 from nas_core.derive import BudgetError, best_within
 from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_small
+from orchestration.budgets import over_budget, tolerance
 from orchestration.derive import derive_measured
 from orchestration.found import Found
 from orchestration.measure_network import Measured
-from orchestration.plan import over_budget, tolerance
 from tests.orchestration.tables import by_kernel, table_of
 
 SPACE = proxyless_small()

@@ -209,10 +209,10 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
 STOPPED_BY_TUNE = """
 import sys
 from pathlib import Path
-import orchestration.sweep as sweep
+import orchestration.trials as trials
 from orchestration.__main__ import main
-run_cases = sweep.run_cases
-sweep.run_cases = lambda *words: run_cases(*words, stop={"training_iteration": 3})
+run_cases = trials.run_cases
+trials.run_cases = lambda *words: run_cases(*words, stop={"training_iteration": 3})
 sys.exit(main([sys.argv[1]]))
 """
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from orchestration.keys import case_key, table_key
+from orchestration.budgets import budget_in_ms
+from orchestration.cases import Case, cases_of, is_done
+from orchestration.keys import search_parts, table_key
 from orchestration.latency_tables import stored_table
-from orchestration.plan import Case, Plan, budget_in_ms, cases_of, is_done, make_plan
+from orchestration.plan import Plan, make_plan
 from orchestration.plan_text import plan_lines
 from orchestration.spec import SpecError, load_job
 from tests.orchestration.tables import by_kernel, table_of
@@ -102,8 +104,8 @@ def test_a_table_belongs_to_its_space(job_file: Path) -> None:
 def test_equal_budgets_said_differently_are_the_same_case(job_file: Path) -> None:
     plan = planned(job_file)
     table = plan.table_keys["mobile"]
-    said = case_key(plan.job, plan.data, plan.space, table, 0.16)
-    assert said == case_key(plan.job, plan.data, plan.space, table, 16 / 100)
+    said = search_parts(plan.job, plan.data, plan.space, table, 0.16, 0.16)
+    assert said == search_parts(plan.job, plan.data, plan.space, table, 16 / 100, 0.16)
 
 
 def test_only_the_result_of_exactly_this_case_counts(job_file: Path, tmp_path: Path) -> None:
@@ -154,11 +156,13 @@ def test_a_search_too_short_to_find_anything_is_refused(
         planned(job_file, *overrides)
 
 
-def test_the_plan_says_what_will_happen(job_file: Path) -> None:
+def test_the_plan_says_what_will_happen(job_file: Path, tmp_path: Path) -> None:
     plan = planned(job_file, "retrain.epochs=3", "search.batch_size=64")
     tables = {"mobile": table_of(plan.space, by_kernel)}
     found = cases_of(plan, tables)
-    text = "\n".join(plan_lines(plan, tables, found, {"mobile-reference"}, "1 per case"))
+    folder = Storage(str(tmp_path / "job"))
+    folder.write_json("cases/mobile-reference/result.json", {"key": found[0].key})
+    text = "\n".join(plan_lines(plan, tables, found, folder, "1 per case"))
     for words in (
         "1797 images of 1x32x32, 10 classes",
         "6 sites, 74,088 networks, supernet 0.50 M parameters",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.pixel1 import table
 from nas_core.space import proxyless_imagenet, proxyless_small
-from orchestration.plan import Case, Plan, cases_of, make_plan
+from orchestration.cases import Case, cases_of
+from orchestration.plan import Plan, make_plan
 from orchestration.plan_text import plan_lines
 from orchestration.spec import SpecError, load_job
 from tests.conftest import REPOSITORY
@@ -83,19 +85,21 @@ def test_a_budget_in_percent_that_equals_another_is_refused(job_file: Path) -> N
         cases(planned(job_file, entries))
 
 
-def test_cases_without_budgets_are_planned_before_the_table_is_measured(job_file: Path) -> None:
+def test_cases_without_budgets_are_planned_before_the_table_is_measured(
+    job_file: Path, tmp_path: Path
+) -> None:
     entries = "[{target: mobile, baseline: mnasnet}, {target: mobile, budgets_ms: ['80%']}]"
     plan = planned(job_file, entries)
     found = cases_of(plan, {})
     assert [case.name for case in found] == ["mobile-reference", "mobile-mnasnet"]
-    text = "\n".join(plan_lines(plan, {}, found, set(), "1 per case"))
+    text = "\n".join(plan_lines(plan, {}, found, Storage(str(tmp_path)), "1 per case"))
     assert "mobile-mnasnet: a baseline, no search; to do" in text
     assert "mobile 80%; in milliseconds once the table is measured" in text
 
 
-def test_a_plan_without_a_search_has_no_line_about_one(job_file: Path) -> None:
+def test_a_plan_without_a_search_has_no_line_about_one(job_file: Path, tmp_path: Path) -> None:
     plan = planned(job_file, "[{target: mobile, baseline: mnasnet}]")
-    lines = plan_lines(plan, {}, cases(plan), set(), "1 per case")
+    lines = plan_lines(plan, {}, cases(plan), Storage(str(tmp_path)), "1 per case")
     assert not [line for line in lines if line.startswith("search")]
 
 
@@ -112,7 +116,7 @@ def test_a_logarithm_of_less_than_a_millisecond_is_refused(job_file: Path) -> No
         cases(plan)
 
 
-def test_the_pixel_1_is_planned_by_its_table_alone(job_file: Path) -> None:
+def test_the_pixel_1_is_planned_by_its_table_alone(job_file: Path, tmp_path: Path) -> None:
     entries = (
         "[{target: pixel1, budgets_ms: [80.0, '60%']}, "
         "{target: pixel1, architecture: proxyless_mobile}]"
@@ -123,7 +127,7 @@ def test_the_pixel_1_is_planned_by_its_table_alone(job_file: Path) -> None:
     names = [case.name for case in cases_of(plan, plan.shipped)]
     percent = f"pixel1-{0.6 * reference_ms:.4g}ms"
     assert names == ["pixel1-reference", "pixel1-80ms", percent, "pixel1-proxyless_mobile"]
-    text = "\n".join(plan_lines(plan, plan.shipped, [], set(), "1 per case"))
+    text = "\n".join(plan_lines(plan, plan.shipped, [], Storage(str(tmp_path)), "1 per case"))
     assert "latency table ships, nothing is measured" in text
 
 
@@ -159,6 +163,7 @@ def test_a_plan_is_made_without_torch(job_file: Path) -> None:
     code = (
         "import sys; from orchestration.plan import *; from orchestration.spec import load_job\n"
         f"job = load_job({str(job_file)!r}, {[f'cases={entries}', *PIXEL]!r})\n"
+        "from orchestration.cases import cases_of\n"
         "plan = make_plan(job); cases_of(plan, plan.shipped)\n"
         "print(sorted({'torch', 'torchvision', 'ray'} & set(sys.modules)))"
     )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from orchestration.plan import Case, with_references
+from orchestration.cases import Case
+from orchestration.order import with_references
 from orchestration.progress import ProgressLines, case_bars, duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}

@@ -127,10 +127,6 @@ WRONG = {
         "cases[0].baseline is 'mobilenet_v2'; expected no baseline beside budgets_ms; "
         "make an entry of its own of it"
     ),
-    "cases=[{target: mobile}]": (
-        'cases[0].budgets_ms is None; expected budgets to search for, e.g. ["80%"]; '
-        "or a baseline, or an architecture, in their place"
-    ),
     "cases=[{target: mobile, architecture: proxyless_tablet}]": (
         "cases[0].architecture is 'proxyless_tablet'; expected a file that ends in .json, or one "
         f"of {', '.join(published.NAMES)}"

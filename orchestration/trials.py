@@ -13,15 +13,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
 from orchestration.board import BoardActor
 from orchestration.case import CaseWork, case_worker
+from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
 from orchestration.stopping import PATIENCE_S, Stopper
+
+Body = Callable[[dict[str, Any]], None]
+"""What a Ray Train worker runs."""
 
 REPORT_POLL_S = "0.2"
 """How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
@@ -42,54 +45,6 @@ WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """The last is needed by deterministic algorithms on a GPU."""
 
 
-@dataclass(frozen=True)
-class Crewing:
-    """How the workers of one case are placed."""
-
-    workers: int
-    """The most, where their number may change."""
-    cpus_per_worker: int
-    gpus_per_worker: float
-    at_once: int
-    """Cases that run beside each other."""
-    least: int | None = None
-    """Workers with which a case begins where there is no room for more; None: always `workers`."""
-
-    def __str__(self) -> str:
-        gpus = f", {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
-        count = str(self.workers) if self.least is None else f"{self.least} to {self.workers}"
-        return (
-            f"{count} per case with {self.cpus_per_worker} cores{gpus} each; "
-            f"{self.at_once} case at a time"
-        )
-
-
-def crewing(settings: ClusterSettings, cpus: int, gpus: int) -> Crewing:
-    """Workers of a case on a cluster of this size: one per GPU, else one per two cores."""
-    asked = settings.workers if settings.workers != "auto" else gpus or max(1, cpus // 2)
-    least, workers = asked if isinstance(asked, tuple) else (None, asked)
-    per_worker = settings.gpus_per_worker
-    share = float(min(1, gpus)) if per_worker == "auto" else per_worker
-    cores = max(1, cpus // workers)
-    at_once = max(1, cpus // (workers * cores))
-    if share > 0:
-        at_once = max(1, min(at_once, int(gpus / (workers * share))))
-    return Crewing(workers, cores, share, at_once, least)
-
-
-def check_placeable(crew: Crewing, cpus: int, gpus: int) -> str | None:
-    """What is wrong if these workers can never be placed; None if they can."""
-    needed = crew.least or crew.workers
-    needed_gpus = needed * crew.gpus_per_worker
-    if needed * crew.cpus_per_worker <= cpus and needed_gpus <= gpus:
-        return None
-    return (
-        f"cluster.workers is {needed}, which takes "
-        f"{needed * crew.cpus_per_worker} cores and {needed_gpus:g} GPUs; "
-        f"the cluster has {cpus} cores and {gpus} GPUs: ask for fewer"
-    )
-
-
 def run_cases(
     works: Sequence[CaseWork],
     crew: Crewing,
@@ -97,6 +52,7 @@ def run_cases(
     on_epoch: Callable[[str, dict[str, Any]], None],
     stopper: Stopper,
     stop: dict[str, Any] | None = None,
+    body: Body = case_worker,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.
 
@@ -107,6 +63,7 @@ def run_cases(
         on_epoch: called with the name of a case and what happened in one of its epochs.
         stopper: what a signal stops.
         stop: metrics and the values at which Tune ends a case; it goes on from there another time.
+        body: what each worker of a case does.
 
     Returns:
         By name of a case that failed, why.
@@ -121,7 +78,7 @@ def run_cases(
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
             with _notes_said(board, on_epoch):
-                reasons = _run_trials(works, crew, folder, on_epoch, board, stop)
+                reasons = _run_trials(works, crew, folder, on_epoch, board, stop, body)
         finally:
             ray.kill(board)
     if stopper.is_stopping:
@@ -178,6 +135,7 @@ def _run_trials(
     on_epoch: Callable[[str, dict[str, Any]], None],
     board: Any,
     stop: dict[str, Any] | None,
+    body: Body,
 ) -> dict[str, str]:
     import ray
     from ray import tune
@@ -201,7 +159,7 @@ def _run_trials(
         work = by_name[config["case"]]
         ray.get(board.start.remote(work.case.name))
         try:
-            run_trial(work, crew, folder, board)
+            run_trial(work, crew, folder, board, body)
         finally:
             ray.get(board.end.remote(work.case.name))
 
@@ -209,7 +167,7 @@ def _run_trials(
     shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
     most = max(work.job.cluster.max_failures for work in works)
     tuner = tune.Tuner(
-        tune.with_resources(gentle(trial, board), tune.PlacementGroupFactory([TRIAL_RESOURCES])),
+        tune.with_resources(gentle(trial, board), _trial_place()),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=crew.at_once, trial_dirname_creator=lambda t: t.trial_id
@@ -234,6 +192,16 @@ def _run_trials(
     return died | reasons
 
 
+def _trial_place() -> Any:
+    """Next to nothing, on a node that is not going to be taken away, if nodes say which."""
+    from ray import tune
+
+    from cluster.placement import nodes, steady_selector
+
+    words = {"bundle_label_selector": [one]} if (one := steady_selector(nodes())) else {}
+    return tune.PlacementGroupFactory([TRIAL_RESOURCES], **words)
+
+
 def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
     """A trainable whose workers end at their next step, with a checkpoint, when Tune stops it."""
     import ray
@@ -251,7 +219,9 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
     return Gentle
 
 
-def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> None:
+def run_trial(
+    work: CaseWork, crew: Crewing, folder: Storage, board: Any, body: Body = case_worker
+) -> None:
     """Body of one Tune trial: train a worker group; why it failed goes to the board.
 
     A trial that ends with an error would be tried again by Tune, with all attempts of Train anew.
@@ -263,7 +233,7 @@ def run_trial(work: CaseWork, crew: Crewing, folder: Storage, board: Any) -> Non
 
     cluster = work.job.cluster
     trainer = TorchTrainer(
-        case_worker,
+        body,
         train_loop_config={"work": work.to_dict(), "board": board},
         torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_S),
         scaling_config=_scaling(crew, cluster),

@@ -1,0 +1,264 @@
+"""The cases of a job: which networks it makes, how each is recognised, in which order they run.
+
+Only what needs no torch, so that a finished job is recognised quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cluster.storage import Storage
+from nas_core.architecture import Model
+from nas_core.latency import LatencyTable
+from orchestration.budgets import (
+    budget_in_ms,
+    check_feasible,
+    check_objective,
+    default_budgets,
+    middle_budget,
+)
+from orchestration.case_settings import CaseSettings
+from orchestration.keys import (
+    Parts,
+    digest,
+    model_parts,
+    search_key,
+    search_parts,
+    training_parts,
+    warmup_key,
+)
+from orchestration.plan import Plan
+from orchestration.spec import SpecError
+
+ORDER = ("reference", "search", "random", "given", "baseline")
+"""Kinds of cases, as they stand in tables."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network to make: searched within a budget, or one that is known beforehand."""
+
+    name: str
+    kind: str
+    """One of ORDER ("reference" is the reference network of a target, the one to beat), or
+    "warmup": no network, but the weights that searches start from."""
+    target: str
+    budget: str | float | None
+    """As the job file says it; None for all but a search."""
+    budget_ms: float | None
+    key: str
+    table_key: str
+    model: dict[str, Any] | None = None
+    """JSON of a given architecture or a baseline."""
+    seed: int = 0
+    parts: Parts = field(default_factory=dict)
+    """What the result depends on."""
+    search_ms: float | None = None
+    """The budget that the search runs against: the case's own, unless several share a search."""
+    search_key: str | None = None
+    """Of a search that several cases share; None where each has its own."""
+    warmup_key: str | None = None
+    """Of the warm-up that the search starts from; None where there is none."""
+
+    @property
+    def folder(self) -> str:
+        """Key of the case's folder in the job's storage."""
+        return f"cases/{self.name}"
+
+    @property
+    def hosts_search(self) -> bool:
+        """Whether it runs the search that others share."""
+        return self.search_key is not None and self.search_ms == self.budget_ms
+
+
+def warmup_place(key: str) -> str:
+    """Folder of a warm-up in the storage, where all jobs find it."""
+    return f"warmups/{key}"
+
+
+def search_place(key: str) -> str:
+    """Folder of a search that several cases share, in the job's storage."""
+    return f"searches/{key}"
+
+
+def checkpoints_place(case: Case) -> str:
+    """Folder of the checkpoints of a case in the job's storage, until it is finished."""
+    return f"checkpoints/{case.name}-{case.key}"
+
+
+def warmup_case(case: Case) -> Case:
+    """The warm-up that a case starts from, as something to run by itself."""
+    assert case.warmup_key is not None, "the case starts from a warm-up"
+    name = f"warm-up{_seed_end(case.seed)}"
+    key = case.warmup_key
+    return Case(name, "warmup", "", None, None, key, "", seed=case.seed, warmup_key=key)
+
+
+def cases_of(plan: Plan, tables: dict[str, LatencyTable]) -> list[Case]:
+    """Cases of a job, each target's reference network before its others.
+
+    Searches on a target whose table is not there yet are left out.
+
+    Raises:
+        SpecError: a budget is outside the space's range on its target, or two cases would have the
+            same name.
+    """
+    found: dict[str, Case] = {}
+    for seed in plan.job.all_seeds:
+        for place, case in _all_cases(replace(plan, job=plan.job.with_seed(seed)), tables):
+            if case.name in found:
+                raise SpecError(
+                    f"{place} makes a second '{case.name}', which names its folder; "
+                    "take one of them out, or name the file otherwise"
+                )
+            found[case.name] = case
+    return list(found.values())
+
+
+def _all_cases(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[tuple[str, Case]]:
+    """Each case of one seed behind the place in the job file that asks for it."""
+    if plan.job.retrain is not None:
+        first = {case.target: i for i, case in reversed(list(enumerate(plan.job.cases)))}
+    else:
+        first = {}
+    for i, settings in enumerate(plan.job.cases):
+        if first.get(settings.target) == i:
+            yield f"cases[{i}]", _reference(plan, settings.target)
+        model = plan.models[i]
+        if model is not None:
+            yield f"cases[{i}].{settings.setting}", _named(plan, settings, model)
+        elif settings.target in tables:
+            yield from _searches(plan, i, tables[settings.target])
+
+
+def _seed_end(seed: int) -> str:
+    return f"-seed{seed}" if seed else ""
+
+
+def _reference(plan: Plan, target: str) -> Case:
+    table = plan.table_keys[target]
+    parts = training_parts(plan.job, plan.data, plan.space, table)
+    return _case(plan, f"{target}-reference", "reference", target, parts)
+
+
+def _named(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+    table, values = plan.table_keys[settings.target], model.to_dict()
+    parts = model_parts(plan.job, plan.data, plan.space, table, values)
+    name = f"{settings.target}-{settings.model_name}"
+    return _case(plan, name, settings.kind, settings.target, parts, model=values)
+
+
+def _case(plan: Plan, name: str, kind: str, target: str, parts: Parts, **words: Any) -> Case:
+    seed, named = plan.job.seed, {"budget": None, "budget_ms": None, **words}
+    return Case(
+        name=f"{name}{_seed_end(seed)}",
+        kind=kind,
+        target=target,
+        key=digest(dict(parts)),
+        table_key=plan.table_keys[target],
+        seed=seed,
+        parts=parts,
+        **named,
+    )
+
+
+def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str, Case]]:
+    settings, job = plan.job.cases[index], plan.job
+    middle = middle_budget([ms for case in job.cases for ms in _in_ms(case, settings, table)])
+    warmup = warmup_key(job, plan.data, plan.space) if job.search.has_warmup else None
+    budgets = settings.budgets_ms or default_budgets(table)
+    for number, budget in enumerate(budgets):
+        place, budget_ms = f"cases[{index}].budgets_ms[{number}]", budget_in_ms(budget, table)
+        check_feasible(place, budget, budget_ms, table)
+        check_objective(place, job.search, budget_ms, table)
+        search_ms = middle if job.search.share == "target" else budget_ms
+        table_id = plan.table_keys[settings.target]
+        parts = search_parts(job, plan.data, plan.space, table_id, budget_ms, search_ms)
+        yield (
+            place,
+            _case(
+                plan,
+                f"{settings.target}-{budget_ms:.4g}ms",
+                "search",
+                settings.target,
+                parts,
+                budget=budget,
+                budget_ms=budget_ms,
+                search_ms=search_ms,
+                search_key=search_key(parts) if job.search.share == "target" else None,
+                warmup_key=warmup,
+            ),
+        )
+
+
+def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[float]:
+    """Budgets of an entry, if it asks for searches for the same target as another."""
+    if case.target != like.target or case.kind != "search":
+        return []
+    return [budget_in_ms(one, table) for one in case.budgets_ms or default_budgets(table)]
+
+
+def stored_key(folder: Storage, name: str) -> str | None:
+    """Key of the result that the folder of a case holds."""
+    place = f"cases/{name}/result.json"
+    return folder.read_json(place).get("key") if folder.exists(place) else None
+
+
+def is_done(case: Case, folder: Storage) -> bool:
+    """Whether the job's storage holds the result of exactly this case."""
+    return stored_key(folder, case.name) == case.key
+
+
+def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
+    """Take over finished cases that have another name by now: a result is known by its content.
+
+    Returns:
+        By name of a case that was taken over, where its result was.
+    """
+    missing = [case for case in cases if not is_done(case, folder)]
+    if not missing:
+        return {}
+    names = {key.split("/")[1] for key in folder.list("cases") if key.endswith("/result.json")}
+    known = {stored_key(folder, name): name for name in sorted(names)}
+    found = {case.name: known[case.key] for case in missing if case.key in known}
+    for name, old in found.items():
+        _copy_case(folder, old, name)
+    return found
+
+
+def _copy_case(folder: Storage, old: str, new: str) -> None:
+    """A finished case under another name; its result last, since that says that it is finished."""
+    place = f"cases/{old}/"
+    for key in folder.list(f"cases/{old}"):
+        if not key.endswith("/result.json"):
+            folder.write_bytes(f"cases/{new}/{key.removeprefix(place)}", folder.read_bytes(key))
+    values = {**folder.read_json(f"{place}result.json"), "case": new}
+    folder.write_json(f"cases/{new}/result.json", values)
+
+
+def why(case: Case, folder: Storage) -> str:
+    """What there is of a case, and why something is to be done."""
+    place = f"{case.folder}/result.json"
+    if is_done(case, folder):
+        return "done"
+    derived = f"{case.folder}/derived.json"
+    if folder.exists(derived) and folder.read_json(derived).get("key") == case.key:
+        return "to do: found and measured, not retrained"
+    if not folder.exists(place):
+        is_begun = bool(folder.list(checkpoints_place(case)))
+        return "to do: goes on from its checkpoint" if is_begun else "to do"
+    before: Parts = folder.read_json(place).get("parts", {})
+    changed = [name for name in case.parts if before.get(name) != case.parts[name]]
+    return f"to do again: {' and '.join(changed)} changed" if before else "to do again"
+
+
+def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
+    """What a record of the job keeps of its plan."""
+    return {
+        "data": asdict(plan.data),
+        "space_size": plan.space.size(),
+        "tables": plan.table_keys,
+        "cases": [asdict(case) for case in cases],
+    }

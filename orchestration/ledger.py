@@ -1,0 +1,45 @@
+"""What a run of a job spent: steps by phase, and the time in which no case made one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Ledger:
+    """Counts what cases report while they run."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, int] = {}
+        """Weight steps by phase, those that a failure made necessary again included."""
+        self.seconds: dict[str, float] = {}
+        """Of the epochs of each phase, all cases together."""
+        self._spans: list[tuple[float, float]] = []
+
+    def __call__(self, _case: str, record: Mapping[str, Any]) -> None:
+        """Count an epoch."""
+        if "steps" not in record:
+            return
+        phase, end, seconds = record["phase"], record["time"], record["seconds"]
+        self.steps[phase] = self.steps.get(phase, 0) + record["steps"]
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        self._spans.append((end - seconds, end))
+
+    def stepping_s(self) -> float:
+        """Time in which at least one case trained, seconds."""
+        total, until = 0.0, float("-inf")
+        for begin, end in sorted(self._spans):
+            total += max(0.0, end - max(begin, until))
+            until = max(until, end)
+        return total
+
+    def to_dict(self, wall_s: float) -> dict[str, Any]:
+        """Plain values; `wall_s` is how long the run took."""
+        idle_s = max(0.0, wall_s - self.stepping_s())
+        return {
+            "wall_s": wall_s,
+            "idle_s": idle_s,
+            "idle_share": idle_s / wall_s if wall_s else 0.0,
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }

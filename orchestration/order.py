@@ -1,0 +1,84 @@
+"""Which cases run when, and together with what.
+
+Searches start from a warm-up, and budgets that share a search start from its end, so cases run in
+waves: warm-ups by all workers that the cluster holds, then all that waits for nothing else, then
+what starts from a search of the wave before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.storage import Storage
+from orchestration.cases import ORDER, Case, search_place, warmup_case, warmup_place
+from orchestration.stage_end import is_ended
+
+
+@dataclass(frozen=True)
+class Waves:
+    """What is to be run, one after the other."""
+
+    warmups: tuple[Case, ...]
+    first: tuple[Case, ...]
+    followers: tuple[Case, ...]
+    """Cases whose search is run by one of `first`."""
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All that make a network."""
+        return (*self.first, *self.followers)
+
+
+def waves(missing: Sequence[Case], root: Storage, folder: Storage) -> Waves:
+    """The waves of cases that are to be done.
+
+    Args:
+        missing: the cases.
+        root: storage of all jobs, with the warm-ups.
+        folder: storage of the job, with searches that cases share.
+    """
+    first, followers, searching = list[Case](), list[Case](), set[str]()
+    for case in sorted(missing, key=lambda case: not case.hosts_search):
+        key = case.search_key
+        is_follower = key is not None and key in searching
+        (followers if is_follower else first).append(case)
+        if key is not None and not is_ended(folder.sub(search_place(key))):
+            searching.add(key)
+    order = {case.name: number for number, case in enumerate(missing)}
+    first.sort(key=lambda case: order[case.name])
+    return Waves(tuple(_warmups(first, root, folder)), tuple(first), tuple(followers))
+
+
+def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Case]:
+    """Those that are missing, each once."""
+    found: dict[str, Case] = {}
+    for case in cases:
+        key = case.warmup_key
+        is_searched = case.search_key and is_ended(folder.sub(search_place(case.search_key)))
+        if key is not None and not is_searched and not is_ended(root.sub(warmup_place(key))):
+            found.setdefault(key, warmup_case(case))
+    return list(found.values())
+
+
+def with_references(missing: Sequence[Case]) -> list[tuple[Case, tuple[Case, ...]]]:
+    """Cases to run, each with the reference networks that it trains in its worker group.
+
+    A worker group takes some 15 s to start, so a reference network is trained in that of the first
+    other case of its target and seed, a search if there is one; by itself only where those are
+    finished.
+    """
+    others = sorted(
+        (case for case in missing if case.kind != "reference"),
+        key=lambda case: ORDER.index(case.kind),
+    )
+    works: dict[str, tuple[Case, ...]] = {case.name: () for case in others}
+    alone = []
+    for reference in (case for case in missing if case.kind == "reference"):
+        like = (reference.target, reference.seed)
+        host = next((case for case in others if (case.target, case.seed) == like), None)
+        if host is None:
+            alone.append((reference, ()))
+        else:
+            works[host.name] = (*works[host.name], reference)
+    return [(case, works[case.name]) for case in others] + alone
