@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
 from nas_core.calibration import MeasuredNetwork
@@ -15,12 +15,24 @@ from nas_core.latency import LatencyTable
 from orchestration.budgets import is_within
 from orchestration.cases import ORDER
 from orchestration.draw import architecture_png
+from orchestration.result_values import (
+    Result,
+    latency_ms,
+    mean,
+    name_without_seed,
+    repeats,
+    seed_of,
+    spread,
+)
+from orchestration.verdicts import random_networks, verdicts
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FORMAT = "comparison/1"
-Result = dict[str, Any]
-"""The content of a `result.json`."""
 
 COLUMNS = {
+    "seed": ("seed", "{:.0f}", 1.0),
     "budget_ms": ("budget ms", "{:.3f}", 1.0),
     "table_ms": ("table ms", "{:.3f}", 1.0),
     "measured_ms": ("measured ms", "{:.3f}", 1.0),
@@ -33,11 +45,22 @@ COLUMNS = {
 }
 """Header with its unit, format and factor of every figure in the table."""
 
+REPEATED = ("table_ms", "measured_ms", "top1")
+"""Figures whose mean and spread over several seeds are shown."""
+
+NAMED_BY_KIND = ("reference", "random")
+
+WIDE = 9
+"""Columns of figures with which a table fits 120 letters only with less padding."""
+
 FACTS = (
     *("job", "case", "kind", "target", "hardware", "stand_in", "budget"),
     *("strategy", "objective", "architecture_hash"),
 )
-COSTS = ("measured_spread", "expected_ms", "retrain_s", "search_gpu_hours", "retrain_gpu_hours")
+COSTS = (
+    *("measured_spread", "expected_ms", "warmup_s", "retrain_s"),
+    *("search_gpu_hours", "retrain_gpu_hours"),
+)
 FIGURES = (*COLUMNS, *COSTS)
 
 
@@ -59,41 +82,78 @@ def print_comparison(results: Sequence[Result]) -> None:
 
 
 def comparison_text(results: Sequence[Result]) -> str:
-    """A table of results of one hardware, what each case gained on the reference, and notes."""
-    from rich import box
+    """A table of results of one hardware, their mean and spread where there are several seeds, what
+    each case gained on the reference and on its controls, and notes."""
     from rich.console import Console
-    from rich.table import Table
 
-    columns = _columns(results)
-    table = Table(
-        title=results[0]["hardware"],
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=len(columns) == len(COLUMNS),  # or it would not fit 120 letters
-    )
-    table.add_column("network")
-    for name in columns:
-        table.add_column(COLUMNS[name][0], justify="right")
-    for result in results:
-        table.add_row(_name(result), *(_cell(name, result.get(name)) for name in columns))
     console = Console(file=io.StringIO(), width=160, color_system=None)  # logs are not 80 wide
-    console.print(table)
-    lines = [*_verdicts(results), *_notes(results)]
+    console.print(_table(results))
+    groups = repeats(results)
+    if any(len(group) > 1 for group in groups):
+        console.print(_repeats_table(groups))
+    lines = [*verdicts(results), *_notes(results)]
     console.print(*lines, sep="\n", soft_wrap=True, markup=False)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
+def _table(results: Sequence[Result]) -> Table:
+    """A row for each network."""
+    columns = _columns(results)
+    headers = [COLUMNS[name][0] for name in columns]
+    table = _empty_table(results[0]["hardware"], headers)
+    table.collapse_padding = len(columns) >= WIDE
+    table.pad_edge = len(columns) < len(COLUMNS)
+    names = _plain_name if "seed" in columns else _name
+    for result in results:
+        table.add_row(names(result), *(_cell(name, result.get(name)) for name in columns))
+    return table
+
+
+def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
+    """A row for each network, whatever its seed."""
+    title = "mean ± standard deviation over seeds"
+    headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
+    table = _empty_table(title, headers)
+    for group in groups:
+        figures = [_mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        budget = _cell("budget_ms", group[0]["budget_ms"])
+        table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
+    return table
+
+
+def _empty_table(title: str, headers: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("network")
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
+
+
 def _columns(results: Sequence[Result]) -> list[str]:
-    """Strides are of interest beside baselines, and where networks differ in them."""
+    """Strides are of interest beside baselines, and where networks differ in them; seeds where
+    there are several."""
     has_baseline = any(result["kind"] == "baseline" for result in results)
     strides = {result.get("total_stride") for result in results} - {None}
-    is_shown = has_baseline or len(strides) > 1
-    return [name for name in COLUMNS if name != "total_stride" or is_shown]
+    seeds = {seed_of(result) for result in results}
+    is_shown = {"total_stride": has_baseline or len(strides) > 1, "seed": len(seeds) > 1}
+    return [name for name in COLUMNS if is_shown.get(name, True)]
 
 
 def _name(result: Result) -> str:
-    return "reference (to beat)" if result["kind"] == "reference" else str(result["case"])
+    return _plain_name(result) if result["kind"] in NAMED_BY_KIND else str(result["case"])
+
+
+def _plain_name(result: Result) -> str:
+    """The name of a network, whatever its seed."""
+    if result["kind"] == "random":
+        count = random_networks(result)
+        return "random" if count is None else f"random (best of {count})"
+    is_reference = result["kind"] == "reference"
+    return "reference (to beat)" if is_reference else name_without_seed(result)
 
 
 def _cell(name: str, value: float | None) -> str:
@@ -101,27 +161,10 @@ def _cell(name: str, value: float | None) -> str:
     return "-" if value is None else form.format(value * factor)
 
 
-def _verdicts(results: Sequence[Result]) -> list[str]:
-    references = [result for result in results if result["kind"] == "reference"]
-    return [_verdict(r, ref) for ref in references for r in results if r["kind"] != "reference"]
-
-
-def _verdict(result: Result, reference: Result) -> str:
-    """`mobile-0.31ms takes 24 % less time than the reference, top-1 0.4 points lower`."""
-    text = f"{result['case']} takes {_time(latency_ms(result) / latency_ms(reference))}"
-    if result["measured_ms"] is None:
-        text += " by the table"
-    if result["top1"] is None or reference["top1"] is None:
-        return text
-    points = 100 * (result["top1"] - reference["top1"])
-    return f"{text}, top-1 {abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
-
-
-def _time(ratio: float) -> str:
-    if ratio >= 2:
-        return f"{ratio:.1f} times the time of the reference"
-    percent = f"{100 * abs(1 - ratio):.0f} %"
-    return f"{percent} {'less' if ratio <= 1 else 'more'} time than the reference"
+def _mean_cell(name: str, values: Sequence[float | None]) -> str:
+    deviation = spread(values)
+    text = _cell(name, mean(values))
+    return text if deviation is None else f"{text} ± {_cell(name, deviation)}"
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -131,7 +174,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
 def write_comparison(job: Storage, tables: Storage) -> None:
     """Write `comparison/`: the table as JSON and CSV, a picture of every network of sites.
 
-    The reference network has none: all of its sites are equal.
+    The reference network has none: all of its sites are equal. Random networks are only compared.
     """
     results = read_results(job)
     rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
@@ -167,7 +210,8 @@ def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
     known = result["table_ms"] is not None
     name = result["case"].removeprefix(f"{result['target']}-")
     if result["kind"] == "search":
-        name = f"found for {result['budget_ms']:.4g} ms"
+        seed = f", seed {seed_of(result)}" if seed_of(result) else ""
+        name = f"found for {result['budget_ms']:.4g} ms{seed}"
     return MeasuredNetwork(
         name=name,
         ops=None,
@@ -192,7 +236,7 @@ def _write_picture(job: Storage, tables: Storage, result: Result) -> None:
     job.write_bytes(key, architecture_png(result["architecture"], table, title=result["case"]))
 
 
-def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def best_result(results: Sequence[Result]) -> Result:
     """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
     keeping = [result for result in results if keeps_budget(result)]
     if keeping:
@@ -200,13 +244,7 @@ def best_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return min(results, key=lambda result: latency_ms(result) / result["budget_ms"])
 
 
-def keeps_budget(result: Mapping[str, Any]) -> bool:
+def keeps_budget(result: Result) -> bool:
     """Whether the latency is within the budget, give or take what a repeat differs by."""
     budget_ms: float = result["budget_ms"]
     return is_within(latency_ms(result), budget_ms)
-
-
-def latency_ms(result: Mapping[str, Any]) -> float:
-    """As measured; by the table on a target that is not measured."""
-    measured = result["measured_ms"]
-    return float(result["table_ms"] if measured is None else measured)

@@ -17,7 +17,7 @@ class CaseResult:
 
     name: str
     kind: str
-    """"search", "reference", "baseline" or "given"."""
+    """"search", "reference", "random", "baseline" or "given"."""
     target: str
     hardware: str
     budget_ms: float | None

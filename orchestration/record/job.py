@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from orchestration.compare import Result, read_results
+from orchestration.compare import read_results
 from orchestration.record.client import experiment_id, record_errors, ui_address
 from orchestration.record.metrics import (
     METRICS,
@@ -34,6 +34,7 @@ from orchestration.record.metrics import (
 )
 from orchestration.record.models import Models
 from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs
+from orchestration.result_values import Result
 
 CASE_FILES = ("architecture.json", "result.json")
 VIEW = "proxyless"

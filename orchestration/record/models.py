@@ -13,10 +13,11 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, R
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
-from orchestration.compare import Result, best_result, keeps_budget
+from orchestration.compare import best_result, keeps_budget
 from orchestration.record.metrics import case_params
 from orchestration.record.mlmodel import write_mlmodel
 from orchestration.record.runs import FINISHED, KEY, Runs, tagged
+from orchestration.result_values import Result
 
 logger = logging.getLogger(__name__)
 

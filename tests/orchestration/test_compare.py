@@ -167,6 +167,13 @@ def test_csv_and_json_say_the_same(written):
     assert list(table) == as_text
 
 
+def test_the_comparison_tells_seed_and_warm_up(tmp_path):
+    job = write_job(tmp_path, [result("mobile-0.31ms-seed1", seed=1, warmup_s=12.5), REFERENCE])
+    write_comparison(job, Storage(str(tmp_path / "tables")))
+    rows = job.read_json("comparison/comparison.json")["rows"]
+    assert [(row["seed"], row["warmup_s"]) for row in rows] == [(0, None), (1, 12.5)]
+
+
 def test_every_searched_network_has_a_picture(written):
     assert [key for key in written.list("comparison") if key.endswith(".png")] == [
         "comparison/mobile-0.31ms.png"
