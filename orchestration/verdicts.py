@@ -73,7 +73,7 @@ def _on_controls(search: Sequence[Result], others: Sequence[Sequence[Result]]) -
         is_control = group[0]["kind"] == "random"
         pairs = _pairs(search, group)
         if is_control and pairs and group[0]["budget_ms"] == search[0]["budget_ms"]:
-            yield from _sentence(pairs, f"the {_random_name(group[0])}")
+            yield from _sentence(pairs, f"the {random_name(group[0])}")
     pairs = _nearest_width(search, others)
     if pairs:
         its_ms = fmean(latency_ms(baseline) for _, baseline in pairs)
@@ -95,7 +95,8 @@ def _sentence(pairs: Sequence[Pair], other: str, more: str = "") -> Iterator[str
     yield f"{_name(pairs)} {words}{more}{_count(pairs)}"
 
 
-def _random_name(control: Result) -> str:
+def random_name(control: Result) -> str:
+    """`best of 3 random networks`, or what can be said without their number."""
     count = random_networks(control)
     return "best random network" if count is None else f"best of {count} random networks"
 

@@ -1,0 +1,100 @@
+"""Labels of points in a picture, each where it covers no other label and no point, if it can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestration.draw import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+# Right and up of the label from its point, in units of 1/72 inch; nearest and usual ones first.
+PLACES: tuple[tuple[float, float, str, str], ...] = (
+    (0, 8, "center", "bottom"),
+    (0, -8, "center", "top"),
+    (9, 0, "left", "center"),
+    (-9, 0, "right", "center"),
+    (7, 7, "left", "bottom"),
+    (-7, 7, "right", "bottom"),
+    (7, -7, "left", "top"),
+    (-7, -7, "right", "top"),
+    (0, 20, "center", "bottom"),
+    (0, -20, "center", "top"),
+)
+POINT_PX, BAR_PX = 8.0, 3.0
+"""Half the side of the square that a point takes, and half the width of its bars."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point with the bars that show its spread; one without a label is only kept clear."""
+
+    x: float
+    y: float
+    label: str
+    x_spread: float = 0.0
+    y_spread: float = 0.0
+
+
+def write_labels(axes: Axes, spots: Sequence[Spot]) -> None:
+    """Write labels beside their points.
+
+    Args:
+        axes: laid out already; limits and size must not change afterwards.
+        spots: all points of the panel.
+    """
+    taken = [box for spot in spots for box in _boxes(axes, spot)]
+    for spot in spots:
+        if spot.label:
+            taken.append(_write(axes, spot, taken))
+
+
+def _boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
+    """What a point and its bars cover, pixels."""
+    from matplotlib.transforms import Bbox
+
+    x, y, across, up = spot.x, spot.y, spot.x_spread, spot.y_spread
+    for low, high, margin in (
+        ((x, y), (x, y), POINT_PX),
+        ((x - across, y), (x + across, y), BAR_PX),
+        ((x, y - up), (x, y + up), BAR_PX),
+    ):
+        corners = axes.transData.transform([low, high])
+        yield Bbox([corners[0] - margin, corners[1] + margin])
+
+
+def _write(axes: Axes, spot: Spot, taken: Sequence[Bbox]) -> Bbox:
+    """Write one where it covers least; returns what it covers now."""
+    tried = [_annotation(axes, spot, place) for place in PLACES]
+    boxes = [one.get_window_extent() for one in tried]
+    costs = [_covered(axes, box, taken) for box in boxes]
+    best = costs.index(min(costs))
+    for number, one in enumerate(tried):
+        if number != best:
+            one.remove()
+    return boxes[best]
+
+
+def _annotation(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Annotation:
+    right, up, horizontal, vertical = place
+    style: dict[str, Any] = {"ha": horizontal, "va": vertical, "fontsize": 8, "color": INK}
+    style["bbox"] = {"facecolor": "white", "alpha": 0.75, "pad": 0.5, "edgecolor": "none"}
+    at = (spot.x, spot.y)
+    return axes.annotate(
+        spot.label, at, xytext=(right, up), textcoords="offset points", zorder=2.5, **style
+    )
+
+
+def _covered(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
+    """Pixels of other things below a label, and of itself outside of the panel."""
+    from matplotlib.transforms import Bbox
+
+    inside = Bbox.intersection(box, axes.bbox)
+    outside = box.width * box.height - (0.0 if inside is None else inside.width * inside.height)
+    parts = [part for other in taken if (part := Bbox.intersection(box, other)) is not None]
+    return outside + sum(part.width * part.height for part in parts)
