@@ -1,4 +1,4 @@
-"""The stages of a job, on Ray and MLflow. `load_job` and `run` are the Python API."""
+"""The stages of a job, on Ray and MLflow. `load_job`, `run` and `sweep` are the Python API."""
 
 import os
 
@@ -10,7 +10,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
+from orchestration.api import sweep
 from orchestration.pipeline import run
 from orchestration.spec import load_job
 
-__all__ = ["load_job", "run"]
+__all__ = ["load_job", "run", "sweep"]

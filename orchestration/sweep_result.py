@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
+from orchestration.budgets import is_within
 from orchestration.pareto import pareto_front
-from orchestration.plan import is_within
 from orchestration.result_values import (
     Result,
     has_latency,

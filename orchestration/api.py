@@ -1,0 +1,115 @@
+"""The Python API for sweeps: one search per hardware target and latency budget.
+
+result = sweep("jobs/search_mobile.yaml", targets=["mobile", "cpu"], budgets_ms=["80%", "120%"])
+result.best("mobile", "80%"); result.plot("pareto.png")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestration.job import Job
+from orchestration.live import live_table
+from orchestration.pipeline import quiet, run
+from orchestration.progress import Say
+from orchestration.spec import SpecError, check_job, load_job
+from orchestration.sweep_result import SweepResult
+
+Budgets = Iterable[float | str]
+
+
+def sweep(
+    job: str | Path | Job,
+    *,
+    targets: Sequence[str] | None = None,
+    budgets_ms: Budgets | Mapping[str, Budgets] | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    say: Say = quiet,
+) -> SweepResult:
+    """Search one network for every target, budget and seed; go on with a sweep that was stopped.
+
+    The same as a job file with these `cases:`, on the Ray that RAY_ADDRESS names or one that is
+    started for it. In a notebook a live table shows how far the cases are.
+
+    Args:
+        job: a job, or a job file: images, space, schedule, storage. Its entries with a baseline or
+            an architecture stay, for the targets of the sweep.
+        targets: hardware by name; left out: those of the job.
+        budgets_ms: milliseconds, or "80%" of the reference network's latency; by target where they
+            differ. Left out: those of the job for the targets that it has, for others 60, 80, 100,
+            125 and 160 %, clipped to what is feasible.
+        seeds: the whole sweep once for each; left out: those of the job.
+        overrides: "section.key=value" each, as behind `--set`.
+        say: takes the lines that a person reads.
+
+    Raises:
+        SpecError: the sweep is empty, says a case twice, or cannot be done; nothing was trained.
+        StorageError: the storage cannot be used, or another driver owns the job's folder.
+    """
+    text = "" if isinstance(job, Job) else Path(job).read_text(encoding="utf-8")
+    base = job if isinstance(job, Job) else load_job(job, overrides)
+    if isinstance(job, Job) and overrides:
+        raise SpecError("overrides belong to a job file; change the job itself instead")
+    swept = sweep_job(base, targets, budgets_ms, seeds)
+    with live_table() as show:
+        return SweepResult(run(swept, job_file=text, say=say, on_record=show))
+
+
+def sweep_job(
+    base: Job,
+    targets: Sequence[str] | None = None,
+    budgets_ms: Budgets | Mapping[str, Budgets] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Job:
+    """The job that a sweep is; see `sweep`."""
+    values: dict[str, Any] = json.loads(json.dumps(base.to_dict()))
+    named = list(dict.fromkeys(case.target for case in base.cases))
+    wanted = named if targets is None else list(targets)
+    by_target = _by_target(wanted, budgets_ms)
+    entries = values["cases"]
+    values["cases"] = [
+        *(one for target in wanted for one in _searches(entries, target, by_target)),
+        *(one for one in entries if one["target"] in wanted and not _is_search(one)),
+    ]
+    if seeds is not None:
+        values["seeds"] = list(seeds)
+    return check_job(values, "sweep")
+
+
+def _by_target(
+    targets: Sequence[str], budgets_ms: Budgets | Mapping[str, Budgets] | None
+) -> dict[str, list[float | str]]:
+    """Budgets of the targets for which they are said."""
+    if budgets_ms is None:
+        return {}
+    if isinstance(budgets_ms, str):
+        raise SpecError(f"budgets_ms is {budgets_ms!r}; expected a list, e.g. [{budgets_ms!r}]")
+    if not isinstance(budgets_ms, Mapping):
+        budgets = list(budgets_ms)
+        return dict.fromkeys(targets, budgets)
+    unknown = [name for name in budgets_ms if name not in targets]
+    if unknown:
+        raise SpecError(
+            f"budgets_ms is for {unknown[0]!r}, which is no target of the sweep; expected some of "
+            f"{', '.join(targets)}"
+        )
+    return {name: list(budgets) for name, budgets in budgets_ms.items()}
+
+
+def _searches(
+    entries: Sequence[dict[str, Any]], target: str, by_target: Mapping[str, list[float | str]]
+) -> list[dict[str, Any]]:
+    """Entries that search for a target."""
+    if target in by_target:
+        return [{"target": target, "budgets_ms": by_target[target]}]
+    own = [one for one in entries if one["target"] == target and _is_search(one)]
+    is_named = any(one["target"] == target for one in entries)
+    return own if is_named else [{"target": target}]
+
+
+def _is_search(entry: Mapping[str, Any]) -> bool:
+    return entry.get("baseline") is None and entry.get("architecture") is None
