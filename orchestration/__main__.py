@@ -40,18 +40,26 @@ Overrides = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace one setting of the job file."),
 ]
 
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="With a plan: as far as storage tells, nothing is measured."),
+]
+
 
 @app.command("run")
 def run_job(
     job_file: JobFile,
     overrides: Overrides = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what would be done; see `plan`.")
+    ] = False,
+    is_quick: Quick = False,
 ) -> None:
     """Run a job, or go on with one that was stopped."""
     job = load_job(job_file, overrides or [])
     with _about(job_file):
         if plan:
-            _show_plan(job)
+            _show_plan(job, is_quick)
             return
         from orchestration.pipeline import run
 
@@ -61,17 +69,21 @@ def run_job(
 
 
 @app.command("plan")
-def plan_job(job_file: JobFile, overrides: Overrides = None) -> None:
-    """Show what a job would do, without doing it."""
+def plan_job(job_file: JobFile, overrides: Overrides = None, is_quick: Quick = False) -> None:
+    """Show what a job would do, need and cost, without training anything that is kept.
+
+    Latency tables that are missing are measured, since the job needs them anyway, and a few steps
+    of each phase are timed on the cluster.
+    """
     job = load_job(job_file, overrides or [])
     with _about(job_file):
-        _show_plan(job)
+        _show_plan(job, is_quick)
 
 
-def _show_plan(job: Job) -> None:
+def _show_plan(job: Job, is_quick: bool) -> None:
     from orchestration.pipeline import show_plan
 
-    show_plan(job, say)
+    show_plan(job, say, is_quick=is_quick)
 
 
 @app.command("submit")

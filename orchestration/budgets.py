@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from random import Random
+
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
 from nas_core.settings import SearchSettings
@@ -9,6 +12,42 @@ from orchestration.spec import SpecError
 
 DEFAULT_BUDGETS = ("60%", "80%", "100%", "125%", "160%")
 """Where a job names none: of the reference network's latency, so that they suit every device."""
+
+
+NETWORKS = 2000
+"""Drawn to tell how a space lies to a budget."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Latencies of the networks of a space on a target, milliseconds."""
+
+    fastest: float
+    median: float
+    slowest: float
+    within: float
+    """Part of the networks that keep the budget."""
+
+    def text(self) -> str:
+        """For people."""
+        share = f"{self.within:.0%}" if self.within >= 0.005 else "under 1%"
+        return (
+            f"{share} of networks keep it (fastest {self.fastest:.4g}, median {self.median:.4g}, "
+            f"slowest {self.slowest:.4g} ms)"
+        )
+
+
+def span_of(table: LatencyTable, budget_ms: float) -> Span:
+    """How the networks of a space lie to a budget; median and part of evenly drawn ones."""
+    costs, fixed_ms = table.costs_ms(table.space), table.fixed_ms(table.space)
+    rng = Random(0)  # noqa: S311  # no secret
+    drawn = sorted(
+        sum((row[rng.randrange(len(row))] for row in costs), start=fixed_ms)
+        for _ in range(NETWORKS)
+    )
+    fastest, slowest = table.range_ms()
+    within = sum(ms <= budget_ms for ms in drawn) / NETWORKS
+    return Span(fastest, drawn[NETWORKS // 2], slowest, within)
 
 
 def default_budgets(table: LatencyTable) -> tuple[str | float, ...]:

@@ -20,11 +20,13 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.cases import Case, cases_of, is_done, search_place, warmup_place
 from orchestration.crewing import Crewing, Room, check_placeable, crewing, warmup_crewing
+from orchestration.estimate import RAY_S
 from orchestration.ledger import Ledger
 from orchestration.order import Waves, waves, with_references
 from orchestration.plan import Plan
 from orchestration.plan_text import plan_lines
-from orchestration.progress import OnRecord, ProgressLines, Say, case_bars
+from orchestration.planning import known_estimate
+from orchestration.progress import OnRecord, ProgressLines, Say, case_bars, duration
 from orchestration.spec import SpecError
 from orchestration.stage_end import is_ended
 from orchestration.stopping import Stopper
@@ -48,6 +50,85 @@ class Done:
     """What the run spent; see `Ledger`."""
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a job stands on once its tables are there."""
+
+    plan: Plan
+    storage: Storage
+    tables: dict[str, LatencyTable]
+    cases: list[Case]
+    rooms: Sequence[Room]
+    crew: Crewing
+    stopper: Stopper
+
+    @property
+    def folder(self) -> Storage:
+        """The job's."""
+        return self.storage.sub(self.plan.job.name)
+
+    @property
+    def large(self) -> Crewing:
+        """Workers of a warm-up that is trained by itself."""
+        return warmup_crewing(self.crew, self.rooms, self.plan.job.search.batch_size)
+
+    def missing(self) -> list[Case]:
+        """Cases that are to be done."""
+        return [case for case in self.cases if not is_done(case, self.folder)]
+
+    def order(self) -> Waves:
+        """In which order."""
+        return waves(self.missing(), self.storage, self.folder)
+
+    def work(self, case: Case, references: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
+        """What the workers of a case are given; `place` is the storage that they write to."""
+        from orchestration.case import CaseWork
+
+        targets = {target.name: target for target in self.plan.targets}
+        return CaseWork(
+            self.plan.job.with_seed(case.seed),
+            case,
+            tuple(references),
+            targets.get(case.target),
+            self.tables.get(case.target),
+            place,
+            crew.cpus_per_worker,
+        )
+
+
+def _rooms() -> list[Room]:
+    from cluster.placement import nodes
+
+    return [
+        Room(int(node.resources.get("CPU", 0)), node.resources.get("GPU", 0.0)) for node in nodes()
+    ]
+
+
+@contextmanager
+def prepared(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> Iterator[Ground]:
+    """Ray for the time of the block, with all tables measured.
+
+    Raises:
+        SpecError: the cluster has not what the job needs; nothing was trained.
+    """
+    from cluster.connect import connect
+    from cluster.head import stop_signals_to
+
+    stopper = Stopper()
+    # The signals after Ray, which installs its own.
+    with connect(), stop_signals_to(stopper.on_signal), _compilers_running(plan):
+        rooms = _rooms()
+        crew = crewing(plan.job.cluster, rooms)
+        problem = check_placeable(crew, rooms)
+        if problem:
+            raise SpecError(problem)
+        _check_devices(plan, storage, tables)
+        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
+        yield Ground(plan, storage, tables, cases_of(plan, tables), rooms, crew, stopper)
+
+
 def do_missing(
     plan: Plan,
     storage: Storage,
@@ -68,66 +149,49 @@ def do_missing(
         SpecError: the cluster has not what the job needs; nothing was trained.
         KeyboardInterrupt: it was stopped.
     """
-    from cluster.connect import connect
-    from cluster.head import stop_signals_to
-
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    ledger, stopper = Ledger(), Stopper()
-    # The signals after Ray, which installs its own.
-    with connect(), stop_signals_to(stopper.on_signal), _compilers_running(plan):
-        rooms = _rooms()
-        crew = crewing(plan.job.cluster, rooms)
-        problem = check_placeable(crew, rooms)
-        if problem:
-            raise SpecError(problem)
-        _check_devices(plan, storage, tables)
-        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
-        cases = cases_of(plan, tables)
-        folder = storage.sub(plan.job.name)
-        for line in plan_lines(plan, tables, cases, folder, str(crew)):
+    ledger = Ledger()
+    with prepared(plan, storage, tables, say) as ground:
+        ledger.measured_s = time.monotonic() - began
+        expected = known_estimate(ground)
+        for line in plan_lines(
+            plan, ground.tables, ground.cases, ground.folder, str(ground.crew), expected
+        ):
             say(line)
-        runner = _Runner(plan, storage, tables, rooms, crew, stopper, ledger, say, on_record)
-        failed = runner.run([case for case in cases if not is_done(case, folder)])
-    facts = {"started": started, **ledger.to_dict(time.monotonic() - began)}
-    return Done(cases, failed, facts)
+        ledger.networks = len(ground.order().cases)
+        failed = _Runner(ground, ledger, say, on_record).run()
+    wall_s = time.monotonic() - began
+    facts = {"started": started, **ledger.to_dict(wall_s)}
+    if expected is not None:
+        facts |= _compared(expected.seconds, wall_s - ledger.measured_s + RAY_S, say)
+    return Done(ground.cases, failed, facts)
 
 
-def _rooms() -> list[Room]:
-    from cluster.placement import nodes
-
-    return [
-        Room(int(node.resources.get("CPU", 0)), node.resources.get("GPU", 0.0)) for node in nodes()
-    ]
+def _compared(estimate_s: float, took_s: float, say: Say) -> dict[str, float]:
+    """The plan against what happened."""
+    error = estimate_s / took_s - 1
+    say(f"time     {duration(took_s)}; the plan said {duration(estimate_s)} ({error:+.0%})")
+    return {"estimate_s": estimate_s, "took_s": took_s, "estimate_error": error}
 
 
 @dataclass(frozen=True)
 class _Runner:
     """Runs cases of a job, wave by wave."""
 
-    plan: Plan
-    storage: Storage
-    tables: dict[str, LatencyTable]
-    rooms: Sequence[Room]
-    crew: Crewing
-    stopper: Stopper
+    ground: Ground
     ledger: Ledger
     say: Say
     on_record: OnRecord
 
-    @property
-    def folder(self) -> Storage:
-        return self.storage.sub(self.plan.job.name)
-
-    def run(self, missing: Sequence[Case]) -> dict[str, str]:
+    def run(self) -> dict[str, str]:
         """Why cases failed, by name."""
-        with self._shown(missing) as show, ExitStack() as held:
-            order = waves(missing, self.storage, self.folder)
-            for case in order.warmups:
+        with self._shown() as show, ExitStack() as held:
+            for case in self.ground.order().warmups:
                 held.enter_context(self._warmup_held(case))
-            order = waves(missing, self.storage, self.folder)  # another job may have trained one
+            order = self.ground.order()  # another job may have trained a warm-up meanwhile
             failed = self._warm_up(order, show)
             first = with_references(self._startable(order.first, failed))
-            failed |= self._run_wave(first, self.crew, show)
+            failed |= self._run_wave(first, self.ground.crew, show)
             return failed | self._follow(order.followers, failed, show)
 
     def _warm_up(self, order: Waves, show: Any) -> dict[str, str]:
@@ -136,8 +200,8 @@ class _Runner:
         Where the workers of a case are all that there are, the first case does it, since a group
         of workers takes a while to start.
         """
-        crew = warmup_crewing(self.crew, self.rooms, self.plan.job.search.batch_size)
-        if crew == self.crew or not order.warmups:
+        crew = self.ground.large
+        if crew == self.ground.crew or not order.warmups:
             return {}
         reasons = self._run_wave([(one, ()) for one in order.warmups], crew, show)
         broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
@@ -157,10 +221,10 @@ class _Runner:
         reasons = {
             case.name: "the search that it shares with other budgets of its target failed"
             for case in self._startable(followers, failed)
-            if not is_ended(self.folder.sub(search_place(str(case.search_key))))
+            if not is_ended(self.ground.folder.sub(search_place(str(case.search_key))))
         }
         rest = with_references(self._startable(followers, failed | reasons))
-        return reasons | self._run_wave(rest, self.crew, show)
+        return reasons | self._run_wave(rest, self.ground.crew, show)
 
     def _run_wave(
         self, cases: Sequence[tuple[Case, tuple[Case, ...]]], crew: Crewing, show: Any
@@ -169,26 +233,14 @@ class _Runner:
 
         if not cases:
             return {}
-        works = [self._work(case, extra, crew) for case, extra in cases]
-        return run_cases(works, crew, self.folder, show, self.stopper)
-
-    def _work(self, case: Case, references: tuple[Case, ...], crew: Crewing) -> CaseWork:
-        from orchestration.case import CaseWork
-
-        targets = {target.name: target for target in self.plan.targets}
-        return CaseWork(
-            self.plan.job.with_seed(case.seed),
-            case,
-            references,
-            targets.get(case.target),
-            self.tables.get(case.target),
-            self.folder.uri,
-            crew.cpus_per_worker,
-        )
+        ground, folder = self.ground, self.ground.folder
+        works = [ground.work(case, extra, crew, folder.uri) for case, extra in cases]
+        return run_cases(works, crew, folder, show, ground.stopper)
 
     @contextmanager
-    def _shown(self, cases: Sequence[Case]) -> Iterator[Any]:
-        lines = ProgressLines(self.say, named=sum(c.kind != "reference" for c in cases) > 1)
+    def _shown(self) -> Iterator[Any]:
+        named = sum(case.kind != "reference" for case in self.ground.missing()) > 1
+        lines = ProgressLines(self.say, named=named)
         with case_bars() as bars:
 
             def show(case: str, record: dict[str, Any]) -> None:
@@ -202,7 +254,7 @@ class _Runner:
     @contextmanager
     def _warmup_held(self, case: Case) -> Iterator[None]:
         """Own the folder of a warm-up; wait for another job that trains it."""
-        lease, is_said = Lease(self.storage.sub(warmup_place(case.key))), False
+        lease, is_said = Lease(self.ground.storage.sub(warmup_place(case.key))), False
         with ExitStack() as held:
             while True:
                 try:

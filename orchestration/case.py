@@ -137,7 +137,7 @@ FINAL = (DivergenceError, LossError)
 def case_worker(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker: `work` as plain values, and the actor of the `board`."""
     work = CaseWork.from_dict(config["work"])
-    crew = _crew(work, RayBoard(config["board"], work.case.name))
+    crew = crew_of_worker(work, RayBoard(config["board"], work.case.name))
     crew.team.watch.start()
     try:
         if work.case.kind == "warmup":
@@ -175,7 +175,8 @@ def _do_case(crew: Crew) -> None:
         crew.storage.delete(checkpoints_place(work.case))
 
 
-def _crew(work: CaseWork, board: RayBoard) -> Crew:
+def crew_of_worker(work: CaseWork, board: RayBoard) -> Crew:
+    """The surroundings of this Ray Train worker."""
     torch.set_num_threads(work.threads)
     cluster = work.job.cluster
     if cluster.deterministic:

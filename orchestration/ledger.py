@@ -14,6 +14,10 @@ class Ledger:
         """Weight steps by phase, those that a failure made necessary again included."""
         self.seconds: dict[str, float] = {}
         """Of the epochs of each phase, all cases together."""
+        self.measured_s = 0.0
+        """Before anything was trained: Ray started, latency tables measured."""
+        self.networks = 0
+        """To be made."""
         self._spans: list[tuple[float, float]] = []
 
     def __call__(self, _case: str, record: Mapping[str, Any]) -> None:
@@ -34,10 +38,12 @@ class Ledger:
         return total
 
     def to_dict(self, wall_s: float) -> dict[str, Any]:
-        """Plain values; `wall_s` is how long the run took."""
-        idle_s = max(0.0, wall_s - self.stepping_s())
+        """Plain values; `wall_s` is how long the run took, up to the end of its last case."""
+        idle_s = max(0.0, wall_s - self.stepping_s() - self.measured_s)
         return {
             "wall_s": wall_s,
+            "measured_s": self.measured_s,
+            "networks": self.networks,
             "idle_s": idle_s,
             "idle_share": idle_s / wall_s if wall_s else 0.0,
             "steps": self.steps,

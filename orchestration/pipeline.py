@@ -26,7 +26,6 @@ from orchestration.job import Job
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import Plan, make_plan
-from orchestration.plan_text import plan_lines
 from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
@@ -63,42 +62,20 @@ def run(
         return _run_owned(plan, storage, job_file, say, on_record)
 
 
-def show_plan(job: Job, say: Say) -> None:
-    """Say what `run` would do, as far as storage tells."""
+def show_plan(job: Job, say: Say, *, is_quick: bool = False) -> None:
+    """Say what `run` would do; what it needs and costs too, unless that has to be quick.
+
+    Raises:
+        SpecError: the job cannot be done as it is.
+        StorageError: the storage cannot be used.
+    """
+    from orchestration import planning
+
     storage = Storage(job.storage)
     storage.check_writable()
     plan = make_plan(job)
-    _check_places(plan)
-    tables = _known_tables(plan, storage)
-    cases = cases_of(plan, tables)
-    folder = storage.sub(job.name)
-    for line in plan_lines(plan, tables, cases, folder, _workers_here(job)):
-        say(line)
-
-
-def _check_places(plan: Plan) -> None:
-    """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
-    from cluster.connect import connect
-    from cluster.placement import PlacementError, node_for, nodes, this_machine
-
-    measured = [target for target in plan.targets if target.is_measured]
-    try:
-        if os.environ.get("RAY_ADDRESS") and any(t.resources or t.labels for t in measured):
-            with connect():
-                there = nodes()
-        else:
-            there = [this_machine()]
-        for target in measured:
-            node_for(target, there)
-    except PlacementError as error:
-        raise SpecError(str(error)) from None
-
-
-def _workers_here(job: Job) -> str:
-    from orchestration.crewing import Room, crewing
-
-    cores = int(facts()["cores"])
-    return f"{crewing(job.cluster, [Room(cores)])}, on this machine's {cores} cores"
+    show = planning.show_known_plan if is_quick else planning.show_plan
+    show(plan, storage, _known_tables(plan, storage), say)
 
 
 def _run_owned(

@@ -9,16 +9,32 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
-from orchestration.budgets import DEFAULT_BUDGETS
+from orchestration.budgets import DEFAULT_BUDGETS, span_of
 from orchestration.cases import Case, why
+from orchestration.estimate import Estimate
 from orchestration.job import Job
 from orchestration.plan import Plan, search_steps
+from orchestration.progress import duration
 
 
 def plan_lines(
-    plan: Plan, tables: dict[str, LatencyTable], cases: list[Case], folder: Storage, workers: str
+    plan: Plan,
+    tables: dict[str, LatencyTable],
+    cases: list[Case],
+    folder: Storage,
+    workers: str,
+    expected: Estimate | None = None,
 ) -> list[str]:
-    """The plan in words; `folder` is the job's, and tells what is done already."""
+    """The plan in words.
+
+    Args:
+        plan: of the job.
+        tables: by target, those that are known.
+        cases: of the job.
+        folder: the job's; tells what is done already.
+        workers: of a case, in words.
+        expected: what the job will take, if its steps were timed.
+    """
     job, data, space = plan.job, plan.data, plan.space
     test = data.test_count
     size = f"{data.channels}x{data.resolution}x{data.resolution}"
@@ -30,9 +46,43 @@ def plan_lines(
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
-    lines += [f"case     {case.name}: {_asked(case)}; {why(case, folder)}" for case in cases]
+    for case in cases:
+        words = [_asked(case), *_feasible(case, tables), why(case, folder)]
+        lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
     lines += list(_later(plan, tables))
-    return [*lines, f"workers  {workers}", *_stage_lines(plan, data.count - test)]
+    lines += [f"workers  {workers}", *_stage_lines(plan, data.count - test)]
+    return [*lines, *([] if expected is None else time_lines(expected))]
+
+
+def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:
+    """How the networks of the space lie to the budget."""
+    if case.budget_ms is not None:
+        yield span_of(tables[case.target], case.budget_ms).text()
+
+
+def _effort(case: Case, expected: Estimate | None) -> Iterator[str]:
+    """Steps and seconds of a case that is to be done."""
+    if expected is None or case.name not in expected.cases:
+        return
+    effort = expected.cases[case.name]
+    steps = [f"{effort.search_steps} steps of search"] if effort.search_steps else []
+    steps += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
+    yield ", ".join([*steps, f"about {duration(effort.seconds)}"])
+
+
+def time_lines(expected: Estimate) -> Iterator[str]:
+    """How long it will take and what it costs, with sharing and without."""
+    nodes = "1 node" if expected.nodes == 1 else f"{expected.nodes} nodes"
+    hours = f"{expected.node_hours:.2g} node hours ({nodes})"
+    if expected.price is not None:
+        hours += f", {expected.price:.2f} at {expected.price_per_hour:g} an hour"
+    warm_up = f", {duration(expected.warmup_s)} of them warm-up" if expected.warmup_steps else ""
+    yield f"time     about {duration(expected.seconds)}{warm_up}; {hours}"
+    if expected.alone_s > expected.seconds:
+        yield (
+            f"time     about {duration(expected.alone_s)} if every case trained a warm-up and a "
+            "search of its own"
+        )
 
 
 def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:

@@ -86,7 +86,7 @@ def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     data, team = crew.dataset, crew.team
     batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
     found = evaluate(network, batches, team)
-    exported = _export(crew, network.cpu(), case, model) if team.rank == 0 else {}
+    exported = export_network(crew, network.cpu(), case, model) if team.rank == 0 else {}
     return {
         "top1": found.top1,
         "top5": found.top5,
@@ -96,7 +96,7 @@ def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     }
 
 
-def _export(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
+def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     """Write the files of a trained network; what its program for the target says and takes."""
     data = crew.dataset
     channels, height, width = data.train.images.shape[1:]

@@ -86,7 +86,7 @@ def search(crew: Crew) -> Searched:
 def _run(crew: Crew, ground: Ground, goal: LatencyGoal | None, shown: dict[str, Any]) -> Searched:
     job = crew.work.job
     state = start_search(crew.space, job.search, job.seed, crew.device)
-    data = _data(crew)
+    data = search_data(crew)
     weight, held_out = TimedLoader(data.weight), TimedLoader(data.architecture)
     timed = SearchData(weight, held_out)
     work = SearchWork(Search(state, timed, goal, job.search, job.seed, crew.team))
@@ -135,7 +135,8 @@ def search_parts(crew: Crew) -> tuple[ImageSet, ImageSet]:
     return split_classes(crew.dataset.train, share, job.seed, "architecture split")
 
 
-def _data(crew: Crew) -> SearchData:
+def search_data(crew: Crew) -> SearchData:
+    """Batches of the weight part and of the architecture part."""
     size = crew.work.job.search.batch_size
     held_out, weight = search_parts(crew)
     return SearchData(

@@ -101,13 +101,13 @@ def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_p
     assert last.startswith("use      in a job file: targets: {board: {table: ")
     table = last.rpartition("table: ")[2].rstrip("}")
     words = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
-    planned = orchestration(str(job_file), *words, "--plan")
+    planned = orchestration(str(job_file), *words, "--plan", "--quick")
     assert planned.returncode == 0, planned.stderr
     assert f"latency table from {table}" in planned.stdout
 
 
-def test_a_plan_starts_nothing_and_writes_nothing(job_file: Path, tmp_path: Path) -> None:
-    done = orchestration(str(job_file), "--plan")
+def test_a_quick_plan_starts_nothing_and_writes_nothing(job_file: Path, tmp_path: Path) -> None:
+    done = orchestration(str(job_file), "--plan", "--quick")
     assert done.returncode == 0, done.stderr
     assert "latency table to be measured" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"job.yaml"}

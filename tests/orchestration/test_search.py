@@ -19,7 +19,7 @@ from nas_core.step import LossError
 from orchestration import stage
 from orchestration.checkpoint import Checkpoints, Snapshot
 from orchestration.data import Dataset, normalise
-from orchestration.search import Searched, _data, search, search_parts, warm_up
+from orchestration.search import Searched, search, search_data, search_parts, warm_up
 from orchestration.stage import TimedLoader
 from orchestration.workers import Stopped
 from tests.orchestration.crew import Reports, crew_of, digits, tiny_job
@@ -157,7 +157,7 @@ def test_architecture_updates_see_images_as_they_are(dataset: Dataset, tmp_path:
     data = {"source": "digits", "resolution": 16, "max_shift": 0.4, "flip": True}
     crew = crew_of(tiny_job(tmp_path, data=data), dataset)
     held_out, _ = search_parts(crew)
-    batch = next(_data(crew).architecture.batches(0))
+    batch = next(search_data(crew).architecture.batches(0))
     known = normalise(held_out.images, dataset.mean, dataset.std).flatten(1)
     distances = torch.cdist(batch.images.flatten(1), known, compute_mode=EXACT).min(dim=1).values
     assert float(distances.max()) == pytest.approx(0.0, abs=1e-2)

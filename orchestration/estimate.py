@@ -1,0 +1,182 @@
+"""How long a job will take, and what it will cost, from a few steps that were timed.
+
+Every worker group takes a while to start, cases run beside each other, waves one after the other:
+the time of a job is that of the longest lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from orchestration.cases import Case
+from orchestration.crewing import Crewing
+from orchestration.job import Job
+from orchestration.order import Waves, with_references
+from orchestration.plan import Plan, search_steps
+
+FORMAT = "timings/1"
+
+RAY_S = 8.0
+"""Start and end of a Ray of one's own: seen on two cores."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of everything that a case is made of, on this cluster."""
+
+    start_s: float
+    """Start and end of the worker group of a case, as many at once as run at once; images in."""
+    warmup_start_s: float
+    """Of the group that trains warm-ups."""
+    warmup_step_s: float
+    """A step of a warm-up by that group."""
+    own_warmup_step_s: float
+    """The same by the workers of one case."""
+    search_step_s: float
+    """A weight step of a search, with its part of an update."""
+    retrain_step_s: float
+    measure_s: float
+    """Lowering and measuring a network."""
+    export_s: float
+    """Files of a trained network, its program for the target measured."""
+    model_step_s: Mapping[str, float]
+    """A training step of networks that are no members of the space, by name of their case."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Timings:
+        """The inverse."""
+        return cls(**{name: value for name, value in values.items() if name != "format"})
+
+
+@dataclass(frozen=True)
+class CaseEstimate:
+    """What one case will take."""
+
+    seconds: float
+    search_steps: int
+    """0 where it does not search."""
+    retrain_steps: int
+    """Its reference networks included."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take until its last network is there; tables and MLflow are not counted."""
+
+    seconds: float
+    warmup_s: float
+    """All warm-ups, behind each other."""
+    warmup_steps: int
+    cases: Mapping[str, CaseEstimate]
+    """By name."""
+    alone_s: float
+    """All cases, if each trained a warm-up and a search of its own."""
+    nodes: int
+    price_per_hour: float | None
+
+    @property
+    def node_hours(self) -> float:
+        """All nodes, all the time."""
+        return self.nodes * self.seconds / 3600
+
+    @property
+    def price(self) -> float | None:
+        """Of those; None where the job does not say what a node costs."""
+        return None if self.price_per_hour is None else self.node_hours * self.price_per_hour
+
+
+def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: int) -> Estimate:
+    """What the waves of a job will take.
+
+    Args:
+        plan: of the job.
+        order: what is to be done.
+        timings: of its steps.
+        crew: how many cases run at once.
+        nodes: of the cluster.
+    """
+    job, steps = plan.job, search_steps(plan.job, plan.data)
+    warmup_steps = job.search.warmup_epochs * steps
+    one_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
+    warmup_s = len(order.warmups) * one_s
+    followers = {case.name for case in order.followers}
+    cases = {
+        case.name: _case(plan, case, references, timings, follows=case.name in followers)
+        for wave in (order.first, order.followers)
+        for case, references in with_references(wave)
+    }
+    apart = {
+        name: _alone(plan, case, cases[name], timings)
+        for name, case in {case.name: case for case in order.cases}.items()
+        if name in cases
+    }
+    fixed_s = RAY_S if order.cases else 0.0
+    waves = [[cases[c.name].seconds for c in wave if c.name in cases] for wave in _waves(order)]
+    seconds = fixed_s + warmup_s + sum(longest_lane(wave, crew.at_once) for wave in waves)
+    alone_s = fixed_s + longest_lane(apart.values(), crew.at_once)
+    every = warmup_steps * len(order.warmups)
+    price = job.cluster.price_per_hour
+    return Estimate(seconds, warmup_s, every, cases, alone_s, nodes, price)
+
+
+def _waves(order: Waves) -> tuple[Sequence[Case], Sequence[Case]]:
+    return order.first, order.followers
+
+
+def longest_lane(seconds: Iterable[float], lanes: int) -> float:
+    """Time of works that are taken in their order, so many at once."""
+    free = [0.0] * max(1, lanes)
+    for one in seconds:
+        first = free.index(min(free))
+        free[first] += one
+    return max(free)
+
+
+def training_steps(job: Job, images: int) -> int:
+    """Steps of a retraining."""
+    retrain = job.retrain
+    return 0 if retrain is None else retrain.epochs * -(-images // retrain.batch_size)
+
+
+def _case(
+    plan: Plan, case: Case, references: Sequence[Case], timings: Timings, *, follows: bool
+) -> CaseEstimate:
+    job, images = plan.job, plan.data.count - plan.data.test_count
+    searched = _searched_steps(plan) if case.kind == "search" and not follows else 0
+    steps = training_steps(job, images)
+    step_s = timings.model_step_s.get(case.name, timings.retrain_step_s)
+    trained_s = steps * (step_s + len(references) * timings.retrain_step_s)
+    exported_s = (1 + len(references)) * timings.export_s if steps else 0.0
+    found_s = timings.measure_s if case.kind != "reference" else 0.0
+    seconds = timings.start_s + searched * timings.search_step_s + found_s + trained_s + exported_s
+    if case.kind == "search" and job.search.ranking_networks:
+        seconds += job.search.ranking_networks * steps * timings.retrain_step_s
+    return CaseEstimate(seconds, searched, (1 + len(references)) * steps)
+
+
+def _searched_steps(plan: Plan) -> int:
+    return plan.job.search.epochs * search_steps(plan.job, plan.data)
+
+
+def _alone(plan: Plan, case: Case, shared: CaseEstimate, timings: Timings) -> float:
+    """Seconds of a case that shares nothing."""
+    if case.kind != "search":
+        return shared.seconds
+    steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
+    missing = _searched_steps(plan) - shared.search_steps
+    own_s = steps * timings.own_warmup_step_s if case.warmup_key else 0.0
+    return shared.seconds + own_s + missing * timings.search_step_s
+
+
+def merged(lanes: Sequence[Timings]) -> Timings:
+    """The mean of what several lanes timed at once."""
+    names = [name for name in asdict(lanes[0]) if name != "model_step_s"]
+    means = {name: sum(getattr(one, name) for one in lanes) / len(lanes) for name in names}
+    models = {name: s for one in lanes for name, s in one.model_step_s.items()}
+    return replace(lanes[0], **means, model_step_s=models)

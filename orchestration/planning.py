@@ -1,0 +1,136 @@
+"""A plan with its time and price: tables measured, a few steps of each phase timed, kept for later.
+
+What was timed is kept in the storage under all that it depends on, so the run that follows a plan
+knows what to expect, and says in the end how right that was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.hardware import facts
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.cases import Case, cases_of
+from orchestration.crewing import Room, crewing
+from orchestration.estimate import Estimate, Timings, estimate
+from orchestration.keys import digest, training_parts
+from orchestration.plan import Plan
+from orchestration.plan_text import plan_lines
+from orchestration.progress import Say
+from orchestration.spec import SpecError
+
+if TYPE_CHECKING:
+    from orchestration.carry_out import Ground
+
+
+def show_known_plan(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> None:
+    """Say what a run would do, as far as storage tells; nothing is measured."""
+    _check_places(plan)
+    cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
+    cores = int(facts()["cores"])
+    workers = f"{crewing(plan.job.cluster, [Room(cores)])}, on this machine's {cores} cores"
+    for line in plan_lines(plan, tables, cases, folder, workers):
+        say(line)
+
+
+def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say) -> None:
+    """Say what a run would do, need and cost: tables that are missing are measured, steps timed."""
+    from orchestration.carry_out import prepared
+
+    _check_places(plan)
+    cases_of(plan, tables)  # what is wrong is said before Ray is started
+    with prepared(plan, storage, tables, say) as ground:
+        expected = known_estimate(ground) or _timed_estimate(ground, say)
+        words = (ground.tables, ground.cases, ground.folder, str(ground.crew), expected)
+        for line in plan_lines(plan, *words):
+            say(line)
+
+
+def known_estimate(ground: Ground) -> Estimate | None:
+    """What a run will take, if its steps were timed before and something is left to do."""
+    place = _timings_place(ground)
+    if not ground.storage.exists(place):
+        return None
+    return _estimate(ground, Timings.from_dict(ground.storage.read_json(place)))
+
+
+def _estimate(ground: Ground, timings: Timings) -> Estimate:
+    order = ground.order()
+    return estimate(ground.plan, order, timings, ground.crew, len(ground.rooms))
+
+
+def _timings_place(ground: Ground) -> str:
+    """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
+    job, plan = ground.plan.job, ground.plan
+    settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
+    values: dict[str, Any] = {
+        **training_parts(job.with_seed(0), plan.data, plan.space, "any"),
+        **settings,
+        "crews": [str(ground.crew), str(ground.large)],
+        "processor": facts()["cpu"],
+        "tables": plan.table_keys,
+        "models": sorted(case.name for case in ground.cases if case.model is not None),
+    }
+    return f"timings/{digest(values)}.json"
+
+
+def _timed_estimate(ground: Ground, say: Say) -> Estimate | None:
+    """Time a few steps, unless nothing is left to do."""
+    order = ground.order()
+    if not order.cases:
+        return None
+    say("time     a few steps of each phase ...")
+    place = _timings_place(ground)
+    folder = place.removesuffix(".json")
+    try:
+        timings = _timed(ground, order.cases, folder)
+    except RuntimeError as error:
+        raise SpecError(str(error)) from None
+    finally:
+        ground.storage.delete(folder)
+    ground.storage.write_json(place, timings.to_dict())
+    return _estimate(ground, timings)
+
+
+def _timed(ground: Ground, cases: Sequence[Case], folder: str) -> Timings:
+    from orchestration.timing import timed_steps
+
+    searches = [case for case in cases if case.kind == "search"] or list(cases)
+    models = [case for case in ground.cases if case.model is not None]
+    count = min(ground.crew.at_once, max(1, len(cases)))
+    place = ground.storage.sub(folder)
+    lanes = [
+        replace(searches[i % len(searches)], name=f"lane-{i}", kind="search") for i in range(count)
+    ]
+    works = [
+        ground.work(lane, models[i::count], ground.crew, place.uri) for i, lane in enumerate(lanes)
+    ]
+    warmup = None
+    if ground.large != ground.crew and lanes[0].warmup_key is not None:
+        first = replace(lanes[0], name="warm-up")
+        warmup = ground.work(first, (), ground.large, place.uri)
+    return timed_steps(works, warmup, (ground.crew, ground.large), place, ground.stopper)
+
+
+def _check_places(plan: Plan) -> None:
+    """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
+    from cluster.connect import connect
+    from cluster.placement import PlacementError, node_for, nodes, this_machine
+
+    measured = [target for target in plan.targets if target.is_measured]
+    try:
+        if os.environ.get("RAY_ADDRESS") and any(t.resources or t.labels for t in measured):
+            with connect():
+                there = nodes()
+        else:
+            there = [this_machine()]
+        for target in measured:
+            node_for(target, there)
+    except PlacementError as error:
+        raise SpecError(str(error)) from None

@@ -1,0 +1,141 @@
+"""How long a job will take: lanes, waves, sharing and price, against sums made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.storage import Storage
+from orchestration.budgets import Span, span_of
+from orchestration.cases import cases_of
+from orchestration.crewing import Crewing
+from orchestration.estimate import RAY_S, Estimate, Timings, estimate, longest_lane, merged
+from orchestration.ledger import Ledger
+from orchestration.order import waves
+from orchestration.plan import Plan, make_plan, search_steps
+from orchestration.plan_text import time_lines
+from tests.orchestration.crew import tiny_job
+from tests.orchestration.tables import by_kernel, table_of
+
+TIMINGS = Timings(
+    start_s=10.0,
+    warmup_start_s=8.0,
+    warmup_step_s=1.0,
+    own_warmup_step_s=2.0,
+    search_step_s=3.0,
+    retrain_step_s=0.5,
+    measure_s=4.0,
+    export_s=5.0,
+    model_step_s={"mobile-mnasnet": 7.0},
+)
+BUDGETS = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]
+STEPS = 9  # of an epoch: 1,078 images in batches of 128
+TRAINED = 11  # steps of the retraining: one epoch of 1,347 images
+SEARCHED_S = 10 + 2 * STEPS * 3 + 4 + TRAINED * 0.5 + 5
+REFERENCE_S = TRAINED * 0.5 + 5
+
+
+def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections: Any) -> Estimate:
+    plan = make_plan(tiny_job(folder, cases, **sections))
+    found = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
+    storage = Storage(str(folder))
+    order = waves(found, storage, storage.sub("tiny"))
+    return estimate(plan, order, TIMINGS, Crewing(1, 1, 0.0, at_once), nodes=2)
+
+
+def test_the_steps_are_those_of_the_plan(tmp_path: Path) -> None:
+    plan: Plan = make_plan(tiny_job(tmp_path, BUDGETS))
+    assert search_steps(plan.job, plan.data) == STEPS
+    found = planned(tmp_path, BUDGETS, 1).cases
+    assert {one.search_steps for one in found.values()} == {2 * STEPS}
+    assert [one.retrain_steps for one in found.values()] == [2 * TRAINED, TRAINED, TRAINED]
+
+
+def test_cases_run_behind_each_other_after_their_warm_up(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 1)
+    assert found.warmup_s == 8 + STEPS * 1
+    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + 3 * SEARCHED_S + REFERENCE_S)
+
+
+def test_two_lanes_take_as_long_as_the_longer_one(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 2)
+    first = SEARCHED_S + REFERENCE_S  # hosts the reference network; then the third case follows
+    longer = max(first, 2 * SEARCHED_S)
+    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + longer)
+
+
+def test_without_sharing_every_case_warms_up_with_its_own_workers(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 1)
+    assert found.alone_s == pytest.approx(RAY_S + 3 * (SEARCHED_S + STEPS * 2) + REFERENCE_S)
+
+
+def test_budgets_that_share_a_search_only_derive(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 2, search={"share": "target"})
+    derived = SEARCHED_S - 2 * STEPS * 3
+    host = SEARCHED_S + REFERENCE_S
+    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + host + derived)
+    assert sum(one.search_steps for one in found.cases.values()) == 2 * STEPS
+
+
+def test_other_networks_take_their_own_time(tmp_path: Path) -> None:
+    found = planned(tmp_path, [{"target": "mobile", "baseline": "mnasnet"}], 1)
+    assert found.warmup_steps == 0
+    assert found.cases["mobile-mnasnet"].seconds == pytest.approx(
+        10 + 4 + TRAINED * (7.0 + 0.5) + 2 * 5
+    )
+
+
+def test_all_nodes_are_paid_all_the_time(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 1, cluster={"price_per_hour": 3.0})
+    assert found.node_hours == pytest.approx(2 * found.seconds / 3600)
+    assert found.price == pytest.approx(3 * found.node_hours)
+    assert planned(tmp_path, BUDGETS, 1).price is None
+    lines = list(time_lines(found))
+    assert "2 nodes" in lines[0]
+    assert "at 3 an hour" in lines[0]
+    assert "if every case trained a warm-up and a search of its own" in lines[1]
+
+
+@given(st.lists(st.floats(0, 100), max_size=12), st.integers(1, 5))
+def test_no_lane_is_shorter_than_its_share_or_longer_than_all(
+    seconds: list[float], lanes: int
+) -> None:
+    longest = longest_lane(seconds, lanes)
+    assert sum(seconds) / lanes - 1e-6 <= longest <= sum(seconds) + 1e-6
+    assert longest >= max(seconds, default=0.0)
+
+
+def test_lanes_are_timed_at_once_and_their_mean_counts() -> None:
+    other = replace(TIMINGS, measure_s=8.0, model_step_s={})
+    assert merged([TIMINGS, other]).measure_s == 6.0
+    assert merged([TIMINGS, other]).model_step_s == {"mobile-mnasnet": 7.0}
+    assert Timings.from_dict(TIMINGS.to_dict()) == TIMINGS
+
+
+def test_a_budget_is_put_between_the_networks_of_the_space(tmp_path: Path) -> None:
+    table = table_of(make_plan(tiny_job(tmp_path)).space, by_kernel)
+    fastest, slowest = table.range_ms()
+    assert span_of(table, slowest) == Span(fastest, span_of(table, slowest).median, slowest, 1.0)
+    assert span_of(table, fastest - 1e-9).within == 0.0
+    assert span_of(table, fastest - 1e-9).text().startswith("under 1% of networks keep it (fastest")
+
+
+def test_the_time_in_which_no_case_trains_is_counted() -> None:
+    ledger = Ledger()
+    for phase, end, seconds, steps in (
+        ("search", 110.0, 10.0, 5),
+        ("search", 115.0, 10.0, 6),  # beside the first
+        ("retrain", 140.0, 5.0, 7),
+    ):
+        ledger("a", {"phase": phase, "time": end, "seconds": seconds, "steps": steps})
+    ledger("a", {"note": "no epoch"})
+    ledger.measured_s = 12.0
+    found = ledger.to_dict(wall_s=60.0)
+    assert found["steps"] == {"search": 11, "retrain": 7}
+    assert found["seconds"] == {"search": 20.0, "retrain": 5.0}
+    assert found["idle_s"] == pytest.approx(60 - 12 - 20)
