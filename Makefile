@@ -73,7 +73,7 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality \
+	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality sharing \
 	    traffic checkpoint_cost recovery scaling; do \
 	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
 

@@ -32,6 +32,10 @@ DASHBOARD_PORT = 8265
 MARK = "PROXYLESS_HEAD"
 """Environment variable that marks the processes of a head, the drivers of its jobs among them."""
 
+STARTS = {"RAY_worker_maximum_startup_concurrency": "32"}
+"""Processes that Ray starts at a time: it warns at four times as many living ones, and on two cores
+two cases beside each other have twelve, most of which only wait."""
+
 ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Environment variables that tell clients where Ray is; the second goes before the first."""
 
@@ -224,6 +228,7 @@ def _head_environment(mark: str) -> dict[str, str]:
     environment = client_environment("") | {
         # The jobs have ended before. Ray would wait up to 30 s for services to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        **STARTS,
         MARK: mark,
     }
     return {name: value for name, value in environment.items() if name not in ADDRESSES}

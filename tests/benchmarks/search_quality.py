@@ -72,7 +72,9 @@ class Job:
 
     def key(self) -> str:
         """Equal for equal searches on the same yardstick."""
-        text = json.dumps([asdict(self), yardstick.digest()], sort_keys=True)
+        values = asdict(self)
+        del values["settings"]["share"]  # every budget is searched here; see sharing.py
+        text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,108 @@
+"""One search for all budgets of a target, or one for each: what is lost, and what is saved.
+
+`search.share: target` runs one search against the middle budget and derives every budget from its
+architecture parameters. On the small space whose networks were all trained alone, for two targets,
+three budgets each and five fresh seeds: accuracy of the networks that are found (looked up in the
+committed table, see ground_truth.py), and the cost in weight steps. Run
+`python tests/benchmarks/sharing.py`; about ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+from tests.benchmarks import searching, yardstick  # noqa: E402
+from tests.benchmarks.lines import as_they_come, commit, keep  # noqa: E402
+from tests.benchmarks.search_quality import SCHEDULE  # noqa: E402
+from tests.benchmarks.truth import paired, truth_of  # noqa: E402
+
+SEEDS = range(20, 25)
+TARGETS = ("cpu", "mobile")
+MIDDLE = 1
+"""Of the three budgets, by which the shared search is run."""
+
+
+def run(target: str, seed: int) -> list[dict[str, Any]]:
+    """A search for every budget, and all budgets derived from the middle one's."""
+    torch.set_num_threads(1)
+    table, budgets_ms = yardstick.latency(target)
+    own = [searching.searched(SCHEDULE, table, budget_ms, seed) for budget_ms in budgets_ms]
+    middle, data = own[MIDDLE][0], searching.parts(searching.warm_up_of(SCHEDULE), seed)
+    return [
+        {
+            "target": target,
+            "seed": seed,
+            "budget_ms": budget_ms,
+            "own": yardstick.name_of(found.path),
+            "shared": yardstick.name_of(
+                searching.derived(middle, data, SCHEDULE, table, budget_ms)
+            ),
+            "cost": found.cost,
+        }
+        for budget_ms, (_, found) in zip(budgets_ms, own, strict=True)
+    ]
+
+
+def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
+    """Of one budget on one target, over seeds."""
+    target, budget_ms = lines[0]["target"], lines[0]["budget_ms"]
+    truth, names = truth_of(target), yardstick.names()
+    means = truth.mean()
+    by_how = {
+        how: [float(means[names.index(one[how])]) for one in lines] for how in ("own", "shared")
+    }
+    away = paired([s - o for s, o in zip(by_how["shared"], by_how["own"], strict=True)])
+    return {
+        "what": f"a shared search less one for each budget, points, {target}, {budget_ms:g} ms",
+        "own": round(fmean(by_how["own"]), 2),
+        "shared": round(fmean(by_how["shared"]), 2),
+        "difference": [round(value, 2) for value in (away.mean, away.low, away.high)],
+        "same network": sum(one["own"] == one["shared"] for one in lines),
+        "n": len(lines),
+        "commit": commit(),
+    }
+
+
+def costs(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
+    """Weight steps of a search of one budget, warm-up and what comes behind it."""
+    data = searching.parts(searching.warm_up_of(SCHEDULE), lines[0]["seed"])
+    warm_up = SCHEDULE.warmup_epochs * data.weight.steps
+    search = fmean(one["cost"] for one in lines) - warm_up
+    number = len({one["budget_ms"] for one in lines}) // len(TARGETS)
+    return {
+        "what": "weight steps of a sweep of one target: a search for each budget, or one for all",
+        "warm-up": warm_up,
+        "search": round(search),
+        "budgets": number,
+        "none": round(warm_up + number * search),
+        "target": round(warm_up + search),
+        "commit": commit(),
+    }
+
+
+def main() -> None:
+    """Search, derive, look up, print."""
+    jobs = [(target, seed) for seed in SEEDS for target in TARGETS]
+    lines = [one for found in as_they_come(run, jobs, 2) for one in found]
+    places = sorted({(one["target"], one["budget_ms"]) for one in lines})
+    groups = [
+        sorted(
+            (one for one in lines if (one["target"], one["budget_ms"]) == place),
+            key=lambda one: one["seed"],
+        )
+        for place in places
+    ]
+    keep("sharing", [*map(summary, groups), costs(lines)])
+
+
+if __name__ == "__main__":
+    main()
