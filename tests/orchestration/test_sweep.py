@@ -47,9 +47,9 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two boards: on the second large kernels cost less than on the first."""
+    """Two boards: on the second large kernels cost more than on the first."""
     folder, found = tmp_path_factory.mktemp("tables"), {}
-    for name, factor in (("board", 1.0), ("other", 0.7)):
+    for name, factor in (("board", 1.0), ("other", 1.3)):
         rows = rows_of_a_board(folder)
         for row in rows:
             row["ms"] *= factor if "k5" in row["op"] else 1.0
