@@ -8,6 +8,9 @@
 an update scores one network. The controller of `rl_trials` is one softmax per site (the alphas),
 where NASNet and MnasNet have a recurrent network: the sites are chosen independently, as by
 Proxyless-R. All workers draw the same networks and train or score them together.
+
+A search has to beat the best of some random networks that take as long as its own, each trained
+alone: `random_networks_at` draws them.
 Source: Real et al., "Regularized Evolution" (AAAI 2019); Tan et al., "MnasNet" (CVPR 2019).
 """
 
@@ -25,7 +28,7 @@ from nas_core.architecture import Architecture
 from nas_core.gates import sample_path, uniform_path
 from nas_core.objective import LatencyGoal
 from nas_core.progress import Evaluation
-from nas_core.randomness import counted_seed
+from nas_core.randomness import counted_seed, generator
 from nas_core.ranking import score, scoring_batches
 from nas_core.schedule import scaled_warmup_lr
 from nas_core.settings import RetrainSettings, SearchSettings, TrainingSettings
@@ -40,6 +43,12 @@ from nas_core.train import (
 
 TRIES = 100
 """Draws that may be over the budget, or were scored before, until another way is taken."""
+
+WINDOW = 0.95
+"""Networks that take this part of a budget, or more, are at the latency of that budget."""
+
+UNITS = 2000
+"""Latencies are rounded to this part of the budget to count the networks that have them."""
 
 
 class Random:
@@ -107,6 +116,77 @@ def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
         within = [option for option in options if goal.path_ms(option) <= goal.budget_ms]
         if within:
             path = within[int(torch.randint(len(within), (1,), generator=rng))]
+    return path
+
+
+def random_networks_at(goal: LatencyGoal, count: int, seed: int) -> list[list[int]]:
+    """Different random networks that take 95 to 100 % of the budget; see `random_at`.
+
+    A larger count goes on where a smaller one ended. They are fewer where 100 draws in a row bring
+    none that is new.
+    """
+    found, in_vain, draw = dict[tuple[int, ...], None](), 0, 0
+    while len(found) < count and in_vain < TRIES:
+        rng = generator(seed, "network at a latency", draw)
+        path = tuple(random_at(goal, WINDOW * goal.budget_ms, rng))
+        in_vain, draw = in_vain + 1 if path in found else 0, draw + 1
+        found[path] = None
+    return [list(path) for path in found]
+
+
+def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[int]:
+    """A random network that takes from `least_ms` to the budget, all of them equally likely.
+
+    The networks of every latency are counted, latencies rounded to 1/2000 of the budget, and ops
+    are drawn site by site in proportion to the networks that go on from there. What rounding lets
+    in from beside the window is drawn again. Where nothing is found in it, the slowest of 100
+    random networks within the budget.
+    """
+    units, ways = _ways(goal)
+    counts = ways[0].clone()
+    counts[: _first_unit(goal, least_ms)] = 0
+    for _ in range(TRIES if counts.any() else 0):
+        path = _path_of(int(torch.multinomial(counts, 1, generator=rng)), units, ways, rng)
+        if least_ms <= goal.path_ms(path) <= goal.budget_ms:
+            return path
+    return max((random_within(goal, rng) for _ in range(TRIES)), key=goal.path_ms)
+
+
+def _unit_ms(goal: LatencyGoal) -> float:
+    return (goal.budget_ms - goal.fixed_ms) / UNITS or 1.0
+
+
+def _first_unit(goal: LatencyGoal, least_ms: float) -> int:
+    """The fewest units of a network that takes `least_ms`: each site may be half a unit off."""
+    units = int((least_ms - goal.fixed_ms) / _unit_ms(goal)) - len(goal.costs) // 2 - 1
+    return min(max(0, units), UNITS)
+
+
+def _ways(goal: LatencyGoal) -> tuple[list[list[int]], list[torch.Tensor]]:
+    """Units of every op at every site; and for each site, how many choices of the ops from it on
+    take 0, 1, 2, ... units, as far as the budget."""
+    unit_ms, most = _unit_ms(goal), UNITS + len(goal.costs) // 2 + 1
+    units = [[max(0, round(cost / unit_ms)) for cost in row] for row in goal.costs]
+    ways = [torch.zeros(most + 1, dtype=torch.float64)]
+    ways[0][0] = 1.0
+    for row in reversed(units):
+        before = torch.zeros_like(ways[0])
+        for taken in (one for one in row if one <= most):
+            before[taken:] += ways[0][: most + 1 - taken]
+        ways.insert(0, before)
+    return units, ways
+
+
+def _path_of(
+    left: int, units: list[list[int]], ways: list[torch.Tensor], rng: torch.Generator
+) -> list[int]:
+    """One of the networks that take `left` units, all of them equally likely."""
+    path = []
+    for row, after in zip(units, ways[1:], strict=True):
+        counts = [float(after[left - taken]) if taken <= left else 0.0 for taken in row]
+        weights = torch.tensor(counts, dtype=torch.float64)
+        path.append(int(torch.multinomial(weights, 1, generator=rng)))
+        left -= row[path[-1]]
     return path
 
 

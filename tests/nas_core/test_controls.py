@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from nas_core.batch import SearchData
-from nas_core.controls import Evolution, Random, RLTrials, mutated, quality, random_within
+from nas_core.controls import (
+    Evolution,
+    Random,
+    RLTrials,
+    mutated,
+    quality,
+    random_at,
+    random_networks_at,
+    random_within,
+)
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
@@ -85,6 +94,67 @@ def test_where_only_a_few_in_a_million_are_within_the_budget_some_are_found() ->
     found = {tuple(random_within(goal, rng)) for _ in range(20)}
     assert len(found) > 3
     assert all(goal.path_ms(list(path)) <= goal.budget_ms for path in found)
+
+
+# Networks at a latency
+
+
+def in_window(goal: LatencyGoal, part: float = 0.95) -> set[tuple[int, ...]]:
+    """All networks from this part of the budget to the budget."""
+    found = {path: goal.path_ms(list(path)) for path in all_paths(SPACE)}
+    return {p for p, ms in found.items() if part * goal.budget_ms <= ms <= goal.budget_ms}
+
+
+def budgets() -> list[float]:
+    """Of every network of the space, its latency."""
+    return sorted(goal_at(0.5).path_ms(list(path)) for path in all_paths(SPACE))
+
+
+@pytest.mark.parametrize("budget_ms", budgets())
+def test_a_random_network_is_in_the_window_whenever_there_is_one(budget_ms: float) -> None:
+    goal, rng = LatencyGoal(TABLE, budget_ms, CPU), torch.Generator().manual_seed(0)
+    for least in (0.5, 0.95, 0.9999, 1.0):
+        assert tuple(random_at(goal, least * budget_ms, rng)) in in_window(goal, least)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 1.0])
+def test_all_networks_of_the_window_are_equally_likely(part: float) -> None:
+    goal, rng = goal_at(part), torch.Generator().manual_seed(0)
+    window = in_window(goal, 0.8)
+    draws = 200 * len(window)
+    seen = Counter(tuple(random_at(goal, 0.8 * goal.budget_ms, rng)) for _ in range(draws))
+    assert set(seen) == window
+    assert all(abs(n - 200) < 5 * 200**0.5 for n in seen.values())
+
+
+def test_where_the_window_is_empty_the_slowest_network_is_taken() -> None:
+    ordered = budgets()
+    below = max(range(1, 27), key=lambda i: ordered[i] - ordered[i - 1])
+    budget_ms = (ordered[below - 1] + ordered[below]) / 2
+    goal, rng = LatencyGoal(TABLE, budget_ms, CPU), torch.Generator().manual_seed(0)
+    assert goal.path_ms(random_at(goal, 0.9999 * budget_ms, rng)) == ordered[below - 1]
+
+
+def test_networks_at_a_latency_are_found_where_they_are_few_in_a_million() -> None:
+    space = two_sites(sites=12)
+    goal = goal_at(0.02, noisy_table(space, 0))
+    found = random_networks_at(goal, 5, seed=0)
+    assert len({tuple(path) for path in found}) == 5
+    assert all(0.95 <= goal.path_ms(path) / goal.budget_ms <= 1 for path in found)
+
+
+def test_more_networks_go_on_where_fewer_ended_and_another_seed_draws_others() -> None:
+    goal = goal_at(0.5, noisy_table(two_sites(sites=8), 0))
+    found = random_networks_at(goal, 6, seed=0)
+    assert random_networks_at(goal, 3, seed=0) == found[:3]
+    assert random_networks_at(goal, 6, seed=1) != found
+
+
+def test_no_more_networks_are_drawn_than_the_window_has() -> None:
+    goal = goal_at(0.7)
+    found = random_networks_at(goal, 50, seed=0)
+    assert {tuple(path) for path in found} == in_window(goal)
+    assert 1 < len(found) < 27
 
 
 @pytest.mark.parametrize("seed", range(20))
