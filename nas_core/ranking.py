@@ -256,25 +256,35 @@ def measure_ranking(
             f"the {len(done)} networks that were ranked before are not the first that seed {seed} "
             "draws; expected those of the same space and seed, or none"
         )
+    device = next(supernet.parameters()).device
     for path in paths[len(done) :]:
         foretold = score(supernet, path, *scoring_batches(data, settings), team)
-        state = _trained_alone(supernet, path, training, retrain, seed, team)
+        architecture = Architecture.from_path(supernet.space, list(path))
+        state = trained_alone(architecture, training, retrain, seed, device, team)
         _, held_out = scoring_batches(data, settings)
         alone = evaluate(averaged_copy(state.network, team), held_out, team)
         yield RankedNetwork(path, foretold.top1, foretold.loss, alone.top1, alone.loss)
 
 
-def _trained_alone(
-    supernet: Supernet,
-    path: Sequence[int],
+def trained_alone(
+    architecture: Architecture,
     training: Loader,
     retrain: RetrainSettings,
     seed: int,
+    device: torch.device,
     team: Team,
 ) -> TrainState:
-    """A network trained from scratch on the weight part, its BatchNorm statistics taken anew."""
-    architecture = Architecture.from_path(supernet.space, list(path))
-    state = start_training(architecture, retrain, seed, next(supernet.parameters()).device)
+    """A network trained from scratch on the weight part, its BatchNorm statistics taken anew.
+
+    Args:
+        architecture: the network.
+        training: the weight part in batches of `retrain`.
+        retrain: how it is trained.
+        seed: of its weights and what it drops.
+        device: where it is trained.
+        team: trains it together.
+    """
+    state = start_training(architecture, retrain, seed, device)
     train_to_the_end(state, training, retrain, seed, team)
     refresh_statistics(state.network, islice(training.batches(0), ALONE_REFRESH_BATCHES))
     return state
