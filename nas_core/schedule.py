@@ -7,6 +7,7 @@ carried from step to step.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +97,58 @@ class Schedule:
         """Probability that a site runs all its ops averaged in a step of the warm-up."""
         last = self.settings.op_warmup * self.warmup_steps
         return max(0.0, 1 - number / last) if last > 0 else 0.0
+
+
+def search_cost(settings: SearchSettings, steps: int, choices: Sequence[int]) -> float:
+    """What a search costs, in steps that train one network on one batch.
+
+    Of a step the backward pass is two thirds; of an update it is as much as the forward pass,
+    since it goes to no weights. A site whose K ops run counts as K times one with a single op, a
+    little much, as stem and head are there once. So an update costs
+
+        two_path             1: two ops forward, one of them backward
+        full_path            (K + 1) / 3: all ops forward, one of them backward
+        darts                2 K / 3: the mixture, which its weight steps run as well, at K
+        reinforce            samples / 3: forward alone
+        random, evolution    one scored network: its batches, forward alone
+        rl_trials            one network, trained for `trial_epochs` and scored
+
+    A limit in hours, and networks that are trained to measure the ranking, are left out of it.
+
+    Args:
+        settings: of the search.
+        steps: weight steps of an epoch.
+        choices: number of candidate ops per site.
+    """
+    ops = sum(choices) / len(choices)
+    weights = _weight_steps(settings, steps) * (ops if settings.strategy == "darts" else 1.0)
+    averaged = settings.op_warmup / 2 * settings.warmup_epochs * steps * (ops - 1)
+    if settings.strategy in ("darts", "rl_trials"):  # all ops run in any case, or no warm-up
+        averaged = 0.0
+    return weights + averaged + settings.updates(steps) * _update_cost(settings, steps, ops)
+
+
+def _weight_steps(settings: SearchSettings, steps: int) -> int:
+    if settings.strategy == "rl_trials":
+        return 0
+    is_fixed = settings.strategy in ("random", "evolution")
+    return steps * (settings.warmup_epochs if is_fixed else settings.total_epochs)
+
+
+def _update_cost(settings: SearchSettings, steps: int, ops: float) -> float:
+    """Of one update, in steps."""
+    size, share = settings.batch_size, settings.architecture_share
+    held_out = math.ceil(steps * share / (1 - share))
+    scored = min(held_out, math.ceil(settings.score_images / size))
+    score = (scored + math.ceil(settings.bn_images / size)) / 3
+    costs = {
+        "two_path": 1.0,
+        "full_path": (ops + 1) / 3,
+        "darts": 2 * ops / 3,
+        "reinforce": settings.samples / 3,
+        "rl_trials": settings.trial_epochs * steps + score,
+    }
+    return costs.get(settings.strategy, score)
 
 
 def scaled_alpha_lr(updates: int) -> float:

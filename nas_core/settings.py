@@ -293,6 +293,13 @@ class SearchSettings(TrainingSettings):
         facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
         return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
 
+    def cost_facts(self) -> dict[str, Any]:
+        """All that `schedule.search_cost` depends on, and the images on which networks are scored:
+        controls with the same training cost agree in it."""
+        names = ["strategy", "warmup_epochs", "epochs", "hold_epochs", "alpha_every", "samples"]
+        names += ["trial_epochs", "op_warmup", "batch_size", "architecture_share"]
+        return {name: getattr(self, name) for name in [*names, "score_images", "bn_images"]}
+
     @property
     def total_epochs(self) -> int:
         """Warm-up and search together."""

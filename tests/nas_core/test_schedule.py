@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from nas_core.schedule import Schedule, scaled_alpha_lr, scaled_warmup_lr
+from nas_core.schedule import Schedule, scaled_alpha_lr, scaled_warmup_lr, search_cost
 from nas_core.settings import SearchSettings
 
 
@@ -110,3 +110,38 @@ def test_an_averaged_site_weighs_all_its_ops_equally() -> None:
     (choice,) = schedule(op_warmup=1.0).warmup_path([4], 0, 0, 0)
     assert isinstance(choice, Tensor)
     assert choice.tolist() == [0.25] * 4
+
+
+def cost(choices: tuple[int, ...] = (6, 6), **settings: Any) -> float:
+    """Of a search of 20 warm-up steps and 40 others, 15 updates, 30 at most."""
+    return search_cost(schedule(**settings).settings, 10, choices)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("two_path", 60 + 15),
+        ("full_path", 60 + 15 * 7 / 3),
+        ("darts", 6 * 60 + 15 * 4),
+        ("reinforce", 60 + 15 * 10 / 3),
+        ("random", 20 + 20 * 3 / 3),  # one batch of the architecture part, two for statistics
+        ("evolution", 20 + 20 * 3 / 3),
+    ],
+)
+def test_a_search_costs_its_steps_and_what_its_updates_run(strategy: str, expected: float) -> None:
+    assert cost(strategy=strategy) == pytest.approx(expected)
+
+
+def test_trials_cost_the_steps_that_train_them_and_their_scores() -> None:
+    assert cost(strategy="rl_trials", trial_epochs=2) == pytest.approx(3 * (20 + 1))
+
+
+def test_averaged_sites_of_the_warm_up_cost_all_their_ops() -> None:
+    # The chance falls from 1 to 0 over all 20 steps: ten in which five more ops run.
+    assert cost(op_warmup=1.0) == pytest.approx(cost() + 10 * 5)
+
+
+def test_the_cost_of_a_search_follows_from_its_cost_facts() -> None:
+    one, other = schedule(lr=0.1, alpha_lr=0.5, beta=1.0), schedule()
+    assert one.settings.cost_facts() == other.settings.cost_facts()
+    assert schedule(samples=3).settings.cost_facts() != other.settings.cost_facts()
