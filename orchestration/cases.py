@@ -24,6 +24,7 @@ from orchestration.keys import (
     Parts,
     digest,
     model_parts,
+    random_parts,
     search_key,
     search_parts,
     training_parts,
@@ -46,7 +47,7 @@ class Case:
     "warmup": no network, but the weights that searches start from."""
     target: str
     budget: str | float | None
-    """As the job file says it; None for all but a search."""
+    """As the job file says it; None for what is neither a search nor its random networks."""
     budget_ms: float | None
     key: str
     table_key: str
@@ -191,6 +192,15 @@ def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str
                 warmup_key=warmup,
             ),
         )
+        if job.controls:
+            yield place, _random(plan, settings.target, budget, budget_ms)
+
+
+def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> Case:
+    """The random networks that a search has to beat."""
+    table, name = plan.table_keys[target], f"{target}-random-{budget_ms:.4g}ms"
+    parts = random_parts(plan.job, plan.data, plan.space, table, budget_ms)
+    return _case(plan, name, "random", target, parts, budget=budget, budget_ms=budget_ms)
 
 
 def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[float]:

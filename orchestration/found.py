@@ -1,4 +1,4 @@
-"""The network of a case, with its latency: searched, named by the job, or the reference.
+"""The network of a case, with its latency: searched, drawn, named by the job, or the reference.
 
 What a search found is kept in storage, so that a case that is stopped in its retraining is not
 searched again. The other networks take no time to find again.
@@ -57,6 +57,10 @@ def found_for(crew: Crew, case: Case) -> Found:
         return stored
     if case.model is not None:
         found = _measured(crew, model_from_dict(case.model))
+    elif case.kind == "random":
+        from orchestration.controls import best_random
+
+        found = best_random(crew, case)
     else:
         from orchestration.derive import derive
         from orchestration.search import search

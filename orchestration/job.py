@@ -112,6 +112,10 @@ class Job(Section):
     retrain: RetrainSettings | None = None
     """Where left out the job stops after the derived architecture."""
 
+    controls: bool = False
+    """Beside every search what it has to beat: the best of as many random networks of its latency
+    as can be trained at its cost, and the MobileNetV2 width whose latency is nearest."""
+
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     storage: str = "~/proxyless"
     """Folder that holds everything a job makes."""
@@ -138,6 +142,12 @@ class Job(Section):
         require(self.seed >= 0, "seed", self.seed, "a whole number of 0 or more")
         self._check_seeds()
         self._check_ranking()
+        require(
+            not self.controls or self.retrain is not None,
+            "controls",
+            self.controls,
+            "false, or a retrain section: it says how networks are trained to be compared",
+        )
 
     def _check_seeds(self) -> None:
         seeds = self.seeds

@@ -94,6 +94,14 @@ def model_parts(
     return {**training_parts(job, data, space, table), "network": digest(model)}
 
 
+def random_parts(
+    job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float
+) -> Parts:
+    """Of the result of random networks at a latency: as many as the cost of a search pays for."""
+    settings = {**job.search.cost_facts(), "budget_ms": budget_ms}
+    return {**training_parts(job, data, space, table), "random": digest(settings)}
+
+
 def search_key(parts: Parts) -> str:
     """Of a search that several budgets share: all but the budget and the retraining."""
     return digest({name: part for name, part in parts.items() if name not in ("budget", "retrain")})

@@ -125,6 +125,8 @@ def _asked(case: Case) -> str:
         return WITHOUT_SEARCH[case.kind]
     percent = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
     text = f"budget {case.budget_ms:.4g} ms{percent}"
+    if case.kind == "random":
+        return f"{text}, the best of random networks"
     if case.search_key is not None and not case.hosts_search:
         text += f", from the search for {case.search_ms:.4g} ms"
     return text

@@ -24,7 +24,7 @@ class ProgressLines:
             return
         is_named = self._named or "network" in record
         name = f"{record.get('network', case)}  " if is_named else ""
-        words = _ranked(record) if record["phase"] == "ranking" else _epoch(record)
+        words = WORDS.get(record["phase"], _epoch)(record)
         words += [f"{record['seconds']:5.1f} s", *_speed(record)]
         self._say("  ".join([name + words[0], *words[1:]]))
 
@@ -72,6 +72,20 @@ def _ranked(record: Mapping[str, Any]) -> list[str]:
         f"supernet loss {record['supernet_loss']:.3f} top-1 {100 * record['supernet_top1']:5.1f} %",
         f"alone loss {record['loss']:.3f} top-1 {100 * record['top1']:5.1f} %",
     ]
+
+
+def _trained(record: Mapping[str, Any]) -> list[str]:
+    """A random network that was trained alone."""
+    return [
+        _count(record),
+        f"loss {record['loss']:.3f}",
+        f"top-1 {100 * record['top1']:5.1f} %",
+        f"latency {record['latency_ms']:.4f} ms (budget {record['budget_ms']:.4f})",
+    ]
+
+
+WORDS = {"ranking": _ranked, "random": _trained}
+"""By phase, what a line says of a network; in the other phases it tells of an epoch."""
 
 
 @contextmanager

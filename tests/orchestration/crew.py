@@ -14,7 +14,7 @@ from cluster.runtimes import present
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.team import Alone
-from orchestration import derive, ranking, stage
+from orchestration import controls, derive, ranking, stage
 from orchestration.board import NoBoard
 from orchestration.case import CaseWork, Crew
 from orchestration.cases import Case, cases_of
@@ -131,6 +131,7 @@ class Reports:
         self.notes: list[str] = []
         patch.setattr(stage, "report_epoch", self.epochs.append)
         patch.setattr(ranking, "report_network", self.networks.append)
+        patch.setattr(controls, "report_network", self.networks.append)
         patch.setattr(derive, "report_note", self.notes.append)
         patch.setattr(stage, "report_note", self.notes.append)
 

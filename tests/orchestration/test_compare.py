@@ -145,6 +145,13 @@ def test_results_without_a_search_come_behind_those_with_one(tmp_path):
     assert [r["kind"] for r in found] == ["reference", "search", "given", "baseline"]
 
 
+def test_random_networks_come_behind_all_searches_of_their_target(tmp_path):
+    drawn = result("mobile-random-0.2ms", kind="random", strategy=None, budget_ms=0.2)
+    cases = [drawn, baseline_result("mnasnet"), result("mobile-0.31ms"), REFERENCE]
+    found = read_results(write_job(tmp_path, cases))
+    assert [r["kind"] for r in found] == ["reference", "search", "random", "baseline"]
+
+
 @pytest.fixture
 def written(tmp_path):
     job = write_job(tmp_path, [CASE, REFERENCE])

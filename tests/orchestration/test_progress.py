@@ -55,6 +55,13 @@ def test_a_ranked_network_shows_both_of_its_scores() -> None:
     )
 
 
+def test_a_random_network_shows_what_it_reaches_and_what_it_takes() -> None:
+    record = EPOCH | {"phase": "random", "latency_ms": 0.29, "budget_ms": 0.3}
+    assert said(record) == (
+        "random  004/012  loss 1.250  top-1  50.0 %  latency 0.2900 ms (budget 0.3000)    2.0 s"
+    )
+
+
 def test_a_note_is_a_line_of_its_own() -> None:
     assert said({"note": "too weak"}) == "NOTE mobile-0.3ms: too weak"
 

@@ -1,0 +1,180 @@
+"""Stage: the random networks that a search has to beat.
+
+As many as can be trained at the cost of the search, all with a latency of 95 to 100 % of its
+budget by the table, are trained alone on the images that a supernet is trained on, as `retrain:`
+says; the best on the architecture part goes on as what a search finds does: it is measured and
+retrained on all images. Nothing here reads test images. Every network that was trained is kept in
+storage, so that a case that is stopped goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import nan
+from typing import Any
+
+from nas_core.architecture import Architecture
+from nas_core.batch import Loader, SearchData
+from nas_core.controls import random_networks_at
+from nas_core.objective import LatencyGoal
+from nas_core.progress import Evaluation
+from nas_core.ranking import scoring_batches, trained_alone
+from nas_core.schedule import search_cost
+from nas_core.settings import RetrainSettings
+from nas_core.train import averaged_copy, evaluate
+from orchestration.case import Crew
+from orchestration.cases import Case
+from orchestration.finite import finite
+from orchestration.found import Found, measured_together, tried
+from orchestration.search import search_data, search_parts
+from orchestration.workers import report_network
+
+FORMAT = "random-networks/1"
+
+SHOWN = 5
+"""Of the networks that were trained, how many stand in the result."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that was trained alone, evaluated on the architecture part."""
+
+    path: tuple[int, ...]
+    """Chosen op per site."""
+    latency_ms: float
+    """By the table."""
+    accuracy: float
+    """Top-1, 0 to 1."""
+    loss: float
+    """Cross entropy."""
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; None for a loss that is no number."""
+        values: dict[str, Any] = finite(asdict(self))
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainedNetwork:
+        """The inverse of `to_dict`."""
+        fields: dict[str, Any] = {n: nan if value is None else value for n, value in values.items()}
+        return cls(**{**fields, "path": tuple(fields["path"])})
+
+
+def best_random(crew: Crew, case: Case) -> Found:
+    """The best of random networks at the budget of the case; all workers take part."""
+    assert case.budget_ms is not None, "random networks have the budget of a search"
+    work = _work(crew, case)
+    done = _stored(crew, case, work.paths)
+    crew.team.wait()  # until all have looked, or one would see what another has just written
+    with crew.team.stoppable():  # what is trained is stored
+        for network in work.trained(len(done)):
+            done.append(network)
+            _store(crew, case, done)
+            _report(work, case, done)
+    best = sorted(done, key=lambda one: -one.accuracy)[:SHOWN]
+    architecture = work.architecture(best[0].path)
+    table_ms, measured = best[0].latency_ms, measured_together(crew, architecture)
+    ms, spread = (None, None) if measured is None else (measured.ms, measured.spread)
+    tries = [tried(table_ms, measured)]
+    facts = {
+        "networks": len(done),
+        "best": [{**one.to_dict(), "ops": list(work.architecture(one.path).ops)} for one in best],
+        "seconds": sum(one.seconds for one in done),
+    }
+    return Found(architecture, table_ms, ms, spread, tries, search={"random": facts})
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is trained, and with what."""
+
+    crew: Crew
+    goal: LatencyGoal
+    data: SearchData
+    training: Loader
+    recipe: RetrainSettings
+    paths: list[tuple[int, ...]]
+
+    def architecture(self, path: Sequence[int]) -> Architecture:
+        return Architecture.from_path(self.crew.space, list(path))
+
+    def trained(self, begun: int) -> Iterator[TrainedNetwork]:
+        """Networks from this number on, one after the other."""
+        for path in self.paths[begun:]:
+            began = time.perf_counter()
+            seen = self._evaluation(path)
+            seconds = time.perf_counter() - began
+            latency_ms = self.goal.path_ms(list(path))
+            yield TrainedNetwork(path, latency_ms, seen.top1, seen.loss, seconds)
+
+    def _evaluation(self, path: Sequence[int]) -> Evaluation:
+        crew, job = self.crew, self.crew.work.job
+        words = (self.training, self.recipe, job.seed, crew.device, crew.team)
+        state = trained_alone(self.architecture(path), *words)
+        _, held_out = scoring_batches(self.data, job.search)
+        return evaluate(averaged_copy(state.network, crew.team), held_out, crew.team)
+
+
+def _work(crew: Crew, case: Case) -> _Work:
+    job = crew.work.job
+    assert job.retrain is not None, "checked when the job was read"
+    assert case.budget_ms is not None, "random networks have the budget of a search"
+    _, weight = search_parts(crew)
+    training = crew.loader(weight, job.retrain.batch_size, "random weights")
+    goal, data = LatencyGoal(crew.table, case.budget_ms, crew.device), search_data(crew)
+    count = _number(crew, data, training)
+    paths = [tuple(path) for path in random_networks_at(goal, count, job.seed)]
+    return _Work(crew, goal, data, training, job.retrain, paths)
+
+
+def _number(crew: Crew, data: SearchData, training: Loader) -> int:
+    """How many networks can be trained on as many images as the search sees; one or more."""
+    search, retrain = crew.work.job.search, crew.work.job.retrain
+    assert retrain is not None, "checked when the job was read"
+    choices = [len(site.ops) for site in crew.space.sites]
+    images = search_cost(search, data.weight.steps, choices) * search.batch_size
+    return max(1, round(images / (retrain.epochs * training.steps * retrain.batch_size)))
+
+
+def _place(case: Case) -> str:
+    return f"{case.folder}/random.json"
+
+
+def _stored(crew: Crew, case: Case, paths: Sequence[tuple[int, ...]]) -> list[TrainedNetwork]:
+    """The networks that were trained before; none if others are to be trained."""
+    if not crew.storage.exists(_place(case)):
+        return []
+    values = crew.storage.read_json(_place(case))
+    if values.get("format") != FORMAT or values.get("key") != case.key:
+        return []
+    found = [TrainedNetwork.from_dict(one) for one in values["networks"]]
+    return found if [one.path for one in found] == list(paths[: len(found)]) else []
+
+
+def _store(crew: Crew, case: Case, done: Sequence[TrainedNetwork]) -> None:
+    if crew.team.rank == 0:
+        networks = [one.to_dict() for one in done]
+        values = {"format": FORMAT, "key": case.key, "networks": networks}
+        crew.storage.write_json(_place(case), values)
+
+
+def _report(work: _Work, case: Case, done: Sequence[TrainedNetwork]) -> None:
+    """Hand the driver a line about the last network."""
+    last = done[-1]
+    report_network(
+        {
+            "phase": "random",
+            "epoch": len(done) - 1,
+            "epochs": len(work.paths),
+            "loss": last.loss,
+            "top1": last.accuracy,
+            "latency_ms": last.latency_ms,
+            "budget_ms": case.budget_ms,
+            "seconds": last.seconds,
+            "steps": work.recipe.epochs * work.training.steps,
+            "time": time.time(),
+        }
+    )
