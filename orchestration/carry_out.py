@@ -30,6 +30,7 @@ from orchestration.progress import OnRecord, ProgressLines, Say, case_bars, dura
 from orchestration.spec import SpecError
 from orchestration.stage_end import is_ended
 from orchestration.stopping import Stopper
+from orchestration.widths import measure_widths, width_cases
 
 if TYPE_CHECKING:
     from cluster.placement import Node
@@ -126,7 +127,10 @@ def prepared(
             raise SpecError(problem)
         _check_devices(plan, storage, tables)
         tables = {**tables, **_measure_missing(plan, storage, tables, say)}
-        yield Ground(plan, storage, tables, cases_of(plan, tables), rooms, crew, stopper)
+        cases = cases_of(plan, tables)
+        measure_widths(plan, cases, tables, storage, say)
+        cases += width_cases(plan, cases, tables, storage)
+        yield Ground(plan, storage, tables, cases, rooms, crew, stopper)
 
 
 def do_missing(

@@ -129,7 +129,7 @@ def _all_cases(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[tuple[st
             yield f"cases[{i}]", _reference(plan, settings.target)
         model = plan.models[i]
         if model is not None:
-            yield f"cases[{i}].{settings.setting}", _named(plan, settings, model)
+            yield f"cases[{i}].{settings.setting}", named_case(plan, settings, model)
         elif settings.target in tables:
             yield from _searches(plan, i, tables[settings.target])
 
@@ -144,7 +144,8 @@ def _reference(plan: Plan, target: str) -> Case:
     return _case(plan, f"{target}-reference", "reference", target, parts)
 
 
-def _named(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+def named_case(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+    """The case of a network that is known beforehand."""
     table, values = plan.table_keys[settings.target], model.to_dict()
     parts = model_parts(plan.job, plan.data, plan.space, table, values)
     name = f"{settings.target}-{settings.model_name}"

@@ -29,6 +29,7 @@ from orchestration.plan import Plan, make_plan
 from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
 from orchestration.spec import SpecError
+from orchestration.widths import are_widths_known, width_cases
 
 
 def quiet(_line: str) -> None:
@@ -85,11 +86,13 @@ def _run_owned(
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
     cases = cases_of(plan, tables)
+    cases += width_cases(plan, cases, tables, storage)
     for name, old in adopt(cases, folder).items():
         say(f"{name} is what {old} was, under another name")
     failed: dict[str, str] = {}
     runs = _runs_before(folder)
     is_known = tables.keys() == plan.table_keys.keys()
+    is_known = is_known and are_widths_known(plan, cases, tables, storage)
     if is_known and all(is_done(case, folder) for case in cases):
         say(f"all {len(cases)} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:

@@ -143,6 +143,11 @@ WITHOUT_SEARCH = {
 def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
     if any(case.kind == "search" for case in plan.job.cases):
         yield from _search_lines(plan.job.search, search_steps(plan.job, plan.data))
+    if plan.job.controls:
+        yield (
+            "controls beside each search: random networks of its latency, trained at its cost, and "
+            "the MobileNetV2 of the nearest latency, where that is measured"
+        )
     retrain = plan.job.retrain
     if retrain is None:
         yield "retrain  no: stops before it"

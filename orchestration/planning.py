@@ -22,6 +22,7 @@ from orchestration.plan import Plan
 from orchestration.plan_text import plan_lines
 from orchestration.progress import Say
 from orchestration.spec import SpecError
+from orchestration.widths import width_cases
 
 if TYPE_CHECKING:
     from orchestration.carry_out import Ground
@@ -33,6 +34,7 @@ def show_known_plan(
     """Say what a run would do, as far as storage tells; nothing is measured."""
     _check_places(plan)
     cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
+    cases += width_cases(plan, cases, tables, storage)
     cores = int(facts()["cores"])
     workers = f"{crewing(plan.job.cluster, [Room(cores)])}, on this machine's {cores} cores"
     for line in plan_lines(plan, tables, cases, folder, workers):
