@@ -157,7 +157,20 @@ def _case(
     seconds = timings.start_s + searched * timings.search_step_s + found_s + trained_s + exported_s
     if case.kind == "search" and job.search.ranking_networks:
         seconds += job.search.ranking_networks * steps * timings.retrain_step_s
+    if case.kind == "random":
+        seconds += _random_steps(plan) * timings.retrain_step_s
     return CaseEstimate(seconds, searched, (1 + len(references)) * steps)
+
+
+def _random_steps(plan: Plan) -> float:
+    """Training steps of random networks at the cost of a search, about."""
+    from nas_core.schedule import search_cost
+
+    search, retrain = plan.job.search, plan.job.retrain
+    assert retrain is not None, "checked when the job was read"
+    choices = [len(site.ops) for site in plan.space.sites]
+    cost = search_cost(search, search_steps(plan.job, plan.data), choices)
+    return cost * search.batch_size / retrain.batch_size
 
 
 def _searched_steps(plan: Plan) -> int:

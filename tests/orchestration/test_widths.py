@@ -187,6 +187,6 @@ def test_the_plan_of_a_job_finds_them_from_what_was_measured(
     key = job.plan.table_keys["mobile"]
     job.storage.write_json(f"tables/{key}.json", job.tables["mobile"].to_dict())
     said: list[str] = []
-    pipeline.show_plan(job.plan.job, said.append)
+    pipeline.show_plan(job.plan.job, said.append, is_quick=True)
     assert any(line.startswith("case     mobile-mobilenet_v2_0.75: a baseline") for line in said)
     assert any(line.startswith("controls beside each search") for line in said)
