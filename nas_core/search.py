@@ -27,6 +27,7 @@ from nas_core.objective import LatencyGoal, missed
 from nas_core.precision import place, precision_of
 from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import generator
+from nas_core.ranking import score, scoring_batches
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
 from nas_core.state import Search, SearchState
@@ -216,6 +217,18 @@ def choose(
             f"{budget_ms:.4g} ms on '{table.hardware}'; search again, with more of them"
         )
     return best_within(state.supernet.log_probs(), table, budget_ms)
+
+
+def score_within(search: Search) -> float:
+    """How good a search is by now: top-1, 0 to 1, on the architecture part.
+
+    Of the most probable network within the budget, with supernet weights. The search does not
+    change, and draws nothing: it goes on as if nobody had asked. To be called on all workers.
+    """
+    supernet, goal = search.state.supernet, search.budget
+    path = best_within(supernet.log_probs(), goal.table, goal.budget_ms).path()
+    batches = scoring_batches(search.data, search.settings)
+    return score(supernet, path, *batches, search.team).top1
 
 
 def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings) -> str | None:

@@ -25,13 +25,21 @@ from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport
 from nas_core.randomness import generator
-from nas_core.search import alphas_digest, search_epochs, search_steps, start_search, weight_step
+from nas_core.ranking import score, scoring_batches
+from nas_core.search import (
+    alphas_digest,
+    score_within,
+    search_epochs,
+    search_steps,
+    start_search,
+    weight_step,
+)
 from nas_core.settings import SearchSettings
 from nas_core.state import STRATEGIES, Search, SearchState
 from nas_core.step import Trainer
 from nas_core.team import Alone, DivergenceError, Team
 from tests.nas_core.threads import Member, on_all
-from tests.nas_core.tiny import K3, K5, K7, Images, noisy_table, table_of, two_sites
+from tests.nas_core.tiny import K3, K5, K7, Images, all_paths, noisy_table, table_of, two_sites
 
 SPACE = two_sites()
 TABLE = noisy_table(SPACE, seed=0)
@@ -546,3 +554,27 @@ def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     derived = best_within(state.supernet.log_probs(), table, slowest)
     assert derived == Architecture.uniform(space, cheap)
     assert float(budget.expected_ms(state.supernet.probs())) < 0.25 * slowest
+
+
+@pytest.mark.parametrize("strategy", LEARN)
+def test_a_score_in_between_leaves_the_search_as_it_is(strategy: str) -> None:
+    settings = replace(SETTINGS, strategy=strategy)
+    scored, undisturbed = start(settings), start(settings)
+    search(undisturbed, settings)
+    whole = Search(scored, data(), goal(), settings, 0, Alone())
+    random_state = torch.get_rng_state()
+    scores = [score_within(whole) for report in search_steps(whole) if report is not None]
+    assert all(0 <= score <= 1 for score in scores)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert not changes(everything(undisturbed), everything(scored))
+
+
+def test_a_score_is_that_of_the_most_probable_network_within_the_budget() -> None:
+    state = start()
+    for alpha in state.supernet.alphas():
+        alpha.data = torch.arange(len(alpha), dtype=alpha.dtype)
+    whole = Search(state, data(), goal(), SETTINGS, 0, Alone())
+    within = [p for p in all_paths(SPACE) if goal().path_ms(list(p)) <= goal().budget_ms]
+    best = max(within, key=sum)
+    batches = scoring_batches(whole.data, SETTINGS)
+    assert score_within(whole) == score(state.supernet, best, *batches, Alone()).top1
