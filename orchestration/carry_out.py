@@ -18,6 +18,8 @@ from cluster.lease import Lease, LeaseHeld
 from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.asha import stopped_early
+from orchestration.asha_scheduler import asha_scheduler
 from orchestration.cases import Case, cases_of, is_done, search_place, warmup_place
 from orchestration.crewing import Crewing, Room, check_placeable, crewing, warmup_crewing
 from orchestration.estimate import RAY_S
@@ -75,7 +77,13 @@ class Ground:
 
     def missing(self) -> list[Case]:
         """Cases that are to be done."""
-        return [case for case in self.cases if not is_done(case, self.folder)]
+        stopped = self.stopped()
+        undone = [case for case in self.cases if not is_done(case, self.folder)]
+        return [case for case in undone if case.name not in stopped]
+
+    def stopped(self) -> dict[str, str]:
+        """By name of a case whose search was ended early, why."""
+        return stopped_early(self.plan.job.asha, self.cases, self.folder)
 
     def order(self) -> Waves:
         """In which order."""
@@ -196,7 +204,16 @@ class _Runner:
             failed = self._warm_up(order, show)
             first = with_references(self._startable(order.first, failed))
             failed |= self._run_wave(first, self.ground.crew, show)
-            return failed | self._follow(order.followers, failed, show)
+            failed |= self._follow(order.followers, failed, show)
+            return failed | self._run_wave(self._left_behind(failed), self.ground.crew, show)
+
+    def _left_behind(self, failed: dict[str, str]) -> list[tuple[Case, tuple[Case, ...]]]:
+        """Reference networks that a search would have trained, had it not ended early."""
+        stopped = self.ground.stopped()
+        hosts = {(case.target, case.seed) for case in self.ground.cases if case.name in stopped}
+        references = [case for case in self.ground.missing() if case.kind == "reference"]
+        left = [case for case in references if (case.target, case.seed) in hosts]
+        return with_references(self._startable(left, failed))
 
     def _warm_up(self, order: Waves, show: Any) -> dict[str, str]:
         """Train what is missing where all of the cluster can; the cases that fail with it.
@@ -239,7 +256,8 @@ class _Runner:
             return {}
         ground, folder = self.ground, self.ground.folder
         works = [ground.work(case, extra, crew, folder.uri) for case, extra in cases]
-        return run_cases(works, crew, folder, show, ground.stopper)
+        scheduler = asha_scheduler(ground.plan.job, [case for case, _ in cases], folder)
+        return run_cases(works, crew, folder, show, ground.stopper, scheduler=scheduler)
 
     @contextmanager
     def _shown(self) -> Iterator[Any]:

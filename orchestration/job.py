@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cluster.hardware import Target
 from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
+from orchestration.asha_settings import AshaSettings
 from orchestration.case_settings import NAME, CaseSettings, check_each_once
 from orchestration.data_settings import DataSettings
 from orchestration.space_settings import SpaceSettings
@@ -117,6 +118,9 @@ class Job(Section):
     as can be trained at its cost, and the MobileNetV2 width whose latency is nearest."""
 
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    asha: AshaSettings | None = None
+    """Where given, searches that fall behind other seeds of their budget end early."""
+
     storage: str = "~/proxyless"
     """Folder that holds everything a job makes."""
 
@@ -148,6 +152,17 @@ class Job(Section):
             self.controls,
             "false, or a retrain section: it says how networks are trained to be compared",
         )
+        self._check_asha()
+
+    def _check_asha(self) -> None:
+        if self.asha is None:
+            return
+        rule = "'none' with asha: a search that ends early would leave its other budgets without"
+        require(self.search.share == "none", "search.share", self.search.share, rule)
+        compares = ("random", "evolution", "rl_trials")
+        rule = "one that learns, with asha: those that only compare networks have no most probable"
+        is_learning = self.search.strategy not in compares
+        require(is_learning, "search.strategy", self.search.strategy, rule)
 
     def _check_seeds(self) -> None:
         seeds = self.seeds
@@ -191,6 +206,12 @@ class Job(Section):
             count,
             "0 with strategy 'rl_trials': it trains no supernet whose ranking could be measured",
         )
+
+    @property
+    def score_epochs(self) -> list[int]:
+        """Epochs, counted from 0 with the warm-up, after which a search says how good it is."""
+        rungs = self.asha.rungs(self.search.epochs) if self.asha is not None else []
+        return [self.search.warmup_epochs + epoch - 1 for epoch in rungs]
 
     @property
     def experiment(self) -> str:

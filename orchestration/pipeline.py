@@ -21,6 +21,7 @@ from cluster.hardware import facts
 from cluster.lease import Lease
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.asha import stopped_early
 from orchestration.cases import Case, adopt, cases_of, is_done, plan_facts
 from orchestration.job import Job
 from orchestration.keys import digest
@@ -92,9 +93,11 @@ def _run_owned(
     failed: dict[str, str] = {}
     runs = _runs_before(folder)
     is_known = tables.keys() == plan.table_keys.keys()
+    early = stopped_early(plan.job.asha, cases, folder)
     is_known = is_known and are_widths_known(plan, cases, tables, storage)
-    if is_known and all(is_done(case, folder) for case in cases):
-        say(f"all {len(cases)} networks of {plan.job.name} are in {folder.uri}; nothing to train")
+    if is_known and all(case.name in early or is_done(case, folder) for case in cases):
+        count = len(cases) - len(early)
+        say(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
         from orchestration.carry_out import do_missing
 
@@ -103,11 +106,14 @@ def _run_owned(
         runs = [*runs, done.facts]
     _write_job(plan, folder, cases, job_file, runs)
     finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
+    early = stopped_early(plan.job.asha, cases, folder)
     for case in cases:
-        if case.kind != "reference" and case not in finished:
+        if case.kind != "reference" and case not in finished and case.name not in early:
             failed.setdefault(case.name, "it was stopped; the same command goes on from there")
     _compare(storage, folder, finished, say)
     links = _record(plan.job, storage, say)
+    for name, reason in early.items():
+        say(f"stopped early: {name} {reason}")
     for name, reason in failed.items():
         say(f"FAILED {name}: {reason}")
     for link in links:

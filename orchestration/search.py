@@ -7,7 +7,7 @@ budgets share is kept too, in the folder of the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from cluster.storage import Storage
 from nas_core.batch import SearchData
 from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport
-from nas_core.search import search_steps, start_search
+from nas_core.search import score_within, search_steps, start_search
 from nas_core.state import Search, SearchState
 from nas_core.strategy import Trial
 from orchestration.case import Crew
@@ -89,18 +89,29 @@ def _run(crew: Crew, ground: Ground, goal: LatencyGoal | None, shown: dict[str, 
     data = search_data(crew)
     weight, held_out = TimedLoader(data.weight), TimedLoader(data.architecture)
     timed = SearchData(weight, held_out)
-    work = SearchWork(Search(state, timed, goal, job.search, job.seed, crew.team))
+    searched = Search(state, timed, goal, job.search, job.seed, crew.team)
+    work = SearchWork(searched, job.score_epochs)
     hours = None if goal is None else job.search.max_hours
     stage = Stage(crew, ground, work, Meter(crew, [weight, held_out]), shown, hours)
     stage.run()
     return Searched(state, data, goal, stage.history, stage.notes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredReport(EpochReport):
+    """Of an epoch after which searches are compared."""
+
+    score: float
+    """How good the search is by then; see `score_within`."""
+
+
 class SearchWork:
     """A search as a stage sees it."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, score_epochs: Sequence[int] = ()) -> None:
+        """Describe it; `score_epochs`, counted from 0 as in reports, are those that say a score."""
         self._search, state = search, search.state
+        self._score_epochs = set(score_epochs)
         self.progress, self.module = state, state.supernet
         self.optimizers = [state.weight_optimizer, state.alpha_optimizer]
 
@@ -125,7 +136,12 @@ class SearchWork:
 
     def steps(self) -> Iterator[EpochReport | None]:
         """The loop of the search."""
-        return search_steps(self._search)
+        for report in search_steps(self._search):
+            is_scored = report is not None and report.epoch in self._score_epochs
+            yield self._scored(report) if report is not None and is_scored else report
+
+    def _scored(self, report: EpochReport) -> ScoredReport:
+        return ScoredReport(**asdict(report), score=score_within(self._search))
 
 
 def search_parts(crew: Crew) -> tuple[ImageSet, ImageSet]:

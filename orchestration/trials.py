@@ -53,6 +53,7 @@ def run_cases(
     stopper: Stopper,
     stop: dict[str, Any] | None = None,
     body: Body = case_worker,
+    scheduler: Any = None,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.
 
@@ -64,6 +65,7 @@ def run_cases(
         stopper: what a signal stops.
         stop: metrics and the values at which Tune ends a case; it goes on from there another time.
         body: what each worker of a case does.
+        scheduler: of Ray Tune: which cases end early; None: none does.
 
     Returns:
         By name of a case that failed, why.
@@ -78,7 +80,7 @@ def run_cases(
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
             with _notes_said(board, on_epoch):
-                reasons = _run_trials(works, crew, folder, on_epoch, board, stop, body)
+                reasons = _run_trials(works, crew, folder, on_epoch, board, stop, body, scheduler)
         finally:
             ray.kill(board)
     if stopper.is_stopping:
@@ -136,6 +138,7 @@ def _run_trials(
     board: Any,
     stop: dict[str, Any] | None,
     body: Body,
+    scheduler: Any,
 ) -> dict[str, str]:
     import ray
     from ray import tune
@@ -170,7 +173,9 @@ def _run_trials(
         tune.with_resources(gentle(trial, board), _trial_place()),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=crew.at_once, trial_dirname_creator=lambda t: t.trial_id
+            max_concurrent_trials=crew.at_once,
+            scheduler=scheduler,
+            trial_dirname_creator=lambda t: t.trial_id,
         ),
         run_config=tune.RunConfig(
             name="tune",
