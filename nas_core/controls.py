@@ -25,6 +25,7 @@ import torch
 
 from nas_core.arch_update import policy_grads
 from nas_core.architecture import Architecture
+from nas_core.derive import best_paths
 from nas_core.gates import sample_path, uniform_path
 from nas_core.objective import LatencyGoal
 from nas_core.progress import Evaluation
@@ -122,16 +123,31 @@ def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
 def random_networks_at(goal: LatencyGoal, count: int, seed: int) -> list[list[int]]:
     """Different random networks that take 95 to 100 % of the budget; see `random_at`.
 
-    A larger count goes on where a smaller one ended. They are fewer where 100 draws in a row bring
-    none that is new.
+    Where the slowest network within the budget takes less, they take 95 to 100 % of that. A larger
+    count goes on where a smaller one ended. They are fewer where 100 draws in a row bring none that
+    is new.
     """
     found, in_vain, draw = dict[tuple[int, ...], None](), 0, 0
+    least_ms = WINDOW * goal.path_ms(slowest_within(goal))
     while len(found) < count and in_vain < TRIES:
         rng = generator(seed, "network at a latency", draw)
-        path = tuple(random_at(goal, WINDOW * goal.budget_ms, rng))
+        path = tuple(random_at(goal, least_ms, rng))
         in_vain, draw = in_vain + 1 if path in found else 0, draw + 1
         found[path] = None
     return [list(path) for path in found]
+
+
+def slowest_within(goal: LatencyGoal) -> list[int]:
+    """The slowest network within the budget, exactly.
+
+    Raises:
+        ValueError: there is none.
+    """
+    costs = [torch.tensor(row, dtype=torch.float64) for row in goal.costs]
+    found = best_paths(costs, costs, goal.fixed_ms, goal.budget_ms, 1)
+    if not found:
+        raise ValueError(f"no network within {goal.budget_ms:g} ms on '{goal.table.hardware}'")
+    return found[0]
 
 
 def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[int]:
@@ -139,8 +155,8 @@ def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[
 
     The networks of every latency are counted, latencies rounded to 1/2000 of the budget, and ops
     are drawn site by site in proportion to the networks that go on from there. What rounding lets
-    in from beside the window is drawn again. Where nothing is found in it, the slowest of 100
-    random networks within the budget.
+    in from beside the window is drawn again. Where nothing is found in it, the slowest network
+    within the budget.
     """
     units, ways = _ways(goal)
     counts = ways[0].clone()
@@ -149,7 +165,7 @@ def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[
         path = _path_of(int(torch.multinomial(counts, 1, generator=rng)), units, ways, rng)
         if least_ms <= goal.path_ms(path) <= goal.budget_ms:
             return path
-    return max((random_within(goal, rng) for _ in range(TRIES)), key=goal.path_ms)
+    return slowest_within(goal)
 
 
 def _unit_ms(goal: LatencyGoal) -> float:

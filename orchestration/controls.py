@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from typing import Any
 
 from nas_core.architecture import Architecture
 from nas_core.batch import Loader, SearchData
 from nas_core.controls import random_networks_at
+from nas_core.derive import BudgetError
+from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.progress import Evaluation
 from nas_core.ranking import scoring_batches, trained_alone
@@ -26,8 +28,9 @@ from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
 from orchestration.case import Crew
 from orchestration.cases import Case
+from orchestration.derive import derive_measured
 from orchestration.finite import finite
-from orchestration.found import Found, measured_together, tried
+from orchestration.found import Found, measured_together
 from orchestration.search import search_data, search_parts
 from orchestration.workers import report_network
 
@@ -74,17 +77,35 @@ def best_random(crew: Crew, case: Case) -> Found:
             done.append(network)
             _store(crew, case, done)
             _report(work, case, done)
-    best = sorted(done, key=lambda one: -one.accuracy)[:SHOWN]
-    architecture = work.architecture(best[0].path)
-    table_ms, measured = best[0].latency_ms, measured_together(crew, architecture)
-    ms, spread = (None, None) if measured is None else (measured.ms, measured.spread)
-    tries = [tried(table_ms, measured)]
+    best = sorted(done, key=lambda one: -one.accuracy)
+    networks = [work.architecture(one.path) for one in best]
+    found = derive_measured(
+        lambda table: _first_within(networks, table, work.goal.budget_ms),
+        crew.table,
+        work.goal.budget_ms,
+        lambda model: measured_together(crew, model),
+    )
+    shown = zip(best[:SHOWN], networks, strict=False)
     facts = {
         "networks": len(done),
-        "best": [{**one.to_dict(), "ops": list(work.architecture(one.path).ops)} for one in best],
+        "best": [{**one.to_dict(), "ops": list(network.ops)} for one, network in shown],
         "seconds": sum(one.seconds for one in done),
     }
-    return Found(architecture, table_ms, ms, spread, tries, search={"random": facts})
+    return replace(found, search={"random": facts})
+
+
+def _first_within(
+    networks: Sequence[Architecture], table: LatencyTable, budget_ms: float
+) -> Architecture:
+    """The best that keeps the budget by a table, which is corrected where a network did not.
+
+    Raises:
+        BudgetError: none does.
+    """
+    for network in networks:
+        if table.latency_ms(network) <= budget_ms:
+            return network
+    raise BudgetError("none of the random networks keeps the budget")
 
 
 @dataclass(frozen=True)
@@ -125,18 +146,18 @@ def _work(crew: Crew, case: Case) -> _Work:
     _, weight = search_parts(crew)
     training = crew.loader(weight, job.retrain.batch_size, "random weights")
     goal, data = LatencyGoal(crew.table, case.budget_ms, crew.device), search_data(crew)
-    count = _number(crew, data, training)
+    count = _number(crew, data)
     paths = [tuple(path) for path in random_networks_at(goal, count, job.seed)]
     return _Work(crew, goal, data, training, job.retrain, paths)
 
 
-def _number(crew: Crew, data: SearchData, training: Loader) -> int:
+def _number(crew: Crew, data: SearchData) -> int:
     """How many networks can be trained on as many images as the search sees; one or more."""
     search, retrain = crew.work.job.search, crew.work.job.retrain
     assert retrain is not None, "checked when the job was read"
     choices = [len(site.ops) for site in crew.space.sites]
-    images = search_cost(search, data.weight.steps, choices) * search.batch_size
-    return max(1, round(images / (retrain.epochs * training.steps * retrain.batch_size)))
+    passes = search_cost(search, data.weight.steps, choices) / data.weight.steps
+    return max(1, round(passes / retrain.epochs))
 
 
 def _place(case: Case) -> str:

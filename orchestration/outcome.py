@@ -100,6 +100,7 @@ def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float
     gpu_share = crew.team.size / 3600 if crew.device.type == "cuda" else 0.0
     warmup_s = sum(epoch["seconds"] for epoch in found.history if epoch["phase"] == "warmup")
     search_s = sum(epoch["seconds"] for epoch in found.history) - warmup_s
+    search_s += found.search.get("random", {}).get("seconds", 0.0)
     retrain_s = sum(epoch["seconds"] for epoch in outcome.get("retrain_history", []))
     return {
         "warmup_s": warmup_s,  # shared by all searches that start from it
