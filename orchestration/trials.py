@@ -21,6 +21,7 @@ from orchestration.board import BoardActor
 from orchestration.case import CaseWork, case_worker
 from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
+from orchestration.last_report import LAST, hand_over, note_taken
 from orchestration.stopping import PATIENCE_S, Stopper
 
 Body = Callable[[dict[str, Any]], None]
@@ -149,7 +150,8 @@ def _run_trials(
         """In place of Ray's own, which prints a line for a trial that reported nothing."""
 
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            told.call(trial.config["case"], result)
+            if LAST not in result:
+                told.call(trial.config["case"], result)
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
 
@@ -165,6 +167,7 @@ def _run_trials(
             run_trial(work, crew, folder, board, body)
         finally:
             ray.get(board.end.remote(work.case.name))
+            hand_over()
 
     tune_folder = folder.path("tune")
     shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
@@ -213,6 +216,11 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
     from ray.tune.trainable import wrap_function
 
     class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
+        def step(self) -> Any:
+            result = super().step()
+            note_taken(result)
+            return result
+
         def cleanup(self) -> None:
             case, deadline = self.config["case"], time.monotonic() + PATIENCE_S
             if ray.get(board.is_running.remote(case)):
