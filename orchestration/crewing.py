@@ -44,6 +44,8 @@ class Crewing:
     """Cases that run beside each other; 0 where not even one fits."""
     least: int | None = None
     """Workers with which a case begins where there is no room for more; None: always `workers`."""
+    backend: str | None = None
+    """Of torch.distributed; None: NCCL where workers have GPUs, else gloo."""
 
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""

@@ -13,16 +13,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
 from orchestration.board import BoardActor
-from orchestration.case import CaseWork, case_worker
 from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
 from orchestration.last_report import LAST, hand_over, note_taken
 from orchestration.stopping import PATIENCE_S, Stopper
+
+if TYPE_CHECKING:
+    from orchestration.case import CaseWork
 
 Body = Callable[[dict[str, Any]], None]
 """What a Ray Train worker runs."""
@@ -46,6 +49,29 @@ WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """The last is needed by deterministic algorithms on a GPU."""
 
 
+@dataclass(frozen=True)
+class TrialWork:
+    """A case as its trial knows it: plain values, so that it needs no torch to read them."""
+
+    name: str
+    key: str
+    cluster: ClusterSettings
+    work: dict[str, Any]
+    """What workers are given."""
+
+    @classmethod
+    def of(cls, work: CaseWork) -> TrialWork:
+        """What a trial needs of a case."""
+        return cls(work.case.name, work.case.key, work.job.cluster, work.to_dict())
+
+
+def case_body(config: dict[str, Any]) -> None:
+    """Body of one worker; only there torch is imported."""
+    from orchestration.case import case_worker
+
+    case_worker(config)
+
+
 def run_cases(
     works: Sequence[CaseWork],
     crew: Crewing,
@@ -53,7 +79,7 @@ def run_cases(
     on_epoch: Callable[[str, dict[str, Any]], None],
     stopper: Stopper,
     stop: dict[str, Any] | None = None,
-    body: Body = case_worker,
+    body: Body = case_body,
     scheduler: Any = None,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.
@@ -157,16 +183,16 @@ def _run_trials(
 
         def on_trial_error(self, *_: Any, **__: Any) -> None: ...
 
-    by_name = {work.case.name: work for work in works}
+    by_name = {work.case.name: TrialWork.of(work) for work in works}
     told = StaysHere(on_epoch)
 
     def trial(config: dict[str, Any]) -> None:
         work = by_name[config["case"]]
-        ray.get(board.start.remote(work.case.name))
+        ray.get(board.start.remote(work.name))
         try:
             run_trial(work, crew, folder, board, body)
         finally:
-            ray.get(board.end.remote(work.case.name))
+            ray.get(board.end.remote(work.name))
             hand_over()
 
     tune_folder = folder.path("tune")
@@ -233,7 +259,7 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
 
 
 def run_trial(
-    work: CaseWork, crew: Crewing, folder: Storage, board: Any, body: Body = case_worker
+    work: TrialWork, crew: Crewing, folder: Storage, board: Any, body: Body = case_body
 ) -> None:
     """Body of one Tune trial: train a worker group; why it failed goes to the board.
 
@@ -241,21 +267,21 @@ def run_trial(
     """
     import ray
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    cluster = work.job.cluster
-    trainer = TorchTrainer(
+    from orchestration.late_torch import LateTorch, WorkerGroups
+
+    trainer = WorkerGroups(
         body,
-        train_loop_config={"work": work.to_dict(), "board": board},
-        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_S),
-        scaling_config=_scaling(crew, cluster),
+        train_loop_config={"work": work.work, "board": board},
+        backend_config=LateTorch(backend=crew.backend, timeout_s=GROUP_TIMEOUT_S),
+        scaling_config=_scaling(crew, work.cluster),
         run_config=ray.train.RunConfig(
-            name=f"{work.case.name}-{work.case.key}",
+            name=f"{work.name}-{work.key}",
             storage_path=str(folder.path("train")),
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(
-                max_failures=cluster.max_failures, max_preemption_failures=-1
+                max_failures=work.cluster.max_failures, max_preemption_failures=-1
             ),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
         ),
@@ -263,7 +289,7 @@ def run_trial(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        ray.get(board.fail.remote(work.case.name, _reason(error)))
+        ray.get(board.fail.remote(work.name, _reason(error)))
 
 
 def _scaling(crew: Crewing, cluster: ClusterSettings) -> Any:

@@ -212,7 +212,7 @@ from pathlib import Path
 import orchestration.trials as trials
 from orchestration.__main__ import main
 run_cases = trials.run_cases
-trials.run_cases = lambda *words: run_cases(*words, stop={"training_iteration": 3})
+trials.run_cases = lambda *words, **named: run_cases(*words, **named, stop={"training_iteration": 3})
 sys.exit(main([sys.argv[1]]))
 """
 
