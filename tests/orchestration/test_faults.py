@@ -212,7 +212,8 @@ from pathlib import Path
 import orchestration.trials as trials
 from orchestration.__main__ import main
 run_cases = trials.run_cases
-trials.run_cases = lambda *words, **named: run_cases(*words, **named, stop={"training_iteration": 3})
+stop = {"training_iteration": 3}
+trials.run_cases = lambda *words, **named: run_cases(*words, **named, stop=stop)
 sys.exit(main([sys.argv[1]]))
 """
 

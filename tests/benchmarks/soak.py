@@ -1,0 +1,186 @@
+"""A sweep of many cases whose training takes milliseconds: does it end, and what does it hold?
+
+Run `python tests/benchmarks/soak.py` (200 cases; `--cases 6` to try it). A Ray of its own pretends
+to have GPUs, of which every worker takes half a one. Trials, controllers, workers and the
+board are the real ones; only the body of the workers is a loop that sleeps and reports. Of the
+driver's memory the resident part is taken whenever a case ends; its growth is the slope of a line
+through what was seen after the first cases, in which libraries are still loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from cluster.runtimes import present  # noqa: E402
+from cluster.storage import Storage  # noqa: E402
+from orchestration.case import CaseWork  # noqa: E402
+from orchestration.cases import cases_of  # noqa: E402
+from orchestration.crewing import Crewing, Room, crewing  # noqa: E402
+from orchestration.job import ClusterSettings  # noqa: E402
+from orchestration.plan import make_plan  # noqa: E402
+from orchestration.stopping import Stopper  # noqa: E402
+from orchestration.trials import run_cases  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.orchestration.crew import tiny_job  # noqa: E402
+from tests.orchestration.tables import by_kernel, table_of  # noqa: E402
+
+EPOCHS, STEPS, STEP_S = 3, 5, 0.001
+GPU_SHARE = 0.5
+CORES = 2
+"""Pretended too, whatever the machine has."""
+LOADING = 10
+"""Cases that end before the memory of the driver is looked at."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """When the worker of a case trained, and on which GPU."""
+
+    case: str
+    began: float
+    ended: float
+    gpus: tuple[str, ...]
+
+
+def loop(config: dict[str, Any]) -> None:
+    """Body of a worker: a few epochs of a few milliseconds; then it writes down its span."""
+    import ray
+
+    from orchestration.workers import report_epoch
+
+    work, began = config["work"], time.time()
+    case = work["case"]["name"]
+    for epoch in range(EPOCHS):
+        for _ in range(STEPS):
+            time.sleep(STEP_S)
+        report_epoch(
+            {"phase": "search", "epoch": epoch, "epochs": EPOCHS, "loss": 1.0 / (1 + epoch)}
+        )
+    gpus = tuple(map(str, ray.get_gpu_ids()))
+    span = Span(case, began, time.time(), gpus)
+    Storage(work["folder"]).write_json(f"spans/{case}.json", asdict(span))
+
+
+def works(count: int, folder: Path) -> list[CaseWork]:
+    """Cases that differ by name alone."""
+    job = tiny_job(folder)
+    plan = make_plan(job)
+    table = table_of(plan.space, by_kernel)
+    case = next(c for c in cases_of(plan, {"mobile": table}) if c.kind == "search")
+    uri, target = Storage(job.storage).sub(job.name).uri, present(job.target("mobile"))
+    named = [replace(case, name=f"mobile-{i:03d}", key=f"{i:016x}") for i in range(count)]
+    return [CaseWork(job, one, (), target, table, uri, threads=1) for one in named]
+
+
+@dataclass
+class Driver:
+    """What the driver saw: called with everything that cases report."""
+
+    process: psutil.Process = field(default_factory=psutil.Process)
+    ended: list[float] = field(default_factory=list)
+    """Times at which cases reported their last epoch."""
+    memory_mb: list[float] = field(default_factory=list)
+    """Resident then."""
+
+    def __call__(self, _case: str, record: dict[str, Any]) -> None:
+        if record.get("epoch") == EPOCHS - 1:
+            self.ended.append(time.time())
+            self.memory_mb.append(self.process.memory_info().rss / 1e6)
+
+    def growth_mb(self) -> float:
+        """Megabytes a case, by least squares."""
+        seen = self.memory_mb[LOADING:] if len(self.memory_mb) > 2 * LOADING else self.memory_mb
+        return statistics.linear_regression(range(len(seen)), seen).slope
+
+
+def most_at_once(spans: Sequence[Span]) -> int:
+    """The largest number of spans that overlap."""
+    events = sorted([(s.began, 1) for s in spans] + [(s.ended, -1) for s in spans])
+    running = most = 0
+    for _, change in events:
+        running += change
+        most = max(most, running)
+    return most
+
+
+def soak(count: int, crew: Crewing, gpus: int, folder: Path) -> tuple[Driver, float]:
+    """Run so many cases on a Ray with such GPUs; what the driver saw, and seconds it took."""
+    import ray
+
+    driver, stored = Driver(), Storage(str(folder)).sub("tiny")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
+        ray.init(
+            address="local",
+            num_cpus=CORES,
+            num_gpus=gpus,
+            dashboard_host="127.0.0.1",
+            include_dashboard=True,  # as drivers do it, see cluster/connect.py
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            _temp_dir=temporary,
+        )
+        began = time.time()
+        try:
+            failed = run_cases(works(count, folder), crew, stored, driver, Stopper(), body=loop)
+        finally:
+            ray.shutdown()
+    assert not failed, failed
+    return driver, time.time() - began
+
+
+def spans_in(folder: Path) -> list[Span]:
+    """Of all cases that were run."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("tiny/spans/*.json"))]
+    return [Span(**{**one, "gpus": tuple(one["gpus"])}) for one in found]
+
+
+def main() -> None:
+    """Measure, check and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--gpus", type=int, default=1, help="pretended")
+    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    given = parser.parse_args()
+    settings = ClusterSettings(workers=1, cpus_per_worker=1, gpus_per_worker=GPU_SHARE)
+    computed = crewing(settings, [Room(CORES, given.gpus)])
+    crew, at_once = replace(computed, backend="gloo"), computed.at_once
+    with tempfile.TemporaryDirectory() as folder:
+        driver, seconds = soak(given.cases, crew, given.gpus, Path(folder))
+        spans = spans_in(Path(folder))
+        size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 1e6
+    assert len(spans) == given.cases
+    assert most_at_once(spans) <= at_once
+    what = f"of {given.cases} cases, {at_once} at once"
+    found = [
+        line(f"seconds {what}", [seconds]),
+        line(
+            f"seconds from one case's end to the next {what}",
+            [b - a for a, b in pairwise(driver.ended)],
+        ),
+        line(f"cases that trained at once, the most {what}", [float(most_at_once(spans))]),
+        line(f"MB that the driver holds when a case ends {what}", driver.memory_mb),
+        line(f"MB by which the driver grows a case {what}", [driver.growth_mb()]),
+        line(f"MB of files in the storage {what}", [size]),
+    ]
+    keep("soak", found, given.file)
+    assert driver.growth_mb() < 1.0 or given.cases <= 2 * LOADING
+
+
+if __name__ == "__main__":
+    main()
