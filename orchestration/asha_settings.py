@@ -13,8 +13,9 @@ SHARES = {2.0: "half", 3.0: "third", 4.0: "quarter"}
 class AshaSettings(Section):
     """Which searches end early. The `asha:` section of a job file; without it none does."""
 
-    first_epoch: int = 1
-    """Epochs behind the warm-up until searches are compared for the first time."""
+    first_epoch: int = 2
+    """Epochs behind the warm-up until searches are compared for the first time; more than
+    `search.hold_epochs`, in which architecture parameters do not move."""
 
     reduction: float = 2.0
     """One in so many goes on, and epochs between comparisons grow by so much."""

@@ -163,6 +163,9 @@ class Job(Section):
         rule = "one that learns, with asha: those that only compare networks have no most probable"
         is_learning = self.search.strategy not in compares
         require(is_learning, "search.strategy", self.search.strategy, rule)
+        first, held = self.asha.first_epoch, self.search.hold_epochs
+        rule = f"more than search.hold_epochs ({held}), before which nothing is learnt"
+        require(first > held, "asha.first_epoch", first, rule)
 
     def _check_seeds(self) -> None:
         seeds = self.seeds

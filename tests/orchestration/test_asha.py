@@ -22,7 +22,7 @@ from orchestration.cases import Case
 from orchestration.job import Job
 from orchestration.spec import SpecError, load_job
 
-HALVING = AshaSettings()
+HALVING = AshaSettings(first_epoch=1)
 SCORES = st.floats(0, 1) | st.just(math.nan)
 REPORTS = st.lists(
     st.tuples(st.sampled_from("abcdef"), st.sampled_from([1, 2, 4, 8]), SCORES), max_size=30
@@ -74,7 +74,7 @@ def test_not_a_number_is_the_worst() -> None:
 def test_a_score_goes_on_if_few_before_it_were_better(
     scores: list[float], reduction: float
 ) -> None:
-    rungs = Rungs(AshaSettings(reduction=reduction), 6)
+    rungs = Rungs(AshaSettings(first_epoch=1, reduction=reduction), 6)
     for number, score in enumerate(scores):
         better = sum(other > score for other in scores[:number])
         goes_on = better < max(1, int((number + 1) / reduction))
@@ -118,7 +118,7 @@ def test_other_settings_keep_the_scores_and_decide_anew() -> None:
     rungs = Rungs(HALVING, 6)
     rungs.report("g", "a", 1, 0.9)
     rungs.report("g", "b", 1, 0.1)
-    again = Rungs.from_dict(rungs.to_dict(), AshaSettings(reduction=4), 6)
+    again = Rungs.from_dict(rungs.to_dict(), AshaSettings(first_epoch=1, reduction=4), 6)
     assert again.stopped == {}
     assert again.to_dict()["rungs"] == rungs.to_dict()["rungs"]
 
@@ -128,13 +128,14 @@ def test_other_settings_keep_the_scores_and_decide_anew() -> None:
     [
         ("asha.reduction=1", "asha.reduction is 1.0; expected a number greater than 1"),
         ("asha.first_epoch=0", "asha.first_epoch is 0; expected 1 or more"),
+        ("asha.first_epoch=1", r"more than search.hold_epochs \(1\), before which nothing is"),
         ("search.share=target", "search.share is 'target'; expected 'none' with asha"),
         ("search.strategy=random", "expected one that learns, with asha"),
     ],
 )
 def test_what_does_not_go_together_is_refused(job_file: Path, setting: str, complaint: str) -> None:
     with pytest.raises(SpecError, match=complaint):
-        load_job(job_file, ["asha.first_epoch=1", setting])
+        load_job(job_file, ["asha.first_epoch=2", setting])
 
 
 def test_it_is_off_by_default(job_file: Path, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_it_is_off_by_default(job_file: Path, tmp_path: Path) -> None:
     assert asha_scheduler(job, [], Storage(str(tmp_path))) is None
 
 
-SWEEP = ["search.warmup_epochs=3", "search.epochs=6", "asha.first_epoch=1"]
+SWEEP = ["search.warmup_epochs=3", "search.epochs=6", "search.hold_epochs=0", "asha.first_epoch=1"]
 
 
 def a_job(file: Path) -> Job:

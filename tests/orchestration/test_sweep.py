@@ -176,11 +176,11 @@ def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happene
 ) -> None:
     cases = [{"target": "board", "budgets_ms": BUDGETS[:1]}]
     price = {**SWEEP["cluster"], "price_per_hour": 2.0}
-    job = sweep_file(tmp_path, boards, cases=cases, cluster=price)
+    job = sweep_file(tmp_path, boards, cases=cases, cluster=price, retrain=None)
     driver = one_node.drive(job, ("-m", "orchestration", "plan"))
     said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, said
-    assert f"{2 * EPOCH} steps of search, {2 * 22} of retraining, about" in said
+    assert f"{2 * EPOCH} steps of search, about" in said
     assert "at 2 an hour" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faulty.yaml", "timings"]
     assert [path.suffix for path in (tmp_path / "timings").iterdir()] == [".json"]
@@ -195,17 +195,17 @@ def test_budgets_that_share_a_search_take_that_of_the_middle_one(
 ) -> None:
     shutil.copytree(whole / "warmups", tmp_path / "warmups")
     search = {**SWEEP["search"], "share": "target"}
-    driven(one_node, sweep_file(tmp_path, boards, search=search))
-    assert last_run(tmp_path)["steps"]["search"] == 2 * 2 * EPOCH
+    driven(one_node, sweep_file(tmp_path, boards, search=search, retrain=None))
+    assert last_run(tmp_path)["steps"] == {"search": 2 * 2 * EPOCH}
     found, alphas = results(tmp_path), set()
     for name in searched(tmp_path):
         assert found[name]["table_ms"] <= found[name]["budget_ms"]
         alphas.add(tuple(found[name]["alphas"]))
     assert len(alphas) == 2
     middle = [name for name in searched(tmp_path) if found[name]["budget"] == BUDGETS[1]]
-    assert {name: outcome(tmp_path)[name] for name in middle} == {
-        name: outcome(whole)[name] for name in middle
-    }
+    for name in middle:  # as if it had been searched alone
+        for what in ("architecture_hash", "alphas", "supernet_weights"):
+            assert found[name][what] == results(whole)[name][what]
 
 
 @pytest.mark.timeout(4 * PATIENCE_S)
