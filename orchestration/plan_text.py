@@ -9,6 +9,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import SearchSettings
 from nas_core.space import SearchSpace
+from orchestration.asha import stopped_early
 from orchestration.budgets import DEFAULT_BUDGETS, span_of
 from orchestration.cases import Case, why
 from orchestration.estimate import Estimate
@@ -46,8 +47,10 @@ def plan_lines(
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
+    early = stopped_early(job.asha, cases, folder)
     for case in cases:
-        words = [_asked(case), *_feasible(case, tables), why(case, folder)]
+        state = f"stopped early {early[case.name]}" if case.name in early else why(case, folder)
+        words = [_asked(case), *_feasible(case, tables), state]
         lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
     lines += list(_later(plan, tables))
     lines += [f"workers  {workers}", *_stage_lines(plan, data.count - test)]

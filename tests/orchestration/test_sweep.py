@@ -235,3 +235,25 @@ def _wait_for_cases(driver: Any, storage: Path, number: int) -> None:
         if finished >= number and ("search " in line or "warmup " in line) and " loss " in line:
             return
     raise AssertionError(f"the driver ended before {number} cases were finished")
+
+
+def test_a_search_that_falls_behind_other_seeds_ends_early_and_stays_so(
+    one_node: Rig, boards: dict[str, Any], tmp_path: Path
+) -> None:
+    sections: dict[str, Any] = {
+        "cases": [{"target": "board", "budgets_ms": BUDGETS[:1]}],
+        "search": {**SWEEP["search"], "epochs": 3, "hold_epochs": 0},
+        "asha": {"first_epoch": 1, "reduction": 8},
+        "seeds": [0, 1, 2],
+        "retrain": None,
+        "cluster": {"workers": 1},  # one at a time, so that the order of scores is known
+    }
+    job = sweep_file(tmp_path, boards, **sections)
+    said = driven(one_node, job)
+    stopped = [line for line in said.splitlines() if line.startswith("stopped early: board-")]
+    assert len(stopped) >= 1
+    assert len(searched(tmp_path)) == 3 - len(stopped)
+    assert last_run(tmp_path)["steps"]["search"] < 3 * 3 * EPOCH
+    again = driven(one_node, job)
+    assert "nothing to train" in again
+    assert [line for line in again.splitlines() if line.startswith("stopped early: ")] == stopped

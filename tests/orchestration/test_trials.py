@@ -1,0 +1,49 @@
+"""Where trials run: on a node that nobody takes away, where nodes say which that is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.orchestration.faults import free_port
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
+
+
+@pytest.fixture
+def spot_and_steady() -> Iterator[dict[str, str]]:
+    """A Ray whose head may be taken away; ids of its two nodes."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    dashboard = {"include_dashboard": True, "dashboard_port": free_port()}
+    label = "ray.io/market-type"
+    cluster: Any = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "labels": {label: "spot"}, **dashboard}
+    )
+    steady = cluster.add_node(num_cpus=1, labels={label: "on-demand"})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield {"spot": cluster.head_node.node_id, "steady": steady.node_id}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_trials_keep_off_preemptible_nodes(spot_and_steady: dict[str, str]) -> None:
+    import ray
+    from ray.util.placement_group import placement_group_table
+
+    from orchestration.trials import _trial_place
+
+    for _ in range(4):
+        group = _trial_place().to_placement_group()
+        ray.get(group.ready(), timeout=60)
+        nodes = placement_group_table(group)["bundles_to_node_id"].values()
+        assert set(nodes) == {spot_and_steady["steady"]}
