@@ -25,7 +25,7 @@ from orchestration.spec import SpecError
 from orchestration.widths import width_cases
 
 if TYPE_CHECKING:
-    from orchestration.carry_out import Ground
+    from orchestration.prepared import Prepared
 
 
 def show_known_plan(
@@ -43,81 +43,81 @@ def show_known_plan(
 
 def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say) -> None:
     """Say what a run would do, need and cost: tables that are missing are measured, steps timed."""
-    from orchestration.carry_out import prepared
+    from orchestration.prepared import prepared
 
     _check_places(plan)
     cases_of(plan, tables)  # what is wrong is said before Ray is started
-    with prepared(plan, storage, tables, say) as ground:
-        expected = known_estimate(ground) or _timed_estimate(ground, say)
-        words = (ground.tables, ground.cases, ground.folder, str(ground.crew), expected)
+    with prepared(plan, storage, tables, say) as ready:
+        expected = known_estimate(ready) or _timed_estimate(ready, say)
+        words = (ready.tables, ready.cases, ready.folder, str(ready.crew), expected)
         for line in plan_lines(plan, *words):
             say(line)
 
 
-def known_estimate(ground: Ground) -> Estimate | None:
+def known_estimate(ready: Prepared) -> Estimate | None:
     """What a run will take, if its steps were timed before and something is left to do."""
-    place = _timings_place(ground)
-    if not ground.storage.exists(place):
+    place = _timings_place(ready)
+    if not ready.storage.exists(place):
         return None
-    return _estimate(ground, Timings.from_dict(ground.storage.read_json(place)))
+    return _estimate(ready, Timings.from_dict(ready.storage.read_json(place)))
 
 
-def _estimate(ground: Ground, timings: Timings) -> Estimate:
-    order = ground.order()
-    return estimate(ground.plan, order, timings, ground.crew, len(ground.rooms))
+def _estimate(ready: Prepared, timings: Timings) -> Estimate:
+    order = ready.order()
+    return estimate(ready.plan, order, timings, ready.crew, len(ready.rooms))
 
 
-def _timings_place(ground: Ground) -> str:
+def _timings_place(ready: Prepared) -> str:
     """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
-    job, plan = ground.plan.job, ground.plan
+    job, plan = ready.plan.job, ready.plan
     settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
     values: dict[str, Any] = {
         **training_parts(job.with_seed(0), plan.data, plan.space, "any"),
         **settings,
-        "crews": [str(ground.crew), str(ground.large)],
+        "crews": [str(ready.crew), str(ready.large)],
         "processor": facts()["cpu"],
         "tables": plan.table_keys,
-        "models": sorted(case.name for case in ground.cases if case.model is not None),
+        "models": sorted(case.name for case in ready.cases if case.model is not None),
     }
     return f"timings/{digest(values)}.json"
 
 
-def _timed_estimate(ground: Ground, say: Say) -> Estimate | None:
+def _timed_estimate(ready: Prepared, say: Say) -> Estimate | None:
     """Time a few steps, unless nothing is left to do."""
-    order = ground.order()
+    order = ready.order()
     if not order.cases:
         return None
     say("time     a few steps of each phase ...")
-    place = _timings_place(ground)
+    place = _timings_place(ready)
     folder = place.removesuffix(".json")
     try:
-        timings = _timed(ground, order.cases, folder)
+        timings = _timed(ready, order.cases, folder)
     except RuntimeError as error:
         raise SpecError(str(error)) from None
     finally:
-        ground.storage.delete(folder)
-    ground.storage.write_json(place, timings.to_dict())
-    return _estimate(ground, timings)
+        ready.storage.delete(folder)
+    ready.storage.write_json(place, timings.to_dict())
+    return _estimate(ready, timings)
 
 
-def _timed(ground: Ground, cases: Sequence[Case], folder: str) -> Timings:
+def _timed(ready: Prepared, cases: Sequence[Case], folder: str) -> Timings:
     from orchestration.timing import timed_steps
 
     searches = [case for case in cases if case.kind == "search"] or list(cases)
-    models = [case for case in ground.cases if case.model is not None]
-    count = min(ground.crew.at_once, max(1, len(cases)))
-    place = ground.storage.sub(folder)
+    models = [case for case in ready.cases if case.model is not None]
+    count = min(ready.crew.at_once, max(1, len(cases)))
+    place = ready.storage.sub(folder)
     lanes = [
         replace(searches[i % len(searches)], name=f"lane-{i}", kind="search") for i in range(count)
     ]
     works = [
-        ground.work(lane, models[i::count], ground.crew, place.uri) for i, lane in enumerate(lanes)
+        ready.work(lane, models[i::count], ready.crew, place.uri) for i, lane in enumerate(lanes)
     ]
     warmup = None
-    if ground.large != ground.crew and lanes[0].warmup_key is not None:
+    if ready.large != ready.crew and lanes[0].warmup_key is not None:
         first = replace(lanes[0], name="warm-up")
-        warmup = ground.work(first, (), ground.large, place.uri)
-    return timed_steps(works, warmup, (ground.crew, ground.large), place, ground.stopper)
+        warmup = ready.work(first, (), ready.large, place.uri)
+    return timed_steps(works, warmup, (ready.crew, ready.large), place, ready.stopper)
 
 
 def _check_places(plan: Plan) -> None:
