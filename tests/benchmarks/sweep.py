@@ -1,0 +1,92 @@
+"""The sweep that ships, as a person runs it: its plan, then all of it from nothing, then again.
+
+Run `python tests/benchmarks/sweep.py` when the machine does nothing else (ten minutes, two cores).
+The plan measures the latency tables and times a few steps; what the sweep takes is compared with
+what the plan said. Seconds of the whole thing from nothing are those of plan's tables and sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from orchestration.plan import make_plan, search_steps  # noqa: E402
+from orchestration.spec import load_job  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+
+JOB = REPOSITORY / "jobs" / "sweep_targets.yaml"
+
+
+def timed(*words: str) -> float:
+    """Seconds of a command; what it prints goes to standard error."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "orchestration", *words]
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=sys.stderr)
+    return time.perf_counter() - began
+
+
+def expected_steps() -> dict[str, int]:
+    """Weight steps of a warm-up that is trained once, and of as many searches as there are."""
+    job = load_job(JOB)
+    steps = search_steps(job, make_plan(job).data)
+    cases = sum(len(case.budgets_ms or ()) for case in job.cases)
+    return {
+        "warmup": job.search.warmup_epochs * steps,
+        "search": cases * job.search.epochs * steps,
+    }
+
+
+def results(storage: Path) -> list[dict[str, Any]]:
+    """Of the searched cases."""
+    paths = (storage / "sweep_targets" / "cases").glob("*/result.json")
+    return [one for one in (json.loads(p.read_text()) for p in paths) if one["kind"] == "search"]
+
+
+def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
+    """Lines of one sweep."""
+    place = ("--set", f"storage={storage}")
+    plan_s = timed("plan", str(JOB), *place) if is_planned else 0.0
+    whole_s, again_s = timed(str(JOB), *place), timed(str(JOB), *place)
+    (run,) = json.loads((storage / "sweep_targets" / "job.json").read_text())["runs"]
+    found, wanted = results(storage), expected_steps()
+    how = "tables there" if is_planned else "from nothing"
+    lines = [
+        line(f"seconds of a sweep of six, {how}", [whole_s]),
+        line("seconds of the finished sweep, submitted again", [again_s]),
+        line(f"share of it in which no case trained, tables left out, {how}", [run["idle_share"]]),
+        line("weight steps of the warm-up / of one warm-up", [_ratio(run, wanted, "warmup")]),
+        line("weight steps of the searches / of six searches", [_ratio(run, wanted, "search")]),
+        line("table ms / budget", [one["table_ms"] / one["budget_ms"] for one in found]),
+        line("measured ms / budget", [one["measured_ms"] / one["budget_ms"] for one in found]),
+    ]
+    if is_planned:
+        lines.append(line("seconds of the plan, tables measured", [plan_s]))
+        lines.append(line("seconds that the plan said / that it took", [1 + run["estimate_error"]]))
+    return lines
+
+
+def _ratio(run: dict[str, Any], wanted: dict[str, int], phase: str) -> float:
+    return float(run["steps"][phase]) / wanted[phase]
+
+
+def main() -> None:
+    """Plan, sweep, check and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--no-plan", action="store_true", help="from nothing, without a plan")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = once(Path(folder), is_planned=not given.no_plan)
+    keep("sweep_from_nothing" if given.no_plan else "sweep", found)
+
+
+if __name__ == "__main__":
+    main()
