@@ -83,7 +83,7 @@ def best_random(crew: Crew, case: Case) -> Found:
         lambda table: _first_within(networks, table, work.goal.budget_ms),
         crew.table,
         work.goal.budget_ms,
-        lambda model: measured_together(crew, model),
+        lambda model: measured_together(crew, model, work.goal.budget_ms),
     )
     shown = zip(best[:SHOWN], networks, strict=False)
     facts = {

@@ -15,7 +15,9 @@ LARGEST_ERROR = 1e-3
 """Of any logit, in fp32."""
 
 
-def checked_program(crew: Crew, exported: Exported) -> dict[str, Any]:
+def checked_program(
+    crew: Crew, exported: Exported, budget_ms: float | None = None
+) -> dict[str, Any]:
     """Facts of the program of a trained network, for its result; none where nothing is measured.
 
     Raises:
@@ -33,7 +35,9 @@ def checked_program(crew: Crew, exported: Exported) -> dict[str, Any]:
             f"expected less than {LARGEST_ERROR:g}: leave out the ops that {target.runtime} gets "
             "wrong, or report it there"
         )
-    measured = measure_program(exported.program, crew.table, target, crew.work.job.measure)
+    measured = measure_program(
+        exported.program, crew.table, target, crew.work.job.measure, budget_ms
+    )
     return {
         "program_error": error,
         "measured_ms": measured.ms,

@@ -56,7 +56,7 @@ def derive(crew: Crew, searched: Searched) -> Found:
         return choose(searched.state, table, budget_ms, settings)
 
     found = derive_measured(
-        chosen, crew.table, budget_ms, lambda model: measured_together(crew, model)
+        chosen, crew.table, budget_ms, lambda model: measured_together(crew, model, budget_ms)
     )
     missed = over_budget(found.measured_ms, budget_ms, len(found.tries))
     if missed is not None:

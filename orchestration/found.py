@@ -70,16 +70,17 @@ def found_for(crew: Crew, case: Case) -> Found:
     return found
 
 
-def measured_together(crew: Crew, model: Model) -> Measured | None:
+def measured_together(crew: Crew, model: Model, budget_ms: float | None = None) -> Measured | None:
     """Latency of a whole network, equal on all workers; None where nothing is measured.
 
-    The first worker measures, the others wait for it.
+    The first worker measures, the others wait for it; twice where a budget is missed.
     """
     if not crew.target.is_measured:
         return None
     facts = torch.zeros(3, dtype=torch.float64, device=crew.device)
     if crew.team.rank == 0:
-        found = measure_network(model, crew.table, crew.target, crew.work.job.measure)
+        settings = crew.work.job.measure
+        found = measure_network(model, crew.table, crew.target, settings, budget_ms)
         facts += facts.new_tensor([found.ms, found.spread, found.drift])
     crew.team.sum([facts])
     return Measured(*facts.tolist())

@@ -113,4 +113,4 @@ def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[s
         for name, content in made.files.items():
             (Path(folder) / name).write_bytes(content)
         crew.storage.write_folder(Path(folder), f"{case.folder}/model")
-    return checked_program(crew, made)
+    return checked_program(crew, made, case.budget_ms)

@@ -45,7 +45,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     """Networks that were measured; each takes 0.05 ms, all of them within the budget."""
     seen: list[Model] = []
 
-    def measure(_crew: Crew, model: Model) -> Measured:
+    def measure(_crew: Crew, model: Model, _budget_ms: float) -> Measured:
         seen.append(model)
         return Measured(0.05, 0.01, 1.0)
 

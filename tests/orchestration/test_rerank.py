@@ -94,7 +94,7 @@ def derived(dataset: Dataset, folder: Path, **settings: Any) -> Found:
         crew = crew_of(tiny_job(folder, search=settings), dataset)
         table = crew.work.table
 
-        def measured(_crew: Any, model: Any) -> Measured:
+        def measured(_crew: Any, model: Any, _budget_ms: float) -> Measured:
             return Measured(table.latency_ms(model), 0.0, 1.0)
 
         patch.setattr("orchestration.derive.measured_together", measured)

@@ -131,7 +131,7 @@ def test_budgets_that_share_a_search_train_it_once(
 def test_each_budget_of_a_shared_search_gets_a_network_within_it(
     dataset: Dataset, tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestration.derive.measured_together", lambda _crew, _model: None)
+    monkeypatch.setattr("orchestration.derive.measured_together", lambda *_: None)
     found = {}
     for percent in (110, 80, 130):
         crew = crew_for(dataset, tmp_path, percent, share="target")
