@@ -109,11 +109,23 @@ def assert_recorded_once(storage: Path) -> None:
     assert len(set(steps)) == len(steps) > 20
 
 
+def checkpoints(storage: Path) -> list[Path]:
+    """Of the warm-up and of the search that goes on from it."""
+    steps = "[0-9]" * 5 + "-" + "[0-9]" * 8
+    places = (f"warmups/*/{steps}", f"faulty/checkpoints/*/search/{steps}")
+    return [path for place in places for path in storage.glob(place)]
+
+
+def by_name(checkpoint: Path) -> str:
+    """Names sort by time."""
+    return checkpoint.name
+
+
 def damage_newest(storage: Path) -> Path:
     """Flip a bit in the newest checkpoint, once its workers are gone."""
     time.sleep(3)  # what is being written may still be
-    complete = (storage / "faulty/checkpoints").glob("*/search/*/rank-1.json")
-    newest = max(path.parent for path in complete if (path.parent / "rank-0.json").exists())
+    complete = [one for one in checkpoints(storage) if (one / "rank-1.json").exists()]
+    newest = max((one for one in complete if (one / "rank-0.json").exists()), key=by_name)
     content = bytearray((newest / "shared.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (newest / "shared.pt").write_bytes(content)
@@ -199,7 +211,7 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
     assert driver.returncode == 130, said
     assert "the same command goes on from here" in said
     assert not psutil.pid_exists(worker)
-    (newest, *_) = sorted((tmp_path / "faulty/checkpoints").glob("*/search/*"), reverse=True)
+    newest = max(checkpoints(tmp_path), key=by_name)
     assert int(newest.name.split("-")[1]) > 0, "in the middle of an epoch"
     assert not list((tmp_path / "faulty").rglob("*.tmp"))
     assert left_on(two_nodes) == []
@@ -230,7 +242,7 @@ def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
     two_nodes.pace(1.0)  # the stop comes within the next epoch
     assert_failed(driver, "it was stopped; the same command goes on from there")
     assert not list((tmp_path / "faulty").glob("cases/*/result.json"))
-    names = [p.name for p in (tmp_path / "faulty/checkpoints").glob("*/search/*")]
+    names = [one.name for one in checkpoints(tmp_path)]
     assert any(int(name.split("-")[1]) > 0 for name in names), names
     assert left_on(two_nodes) == []
     assert_goes_on(two_nodes, job, whole)
@@ -261,9 +273,9 @@ def test_a_storage_that_refuses_checkpoints_fails_the_case_and_keeps_the_last_go
     job = job_file(tmp_path, table, cluster=cluster)
     driver = two_nodes.drive(job)
     two_nodes.wait_for_step(12)
-    (folder,) = (tmp_path / "faulty/checkpoints").glob("*/search")
-    good = sorted(path.name for path in folder.iterdir())
-    assert good == ["00001-00000000"]
+    (first,) = checkpoints(tmp_path)
+    folder = first.parent
+    assert first.name == "00001-00000000"
     (folder / "00002-00000000").write_text("in the way")  # even root cannot write below a file
     assert_failed(driver, "a checkpoint could not be written in 5 attempts", "the last good one is")
     (folder / "00002-00000000").unlink()
@@ -323,7 +335,7 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
         made.announce(made.nodes[0], 20)
         time.sleep(20)
         made.cluster.remove_node(made.nodes[0], allow_graceful=False)
-        saved = [path.name for path in (storage / "faulty/checkpoints").glob("*/search/*")]
+        saved = [one.name for one in checkpoints(storage)]
         made.pace(0.0)
         said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, said
