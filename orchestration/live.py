@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from orchestration.progress import duration
+from orchestration.repeating import repeating
 
 Follow = Callable[[str, Mapping[str, Any]], None]
 """Told the name of a case and what it reports; see `progress.ProgressLines`."""
@@ -68,23 +69,15 @@ def _shown(table: LiveTable) -> Iterator[None]:
     """While the block runs the page follows the table, and at its end it shows the last state."""
     display = importlib.import_module("IPython.display")
     handle = display.display(display.HTML(table.html()), display_id=True)
-    ended = threading.Event()
+    shown = [""]
 
     def follow() -> None:
-        before, is_last = "", False
-        while not is_last:
-            is_last = ended.wait(PAUSE_S)
-            if (now := table.html()) != before:
-                handle.update(display.HTML(now))
-                before = now
+        if (now := table.html()) != shown[0]:
+            handle.update(display.HTML(now))
+            shown[0] = now
 
-    thread = threading.Thread(target=follow, name="live table", daemon=True)
-    thread.start()
-    try:
+    with repeating(follow, PAUSE_S, "live table"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _cells(name: str, record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -37,6 +37,15 @@ FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
 """Steps that are timed of a phase: until they took so long together, but so many at least."""
 
 PLACE = "timing.json"
+TIMED_BY_LANES = (
+    "own_warmup_step_s",
+    "search_step_s",
+    "retrain_step_s",
+    "measure_s",
+    "export_s",
+    "model_step_s",
+)
+"""Fields of `Timings` that every lane writes down as they are."""
 
 
 def timed_steps(
@@ -71,12 +80,7 @@ def timed_steps(
                 start_s=overhead_s + lane["load_s"],
                 warmup_start_s=start_s if warmup is not None else 0.0,
                 warmup_step_s=step_s,
-                own_warmup_step_s=lane["own_warmup_step_s"],
-                search_step_s=lane["search_step_s"],
-                retrain_step_s=lane["retrain_step_s"],
-                measure_s=lane["measure_s"],
-                export_s=lane["export_s"],
-                model_step_s=lane["model_step_s"],
+                **{name: lane[name] for name in TIMED_BY_LANES},
             )
             for lane in lanes
         ]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from orchestration.board import BoardActor
 from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
 from orchestration.last_report import LAST, hand_over, note_taken
+from orchestration.repeating import repeating
 from orchestration.stopping import PATIENCE_S, Stopper
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def run_cases(
     board = _new_board()
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
-            with _notes_said(board, on_epoch):
+            with repeating(lambda: _say_notes(board, on_epoch), NOTES_S, "notes"):
                 reasons = _run_trials(works, crew, folder, on_epoch, board, stop, body, scheduler)
         finally:
             ray.kill(board)
@@ -124,27 +123,12 @@ def _new_board() -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(BoardActor).remote()
 
 
-@contextmanager
-def _notes_said(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
-    """While the block runs, what workers write on the board is said within a second or so."""
+def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
+    """What workers have written on the board since the last call."""
     import ray
 
-    ended = threading.Event()
-
-    def say() -> None:
-        is_last = False
-        while not is_last:
-            is_last = ended.wait(NOTES_S)
-            for case, text in ray.get(board.take_notes.remote()):
-                on_epoch(case, {"note": text})
-
-    thread = threading.Thread(target=say, name="notes", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    for case, text in ray.get(board.take_notes.remote()):
+        on_epoch(case, {"note": text})
 
 
 class StaysHere:
@@ -169,22 +153,8 @@ def _run_trials(
 ) -> dict[str, str]:
     import ray
     from ray import tune
-    from ray.tune.experiment import Trial
-    from ray.tune.progress_reporter import TrialProgressCallback
-
-    class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
-        """In place of Ray's own, which prints a line for a trial that reported nothing."""
-
-        def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            if LAST not in result:
-                told.call(trial.config["case"], result)
-
-        def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
-
-        def on_trial_error(self, *_: Any, **__: Any) -> None: ...
 
     by_name = {work.case.name: TrialWork.of(work) for work in works}
-    told = StaysHere(on_epoch)
 
     def trial(config: dict[str, Any]) -> None:
         work = by_name[config["case"]]
@@ -210,20 +180,40 @@ def _run_trials(
             name="tune",
             stop=stop,
             storage_path=str(folder.path()),
-            callbacks=[Progress()],
+            callbacks=[_progress(StaysHere(on_epoch))],
             verbose=0,
             # Of the trial's own process: what fails in a case is told by the board.
             failure_config=tune.FailureConfig(max_failures=most),
         ),
     )
-    results = tuner.fit()
-    died = {
+    reasons: dict[str, str] = _died(tuner.fit()) | ray.get(board.reasons.remote())
+    return reasons
+
+
+def _progress(told: StaysHere) -> Any:
+    """In place of Ray's own callback, which prints a line for a trial that reported nothing."""
+    from ray.tune.experiment import Trial
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
+        def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
+            if LAST not in result:
+                told.call(trial.config["case"], result)
+
+        def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
+
+        def on_trial_error(self, *_: Any, **__: Any) -> None: ...
+
+    return Progress()
+
+
+def _died(results: Any) -> dict[str, str]:
+    """By name of a case whose trial ended with an error, which: the board knows the others."""
+    return {
         result.config["case"]: _reason(result.error)
         for result in results
         if result.config is not None and result.error is not None
     }
-    reasons: dict[str, str] = ray.get(board.reasons.remote())
-    return died | reasons
 
 
 def _trial_place() -> Any:
