@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import nan
-from typing import Any
+from dataclasses import dataclass, replace
 
 from nas_core.architecture import Architecture
 from nas_core.batch import Loader, SearchData
@@ -29,8 +27,8 @@ from nas_core.train import averaged_copy, evaluate
 from orchestration.case import Crew
 from orchestration.cases import Case
 from orchestration.derive import derive_measured
-from orchestration.finite import finite
 from orchestration.found import Found, measured_together
+from orchestration.kept_networks import KeptNetworks, from_values, to_values
 from orchestration.search import search_data, search_parts
 from orchestration.workers import report_network
 
@@ -53,17 +51,6 @@ class TrainedNetwork:
     loss: float
     """Cross entropy."""
     seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; None for a loss that is no number."""
-        values: dict[str, Any] = finite(asdict(self))
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainedNetwork:
-        """The inverse of `to_dict`."""
-        fields: dict[str, Any] = {n: nan if value is None else value for n, value in values.items()}
-        return cls(**{**fields, "path": tuple(fields["path"])})
 
 
 def best_random(crew: Crew, case: Case) -> Found:
@@ -88,7 +75,7 @@ def best_random(crew: Crew, case: Case) -> Found:
     shown = zip(best[:SHOWN], networks, strict=False)
     facts = {
         "networks": len(done),
-        "best": [{**one.to_dict(), "ops": list(network.ops)} for one, network in shown],
+        "best": [{**to_values(one), "ops": list(network.ops)} for one, network in shown],
         "seconds": sum(one.seconds for one in done),
     }
     return replace(found, search={"random": facts})
@@ -160,26 +147,19 @@ def _number(crew: Crew, data: SearchData) -> int:
     return max(1, round(passes / retrain.epochs))
 
 
-def _place(case: Case) -> str:
-    return f"{case.folder}/random.json"
+def _kept(crew: Crew, case: Case) -> KeptNetworks:
+    return KeptNetworks(crew.storage, f"{case.folder}/random.json", FORMAT, case.key)
 
 
 def _stored(crew: Crew, case: Case, paths: Sequence[tuple[int, ...]]) -> list[TrainedNetwork]:
     """The networks that were trained before; none if others are to be trained."""
-    if not crew.storage.exists(_place(case)):
-        return []
-    values = crew.storage.read_json(_place(case))
-    if values.get("format") != FORMAT or values.get("key") != case.key:
-        return []
-    found = [TrainedNetwork.from_dict(one) for one in values["networks"]]
+    found = [TrainedNetwork(**from_values(one)) for one in _kept(crew, case).read()]
     return found if [one.path for one in found] == list(paths[: len(found)]) else []
 
 
 def _store(crew: Crew, case: Case, done: Sequence[TrainedNetwork]) -> None:
     if crew.team.rank == 0:
-        networks = [one.to_dict() for one in done]
-        values = {"format": FORMAT, "key": case.key, "networks": networks}
-        crew.storage.write_json(_place(case), values)
+        _kept(crew, case).write([to_values(one) for one in done])
 
 
 def _report(work: _Work, case: Case, done: Sequence[TrainedNetwork]) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import nan
 from typing import Any
 
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
 from orchestration.case import Crew
-from orchestration.finite import finite
+from orchestration.kept_networks import KeptNetworks, from_values, to_values
 from orchestration.search import Searched, search_parts
 from orchestration.workers import report_network
 
@@ -30,14 +29,12 @@ class Ranked:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; None for a loss that is no number."""
-        values: dict[str, Any] = finite({**asdict(self.network), "seconds": self.seconds})
-        return values
+        return {**to_values(self.network), "seconds": self.seconds}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Ranked:
         """The inverse of `to_dict`."""
-        fields: dict[str, Any] = {n: nan if value is None else value for n, value in values.items()}
-        fields["path"] = tuple(fields["path"])
+        fields = from_values(values)
         return cls(seconds=fields.pop("seconds"), network=RankedNetwork(**fields))
 
 
@@ -81,25 +78,18 @@ def _ranked(crew: Crew, searched: Searched, done: list[RankedNetwork]) -> Iterat
         began = time.perf_counter()
 
 
-def _place(crew: Crew) -> str:
-    return f"{crew.work.case.folder}/ranking.json"
+def _kept(crew: Crew) -> KeptNetworks:
+    case = crew.work.case
+    return KeptNetworks(crew.storage, f"{case.folder}/ranking.json", FORMAT, case.key)
 
 
 def _stored(crew: Crew) -> list[Ranked]:
-    if not crew.storage.exists(_place(crew)):
-        return []
-    values = crew.storage.read_json(_place(crew))
-    if values.get("format") != FORMAT or values.get("key") != crew.work.case.key:
-        return []
-    return [Ranked.from_dict(one) for one in values["networks"]]
+    return [Ranked.from_dict(one) for one in _kept(crew).read()]
 
 
 def _store(crew: Crew, done: list[Ranked]) -> None:
-    if crew.team.rank > 0:
-        return
-    networks = [one.to_dict() for one in done]
-    values = {"format": FORMAT, "key": crew.work.case.key, "networks": networks}
-    crew.storage.write_json(_place(crew), values)
+    if crew.team.rank == 0:
+        _kept(crew).write([one.to_dict() for one in done])
 
 
 def _report(done: list[Ranked], count: int) -> None:
