@@ -32,7 +32,8 @@ from nas_core.progress import Evaluation
 from nas_core.randomness import counted_seed, generator
 from nas_core.ranking import score, scoring_batches
 from nas_core.schedule import scaled_warmup_lr
-from nas_core.settings import RetrainSettings, SearchSettings, TrainingSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import RetrainSettings, TrainingSettings
 from nas_core.strategy import Scene, Trial, Update
 from nas_core.train import (
     averaged_copy,

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas_core.latency import LatencyTable, expected_latency_ms
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 
 MISS = 0.1
 """An expected latency further from the budget than this, at the end, was not held there."""

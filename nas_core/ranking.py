@@ -24,7 +24,8 @@ from nas_core.batch import Batch, Loader, SearchData
 from nas_core.gates import uniform_path
 from nas_core.progress import Evaluation
 from nas_core.randomness import generator
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import RetrainSettings
 from nas_core.space import SearchSpace
 from nas_core.supernet import Supernet
 from nas_core.team import Team

@@ -14,7 +14,7 @@ import torch
 
 from nas_core.gates import fair_path, uniform_path
 from nas_core.randomness import generator
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.supernet import Choice
 from nas_core.train import cosine_lr
 

@@ -28,7 +28,7 @@ from nas_core.precision import place, precision_of
 from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import generator
 from nas_core.ranking import score, scoring_batches
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.space import SearchSpace
 from nas_core.state import Search, SearchState
 from nas_core.step import Trained, Trainer

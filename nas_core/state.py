@@ -14,7 +14,7 @@ from nas_core.objective import LatencyGoal
 from nas_core.precision import Precision, no_scaler, precision_of
 from nas_core.progress import Progress
 from nas_core.schedule import Schedule
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.strategy import Strategy, Trial
 from nas_core.supernet import Supernet
 from nas_core.team import Team

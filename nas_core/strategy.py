@@ -18,7 +18,7 @@ from nas_core.batch import Batch, SearchData
 from nas_core.gates import Pair
 from nas_core.objective import LatencyGoal, Objective
 from nas_core.randomness import generator
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.supernet import Supernet
 from nas_core.team import Team
 

@@ -7,7 +7,7 @@ from random import Random
 
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from orchestration.spec import SpecError
 
 DEFAULT_BUDGETS = ("60%", "80%", "100%", "125%", "160%")

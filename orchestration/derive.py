@@ -16,7 +16,7 @@ from nas_core.architecture import Architecture
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
 from nas_core.search import alphas_digest, choose, latency_note, weights_digest
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Trial
 from orchestration.budgets import is_within, over_budget

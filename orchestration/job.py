@@ -1,6 +1,7 @@
 """The sections of a job file, and the job that they make. `spec.py` reads them from YAML.
 
-Settings of the method itself are in `nas_core/settings.py`; here are those around it.
+Settings of the method itself are in `nas_core/settings.py` and `nas_core/search_settings.py`; here
+are those around it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cluster.hardware import Target
-from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings, Section, require
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import MeasureSettings, RetrainSettings, Section, require
 from orchestration.asha_settings import AshaSettings
 from orchestration.case_settings import NAME, CaseSettings, check_each_once
 from orchestration.data_settings import DataSettings

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cluster.hardware import Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.space import SearchSpace
 from orchestration.asha import stopped_early
 from orchestration.budgets import DEFAULT_BUDGETS, span_of

@@ -14,7 +14,7 @@ from nas_core.derive import k_best_within
 from nas_core.latency import LatencyTable
 from nas_core.progress import Evaluation
 from nas_core.ranking import rerank, score, scoring_batches
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.team import Team
 from orchestration.search import Searched
 

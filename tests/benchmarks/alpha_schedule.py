@@ -40,7 +40,7 @@ from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.ops import OpShape, build_op  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
-from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.search_settings import SearchSettings  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from nas_core.train import mean_entropy  # noqa: E402
 from orchestration.data import split_classes  # noqa: E402

@@ -18,7 +18,7 @@ sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, install
 
 import torch  # noqa: E402
 
-from nas_core.settings import ObjectiveName  # noqa: E402
+from nas_core.search_settings import ObjectiveName  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
 from tests.nas_core.synthetic import search_of_alphas  # noqa: E402
 

@@ -27,7 +27,7 @@ from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.ranking import rerank, score, scoring_batches  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
-from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.search_settings import SearchSettings  # noqa: E402
 from nas_core.state import STRATEGIES, SearchState  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from orchestration.data import MemoryLoader, split_classes  # noqa: E402

@@ -45,7 +45,8 @@ from nas_core.batch import Batch  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
-from nas_core.settings import RetrainSettings, SearchSettings  # noqa: E402
+from nas_core.search_settings import SearchSettings  # noqa: E402
+from nas_core.settings import RetrainSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
 from nas_core.state import Search  # noqa: E402
 from nas_core.step import Trainer  # noqa: E402

@@ -42,7 +42,7 @@ from nas_core.batch import Batch, Loader, SearchData  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.ranking import kendall, score, spearman  # noqa: E402
 from nas_core.search import search_epochs, start_search  # noqa: E402
-from nas_core.settings import SearchSettings  # noqa: E402
+from nas_core.search_settings import SearchSettings  # noqa: E402
 from nas_core.supernet import Supernet  # noqa: E402
 from nas_core.team import Alone  # noqa: E402
 from orchestration.data import (  # noqa: E402

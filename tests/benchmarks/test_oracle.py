@@ -9,7 +9,7 @@ from nas_core.batch import SearchData
 from nas_core.derive import best_within
 from nas_core.objective import Accuracy, LatencyGoal
 from nas_core.randomness import generator
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
 from nas_core.team import Alone

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nas_core.search import alphas_digest
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from tests.benchmarks import search_quality, searching, yardstick
 from tests.benchmarks.search_quality import Job, controls, grouped, summary
 from tests.benchmarks.truth import Truth, truth_of

@@ -12,7 +12,7 @@ from nas_core.alpha_step import alpha_step
 from nas_core.batch import Batch, SearchData
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, objective_of
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import Search, SearchState
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet

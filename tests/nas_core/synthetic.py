@@ -21,7 +21,7 @@ from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.ops import build_op
 from nas_core.search import latency_note
-from nas_core.settings import ObjectiveName, SearchSettings
+from nas_core.search_settings import ObjectiveName, SearchSettings
 from nas_core.space import SearchSpace, proxyless_imagenet
 from nas_core.state import STRATEGIES, Search, SearchState
 from nas_core.strategy import Scene, Update

@@ -15,7 +15,7 @@ from nas_core import arch_update
 from nas_core.arch_update import Darts, FullPath, Reinforce, TwoPath
 from nas_core.batch import Batch
 from nas_core.gates import Pair, sample_active, sample_path
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Scene, Update
 from nas_core.supernet import Supernet

@@ -27,7 +27,7 @@ from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport, Evaluation
 from nas_core.ranking import score, scoring_batches
 from nas_core.search import choose, search_epochs, start_search
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import SearchState
 from nas_core.strategy import Scene, Trial
 from nas_core.team import Alone

@@ -17,7 +17,7 @@ from torch import Tensor
 from nas_core import arch_update
 from nas_core.batch import Batch
 from nas_core.gates import Pair
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import STRATEGIES
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet

@@ -30,7 +30,8 @@ from nas_core.ranking import (
     scoring_batches,
     spearman,
 )
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import RetrainSettings
 from nas_core.supernet import Supernet
 from nas_core.team import Alone
 from nas_core.train import evaluate, refresh_statistics, start_training, train_epochs

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from nas_core.schedule import Schedule, scaled_alpha_lr, scaled_warmup_lr, search_cost
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 
 
 def schedule(steps: int = 10, **settings: Any) -> Schedule:

@@ -34,7 +34,7 @@ from nas_core.search import (
     start_search,
     weight_step,
 )
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from nas_core.state import STRATEGIES, Search, SearchState
 from nas_core.step import Trainer
 from nas_core.team import Alone, DivergenceError, Team

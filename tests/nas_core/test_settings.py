@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nas_core.settings import MeasureSettings, RetrainSettings, SearchSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import MeasureSettings, RetrainSettings
 
 RULES: list[tuple[type[Any], str, Any, str]] = [
     (MeasureSettings, "rounds", 1, "2 or more"),

@@ -16,7 +16,8 @@ from nas_core.batch import Batch
 from nas_core.precision import no_scaler, precision_of
 from nas_core.progress import EpochReport, Progress
 from nas_core.search import search_epochs, start_search
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import RetrainSettings
 from nas_core.state import SearchState
 from nas_core.step import LossError, Trained, Trainer
 from nas_core.team import Alone, Team

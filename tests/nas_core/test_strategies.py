@@ -14,7 +14,7 @@ from nas_core.batch import Batch, SearchData
 from nas_core.objective import OBJECTIVES, LatencyGoal
 from nas_core.progress import EpochReport
 from nas_core.search import alphas_digest, choose, latency_note, search_epochs, start_search
-from nas_core.settings import ObjectiveName, SearchSettings, Strategy
+from nas_core.search_settings import ObjectiveName, SearchSettings, Strategy
 from nas_core.state import STRATEGIES, SearchState
 from nas_core.team import Alone, Team
 from tests.nas_core.scenes import CPU, a_batch, a_scene, a_search, a_supernet

@@ -10,7 +10,7 @@ import torch
 
 from nas_core.derive import best_within, k_best_within
 from nas_core.objective import LatencyGoal
-from nas_core.settings import SearchSettings
+from nas_core.search_settings import SearchSettings
 from orchestration.data import Dataset
 from orchestration.derive import derive, search_facts
 from orchestration.found import Found

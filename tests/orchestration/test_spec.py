@@ -8,7 +8,8 @@ import pytest
 
 from nas_core import published
 from nas_core.ops import OPS
-from nas_core.settings import RetrainSettings, SearchSettings
+from nas_core.search_settings import SearchSettings
+from nas_core.settings import RetrainSettings
 from orchestration.spec import SpecError, check_job, load_job
 
 

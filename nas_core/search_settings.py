@@ -1,0 +1,255 @@
+"""Settings of a search: the `search:` section of a job file.
+
+Defaults are those of the published ImageNet recipe unless the line says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from nas_core.settings import TrainingSettings, require
+
+Strategy = Literal[
+    "two_path", "full_path", "reinforce", "darts", "random", "evolution", "rl_trials"
+]
+ObjectiveName = Literal["none", "mul_log", "add_linear", "absolute", "learnt", "power"]
+
+OWN_OBJECTIVE: dict[str, ObjectiveName] = {
+    "random": "none",
+    "evolution": "none",
+    "rl_trials": "power",
+}
+"""Objective of the strategies that do not take `learnt` where a job names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(TrainingSettings):
+    """How to search. The `search:` section of a job file."""
+
+    share: Literal["none", "target"] = "none"
+    """What the budgets of a target share beside the warm-up. `none`: each is searched by itself;
+    `target`: one search against the middle budget, from which the network of every budget is
+    derived."""
+
+    strategy: Strategy = "two_path"
+    """How architectures are found; see nas_core/arch_update.py and nas_core/controls.py."""
+
+    objective: ObjectiveName | None = None
+    """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`
+    (`none` for random and evolution, which stay within the budget; `power` for rl_trials)."""
+
+    beta: float | None = None
+    """Strength of the latency term. Left out: the published value of the objective."""
+
+    rho: float = 10.0
+    """Objective `learnt`: curvature of the penalty around the budget."""
+
+    eta: float | None = None
+    """Objective `learnt`: step of the multiplier. Left out: 50 / number of updates."""
+
+    warmup_epochs: int = 40
+    """Passes over the weight split before the search: paths as `warmup_sampling` says, architecture
+    parameters fixed."""
+
+    warmup_sampling: Literal["uniform", "fair"] = "fair"
+    """Paths of the warm-up: every op equally likely, or each op of a site once per round."""
+
+    op_warmup: float = 0.0
+    """Part of the warm-up in which sites run all their ops averaged, with a probability that falls
+    from 1 to 0 (TuNAS; takes the memory of all ops)."""
+
+    epochs: int = 120
+    """Passes over the weight split after the warm-up."""
+
+    hold_epochs: int = 1
+    """Of `epochs`, how many pass before the first architecture update."""
+
+    max_hours: float | None = None
+    """The search ends after this time, that of its warm-up counted, epochs done or not, with the
+    probabilities it has. The warm-up is always finished, since other searches start from it."""
+
+    warmup_lr: float | None = None
+    """Learning rate of the weights in the warm-up (cosine to 0). Left out: by its number of steps,
+    0.05 for 192,000 of them (published), 0.1 for 1,600, 0.1 at most."""
+
+    lr: float = 0.025
+    """Learning rate of the weights after the warm-up (cosine to 0)."""
+
+    alpha_lr: float | None = None
+    """Learning rate of the architecture parameters (Adam, betas 0 and 0.999). Left out: by the
+    number of updates, 1e-3 for 115,000 of them (published), 0.05 for 600, 0.1 at most."""
+
+    alpha_ramp: float = 0.0
+    """Part of the updates over which that rate rises from a tenth of itself."""
+
+    alpha_every: int = 5
+    """One architecture update after this many weight steps."""
+
+    architecture_share: float = 0.04
+    """Part of the training images held out for architecture updates (ImageNet: 50,000 images)."""
+
+    samples: int = 10
+    """Strategy `reinforce`: networks that each worker draws for one update."""
+
+    baseline_momentum: float = 0.95
+    """Strategies `reinforce` and `rl_trials`: of the moving average of rewards."""
+
+    population: int = 100
+    """Strategy `evolution`: networks that are alive at a time."""
+
+    tournament: int = 25
+    """Strategy `evolution`: how many of them are compared to choose a parent."""
+
+    trial_epochs: int = 5
+    """Strategy `rl_trials`: passes over the weight split that train one network."""
+
+    scored_by: Literal["cross_entropy", "accuracy"] = "accuracy"
+    """What supernet weights tell of a network when networks are compared."""
+
+    score_images: int = 10_000
+    """Images of the architecture part, at most, on which a network is scored; in whole batches."""
+
+    bn_images: int = 512
+    """Images of the weight part, in whole batches, from which BatchNorm statistics are taken anew
+    before a network is scored with supernet weights. 128 and 640 ranked networks alike; 0 keeps
+    those of the supernet, under which networks that skip a site come out at chance
+    (tests/benchmarks/supernet_ranking.py)."""
+
+    ranking_networks: int = 0
+    """Networks to train alone after the search, to tell how well the supernet ranks them."""
+
+    rerank: int = 0
+    """The derivation takes the best by supernet score of this many most probable networks within
+    the budget; 0 or 1: the most probable one."""
+
+    rerank_min_spearman: float = 0.5
+    """Only if the supernet ranks that well (`ranking_networks`); 0: whatever it does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in WHOLE_FROM_1:
+            value = getattr(self, name)
+            require(value >= 1, name, value, "a whole number of 1 or more")
+        for name in ("warmup_epochs", "hold_epochs", "bn_images", "ranking_networks", "rerank"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "a whole number of 0 or more")
+        for name in ("warmup_lr", "lr", "alpha_lr", "eta", "rho"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "a number greater than 0, e.g. 1e-3")
+        kept = self.baseline_momentum
+        require(0 <= kept < 1, "baseline_momentum", kept, "0 to below 1, e.g. 0.1")
+        for name in ("op_warmup", "alpha_ramp"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, "a part from 0 to 1, e.g. 0.25")
+        require(self.beta is None or self.beta >= 0, "beta", self.beta, "0 or more, e.g. 0.1")
+        share = self.architecture_share
+        require(0 < share < 1, "architecture_share", share, "a part between 0 and 1, e.g. 0.2")
+        hours = self.max_hours
+        require(hours is None or hours > 0, "max_hours", hours, "hours greater than 0, e.g. 12")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        require(
+            self.strategy in WITHOUT_HOLD or self.hold_epochs < self.epochs,
+            "hold_epochs",
+            self.hold_epochs,
+            f"fewer than epochs ({self.epochs}), or architecture parameters would never move",
+        )
+        require(
+            self.tournament <= self.population,
+            "tournament",
+            self.tournament,
+            f"population ({self.population}) or fewer, from which it is drawn",
+        )
+        require(
+            self.strategy != "rl_trials" or self.trial_epochs <= self.total_epochs,
+            "trial_epochs",
+            self.trial_epochs,
+            f"warmup_epochs + epochs ({self.total_epochs}) or fewer, all of which go to trials",
+        )
+        require(
+            -1 <= self.rerank_min_spearman <= 1,
+            "rerank_min_spearman",
+            self.rerank_min_spearman,
+            "a correlation from -1 to 1, e.g. 0.5",
+        )
+        is_known = self.ranking_networks >= 2 or self.rerank_min_spearman <= 0
+        require(
+            self.rerank <= 1 or is_known,
+            "rerank",
+            self.rerank,
+            "ranking_networks of 2 or more beside it, which tell whether the supernet ranks well "
+            "enough (or rerank_min_spearman: 0, to rerank in any case)",
+        )
+
+    @property
+    def has_warmup(self) -> bool:
+        """Whether weights are trained before any hardware matters."""
+        return self.warmup_epochs > 0 and self.strategy != "rl_trials"
+
+    def warmup_facts(self) -> dict[str, Any]:
+        """All that the warm-up depends on: searches that agree in it start from the same one."""
+        names = [one.name for one in fields(TrainingSettings)]
+        names += ["warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
+        facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
+        return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
+
+    def cost_facts(self) -> dict[str, Any]:
+        """All that `schedule.search_cost` depends on, and the images on which networks are scored:
+        controls with the same training cost agree in it."""
+        names = ["strategy", "warmup_epochs", "epochs", "hold_epochs", "alpha_every", "samples"]
+        names += ["trial_epochs", "op_warmup", "batch_size", "architecture_share"]
+        return {name: getattr(self, name) for name in [*names, "score_images", "bn_images"]}
+
+    @property
+    def total_epochs(self) -> int:
+        """Warm-up and search together."""
+        return self.warmup_epochs + self.epochs
+
+    def updates(self, steps: int) -> int:
+        """Updates of the whole search, with so many weight steps an epoch."""
+        if self.strategy == "rl_trials":
+            return self.total_epochs // self.trial_epochs
+        held = 0 if self.strategy in WITHOUT_HOLD else self.hold_epochs
+        return (self.epochs - held) * steps // self.alpha_every
+
+    def check_updates(self, steps: int) -> None:
+        """Refuse a search that is too short to find anything.
+
+        Args:
+            steps: weight steps of an epoch.
+
+        Raises:
+            ValueError: there is no update; only one where the first one makes the baseline; or none
+                beyond the random population of `evolution`.
+        """
+        found = self.updates(steps)
+        needed = {"reinforce": 2, "rl_trials": 2, "evolution": self.population + 1}
+        if found < needed.get(self.strategy, 1):
+            less = " or population" if self.strategy == "evolution" else ""
+            raise ValueError(
+                f"epochs is {self.epochs}; with {steps} steps an epoch strategy '{self.strategy}' "
+                f"makes {found} updates of the {needed.get(self.strategy, 1)} or more that it "
+                f"needs; raise it, or lower batch_size, alpha_every, hold_epochs{less}"
+            )
+
+    @property
+    def objective_name(self) -> ObjectiveName:
+        """The objective that the job names, else that of the strategy."""
+        return self.objective or OWN_OBJECTIVE.get(self.strategy, "learnt")
+
+
+WITHOUT_HOLD = ("random", "evolution", "rl_trials")
+"""Strategies that make an update at every turn of the search, from the first epoch on."""
+
+WHOLE_FROM_1 = (
+    "epochs",
+    "alpha_every",
+    "samples",
+    "population",
+    "tournament",
+    "trial_epochs",
+    "score_images",
+)
+"""Settings of a search that are whole numbers of 1 or more."""
