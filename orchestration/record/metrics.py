@@ -114,8 +114,16 @@ def settings_params(settings: Mapping[str, Any], prefix: str = "") -> dict[str, 
 
 
 def started_ms(result: Result, histories: Sequence[str] = ("search", "retrain")) -> int:
-    """When the first epoch of these histories began, milliseconds since 1970."""
-    entries = [entry for name in histories for entry in result[f"{name}_history"]]
+    """When the first epoch of these histories began, milliseconds since 1970.
+
+    Those of a warm-up do not count: it may have been trained long before, for other cases.
+    """
+    entries = [
+        entry
+        for name in histories
+        for entry in result[f"{name}_history"]
+        if entry.get("phase") != "warmup"
+    ]
     first = [int((entry["time"] - entry["seconds"]) * 1000) for entry in entries]
     return min([finished_ms(result), *first])
 

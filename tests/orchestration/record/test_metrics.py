@@ -25,6 +25,18 @@ def test_a_run_starts_when_its_first_epoch_began():
     assert started_ms(result) == 998_000
 
 
+def test_a_warm_up_that_was_trained_for_others_before_is_no_part_of_a_run():
+    result = {
+        "finished": "1970-01-01T02:00:00+00:00",
+        "search_history": [
+            {"phase": "warmup", **EPOCH, "time": 10.0},
+            {"phase": "search", **EPOCH},
+        ],
+        "retrain_history": [],
+    }
+    assert started_ms(result) == 998_000
+
+
 def test_moments_are_read_with_their_zone():
     assert moment_ms("1970-01-01T01:00:01+01:00") == 1000
 
