@@ -76,19 +76,25 @@ class Estimate:
     cases: Mapping[str, CaseEstimate]
     """By name."""
     alone_s: float
-    """All cases, if each trained a warm-up and a search of its own."""
+    """The job, if each case trained a warm-up and a search of its own."""
+    workers: int
+    """Of a case."""
+    at_once: int
+    """Cases that run beside each other."""
     nodes: int
     price_per_hour: float | None
 
-    @property
-    def node_hours(self) -> float:
-        """All nodes, all the time."""
-        return self.nodes * self.seconds / 3600
+    def node_hours(self, seconds: float) -> float:
+        """Of all nodes, for so long."""
+        return self.nodes * seconds / 3600
 
-    @property
-    def price(self) -> float | None:
-        """Of those; None where the job does not say what a node costs."""
-        return None if self.price_per_hour is None else self.node_hours * self.price_per_hour
+    def case_hours(self, name: str) -> float:
+        """Node hours of one case: its part of the nodes while it runs."""
+        return self.node_hours(self.cases[name].seconds) / self.at_once
+
+    def price(self, node_hours: float) -> float | None:
+        """Of node hours; None where the job does not say what a node costs."""
+        return None if self.price_per_hour is None else node_hours * self.price_per_hour
 
 
 def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: int) -> Estimate:
@@ -98,35 +104,43 @@ def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: i
         plan: of the job.
         order: what is to be done.
         timings: of its steps.
-        crew: how many cases run at once.
+        crew: of a case, and how many cases run at once.
         nodes: of the cluster.
     """
-    job, steps = plan.job, search_steps(plan.job, plan.data)
-    warmup_steps = job.search.warmup_epochs * steps
-    one_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
-    warmup_s = len(order.warmups) * one_s
-    followers = {case.name for case in order.followers}
-    cases = {
-        case.name: _case(plan, case, references, timings, follows=case.name in followers)
-        for wave in (order.first, order.followers)
-        for case, references in with_references(wave)
-    }
-    apart = {
-        name: _alone(plan, case, cases[name], timings)
-        for name, case in {case.name: case for case in order.cases}.items()
-        if name in cases
-    }
-    fixed_s = RAY_S if order.cases else 0.0
-    waves = [[cases[c.name].seconds for c in wave if c.name in cases] for wave in _waves(order)]
-    seconds = fixed_s + warmup_s + sum(longest_lane(wave, crew.at_once) for wave in waves)
-    alone_s = fixed_s + longest_lane(apart.values(), crew.at_once)
-    every = warmup_steps * len(order.warmups)
-    price = job.cluster.price_per_hour
-    return Estimate(seconds, warmup_s, every, cases, alone_s, nodes, price)
+    first = _cases(plan, order.first, timings, are_followers=False)
+    followers = _cases(plan, order.followers, timings, are_followers=True)
+    found = first | followers
+    warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
+    warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
+    number, fixed_s = len(order.warmups), RAY_S if found else 0.0
+    lanes = [
+        longest_lane([one.seconds for one in wave.values()], crew.at_once)
+        for wave in (first, followers)
+    ]
+    alone = [
+        _alone(plan, one, found[one.name], timings) for one in order.cases if one.name in found
+    ]
+    return Estimate(
+        seconds=fixed_s + number * warmup_s + sum(lanes),
+        warmup_s=number * warmup_s,
+        warmup_steps=number * warmup_steps,
+        cases=found,
+        alone_s=fixed_s + longest_lane(alone, crew.at_once),
+        workers=crew.workers,
+        at_once=crew.at_once,
+        nodes=nodes,
+        price_per_hour=plan.job.cluster.price_per_hour,
+    )
 
 
-def _waves(order: Waves) -> tuple[Sequence[Case], Sequence[Case]]:
-    return order.first, order.followers
+def _cases(
+    plan: Plan, cases: Sequence[Case], timings: Timings, *, are_followers: bool
+) -> dict[str, CaseEstimate]:
+    """Of a wave, in its order; reference networks belong to the case that trains them."""
+    return {
+        case.name: _case(plan, case, references, timings, follows=are_followers)
+        for case, references in with_references(cases)
+    }
 
 
 def longest_lane(seconds: Iterable[float], lanes: int) -> float:

@@ -64,28 +64,37 @@ def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:
 
 
 def _effort(case: Case, expected: Estimate | None) -> Iterator[str]:
-    """Steps and seconds of a case that is to be done."""
+    """Workers, steps, time and cost of a case that is to be done."""
     if expected is None or case.name not in expected.cases:
         return
     effort = expected.cases[case.name]
-    steps = [f"{effort.search_steps} steps of search"] if effort.search_steps else []
-    steps += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
-    yield ", ".join([*steps, f"about {duration(effort.seconds)}"])
+    words = ["1 worker" if expected.workers == 1 else f"{expected.workers} workers"]
+    words += [f"{effort.search_steps} steps of search"] if effort.search_steps else []
+    words += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
+    cost = _cost(expected, expected.case_hours(case.name))
+    yield ", ".join([*words, f"about {duration(effort.seconds)}", cost])
+
+
+def _cost(expected: Estimate, node_hours: float) -> str:
+    """Node hours, and what they cost where the job says the price of one."""
+    price = expected.price(node_hours)
+    return f"{node_hours:.2g} node hours" + ("" if price is None else f" for {price:.2f}")
 
 
 def time_lines(expected: Estimate) -> Iterator[str]:
     """How long it will take and what it costs, with sharing and without."""
+    cost = _cost(expected, expected.node_hours(expected.seconds))
     nodes = "1 node" if expected.nodes == 1 else f"{expected.nodes} nodes"
-    hours = f"{expected.node_hours:.2g} node hours ({nodes})"
-    if expected.price is not None:
-        hours += f", {expected.price:.2f} at {expected.price_per_hour:g} an hour"
-    warm_up = f", {duration(expected.warmup_s)} of them warm-up" if expected.warmup_steps else ""
-    yield f"time     about {duration(expected.seconds)}{warm_up}; {hours}"
-    if expected.alone_s > expected.seconds:
-        yield (
-            f"time     about {duration(expected.alone_s)} if every case trained a warm-up and a "
-            "search of its own"
-        )
+    price = "" if expected.price_per_hour is None else f" at {expected.price_per_hour:g} an hour"
+    steps = ""
+    if expected.warmup_steps:
+        steps = f", {duration(expected.warmup_s)} for {expected.warmup_steps} steps of warm-up"
+    yield f"time     about {duration(expected.seconds)}{steps}; {cost} ({nodes}{price})"
+    alone = _cost(expected, expected.node_hours(expected.alone_s))
+    yield (
+        f"time     about {duration(expected.alone_s)} if every case trained a warm-up and a search "
+        f"of its own; {alone}"
+    )
 
 
 def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:

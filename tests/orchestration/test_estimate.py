@@ -90,15 +90,22 @@ def test_other_networks_take_their_own_time(tmp_path: Path) -> None:
     )
 
 
-def test_all_nodes_are_paid_all_the_time(tmp_path: Path) -> None:
+def test_all_nodes_are_paid_all_the_time_and_a_case_for_its_part_of_them(tmp_path: Path) -> None:
+    found = planned(tmp_path, BUDGETS, 2, cluster={"price_per_hour": 3.0})
+    hours = found.node_hours(found.seconds)
+    assert hours == pytest.approx(2 * found.seconds / 3600)
+    assert found.price(hours) == pytest.approx(3 * hours)
+    assert found.case_hours("mobile-0.088ms") == pytest.approx(SEARCHED_S / 3600)
+    assert planned(tmp_path, BUDGETS, 1).price(1.0) is None
+
+
+def test_a_plan_says_time_and_cost_with_sharing_and_without(tmp_path: Path) -> None:
     found = planned(tmp_path, BUDGETS, 1, cluster={"price_per_hour": 3.0})
-    assert found.node_hours == pytest.approx(2 * found.seconds / 3600)
-    assert found.price == pytest.approx(3 * found.node_hours)
-    assert planned(tmp_path, BUDGETS, 1).price is None
-    lines = list(time_lines(found))
-    assert "2 nodes" in lines[0]
-    assert "at 3 an hour" in lines[0]
-    assert "if every case trained a warm-up and a search of its own" in lines[1]
+    shared, alone = time_lines(found)
+    assert shared.endswith(f" for {3 * found.node_hours(found.seconds):.2f} (2 nodes at 3 an hour)")
+    assert f"for {STEPS} steps of warm-up" in shared
+    assert "if every case trained a warm-up and a search of its own; " in alone
+    assert alone.endswith(f" for {3 * found.node_hours(found.alone_s):.2f}")
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.integers(1, 5))

@@ -181,7 +181,7 @@ def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happene
     said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, said
     assert f"{2 * EPOCH} steps of search, about" in said
-    assert "at 2 an hour" in said
+    assert "(1 node at 2 an hour)" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faulty.yaml", "timings"]
     assert [path.suffix for path in (tmp_path / "timings").iterdir()] == [".json"]
     said = driven(one_node, job)
