@@ -68,7 +68,7 @@ def _scene(search: Search, batch: Batch | None) -> Scene:
     state = search.state
     return Scene(
         net=state.supernet,
-        goal=search.budget,
+        goal=search.needed_goal,
         objective=objective_of(search.settings, state.multiplier),
         settings=search.settings,
         seed=search.seed,
@@ -117,8 +117,8 @@ def _latency_grads(search: Search, update: Update) -> tuple[list[Tensor], list[T
         return update.grads, [torch.zeros_like(alpha) for alpha in alphas]
     loss = (update.loss if update.loss is not None else update.grads[0].new_zeros(())).detach()
     cross_entropy = loss.to(alphas[0].dtype).requires_grad_()
-    expected = search.budget.expected_ms([alpha.softmax(0) for alpha in alphas])
-    number = objective.loss(cross_entropy, expected, search.budget.budget_ms)
+    expected = search.needed_goal.expected_ms([alpha.softmax(0) for alpha in alphas])
+    number = objective.loss(cross_entropy, expected, search.needed_goal.budget_ms)
     slope, *latency = torch.autograd.grad(number, [cross_entropy, *alphas])
     return [slope * grad for grad in update.grads], latency
 
@@ -141,10 +141,10 @@ def _move_alphas(
     if pairs is not None and settled is not None:
         for alpha, alone, pair in zip(state.supernet.alphas(), settled, pairs, strict=True):
             settle_pair(alpha, alone, pair)
-    expected_ms = float(search.budget.expected_ms(state.supernet.probs()))
+    expected_ms = float(search.needed_goal.expected_ms(state.supernet.probs()))
     objective = objective_of(search.settings, state.multiplier)
     state.multiplier = objective.next_multiplier(
-        expected_ms, search.budget.budget_ms, schedule.eta()
+        expected_ms, search.needed_goal.budget_ms, schedule.eta()
     )
 
 

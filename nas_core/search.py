@@ -187,7 +187,7 @@ def _expected_ms(search: Search, phase: str) -> float | None:
     """None in the warm-up: it is the same for all hardware."""
     if phase == "warmup":
         return None
-    return float(search.budget.expected_ms(search.state.supernet.probs()))
+    return float(search.needed_goal.expected_ms(search.state.supernet.probs()))
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
@@ -225,7 +225,7 @@ def score_within(search: Search) -> float:
     Of the most probable network within the budget, with supernet weights. The search does not
     change, and draws nothing: it goes on as if nobody had asked. To be called on all workers.
     """
-    supernet, goal = search.state.supernet, search.budget
+    supernet, goal = search.state.supernet, search.needed_goal
     path = best_within(supernet.log_probs(), goal.table, goal.budget_ms).path()
     batches = scoring_batches(search.data, search.settings)
     return score(supernet, path, *batches, search.team).top1

@@ -157,6 +157,12 @@ class SearchSettings(TrainingSettings):
             f"fewer than epochs ({self.epochs}), or architecture parameters would never move",
         )
         require(
+            self.share == "none" or self.strategy not in WITHOUT_HOLD,
+            "share",
+            self.share,
+            f"'none' with strategy '{self.strategy}', which tries networks for one budget",
+        )
+        require(
             self.tournament <= self.population,
             "tournament",
             self.tournament,

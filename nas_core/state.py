@@ -61,7 +61,7 @@ class Search:
     team: Team
 
     @property
-    def budget(self) -> LatencyGoal:
+    def needed_goal(self) -> LatencyGoal:
         """The goal, behind the warm-up."""
         assert self.goal is not None, "a search behind its warm-up has a goal"
         return self.goal

@@ -57,38 +57,60 @@ class Crewing:
 
 def crewing(settings: ClusterSettings, rooms: Sequence[Room]) -> Crewing:
     """Workers of a case on nodes like these: one per GPU, else one per two cores."""
-    cpus, gpus = sum(room.cpus for room in rooms), sum(int(room.gpus) for room in rooms)
-    asked = settings.workers if settings.workers != "auto" else gpus or max(1, cpus // 2)
-    least, workers = asked if isinstance(asked, tuple) else (None, asked)
-    per_worker = settings.gpus_per_worker
+    gpus, per_worker = sum(int(room.gpus) for room in rooms), settings.gpus_per_worker
     share = float(min(1, gpus)) if per_worker == "auto" else float(per_worker)
-    cores = settings.cpus_per_worker
-    if cores == "auto":
-        cores = _fair_cores(rooms, workers, share)
-    slots = sum(room.slots(cores, share) for room in rooms)
+    least, workers = _asked_workers(settings, rooms, share)
+    named = settings.cpus_per_worker
+    cores = _fair_cores(rooms, workers, share) if named == "auto" else named
+    slots = _slots(rooms, cores, share)
     at_once = slots // workers or int(slots >= (least or workers))
     return Crewing(workers, cores, share, at_once, least)
 
 
+def _asked_workers(
+    settings: ClusterSettings, rooms: Sequence[Room], share: float
+) -> tuple[int | None, int]:
+    """The least and the most; one where it takes a part of a GPU, which several workers of a case
+    cannot share."""
+    asked, cores = settings.workers, settings.cpus_per_worker
+    if isinstance(asked, tuple):
+        return asked
+    if asked != "auto":
+        return None, asked
+    if 0 < share < 1:
+        return None, 1
+    usual = sum(room.cpus for room in rooms) // 2
+    if share > 0:
+        usual = int(sum(int(room.gpus) for room in rooms) // share)
+    return None, max(1, usual if cores == "auto" else min(usual, _slots(rooms, cores, share)))
+
+
+def _slots(rooms: Sequence[Room], cpus: int, gpus: float) -> int:
+    return sum(room.slots(cpus, gpus) for room in rooms)
+
+
 def _fair_cores(rooms: Sequence[Room], workers: int, share: float) -> int:
-    """Cores of a worker: its GPU's part of those of a node; without GPUs, so that the workers of
-    one case take all."""
+    """Cores of a worker: its GPU's part of those of a node; without GPUs as many as leave room for
+    all workers of one case."""
     if share > 0:
         parts = [room.cpus // slots for room in rooms if (slots := room.slots(1, share)) > 0]
         return max(1, min(parts, default=1))
-    largest = max((room.cpus for room in rooms), default=1)
-    return max(1, min(sum(room.cpus for room in rooms) // workers, largest))
+    cores = max(1, max((room.cpus for room in rooms), default=1))
+    while cores > 1 and _slots(rooms, cores, 0.0) < workers:
+        cores -= 1
+    return cores
 
 
 def warmup_crewing(crew: Crewing, rooms: Sequence[Room], batch_size: int) -> Crewing:
-    """Workers of a warm-up: all that the nodes hold, each with images enough, since nothing else
-    runs meanwhile."""
-    slots = sum(room.slots(crew.cpus_per_worker, crew.gpus_per_worker) for room in rooms)
+    """Workers of a warm-up: all that the nodes hold, each with images enough and whole GPUs, since
+    nothing else runs meanwhile."""
+    share = max(1.0, crew.gpus_per_worker) if crew.gpus_per_worker else 0.0
+    slots = _slots(rooms, crew.cpus_per_worker, share)
     workers = max(crew.workers, min(slots, batch_size // FEWEST_IMAGES))
     cores = crew.cpus_per_worker
-    if crew.gpus_per_worker == 0:
+    if share == 0:
         cores = max(cores, _fair_cores(rooms, workers, 0.0))
-    return replace(crew, workers=workers, cpus_per_worker=cores, at_once=1)
+    return replace(crew, workers=workers, cpus_per_worker=cores, gpus_per_worker=share, at_once=1)
 
 
 def check_placeable(crew: Crewing, rooms: Sequence[Room]) -> str | None:

@@ -112,7 +112,7 @@ def derive_measured(
 
 def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:
     """What a search says of its end: notes, expected latency, the networks that it scored."""
-    state, goal = searched.state, searched.budget
+    state, goal = searched.state, searched.needed_goal
     note = latency_note(state, goal, settings)
     is_learnt = STRATEGIES[settings.strategy]().weights != "fixed"
     expected_ms = float(goal.expected_ms(state.supernet.probs())) if is_learnt else None
@@ -128,7 +128,7 @@ def _trials(trials: list[Trial], searched: Searched) -> dict[str, Any] | None:
     if not trials:
         return None
     best = sorted(trials, key=lambda trial: -trial.score)[:SHOWN_TRIALS]
-    space = searched.budget.table.space
+    space = searched.needed_goal.table.space
     return {
         "number": len(trials),
         "best": [

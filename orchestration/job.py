@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cluster.hardware import Target
-from nas_core.search_settings import SearchSettings
+from nas_core.search_settings import WITHOUT_HOLD, SearchSettings
 from nas_core.settings import MeasureSettings, RetrainSettings, Section, require
 from orchestration.asha_settings import AshaSettings
 from orchestration.case_settings import NAME, CaseSettings, check_each_once
@@ -72,6 +72,10 @@ class ClusterSettings(Section):
             is_share = 0 <= gpus <= 1 or gpus == int(gpus)
             rule = "'auto', a part from 0 to 1, or a whole number of GPUs"
             require(gpus >= 0 and is_share, "gpus_per_worker", gpus, rule)
+            most = self.workers[1] if isinstance(self.workers, tuple) else self.workers
+            is_whole = gpus == 0 or gpus >= 1
+            rule = "1 or more GPUs, or one worker: those of a case cannot share a GPU"
+            require(is_whole or most in (1, "auto"), "gpus_per_worker", gpus, rule)
         require(price is None or price >= 0, "price_per_hour", price, "0 or more, e.g. 2.5")
 
     def _check_workers(self) -> None:
@@ -161,9 +165,8 @@ class Job(Section):
             return
         rule = "'none' with asha: a search that ends early would leave its other budgets without"
         require(self.search.share == "none", "search.share", self.search.share, rule)
-        compares = ("random", "evolution", "rl_trials")
         rule = "one that learns, with asha: those that only compare networks have no most probable"
-        is_learning = self.search.strategy not in compares
+        is_learning = self.search.strategy not in WITHOUT_HOLD
         require(is_learning, "search.strategy", self.search.strategy, rule)
         first, held = self.asha.first_epoch, self.search.hold_epochs
         rule = f"more than search.hold_epochs ({held}), before which nothing is learnt"

@@ -51,6 +51,7 @@ def make_plan(job: Job) -> Plan:
     except ValueError as error:
         raise SpecError(f"space: {error}") from None
     _check_ranking(job, space)
+    _check_seeds(job)
     _check_updates(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
     targets = _present_targets(job)
@@ -90,6 +91,14 @@ def _check_ranking(job: Job, space: SearchSpace) -> None:
         raise SpecError(
             f"search.ranking_networks is {count}; expected {space.size()} or fewer, which is how "
             f"many networks '{space.name}' has"
+        )
+
+
+def _check_seeds(job: Job) -> None:
+    if job.asha is not None and len(job.all_seeds) < 2:
+        raise SpecError(
+            f"seeds is {list(job.all_seeds)}; expected two or more with asha, which compares the "
+            "same search from several, e.g. [0, 1, 2]"
         )
 
 

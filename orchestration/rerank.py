@@ -35,7 +35,7 @@ class Reranking:
         self._spearman = None if ranking is None else ranking[settings.scored_by]["spearman"]
         self._scores: dict[tuple[str, ...], Evaluation] = {}
         self._candidates: Sequence[Architecture] = ()
-        self._table = searched.budget.table
+        self._table = searched.needed_goal.table
         self.is_used, self._reason = self._decide()
 
     def _decide(self) -> tuple[bool, str]:

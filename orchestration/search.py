@@ -38,7 +38,7 @@ class Searched:
     """What a person should know about how it went."""
 
     @property
-    def budget(self) -> LatencyGoal:
+    def needed_goal(self) -> LatencyGoal:
         """The goal of what was a search."""
         assert self.goal is not None, "a search has a goal"
         return self.goal

@@ -20,6 +20,7 @@ from orchestration.asha_scheduler import asha_scheduler
 from orchestration.asha_settings import AshaSettings
 from orchestration.cases import Case
 from orchestration.job import Job
+from orchestration.plan import make_plan
 from orchestration.spec import SpecError, load_job
 
 HALVING = AshaSettings(first_epoch=1)
@@ -225,3 +226,9 @@ def test_who_reached_the_end_all_the_same_is_done(job_file: Path, tmp_path: Path
     assert stopped_early(None, cases, folder) == {}
     done_with(folder, cases)
     assert stopped_early(job.asha, cases, folder) == {}
+
+
+def test_a_single_seed_has_nobody_to_be_compared_with(job_file: Path) -> None:
+    with pytest.raises(SpecError, match=r"seeds is \[0\]; expected two or more with asha"):
+        make_plan(load_job(job_file, ["asha.first_epoch=2"]))
+    make_plan(load_job(job_file, ["asha.first_epoch=2", "seeds=[0, 1]"]))

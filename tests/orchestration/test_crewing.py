@@ -37,6 +37,10 @@ def crew(rooms: list[Room], **settings: Any) -> Crewing:
         # 0.4 of a GPU fits twice, not two and a half times.
         ([Room(16, 2.0)], {"workers": 1, "gpus_per_worker": 0.4}, (1, 4, 0.4, 4)),
         ([Room(64, 8.0)], {"workers": 1, "gpus_per_worker": 2}, (1, 16, 2.0, 4)),
+        # `auto` takes what there is room for.
+        ([Room(16)], {"cpus_per_worker": 4}, (4, 4, 0.0, 1)),
+        ([Room(16, 4.0)], {"gpus_per_worker": 2}, (2, 8, 2.0, 1)),
+        ([Room(16, 4.0)], {"gpus_per_worker": 0.5}, (1, 2, 0.5, 8)),
         # Nodes without a GPU, such as a head, hold no worker that wants one.
         ([Room(8), Room(16, 2.0)], {"workers": 1}, (1, 8, 1.0, 2)),
     ],
@@ -64,6 +68,7 @@ ROOMS = st.lists(
 def test_what_runs_at_once_fits_on_the_nodes(
     rooms: list[Room], workers: int, cores: int, share: float
 ) -> None:
+    workers = 1 if 0 < share < 1 else workers
     found = crew(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
     left = [[room.cpus, *[1.0] * int(room.gpus)] for room in rooms]
     for _ in range(found.at_once * workers):
@@ -93,6 +98,34 @@ def test_a_warm_up_takes_the_whole_cluster_with_images_enough_for_each() -> None
     assert warmup_crewing(small, TWO_CORES, 32) == Crewing(2, 1, 0.0, 1)
     # 16 images are few for two: one worker with both cores.
     assert warmup_crewing(small, TWO_CORES, 16) == Crewing(1, 2, 0.0, 1)
+
+
+def test_workers_of_a_warm_up_never_share_a_gpu() -> None:
+    small = crew(EIGHT_GPUS, workers=1, gpus_per_worker=0.25)
+    found = warmup_crewing(small, EIGHT_GPUS, 256)
+    assert (found.workers, found.gpus_per_worker) == (8, 1.0)
+
+
+@given(ROOMS, st.integers(1, 8), st.integers(1, 8), st.sampled_from([0.0, 0.25, 1.0, 2.0]))
+def test_a_warm_up_can_be_placed_wherever_a_case_can(
+    rooms: list[Room], workers: int, cores: int, share: float
+) -> None:
+    if 0 < share < 1:
+        workers = 1
+    case = crew(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
+    if case.at_once == 0:
+        return
+    for batch in (16, 48, 1024):
+        found = warmup_crewing(case, rooms, batch)
+        slots = sum(room.slots(found.cpus_per_worker, found.gpus_per_worker) for room in rooms)
+        assert found.workers <= slots
+        assert found.workers >= case.workers
+
+
+def test_a_warm_up_on_uneven_nodes_takes_cores_that_all_its_workers_find() -> None:
+    rooms = [Room(4), Room(8)]
+    case = crew(rooms, workers=1, cpus_per_worker=2)
+    assert warmup_crewing(case, rooms, 32) == Crewing(2, 4, 0.0, 1)
 
 
 def test_where_a_case_takes_the_whole_cluster_its_workers_warm_up() -> None:

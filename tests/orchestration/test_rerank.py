@@ -40,7 +40,7 @@ def reranking(
     finished: Searched, ranking: dict[str, Any] | None = RANKED, **settings: Any
 ) -> Reranking:
     asked = SearchSettings(**{"ranking_networks": 9, "rerank": 4, "bn_images": 128, **settings})
-    return Reranking(finished, finished.budget.budget_ms, asked, ranking, Team())
+    return Reranking(finished, finished.needed_goal.budget_ms, asked, ranking, Team())
 
 
 @pytest.mark.parametrize(
