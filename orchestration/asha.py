@@ -18,7 +18,8 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.asha_settings import AshaSettings
-from orchestration.cases import Case, is_done
+from orchestration.cases import Case
+from orchestration.finished import is_done
 from orchestration.keys import digest
 
 FORMAT, PLACE = "asha/1", "asha.json"

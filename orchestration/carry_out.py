@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.lease import Lease, LeaseHeld
 from cluster.storage import Storage
@@ -28,9 +28,6 @@ from orchestration.planning import known_estimate
 from orchestration.prepared import Prepared, prepared
 from orchestration.progress import OnRecord, ProgressLines, Say, case_bars, duration
 from orchestration.stage_end import is_ended
-
-if TYPE_CHECKING:
-    pass
 
 POLL_S = 5.0
 """Between two looks at a warm-up that another job trains."""
@@ -103,40 +100,59 @@ class _Runner:
 
     def run(self) -> dict[str, str]:
         """Why cases failed, by name."""
+        ready = self.ready
         with self._shown() as show, ExitStack() as held:
-            for case in self.ready.order().warmups:
-                held.enter_context(self._warmup_held(case))
-            order = self.ready.order()  # another job may have trained a warm-up meanwhile
+            # In the same order by all, so that no two wait for each other.
+            for case in sorted(ready.order().warmups, key=lambda case: case.key):
+                self._hold_warmup(case, held)
+            order = ready.order()  # another job may have trained a warm-up meanwhile
             failed = self._warm_up(order, show)
-            first = with_references(self._startable(order.first, failed))
-            failed |= self._run_wave(first, self.ready.crew, show)
+            if ready.warmup_crew != ready.crew:
+                held.close()
+            failed |= self._run(order.first, failed, show)
             failed |= self._follow(order.followers, failed, show)
-            return failed | self._run_wave(self._left_behind(failed), self.ready.crew, show)
-
-    def _left_behind(self, failed: dict[str, str]) -> list[tuple[Case, tuple[Case, ...]]]:
-        """Reference networks that a search would have trained, had it not ended early."""
-        stopped = self.ready.stopped()
-        hosts = {(case.target, case.seed) for case in self.ready.cases if case.name in stopped}
-        references = [case for case in self.ready.missing() if case.kind == "reference"]
-        left = [case for case in references if (case.target, case.seed) in hosts]
-        return with_references(self._startable(left, failed))
+            # Those that a search would have trained, had it come to its end.
+            left = [case for case in ready.missing() if case.kind == "reference"]
+            return failed | self._run(left, failed, show)
 
     def _warm_up(self, order: Waves, show: Any) -> dict[str, str]:
-        """Train what is missing where all of the cluster can; the cases that fail with it.
+        """Train what is missing; the cases that fail with it.
 
-        Where the workers of a case are all that there are, the first case does it, since a group
-        of workers takes a while to start.
+        Where the workers of a case are all that there are, its first case does it before the others
+        begin, since a group of workers takes a while to start.
         """
-        crew = self.ready.large
-        if crew == self.ready.crew or not order.warmups:
+        if not order.warmups:
             return {}
-        reasons = self._run_wave([(one, ()) for one in order.warmups], crew, show)
-        broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
+        if self.ready.warmup_crew != self.ready.crew:
+            works = [(one, ()) for one in order.warmups]
+            reasons = self._run_wave(works, self.ready.warmup_crew, show)
+            broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
+            return self._failed_with(broken, order.cases)
+        hosts = [_first_of(one.key, order.first) for one in order.warmups]
+        failed = self._run([*hosts, *_references_of(hosts, order.first)], {}, show)
+        broken = {
+            str(host.warmup_key): failed[host.name]
+            for host in hosts
+            if host.name in failed and not self._is_warm(host)
+        }
+        return failed | self._failed_with(broken, [one for one in order.cases if one not in hosts])
+
+    def _is_warm(self, case: Case) -> bool:
+        return is_ended(self.ready.storage.sub(warmup_place(str(case.warmup_key))))
+
+    def _failed_with(self, broken: dict[str, str], cases: Sequence[Case]) -> dict[str, str]:
+        """Cases whose warm-up is not to be had: `broken` says why, by its key."""
         return {
             case.name: f"its warm-up failed: {broken[case.warmup_key]}"
-            for case in order.cases
+            for case in cases
             if case.warmup_key in broken
         }
+
+    def _run(self, cases: Sequence[Case], failed: dict[str, str], show: Any) -> dict[str, str]:
+        """Run those of the cases that are neither done nor failed; why some of them fail."""
+        missing = {case.name for case in self.ready.missing()}
+        rest = [case for case in self._startable(cases, failed) if case.name in missing]
+        return self._run_wave(with_references(rest), self.ready.crew, show)
 
     def _startable(self, cases: Sequence[Case], failed: dict[str, str]) -> list[Case]:
         return [case for case in cases if case.name not in failed]
@@ -150,8 +166,7 @@ class _Runner:
             for case in self._startable(followers, failed)
             if not is_ended(self.ready.folder.sub(search_place(str(case.search_key))))
         }
-        rest = with_references(self._startable(followers, failed | reasons))
-        return reasons | self._run_wave(rest, self.ready.crew, show)
+        return reasons | self._run(followers, failed | reasons, show)
 
     def _run_wave(
         self, cases: Sequence[tuple[Case, tuple[Case, ...]]], crew: Crewing, show: Any
@@ -179,18 +194,26 @@ class _Runner:
 
             yield show
 
-    @contextmanager
-    def _warmup_held(self, case: Case) -> Iterator[None]:
-        """Own the folder of a warm-up; wait for another job that trains it."""
-        lease, is_said = Lease(self.ready.storage.sub(warmup_place(case.key))), False
-        with ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(lease)
-                    break
-                except LeaseHeld as error:
-                    if not is_said:
-                        self.say(f"waiting for a warm-up that another job trains: {error}")
-                    is_said = True
-                    time.sleep(POLL_S)
-            yield
+    def _hold_warmup(self, case: Case, held: ExitStack) -> None:
+        """Own the folder of a warm-up, unless another job has trained it meanwhile."""
+        folder, is_said = self.ready.storage.sub(warmup_place(case.key)), False
+        while not is_ended(folder):
+            try:
+                held.enter_context(Lease(folder))
+                return
+            except LeaseHeld as error:
+                if not is_said:
+                    self.say(f"waiting for a warm-up that another job trains: {error}")
+                is_said = True
+                time.sleep(POLL_S)
+
+
+def _references_of(hosts: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
+    """Reference networks that may be trained behind one of the hosts."""
+    like = {(host.target, host.seed) for host in hosts}
+    return [one for one in cases if one.kind == "reference" and (one.target, one.seed) in like]
+
+
+def _first_of(warmup_key: str, cases: Sequence[Case]) -> Case:
+    """The first case that starts from a warm-up."""
+    return next(case for case in cases if case.warmup_key == warmup_key)

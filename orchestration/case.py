@@ -19,8 +19,9 @@ from nas_core.space import SearchSpace
 from nas_core.step import LossError
 from nas_core.team import DivergenceError
 from orchestration.board import Board, NoBoard, RayBoard
-from orchestration.cases import Case, checkpoints_place, is_done
+from orchestration.cases import Case, checkpoints_place
 from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
+from orchestration.finished import is_done
 from orchestration.job import Job
 from orchestration.spec import check_job
 from orchestration.workers import RayTeam, Stopped, worker_device

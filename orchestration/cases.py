@@ -1,4 +1,4 @@
-"""The cases of a job: which networks it makes, how each is recognised, in which order they run.
+"""The cases of a job: which networks it makes, and how each is recognised.
 
 Only what needs no torch, so that a finished job is recognised quickly.
 """
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cluster.storage import Storage
 from nas_core.architecture import Model
 from nas_core.latency import LatencyTable
 from orchestration.budgets import (
@@ -209,60 +208,6 @@ def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[
     if case.target != like.target or case.kind != "search":
         return []
     return [budget_in_ms(one, table) for one in case.budgets_ms or default_budgets(table)]
-
-
-def stored_key(folder: Storage, name: str) -> str | None:
-    """Key of the result that the folder of a case holds."""
-    place = f"cases/{name}/result.json"
-    return folder.read_json(place).get("key") if folder.exists(place) else None
-
-
-def is_done(case: Case, folder: Storage) -> bool:
-    """Whether the job's storage holds the result of exactly this case."""
-    return stored_key(folder, case.name) == case.key
-
-
-def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
-    """Take over finished cases that have another name by now: a result is known by its content.
-
-    Returns:
-        By name of a case that was taken over, where its result was.
-    """
-    missing = [case for case in cases if not is_done(case, folder)]
-    if not missing:
-        return {}
-    names = {key.split("/")[1] for key in folder.list("cases") if key.endswith("/result.json")}
-    known = {stored_key(folder, name): name for name in sorted(names)}
-    found = {case.name: known[case.key] for case in missing if case.key in known}
-    for name, old in found.items():
-        _copy_case(folder, old, name)
-    return found
-
-
-def _copy_case(folder: Storage, old: str, new: str) -> None:
-    """A finished case under another name; its result last, since that says that it is finished."""
-    place = f"cases/{old}/"
-    for key in folder.list(f"cases/{old}"):
-        if not key.endswith("/result.json"):
-            folder.write_bytes(f"cases/{new}/{key.removeprefix(place)}", folder.read_bytes(key))
-    values = {**folder.read_json(f"{place}result.json"), "case": new}
-    folder.write_json(f"cases/{new}/result.json", values)
-
-
-def why(case: Case, folder: Storage) -> str:
-    """What there is of a case, and why something is to be done."""
-    place = f"{case.folder}/result.json"
-    if is_done(case, folder):
-        return "done"
-    derived = f"{case.folder}/derived.json"
-    if folder.exists(derived) and folder.read_json(derived).get("key") == case.key:
-        return "to do: found and measured, not retrained"
-    if not folder.exists(place):
-        is_begun = bool(folder.list(checkpoints_place(case)))
-        return "to do: goes on from its checkpoint" if is_begun else "to do"
-    before: Parts = folder.read_json(place).get("parts", {})
-    changed = [name for name in case.parts if before.get(name) != case.parts[name]]
-    return f"to do again: {' and '.join(changed)} changed" if before else "to do again"
 
 
 def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from cluster.lease import Lease
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.asha import stopped_early
-from orchestration.cases import Case, adopt, cases_of, is_done, plan_facts
+from orchestration.cases import Case, cases_of, plan_facts
+from orchestration.finished import adopt, is_done
 from orchestration.job import Job
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
@@ -105,11 +106,11 @@ def _run_owned(
         cases, failed = done.cases, done.failed
         runs = [*runs, done.facts]
     _write_job(plan, folder, cases, job_file, runs)
-    finished = [case for case in cases if case.name not in failed and is_done(case, folder)]
+    finished = [case for case in cases if is_done(case, folder)]
     early = stopped_early(plan.job.asha, cases, folder)
-    for case in cases:
-        if case.kind != "reference" and case not in finished and case.name not in early:
-            failed.setdefault(case.name, "it was stopped; the same command goes on from there")
+    undone = [case.name for case in cases if case not in finished and case.name not in early]
+    stopped = "it was stopped; the same command goes on from there"
+    failed = {name: failed.get(name, stopped) for name in undone}
     _compare(storage, folder, finished, say)
     links = _record(plan.job, storage, say)
     for name, reason in early.items():

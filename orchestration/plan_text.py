@@ -11,8 +11,9 @@ from nas_core.search_settings import SearchSettings
 from nas_core.space import SearchSpace
 from orchestration.asha import stopped_early
 from orchestration.budgets import DEFAULT_BUDGETS, span_of
-from orchestration.cases import Case, why
+from orchestration.cases import Case
 from orchestration.estimate import Estimate
+from orchestration.finished import renamed, why
 from orchestration.job import Job
 from orchestration.plan import Plan, search_steps
 from orchestration.progress import duration
@@ -47,9 +48,11 @@ def plan_lines(
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
+    states = {name: f"done, as {old}" for name, old in renamed(cases, folder).items()}
     early = stopped_early(job.asha, cases, folder)
+    states |= {name: f"stopped early {reason}" for name, reason in early.items()}
     for case in cases:
-        state = f"stopped early {early[case.name]}" if case.name in early else why(case, folder)
+        state = states.get(case.name) or why(case, folder)
         words = [_asked(case), *_feasible(case, tables), state]
         lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
     lines += list(_later(plan, tables))

@@ -74,7 +74,7 @@ def _timings_place(ready: Prepared) -> str:
     values: dict[str, Any] = {
         **training_parts(job.with_seed(0), plan.data, plan.space, "any"),
         **settings,
-        "crews": [str(ready.crew), str(ready.large)],
+        "crews": [str(ready.crew), str(ready.warmup_crew)],
         "processor": facts()["cpu"],
         "tables": plan.table_keys,
         "models": sorted(case.name for case in ready.cases if case.model is not None),
@@ -114,10 +114,10 @@ def _timed(ready: Prepared, cases: Sequence[Case], folder: str) -> Timings:
         ready.work(lane, models[i::count], ready.crew, place.uri) for i, lane in enumerate(lanes)
     ]
     warmup = None
-    if ready.large != ready.crew and lanes[0].warmup_key is not None:
+    if ready.warmup_crew != ready.crew and lanes[0].warmup_key is not None:
         first = replace(lanes[0], name="warm-up")
-        warmup = ready.work(first, (), ready.large, place.uri)
-    return timed_steps(works, warmup, (ready.crew, ready.large), place, ready.stopper)
+        warmup = ready.work(first, (), ready.warmup_crew, place.uri)
+    return timed_steps(works, warmup, (ready.crew, ready.warmup_crew), place, ready.stopper)
 
 
 def _check_places(plan: Plan) -> None:

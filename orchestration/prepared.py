@@ -12,8 +12,9 @@ from cluster.runtimes import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.asha import stopped_early
-from orchestration.cases import Case, cases_of, is_done
+from orchestration.cases import Case, cases_of
 from orchestration.crewing import Crewing, Room, check_placeable, crewing, warmup_crewing
+from orchestration.finished import is_done, renamed
 from orchestration.order import Waves, waves
 from orchestration.plan import Plan
 from orchestration.progress import Say
@@ -44,15 +45,15 @@ class Prepared:
         return self.storage.sub(self.plan.job.name)
 
     @property
-    def large(self) -> Crewing:
+    def warmup_crew(self) -> Crewing:
         """Workers of a warm-up that is trained by itself."""
         return warmup_crewing(self.crew, self.rooms, self.plan.job.search.batch_size)
 
     def missing(self) -> list[Case]:
         """Cases that are to be done."""
-        stopped = self.stopped()
+        known = self.stopped().keys() | renamed(self.cases, self.folder).keys()
         undone = [case for case in self.cases if not is_done(case, self.folder)]
-        return [case for case in undone if case.name not in stopped]
+        return [case for case in undone if case.name not in known]
 
     def stopped(self) -> dict[str, str]:
         """By name of a case whose search was ended early, why."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nas_core.batch import Loader
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
 from orchestration.case import Crew
 from orchestration.kept_networks import KeptNetworks, from_values, to_values
@@ -50,10 +51,11 @@ def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
     done = _stored(crew)
     crew.team.wait()  # until all have looked, or one would see what another has just written
     with crew.team.stoppable():  # what is ranked is stored
-        for ranked in _ranked(crew, searched, [one.network for one in done]):
+        training = _training(crew)
+        for ranked in _ranked(crew, searched, training, [one.network for one in done]):
             done.append(ranked)
             _store(crew, done)
-            _report(done, count)
+            _report(crew, done, training.steps)
     found = Ranking.of([one.network for one in done])
     return {
         "accuracy": asdict(found.accuracy),
@@ -63,12 +65,19 @@ def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
     }
 
 
-def _ranked(crew: Crew, searched: Searched, done: list[RankedNetwork]) -> Iterator[Ranked]:
+def _training(crew: Crew) -> Loader:
+    """The weight part in batches of the recipe."""
+    retrain = crew.work.job.retrain
+    assert retrain is not None, "checked when the job was read"
+    _, weight = search_parts(crew)
+    return crew.loader(weight, retrain.batch_size, "ranking weights")
+
+
+def _ranked(
+    crew: Crew, searched: Searched, training: Loader, done: list[RankedNetwork]
+) -> Iterator[Ranked]:
     job = crew.work.job
     assert job.retrain is not None, "checked when the job was read"
-    # The recipe trains with its own batch size.
-    _, weight = search_parts(crew)
-    training = crew.loader(weight, job.retrain.batch_size, "ranking weights")
     supernet, recipe = searched.state.supernet, (job.search, job.retrain)
     began = time.perf_counter()
     for network in measure_ranking(
@@ -92,18 +101,22 @@ def _store(crew: Crew, done: list[Ranked]) -> None:
         _kept(crew).write([one.to_dict() for one in done])
 
 
-def _report(done: list[Ranked], count: int) -> None:
-    """Hand the driver a line about the last network."""
+def _report(crew: Crew, done: list[Ranked], steps: int) -> None:
+    """Hand the driver a line about the last network, trained with so many steps an epoch."""
+    job = crew.work.job
+    assert job.retrain is not None, "checked when the job was read"
     last = done[-1].network
     report_network(
         {
             "phase": "ranking",
             "epoch": len(done) - 1,
-            "epochs": count,
+            "epochs": job.search.ranking_networks,
             "loss": last.alone_loss,
             "top1": last.alone_accuracy,
             "supernet_loss": last.supernet_loss,
             "supernet_top1": last.supernet_accuracy,
             "seconds": done[-1].seconds,
+            "steps": job.retrain.epochs * steps,
+            "time": time.time(),
         }
     )

@@ -20,8 +20,10 @@ from nas_core.state import Search, SearchState
 from nas_core.strategy import Trial
 from orchestration.case import Crew
 from orchestration.cases import search_place, warmup_place
+from orchestration.checkpoint import Checkpoints
 from orchestration.data import ImageSet, split_classes
 from orchestration.stage import Ground, Meter, Stage, TimedLoader
+from orchestration.stage_end import is_ended
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ def warm_up(crew: Crew) -> Storage | None:
     return folder
 
 
+def _origin(crew: Crew, folder: Storage) -> Storage | None:
+    """The warm-up that a search begins with, which is not trained again for one that has begun:
+    the warm-up may have been removed since."""
+    key = crew.work.case.warmup_key
+    place = None if key is None else crew.root.sub(warmup_place(key))
+    is_there = place is not None and is_ended(place)
+    has_begun = bool(Checkpoints(folder).complete())
+    crew.team.wait()  # until all have looked, or one would see what another has written
+    if has_begun and not is_there:
+        return None
+    return warm_up(crew)
+
+
 def _warmup_epochs_shown(crew: Crew) -> int:
     """With the search that follows in the same worker group it is counted as one."""
     search = crew.work.job.search
@@ -72,12 +87,11 @@ def search(crew: Crew) -> Searched:
     """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
     case, job = crew.work.case, crew.work.job
     assert case.search_ms is not None, "a searched case has a budget"
-    origin = warm_up(crew)
-    if case.search_key is None:
-        ground = Ground(crew.checkpoints.sub("search"), origin=origin)
-    else:
-        folder = crew.storage.sub(search_place(case.search_key))
-        ground = Ground(folder, is_kept=True, origin=origin)
+    shared = case.search_key
+    place = crew.checkpoints.sub("search")
+    folder = place if shared is None else crew.storage.sub(search_place(shared))
+    origin = _origin(crew, folder)
+    ground = Ground(folder, is_kept=shared is not None, origin=origin)
     goal = LatencyGoal(crew.table, case.search_ms, crew.device)
     shown = {"epochs": job.search.total_epochs, "budget_ms": case.search_ms}
     return _run(crew, ground, goal, shown)

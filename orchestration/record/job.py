@@ -196,7 +196,8 @@ class _Recorder:
 
     def _links(self, ui: str, runs: list[str], models: Sequence[ModelVersion]) -> RecordLinks:
         page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
-        compared = f"runs={_quoted(runs)}&experiments={_quoted([self.runs.experiment_id])}"
+        each = list(dict.fromkeys(runs))  # two names of one network are one run
+        compared = f"runs={_quoted(each)}&experiments={_quoted([self.runs.experiment_id])}"
         return RecordLinks(
             runs=page,
             cases=f"{page}&viewStateShareKey={VIEW}",

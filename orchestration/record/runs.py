@@ -23,10 +23,14 @@ class Runs:
     experiment_id: str
 
     def run(self, name: str, tags: dict[str, str], started: int) -> Run:
-        """The run with these tags, made if missing."""
+        """The run with these tags, made if missing; it takes the name that it has by now."""
         identity = {tag: tags[tag] for tag in (KIND, KEY, FINISHED, PARENT) if tag in tags}
         found = self.client.search_runs([self.experiment_id], tagged(identity))
-        return found[0] if found else self._new(name, tags, started)
+        if not found:
+            return self._new(name, tags, started)
+        if found[0].info.run_name != name:
+            self.client.update_run(found[0].info.run_id, name=name)
+        return found[0]
 
     def close(self, run: Run, finished: int, state: str) -> None:
         """Say that all of it is written."""

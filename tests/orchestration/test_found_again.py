@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.storage import Storage
-from orchestration.cases import Case, adopt, cases_of, checkpoints_place, is_done, why
+from orchestration.cases import Case, cases_of, checkpoints_place
+from orchestration.finished import adopt, is_done, renamed, why
 from orchestration.plan import make_plan
 from orchestration.spec import SpecError
 from tests.orchestration.crew import tiny_job
@@ -59,12 +61,54 @@ def test_every_seed_is_a_case_of_its_own_and_equals_that_seed_alone(tmp_path: Pa
 def test_a_result_under_another_name_is_taken_over_with_its_files(tmp_path: Path) -> None:
     folder, case = Storage(str(tmp_path / "job")), cases(tmp_path, ["110%"])["mobile-0.088ms"]
     finish(folder, case, "mobile-old-name")
+    assert renamed([case], folder) == {"mobile-0.088ms": "mobile-old-name"}
+    assert not is_done(case, folder)
     assert adopt([case], folder) == {"mobile-0.088ms": "mobile-old-name"}
     assert is_done(case, folder)
     assert folder.read_json("cases/mobile-0.088ms/result.json")["case"] == "mobile-0.088ms"
     assert folder.read_bytes("cases/mobile-0.088ms/model/model.pt2") == b"weights"
-    assert folder.exists("cases/mobile-old-name/result.json")
+    assert not folder.exists("cases/mobile-old-name")
     assert adopt([case], folder) == {}
+    assert {key.split("/")[0] for key in folder.list()} == {"cases"}
+
+
+def test_results_whose_names_move_on_or_are_exchanged_are_all_kept(tmp_path: Path) -> None:
+    folder = Storage(str(tmp_path / "job"))
+    first, second, third = list(cases(tmp_path, ["90%", "110%", "130%"]).values())[1:]
+    for case, old in ((first, second.name), (second, first.name), (third, "mobile-last")):
+        finish(folder, case, old)
+        folder.write_bytes(f"cases/{old}/model/model.pt2", case.name.encode())
+    adopt([first, second, third], folder)
+    for case in (first, second, third):
+        assert is_done(case, folder)
+        assert folder.read_bytes(f"{case.folder}/model/model.pt2") == case.name.encode()
+    assert len({key.split("/")[1] for key in folder.list("cases")}) == 3
+
+
+@pytest.mark.parametrize("writes", range(14))
+def test_a_change_of_names_that_is_killed_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    folder = Storage(str(tmp_path / "job"))
+    first, second = list(cases(tmp_path, ["90%", "110%"]).values())[1:]
+    finish(folder, first, second.name)
+    finish(folder, second, first.name)
+    left = iter(range(writes))
+
+    def write(storage: Storage, key: str, data: bytes) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        whole(storage, key, data)
+
+    whole = Storage.write_bytes
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Storage, "write_bytes", write)
+        adopt([first, second], folder)
+    adopt([first, second], folder)
+    for case in (first, second):
+        assert is_done(case, folder)
+        assert folder.exists(f"{case.folder}/model/model.pt2")
+    assert {key.split("/")[0] for key in folder.list()} == {"cases"}
 
 
 @pytest.mark.parametrize(

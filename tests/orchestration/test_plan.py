@@ -9,7 +9,8 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration.budgets import budget_in_ms
-from orchestration.cases import Case, cases_of, is_done
+from orchestration.cases import Case, cases_of
+from orchestration.finished import is_done
 from orchestration.keys import search_parts, table_key
 from orchestration.latency_tables import stored_table
 from orchestration.plan import Plan, make_plan

@@ -70,7 +70,7 @@ def test_a_ranking_that_was_stopped_goes_on_with_the_next_network(
 
 
 def die_after(networks: int) -> Any:
-    def report(done: list[Any], _count: int) -> None:
+    def report(_crew: Crew, done: list[Any], _steps: int) -> None:
         if len(done) == networks:
             raise KeyboardInterrupt
 
