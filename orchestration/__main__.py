@@ -61,6 +61,8 @@ def run_job(
         if plan:
             _show_plan(job, is_quick)
             return
+        if is_quick:
+            raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
         from orchestration.pipeline import run
 
         result = run(job, job_file=Path(job_file).read_text(encoding="utf-8"), say=say)

@@ -7,16 +7,20 @@ the time of a job is that of the longest lane.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.storage import Storage
+from nas_core.search_settings import WITHOUT_HOLD
 from orchestration.cases import Case
 from orchestration.crewing import Crewing
+from orchestration.finished import is_found, is_searched
 from orchestration.job import Job
+from orchestration.keys import digest
 from orchestration.order import Waves, with_references
 from orchestration.plan import Plan, search_steps
 
-FORMAT = "timings/1"
+FORMAT = "timings/2"
 
 RAY_S = 8.0
 """Start and end of a Ray of one's own: seen on two cores."""
@@ -35,22 +39,24 @@ class Timings:
     own_warmup_step_s: float
     """The same by the workers of one case."""
     search_step_s: float
-    """A weight step of a search, with its part of an update."""
+    """What `search_units` counts: a weight step of a search, with its part of an update."""
     retrain_step_s: float
-    measure_s: float
-    """Lowering and measuring a network."""
-    export_s: float
-    """Files of a trained network, its program for the target measured."""
+    measure_s: Mapping[str, float]
+    """Lowering and measuring a network, by target."""
+    export_s: Mapping[str, float]
+    """Files of a trained network, its program for the target measured, by target."""
     model_step_s: Mapping[str, float]
-    """A training step of networks that are no members of the space, by name of their case."""
+    """A training step of networks that the job names, by digest of their JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Timings:
-        """The inverse."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Timings | None:
+        """The inverse; None for what an earlier version has written."""
+        if values.get("format") != FORMAT:
+            return None
         return cls(**{name: value for name, value in values.items() if name != "format"})
 
 
@@ -97,7 +103,9 @@ class Estimate:
         return None if self.price_per_hour is None else node_hours * self.price_per_hour
 
 
-def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: int) -> Estimate:
+def estimate(
+    plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: int, folder: Storage
+) -> Estimate:
     """What the waves of a job will take.
 
     Args:
@@ -106,9 +114,10 @@ def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: i
         timings: of its steps.
         crew: of a case, and how many cases run at once.
         nodes: of the cluster.
+        folder: the job's; tells what is there of cases that were begun.
     """
-    first = _cases(plan, order.first, timings, are_followers=False)
-    followers = _cases(plan, order.followers, timings, are_followers=True)
+    first = _cases(plan, order.first, timings, folder, are_followers=False)
+    followers = _cases(plan, order.followers, timings, folder, are_followers=True)
     found = first | followers
     warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
@@ -134,11 +143,11 @@ def estimate(plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: i
 
 
 def _cases(
-    plan: Plan, cases: Sequence[Case], timings: Timings, *, are_followers: bool
+    plan: Plan, cases: Sequence[Case], timings: Timings, folder: Storage, *, are_followers: bool
 ) -> dict[str, CaseEstimate]:
     """Of a wave, in its order; reference networks belong to the case that trains them."""
     return {
-        case.name: _case(plan, case, references, timings, follows=are_followers)
+        case.name: _case(plan, case, references, timings, folder, follows=are_followers)
         for case, references in with_references(cases)
     }
 
@@ -152,28 +161,43 @@ def longest_lane(seconds: Iterable[float], lanes: int) -> float:
     return max(free)
 
 
-def training_steps(job: Job, images: int) -> int:
+def training_steps(plan: Plan) -> int:
     """Steps of a retraining."""
-    retrain = job.retrain
+    retrain, images = plan.job.retrain, plan.data.count - plan.data.test_count
     return 0 if retrain is None else retrain.epochs * -(-images // retrain.batch_size)
 
 
 def _case(
-    plan: Plan, case: Case, references: Sequence[Case], timings: Timings, *, follows: bool
+    plan: Plan,
+    case: Case,
+    references: Sequence[Case],
+    timings: Timings,
+    folder: Storage,
+    *,
+    follows: bool,
 ) -> CaseEstimate:
-    job, images = plan.job, plan.data.count - plan.data.test_count
-    searched = _searched_steps(plan) if case.kind == "search" and not follows else 0
-    steps = training_steps(job, images)
-    step_s = timings.model_step_s.get(case.name, timings.retrain_step_s)
-    trained_s = steps * (step_s + len(references) * timings.retrain_step_s)
-    exported_s = (1 + len(references)) * timings.export_s if steps else 0.0
-    found_s = timings.measure_s if case.kind != "reference" else 0.0
-    seconds = timings.start_s + searched * timings.search_step_s + found_s + trained_s + exported_s
-    if case.kind == "search" and job.search.ranking_networks:
+    job, steps = plan.job, training_steps(plan)
+    is_there = follows or is_searched(case, folder)
+    searched = search_units(plan) if case.kind == "search" and not is_there else 0
+    own_s = timings.retrain_step_s
+    if case.model is not None:
+        own_s = timings.model_step_s.get(digest(case.model), own_s)
+    seconds = timings.start_s + _searched_s(job, searched * timings.search_step_s)
+    seconds += steps * (own_s + len(references) * timings.retrain_step_s)
+    if case.kind != "reference" and not is_found(case, folder):
+        seconds += timings.measure_s.get(case.target, 0.0)
+    if steps:
+        seconds += (1 + len(references)) * timings.export_s.get(case.target, 0.0)
+    if case.kind == "search":
         seconds += job.search.ranking_networks * steps * timings.retrain_step_s
     if case.kind == "random":
         seconds += _random_steps(plan) * timings.retrain_step_s
     return CaseEstimate(seconds, searched, (1 + len(references)) * steps)
+
+
+def _searched_s(job: Job, seconds: float) -> float:
+    hours = job.search.max_hours
+    return seconds if hours is None else min(seconds, 3600 * hours)
 
 
 def _random_steps(plan: Plan) -> float:
@@ -187,8 +211,17 @@ def _random_steps(plan: Plan) -> float:
     return cost * search.batch_size / retrain.batch_size
 
 
-def _searched_steps(plan: Plan) -> int:
-    return plan.job.search.epochs * search_steps(plan.job, plan.data)
+def search_units(plan: Plan) -> int:
+    """What a search is made of behind its warm-up: weight steps; networks, where those are scored.
+
+    Where networks are trained alone, the steps of all of them.
+    """
+    search, steps = plan.job.search, search_steps(plan.job, plan.data)
+    if search.strategy == "rl_trials":
+        return search.total_epochs * steps
+    if search.strategy in WITHOUT_HOLD:
+        return search.updates(steps)
+    return search.epochs * steps
 
 
 def _alone(plan: Plan, case: Case, shared: CaseEstimate, timings: Timings) -> float:
@@ -196,14 +229,6 @@ def _alone(plan: Plan, case: Case, shared: CaseEstimate, timings: Timings) -> fl
     if case.kind != "search":
         return shared.seconds
     steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
-    missing = _searched_steps(plan) - shared.search_steps
+    missing = search_units(plan) - shared.search_steps
     own_s = steps * timings.own_warmup_step_s if case.warmup_key else 0.0
     return shared.seconds + own_s + missing * timings.search_step_s
-
-
-def merged(lanes: Sequence[Timings]) -> Timings:
-    """The mean of what several lanes timed at once."""
-    names = [name for name in asdict(lanes[0]) if name != "model_step_s"]
-    means = {name: sum(getattr(one, name) for one in lanes) / len(lanes) for name in names}
-    models = {name: s for one in lanes for name, s in one.model_step_s.items()}
-    return replace(lanes[0], **means, model_step_s=models)

@@ -12,7 +12,7 @@ from nas_core.space import SearchSpace
 from orchestration.asha import stopped_early
 from orchestration.budgets import DEFAULT_BUDGETS, span_of
 from orchestration.cases import Case
-from orchestration.estimate import Estimate
+from orchestration.estimate import Estimate, training_steps
 from orchestration.finished import renamed, why
 from orchestration.job import Job
 from orchestration.plan import Plan, search_steps
@@ -56,7 +56,7 @@ def plan_lines(
         words = [_asked(case), *_feasible(case, tables), state]
         lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
     lines += list(_later(plan, tables))
-    lines += [f"workers  {workers}", *_stage_lines(plan, data.count - test)]
+    lines += [f"workers  {workers}", *_stage_lines(plan)]
     return [*lines, *([] if expected is None else time_lines(expected))]
 
 
@@ -155,7 +155,7 @@ WITHOUT_SEARCH = {
 """By kind, what a case is that has no budget."""
 
 
-def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
+def _stage_lines(plan: Plan) -> Iterator[str]:
     if any(case.kind == "search" for case in plan.job.cases):
         yield from _search_lines(plan.job.search, search_steps(plan.job, plan.data))
     if plan.job.controls:
@@ -167,7 +167,7 @@ def _stage_lines(plan: Plan, images: int) -> Iterator[str]:
     if retrain is None:
         yield "retrain  no: stops before it"
     else:
-        steps = -(-images // retrain.batch_size)
+        steps = training_steps(plan) // retrain.epochs
         yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import facts
+from cluster.placement import this_machine
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.cases import Case, cases_of
@@ -35,8 +37,10 @@ def show_known_plan(
     _check_places(plan)
     cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
     cases += width_cases(plan, cases, tables, storage)
-    cores = int(facts()["cores"])
-    workers = f"{crewing(plan.job.cluster, [Room(cores)])}, on this machine's {cores} cores"
+    here = this_machine().resources
+    room = Room(int(here.get("CPU", 0)), here.get("GPU", 0.0))
+    gpus = f" and {room.gpus:g} GPUs" if room.gpus else ""
+    workers = f"{crewing(plan.job.cluster, [room])}, on this machine's {room.cpus} cores{gpus}"
     for line in plan_lines(plan, tables, cases, folder, workers):
         say(line)
 
@@ -57,14 +61,15 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say
 def known_estimate(ready: Prepared) -> Estimate | None:
     """What a run will take, if its steps were timed before and something is left to do."""
     place = _timings_place(ready)
-    if not ready.storage.exists(place):
+    if not ready.storage.exists(place) or not ready.missing():
         return None
-    return _estimate(ready, Timings.from_dict(ready.storage.read_json(place)))
+    timings = Timings.from_dict(ready.storage.read_json(place))
+    return None if timings is None else _estimate(ready, timings)
 
 
 def _estimate(ready: Prepared, timings: Timings) -> Estimate:
-    order = ready.order()
-    return estimate(ready.plan, order, timings, ready.crew, len(ready.rooms))
+    words = (ready.crew, len(ready.rooms), ready.folder)
+    return estimate(ready.plan, ready.order(), timings, *words)
 
 
 def _timings_place(ready: Prepared) -> str:
@@ -77,7 +82,7 @@ def _timings_place(ready: Prepared) -> str:
         "crews": [str(ready.crew), str(ready.warmup_crew)],
         "processor": facts()["cpu"],
         "tables": plan.table_keys,
-        "models": sorted(case.name for case in ready.cases if case.model is not None),
+        "models": sorted({digest(case.model) for case in ready.cases if case.model is not None}),
     }
     return f"timings/{digest(values)}.json"
 
@@ -103,27 +108,34 @@ def _timed_estimate(ready: Prepared, say: Say) -> Estimate | None:
 def _timed(ready: Prepared, cases: Sequence[Case], folder: str) -> Timings:
     from orchestration.timing import timed_steps
 
-    searches = [case for case in cases if case.kind == "search"] or list(cases)
-    models = [case for case in ready.cases if case.model is not None]
-    count = min(ready.crew.at_once, max(1, len(cases)))
-    place = ready.storage.sub(folder)
-    lanes = [
-        replace(searches[i % len(searches)], name=f"lane-{i}", kind="search") for i in range(count)
-    ]
+    place, lanes = ready.storage.sub(folder), _lanes(cases, ready.crew.at_once)
+    models = list({digest(case.model): case for case in cases if case.model is not None}.values())
     works = [
-        ready.work(lane, models[i::count], ready.crew, place.uri) for i, lane in enumerate(lanes)
+        ready.work(lane, models[i :: len(lanes)], ready.crew, place.uri)
+        for i, lane in enumerate(lanes)
     ]
     warmup = None
-    if ready.warmup_crew != ready.crew and lanes[0].warmup_key is not None:
-        first = replace(lanes[0], name="warm-up")
+    searches = [lane for lane in lanes if lane.warmup_key is not None]
+    if ready.warmup_crew != ready.crew and searches:
+        first = replace(searches[0], name="warm-up")
         warmup = ready.work(first, (), ready.warmup_crew, place.uri)
     return timed_steps(works, warmup, (ready.crew, ready.warmup_crew), place, ready.stopper)
+
+
+def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
+    """A case of every target, a search if there is one; as many as run at once, or all there are
+    where they are fewer."""
+    ordered = sorted(cases, key=lambda case: case.kind != "search")
+    first = {case.target: case for case in reversed(ordered)}
+    count = max(len(first), min(at_once, len(cases)))
+    chosen = list(islice(cycle(first.values()), count))
+    return [replace(case, name=f"lane-{i}", kind="search") for i, case in enumerate(chosen)]
 
 
 def _check_places(plan: Plan) -> None:
     """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
     from cluster.connect import connect
-    from cluster.placement import PlacementError, node_for, nodes, this_machine
+    from cluster.placement import PlacementError, node_for, nodes
 
     measured = [target for target in plan.targets if target.is_measured]
     try:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,13 +23,15 @@ from nas_core.controls import random_within
 from nas_core.objective import LatencyGoal
 from nas_core.randomness import generator
 from nas_core.search import search_steps, start_search
+from nas_core.search_settings import WITHOUT_HOLD, SearchSettings
 from nas_core.state import Search
 from nas_core.train import start_training, train_steps
 from orchestration.board import RayBoard
 from orchestration.case import CaseWork, Crew, crew_of_worker
 from orchestration.crewing import Crewing
-from orchestration.estimate import Timings, merged
+from orchestration.estimate import Timings
 from orchestration.found import measured_together
+from orchestration.keys import digest
 from orchestration.retrain import export_network
 from orchestration.search import search_data
 from orchestration.stopping import Stopper
@@ -37,15 +41,18 @@ FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
 """Steps that are timed of a phase: until they took so long together, but so many at least."""
 
 PLACE = "timing.json"
-TIMED_BY_LANES = (
-    "own_warmup_step_s",
-    "search_step_s",
-    "retrain_step_s",
-    "measure_s",
-    "export_s",
-    "model_step_s",
-)
+STEPS = ("own_warmup_step_s", "search_step_s", "retrain_step_s")
 """Fields of `Timings` that every lane writes down as they are."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one worker group has written down."""
+
+    target: str
+    start_s: float
+    """From the call to its first line, with those beside it; and from its last line to the end."""
+    values: dict[str, Any]
 
 
 def timed_steps(
@@ -58,7 +65,8 @@ def timed_steps(
     """Time what cases are made of.
 
     Args:
-        works: a case for each lane; their references are other networks whose steps are timed.
+        works: a case of every target, and as many as run at once; their references are other
+            networks whose steps are timed.
         warmup: the warm-up; None where the workers of a case train it, or there is none.
         crews: of cases, and of warm-ups.
         folder: where workers write what they measured.
@@ -67,41 +75,50 @@ def timed_steps(
     Raises:
         RuntimeError: workers failed.
     """
-    crew, large = crews
-    lanes, overhead_s = _run(works, crew, folder, stopper, time_case)
-    own_s = sum(lane["own_warmup_step_s"] for lane in lanes) / len(lanes)
-    start_s, step_s = overhead_s, own_s
+    lanes = _lanes(works, crews[0], folder, stopper, time_case)
+    steps = {name: fmean(lane.values[name] for lane in lanes) for name in STEPS}
+    warm = {"warmup_start_s": 0.0, "warmup_step_s": steps["own_warmup_step_s"]}
     if warmup is not None:
-        (alone,), start_s = _run([warmup], large, folder, stopper, time_warm_up)
-        start_s, step_s = start_s + alone["load_s"], alone["warmup_step_s"]
-    return merged(
-        [
-            Timings(
-                start_s=overhead_s + lane["load_s"],
-                warmup_start_s=start_s if warmup is not None else 0.0,
-                warmup_step_s=step_s,
-                **{name: lane[name] for name in TIMED_BY_LANES},
-            )
-            for lane in lanes
-        ]
+        (alone,) = _lanes([warmup], crews[1], folder, stopper, time_warm_up)
+        step_s = alone.values["warmup_step_s"]
+        warm = {"warmup_start_s": alone.start_s, "warmup_step_s": step_s}
+    models = [one for lane in lanes for one in lane.values["model_step_s"].items()]
+    return Timings(
+        start_s=fmean(lane.start_s for lane in lanes[: crews[0].at_once]),
+        **warm,
+        **steps,
+        measure_s=_by_target(lanes, "measure_s"),
+        export_s=_by_target(lanes, "export_s"),
+        model_step_s=dict(models),
     )
 
 
-def _run(
+def _by_target(lanes: Sequence[Lane], name: str) -> dict[str, float]:
+    return {
+        target: fmean(lane.values[name] for lane in lanes if lane.target == target)
+        for target in {lane.target for lane in lanes}
+    }
+
+
+def _lanes(
     works: Sequence[CaseWork],
     crew: Crewing,
     folder: Storage,
     stopper: Stopper,
     body: Callable[[dict[str, Any]], None],
-) -> tuple[list[dict[str, Any]], float]:
-    """What each work measured, and the seconds that were spent outside of the workers' code."""
-    began = time.monotonic()
+) -> list[Lane]:
+    """What each work measured, in the order in which they began."""
+    began = time.time()
     failed = run_cases(works, crew, folder, lambda _case, _record: None, stopper, body=body)
-    wall_s = time.monotonic() - began
+    ended = time.time()
     if failed:
         raise RuntimeError(f"steps could not be timed: {next(iter(failed.values()))}")
-    found = [folder.read_json(f"{work.case.folder}/{PLACE}") for work in works]
-    return found, wall_s - max(one["inside_s"] for one in found)
+    found = [(work.case.target, folder.read_json(f"{work.case.folder}/{PLACE}")) for work in works]
+    tail_s = ended - max(values["ended"] for _, values in found)
+    return [
+        Lane(target, values["began"] - began + tail_s + values["load_s"], values)
+        for target, values in sorted(found, key=lambda one: float(one[1]["began"]))
+    ]
 
 
 def time_case(config: dict[str, Any]) -> None:
@@ -114,7 +131,7 @@ def time_case(config: dict[str, Any]) -> None:
         seconds["measure_s"] = _clocked(lambda: measured_together(crew, typical))
         seconds["export_s"] = _export_s(crew, typical)
         seconds["model_step_s"] = {
-            other.name: _training_step_s(crew, model_from_dict(other.model))
+            digest(other.model): _training_step_s(crew, model_from_dict(other.model))
             for other in crew.work.references
             if other.model is not None
         }
@@ -129,13 +146,13 @@ def time_warm_up(config: dict[str, Any]) -> None:
 @contextmanager
 def _timed_worker(config: dict[str, Any]) -> Iterator[tuple[Crew, dict[str, Any]]]:
     """This worker, and what is written about it when the block ends."""
-    began = time.perf_counter()
+    began = time.time()
     work = CaseWork.from_dict(config["work"])
     crew = crew_of_worker(work, RayBoard(config["board"], work.case.name))
-    seconds: dict[str, Any] = {"load_s": time.perf_counter() - began}
+    seconds: dict[str, Any] = {"began": began, "load_s": time.time() - began}
     yield crew, seconds
     crew.team.wait()
-    seconds["inside_s"] = time.perf_counter() - began
+    seconds["ended"] = time.time()
     if crew.team.rank == 0:
         crew.storage.write_json(f"{work.case.folder}/{PLACE}", seconds)
 
@@ -147,47 +164,60 @@ def _clocked(call: Callable[[], object]) -> float:
 
 
 def _step_s(crew: Crew, steps: Iterator[object], together: int = 1) -> float:
-    """Seconds of a step, the first ones left out; `together` so many are timed as one.
+    """Seconds of a step, the first ones left out unless there are no others; `together` so many
+    are timed as one.
 
     All workers make as many steps: the first says when it was long enough.
     """
-    for _ in islice(steps, together):
-        pass
+    first_s, number = _clocked_steps(steps, together)
     spent = torch.zeros(1, dtype=torch.float64, device=crew.device)
     count = 0
     while count < FEWEST_STEPS or (count < MOST_STEPS and float(spent) < LONG_ENOUGH_S):
-        if crew.team.rank == 0:
-            spent += _clocked(lambda: list(islice(steps, together)))
-        else:
-            list(islice(steps, together))
+        seconds, made = _clocked_steps(steps, together)
+        if made == 0:
+            break
+        spent += seconds
+        count += made
+        if crew.team.rank > 0:
             spent.zero_()
         crew.team.sum([spent])
-        count += together
-    return float(spent) / count
+    return float(spent) / count if count else first_s / max(1, number)
 
 
-def _search(crew: Crew, epoch: int, goal: LatencyGoal | None) -> Search:
+def _clocked_steps(steps: Iterator[object], together: int) -> tuple[float, int]:
+    """Seconds of some steps, and how many there were."""
+    began = time.perf_counter()
+    made = len(list(islice(steps, together)))
+    return time.perf_counter() - began, made
+
+
+def _steps(
+    crew: Crew, settings: SearchSettings, epoch: int, goal: LatencyGoal | None
+) -> Iterator[object]:
     job = crew.work.job
-    state = start_search(crew.space, job.search, job.seed, crew.device)
+    state = start_search(crew.space, settings, job.seed, crew.device)
     state.epoch = epoch
-    return Search(state, search_data(crew), goal, job.search, job.seed, crew.team)
+    return search_steps(Search(state, search_data(crew), goal, settings, job.seed, crew.team))
 
 
 def _warmup_step_s(crew: Crew) -> float:
-    if not crew.work.job.search.has_warmup:
+    if crew.work.case.warmup_key is None:
         return 0.0
-    return _step_s(crew, search_steps(_search(crew, 0, None)))
+    return _step_s(crew, _steps(crew, crew.work.job.search, 0, None))
 
 
 def _search_step_s(crew: Crew) -> float:
-    """Behind the epochs that make no updates; where networks are compared, of each of them."""
-    job, budget_ms = crew.work.job, crew.work.case.budget_ms
+    """What `estimate.search_units` counts: of weight steps those with updates in between."""
+    search, budget_ms = crew.work.job.search, crew.work.case.search_ms
     if budget_ms is None:
         return 0.0
-    first = job.search.warmup_epochs + job.search.hold_epochs
+    if search.strategy == "rl_trials":  # steps of networks that are trained alone
+        path = replace(search, strategy="two_path", warmup_epochs=max(1, search.warmup_epochs))
+        return _step_s(crew, _steps(crew, path, 0, None))
+    held = 0 if search.strategy in WITHOUT_HOLD else search.hold_epochs
     goal = LatencyGoal(crew.table, budget_ms, crew.device)
-    together = job.search.alpha_every
-    return _step_s(crew, search_steps(_search(crew, first, goal)), together)
+    steps = _steps(crew, search, search.warmup_epochs + held, goal)
+    return _step_s(crew, steps, 1 if search.strategy in WITHOUT_HOLD else search.alpha_every)
 
 
 def _typical(crew: Crew) -> Architecture:

@@ -14,7 +14,8 @@ from cluster.storage import Storage
 from orchestration.budgets import Span, span_of
 from orchestration.cases import cases_of
 from orchestration.crewing import Crewing
-from orchestration.estimate import RAY_S, Estimate, Timings, estimate, longest_lane, merged
+from orchestration.estimate import RAY_S, Estimate, Timings, estimate, longest_lane
+from orchestration.keys import digest
 from orchestration.ledger import Ledger
 from orchestration.order import waves
 from orchestration.plan import Plan, make_plan, search_steps
@@ -29,9 +30,9 @@ TIMINGS = Timings(
     own_warmup_step_s=2.0,
     search_step_s=3.0,
     retrain_step_s=0.5,
-    measure_s=4.0,
-    export_s=5.0,
-    model_step_s={"mobile-mnasnet": 7.0},
+    measure_s={"mobile": 4.0, "cpu": 40.0},
+    export_s={"mobile": 5.0, "cpu": 50.0},
+    model_step_s={},
 )
 BUDGETS = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]
 STEPS = 9  # of an epoch: 1,078 images in batches of 128
@@ -45,7 +46,8 @@ def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections:
     found = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
     storage = Storage(str(folder))
     order = waves(found, storage, storage.sub("tiny"))
-    return estimate(plan, order, TIMINGS, Crewing(1, 1, 0.0, at_once), nodes=2)
+    timings = replace(TIMINGS, model_step_s={digest(one.model): 7.0 for one in found if one.model})
+    return estimate(plan, order, timings, Crewing(1, 1, 0.0, at_once), 2, storage.sub("tiny"))
 
 
 def test_the_steps_are_those_of_the_plan(tmp_path: Path) -> None:
@@ -117,11 +119,51 @@ def test_no_lane_is_shorter_than_its_share_or_longer_than_all(
     assert longest >= max(seconds, default=0.0)
 
 
-def test_lanes_are_timed_at_once_and_their_mean_counts() -> None:
-    other = replace(TIMINGS, measure_s=8.0, model_step_s={})
-    assert merged([TIMINGS, other]).measure_s == 6.0
-    assert merged([TIMINGS, other]).model_step_s == {"mobile-mnasnet": 7.0}
+def test_every_target_takes_its_own_time_to_measure_and_export(tmp_path: Path) -> None:
+    cases = [
+        {"target": "mobile", "budgets_ms": ["110%"]},
+        {"target": "cpu", "budgets_ms": ["110%"]},
+    ]
+    mobile, cpu = planned(tmp_path, cases, 1).cases.values()
+    assert cpu.seconds - mobile.seconds == pytest.approx(36 + 2 * 45)
+
+
+@pytest.mark.parametrize(
+    ("search", "units"),
+    [
+        ({"strategy": "random"}, 2 * STEPS // 2),  # a network after every second step
+        ({"strategy": "evolution"}, 2 * STEPS // 2),
+        ({"strategy": "rl_trials"}, 3 * STEPS),  # all epochs go to networks
+        ({"strategy": "reinforce"}, 2 * STEPS),
+    ],
+)
+def test_a_search_is_made_of_what_its_strategy_does(
+    tmp_path: Path, search: dict[str, Any], units: int
+) -> None:
+    found = planned(tmp_path, BUDGETS, 1, search=search)
+    assert {one.search_steps for one in found.cases.values()} == {units}
+
+
+def test_a_search_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    whole = planned(tmp_path, BUDGETS, 1)
+    short = planned(tmp_path, BUDGETS, 1, search={"max_hours": 30 / 3600})
+    assert whole.seconds - short.seconds == pytest.approx(3 * (2 * STEPS * 3 - 30))
+
+
+def test_what_is_found_is_only_retrained(tmp_path: Path) -> None:
+    plan = make_plan(tiny_job(tmp_path, BUDGETS))
+    found = cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
+    case = next(one for one in found if one.kind == "search")
+    folder = Storage(str(tmp_path)).sub("tiny")
+    folder.write_json(f"{case.folder}/derived.json", {"key": case.key})
+    effort = planned(tmp_path, BUDGETS, 1).cases[case.name]
+    assert effort.search_steps == 0
+    assert effort.seconds == pytest.approx(10 + TRAINED * 0.5 + 5 + REFERENCE_S)
+
+
+def test_timings_are_read_back_and_those_of_an_earlier_version_are_not() -> None:
     assert Timings.from_dict(TIMINGS.to_dict()) == TIMINGS
+    assert Timings.from_dict({**TIMINGS.to_dict(), "format": "timings/1"}) is None
 
 
 def test_a_budget_is_put_between_the_networks_of_the_space(tmp_path: Path) -> None:

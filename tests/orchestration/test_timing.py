@@ -50,6 +50,24 @@ def test_a_typical_network_keeps_the_budget(crew: Crew) -> None:
     assert crew.table.latency_ms(_typical(crew)) <= (crew.work.case.budget_ms or 0.0)
 
 
+@pytest.mark.parametrize("strategy", ["random", "rl_trials", "reinforce"])
+def test_searches_of_all_kinds_are_timed(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(timing, "LONG_ENOUGH_S", 0.0)
+    crew = crew_of(tiny_job(tmp_path, search={"strategy": strategy}), dataset)
+    assert _search_step_s(crew) > 0
+
+
+def test_a_job_that_searches_nothing_times_no_supernet(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "start_search", None)  # would be called
+    cases = [{"target": "mobile", "baseline": "mobilenet_v2_0.1"}]
+    crew = crew_of(tiny_job(tmp_path, cases), dataset, case="mobile-mobilenet_v2_0.1")
+    assert (_warmup_step_s(crew), _search_step_s(crew)) == (0.0, 0.0)
+
+
 def counting(made: list[int]) -> Iterator[None]:
     while True:
         made.append(len(made))
@@ -74,3 +92,17 @@ def test_workers_that_fail_are_no_timing(monkeypatch: pytest.MonkeyPatch, tmp_pa
     words: Any = ([], None, (None, None), None, None)
     with pytest.raises(RuntimeError, match="steps could not be timed: out of memory"):
         timing.timed_steps(*words)
+
+
+def test_phases_of_few_steps_are_divided_by_those_that_there_are(crew: Crew) -> None:
+    clock = iter(range(100))
+
+    def slow(count: int) -> Iterator[None]:
+        for _ in range(count):
+            next(clock)
+            yield None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+        assert _step_s(crew, slow(3)) == pytest.approx(2.0)
+        assert _step_s(crew, slow(1)) == pytest.approx(2.0)
