@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from orchestration.job import Job
 from orchestration.live import live_table
 from orchestration.pipeline import quiet, run
@@ -50,13 +52,18 @@ def sweep(
         SpecError: the sweep is empty, says a case twice, or cannot be done; nothing was trained.
         StorageError: the storage cannot be used, or another driver owns the job's folder.
     """
-    text = "" if isinstance(job, Job) else Path(job).read_text(encoding="utf-8")
     base = job if isinstance(job, Job) else load_job(job, overrides)
     if isinstance(job, Job) and overrides:
         raise SpecError("overrides belong to a job file; change the job itself instead")
     swept = sweep_job(base, targets, budgets_ms, seeds)
     with live_table() as show:
-        return SweepResult(run(swept, job_file=text, say=say, on_record=show))
+        return SweepResult(run(swept, job_file=_as_file(swept), say=say, on_record=show))
+
+
+def _as_file(job: Job) -> str:
+    """The file that would have said the same, to be recorded with it."""
+    values = json.loads(json.dumps(job.to_dict()))
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
 
 
 def sweep_job(

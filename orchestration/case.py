@@ -42,6 +42,8 @@ class CaseWork:
     """The job's storage."""
     threads: int
     """Per worker."""
+    gpus: float = 0.0
+    """Per worker: a part where cases share one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to send to workers."""
@@ -53,6 +55,7 @@ class CaseWork:
             "table": None if self.table is None else self.table.to_dict(),
             "folder": self.folder,
             "threads": self.threads,
+            "gpus": self.gpus,
         }
 
     @classmethod
@@ -66,6 +69,7 @@ class CaseWork:
             table=values["table"] and LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
             threads=values["threads"],
+            gpus=values["gpus"],
         )
 
 

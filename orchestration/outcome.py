@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,18 +98,29 @@ def _network(found: Found) -> dict[str, Any]:
 
 
 def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float]:
-    gpu_share = crew.team.size / 3600 if crew.device.type == "cuda" else 0.0
-    warmup_s = sum(epoch["seconds"] for epoch in found.history if epoch["phase"] == "warmup")
-    search_s = sum(epoch["seconds"] for epoch in found.history) - warmup_s
-    search_s += found.search.get("random", {}).get("seconds", 0.0)
-    retrain_s = sum(epoch["seconds"] for epoch in outcome.get("retrain_history", []))
+    """Seconds and GPU hours; those of the warm-up are shared by all searches that start from it."""
+    warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
+    own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
+    trained: list[dict[str, Any]] = outcome.get("retrain_history", [])
+    random_s = found.search.get("random", {}).get("seconds", 0.0)
+    random_hours = random_s * crew.team.size * crew.work.gpus / 3600
     return {
-        "warmup_s": warmup_s,  # shared by all searches that start from it
-        "search_s": search_s,
-        "search_gpu_hours": (warmup_s + search_s) * gpu_share,
-        "retrain_s": retrain_s,
-        "retrain_gpu_hours": retrain_s * gpu_share,
+        "warmup_s": _seconds(warm),
+        "warmup_gpu_hours": _gpu_hours(warm),
+        "search_s": _seconds(own) + random_s,
+        "search_gpu_hours": _gpu_hours(own) + random_hours,
+        "retrain_s": _seconds(trained),
+        "retrain_gpu_hours": _gpu_hours(trained),
     }
+
+
+def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
+    return float(sum(epoch["seconds"] for epoch in epochs))
+
+
+def _gpu_hours(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """By the GPUs of the workers that trained each epoch, which may have been others."""
+    return float(sum(epoch["seconds"] * epoch["gpus"] for epoch in epochs)) / 3600
 
 
 def _images(crew: Crew) -> dict[str, Any]:

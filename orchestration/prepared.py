@@ -76,6 +76,7 @@ class Prepared:
             self.tables.get(case.target),
             place,
             crew.cpus_per_worker,
+            crew.gpus_per_worker,
         )
 
 

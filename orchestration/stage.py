@@ -108,6 +108,7 @@ class Meter:
             "seconds": seconds,
             "time": time.time(),
             "steps": steps,
+            "gpus": self.crew.team.size * self.crew.work.gpus,
             "images_per_s": images / seconds,
             "share_data": data / seconds,
             "share_communication": talk / seconds,

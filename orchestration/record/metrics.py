@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 PARAMS = ("target", "budget_ms", "strategy", "objective", "space", "architecture_hash", "seed")
 MODEL_METRICS = ("table_ms", "measured_ms", "top1", "top5", "params", "macs")
-COSTS = ("search_s", "search_gpu_hours", "retrain_s", "retrain_gpu_hours")
+COSTS = (
+    *("warmup_s", "warmup_gpu_hours"),
+    *("search_s", "search_gpu_hours"),
+    *("retrain_s", "retrain_gpu_hours"),
+)
 CHECKS = ("measured_spread", "program_error", "expected_ms")
 METRICS = (*MODEL_METRICS, *COSTS, *CHECKS, "total_stride")
 RANKED_BY = ("accuracy", "cross_entropy")
