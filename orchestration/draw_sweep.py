@@ -6,6 +6,7 @@ sample standard deviation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,13 @@ FORMATS = (".png", ".svg", ".pdf")
 ABREAST = 3
 """Panels side by side."""
 WIDTH_IN, HEIGHT_IN, HEADING_IN = 5.0, 4.2, 0.7
-TICKS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+TICKS = {  # of a decade, by how many times as long as its left end an axis reaches at most
+    5.0: (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
+    100.0: (1.0, 2.0, 5.0),
+    math.inf: (1.0,),
+}
+ROOM = 1.25
+"""Beside networks that all take the same time, as a factor."""
 
 
 @dataclass(frozen=True)
@@ -110,22 +117,31 @@ def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
     for control in (point for point in points if point.kind == "random"):
         _draw_joint(axes, control, points)
     axes.margins(x=0.12, y=0.12)
+    _draw_scale(axes, [point.spot.x for point in points])
     return points
 
 
 def _draw_frame(axes: Axes, results: Sequence[Result]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=TICKS))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     is_measured = any(result["measured_ms"] is not None for result in results)
     axes.set_xlabel(f"{'measured latency' if is_measured else 'latency by the table'}, ms")
     axes.set_ylabel("top-1, %")
     axes.set_title(results[0]["hardware"], fontsize=10, color=INK, loc="left")
     axes.grid(color="#ECEEF0", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _draw_scale(axes: Axes, times: Sequence[float]) -> None:
+    """Marks on the axis of latencies, so few that their figures do not meet."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    if min(times) == max(times):
+        axes.set_xlim(times[0] / ROOM, times[0] * ROOM)
+    low, high = axes.get_xlim()
+    ticks = next(ticks for reach, ticks in TICKS.items() if high / low <= reach)
+    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _point(group: Sequence[Result]) -> Point:

@@ -40,7 +40,7 @@ SUMMARY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepResult:
     """The finished networks of a sweep, side by side."""
 
@@ -65,7 +65,8 @@ class SweepResult:
         """A row for each finished network; accuracies are fractions, what is unknown is missing."""
         import pandas as pd
 
-        return pd.DataFrame([_row(case) for case in self.cases], columns=list(COLUMNS))
+        frame = pd.DataFrame([_row(case) for case in self.cases], columns=list(COLUMNS))
+        return frame.astype(dict.fromkeys(("budget_ms", *FIGURES, "top5"), float))
 
     def summary(self) -> pd.DataFrame:
         """A row for each network whatever its seed, with mean and sample standard deviation of
@@ -73,7 +74,9 @@ class SweepResult:
         import pandas as pd
 
         groups = repeats(case.values for case in self.cases)
-        return pd.DataFrame([_summary(group) for group in groups], columns=list(SUMMARY_COLUMNS))
+        frame = pd.DataFrame([_summary(group) for group in groups], columns=list(SUMMARY_COLUMNS))
+        numbers = [name for name in SUMMARY_COLUMNS if name.endswith(("_ms", "_mean", "_sd"))]
+        return frame.astype(dict.fromkeys(numbers, float))
 
     def best(self, target: str, budget: float | str) -> CaseResult:
         """The most accurate searched network of a target within a budget.
@@ -140,6 +143,11 @@ class SweepResult:
             there = list(dict.fromkeys(case.target for case in self.cases))
             raise KeyError(f"no finished network of target {target!r}; there are {there}")
         return found
+
+    def __repr__(self) -> str:
+        """What a console shows: how many networks there are, and the summary."""
+        ends = f"{len(self.cases)} networks, {len(self.failed)} failed"
+        return f"sweep {self.job.name}: {ends}\n{self.summary().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the summary, and what failed."""

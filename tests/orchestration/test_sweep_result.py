@@ -213,6 +213,16 @@ def test_labels_of_a_picture_cover_no_other() -> None:
     assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
 
 
+@pytest.mark.parametrize("times", [(0.3,), (0.2, 0.5), (0.03, 0.9), (0.02, 40.0)])
+def test_figures_at_the_axis_of_latencies_do_not_meet(times: tuple[float, ...]) -> None:
+    axes = sweep_figure([searched(ms, ms, 0.98) for ms in times], "small").axes[0]
+    low, high = axes.get_xlim()
+    shown = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    boxes = [text.get_window_extent() for text in shown]
+    assert 2 <= len(boxes) <= 10
+    assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
+
+
 def test_without_accuracies_there_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no network of 'small' has a top-1; add `retrain:`"):
         sweep_of(searched(0.2, 0.2, None)).plot(tmp_path / "a.png")
@@ -221,6 +231,18 @@ def test_without_accuracies_there_is_nothing_to_draw(tmp_path: Path) -> None:
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.jpg' is no picture; expected a name that ends in"):
         SWEEP.plot(tmp_path / "a.jpg")
+
+
+def test_what_is_unknown_is_missing_and_can_be_counted_with() -> None:
+    sweep = sweep_of(searched(0.2, None, None), searched(0.3, None, None))
+    assert math.isnan(sweep.to_frame()["measured_ms"].mean())
+    assert math.isnan(sweep.summary()["top1_mean"].mean())
+
+
+def test_a_console_shows_the_summary() -> None:
+    said = repr(sweep_of(REFERENCE, failed={"mobile-9ms": "a < b"}))
+    assert said.startswith("sweep small: 1 networks, 1 failed\n")
+    assert "mobile-reference" in said
 
 
 def test_a_notebook_shows_the_summary_and_what_failed() -> None:
