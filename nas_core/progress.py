@@ -31,6 +31,8 @@ class EpochReport:
     """Of the op probabilities, mean over sites, nats."""
     skipped: int = 0
     """Steps of the run so far that moved nothing, since their loss or gradient was not finite."""
+    probs: list[list[float]] | None = None
+    """Of the ops of every site at the end of the epoch; None where they do not move."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ from nas_core.supernet import Choice, Supernet
 from nas_core.team import Team
 from nas_core.train import mean_entropy
 
+MOVING = ("search", "trial")
+"""Phases in which op probabilities move."""
+
 
 def start_search(
     space: SearchSpace, settings: SearchSettings, seed: int, device: torch.device
@@ -180,7 +183,8 @@ def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> Epo
         facts = (best.loss, best.accuracy, best.latency_ms)
     else:  # no turn came yet
         facts = (math.nan, math.nan, _expected_ms(search, phase))
-    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped)
+    moving = [one.tolist() for one in probs] if phase in MOVING else None
+    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped, moving)
 
 
 def _expected_ms(search: Search, phase: str) -> float | None:

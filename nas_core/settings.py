@@ -49,6 +49,9 @@ class MeasureSettings(Section):
     accept_noisy: bool = False
     """Take a table of which more than a tenth of the rows spread over 20 %, twice."""
 
+    across: bool = True
+    """Networks that were searched for several targets are measured on each of them in the end."""
+
     def __post_init__(self) -> None:
         for name in ("rounds", "network_rounds"):
             require(getattr(self, name) >= 2, name, getattr(self, name), "2 or more, e.g. 5")

@@ -105,7 +105,7 @@ def calibrated(
         networks += some
         programs += lowered
         progress(len(networks))
-    timings = _timed(bench, programs)
+    timings = timed_networks(bench, programs)
     known = 1 + len(others)
     empty_ms = timings.pop(known).median_ms
     whole = [timing.without(empty_ms) for timing in timings]
@@ -125,8 +125,8 @@ def _lowered(
         yield some, lower(bench.space, bench.target, some)
 
 
-def _timed(bench: Bench, programs: Sequence[Program]) -> list[Timing]:
-    """Timings of whole networks; in fewer rounds where they are slow."""
+def timed_networks(bench: Bench, programs: Sequence[Program]) -> list[Timing]:
+    """Timings of whole networks, call overhead included; in fewer rounds where they are slow."""
     settings, target = bench.settings, bench.target
     quick = replace(settings, samples_per_round=1)
     first = timed(programs, target, quick, 2, bench.node)

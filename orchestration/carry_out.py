@@ -16,10 +16,12 @@ from typing import Any
 from cluster.lease import Lease, LeaseHeld
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.across import measure_across
 from orchestration.asha_scheduler import asha_scheduler
 from orchestration.cases import Case, search_place, warmup_place
 from orchestration.crewing import Crewing
 from orchestration.estimate import RAY_S
+from orchestration.finished import finished_results
 from orchestration.ledger import Ledger
 from orchestration.order import Waves, with_references
 from orchestration.plan import Plan
@@ -75,6 +77,11 @@ def do_missing(
             say(line)
         ledger.networks = len(ready.order().cases)
         failed = _Runner(ready, ledger, say, on_record).run()
+        ended = time.monotonic()
+        if not ready.stopper.is_stopping:
+            results = finished_results(ready.cases, ready.folder)
+            measure_across(plan, results, ready.tables, ready.folder, say)
+        ledger.measured_s += time.monotonic() - ended
     wall_s = time.monotonic() - began
     facts = {"started": started, **ledger.to_dict(wall_s)}
     if expected is not None:

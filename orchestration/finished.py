@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cluster.storage import Storage
 from orchestration.cases import Case, checkpoints_place, search_place
@@ -23,6 +24,12 @@ def stored_key(folder: Storage, name: str) -> str | None:
 def is_done(case: Case, folder: Storage) -> bool:
     """Whether the job's storage holds the result of exactly this case."""
     return stored_key(folder, case.name) == case.key
+
+
+def finished_results(cases: Sequence[Case], folder: Storage) -> list[dict[str, Any]]:
+    """The results of the cases that are done."""
+    done = [case for case in cases if is_done(case, folder)]
+    return [folder.read_json(f"{case.folder}/result.json") for case in done]
 
 
 def is_found(case: Case, folder: Storage) -> bool:

@@ -96,6 +96,10 @@ class RecordSettings(Section):
     tracking_uri: str | None = None
     """MLflow server; else MLFLOW_TRACKING_URI, else a SQLite file in the storage."""
 
+    system_metrics: bool = False
+    """Load and memory of the machine on which the first worker of a case runs, and of its GPUs,
+    epoch by epoch."""
+
     def __post_init__(self) -> None:
         if self.experiment is not None:
             require(bool(self.experiment.strip()), "experiment", self.experiment, "a name")

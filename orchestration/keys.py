@@ -49,9 +49,10 @@ def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> s
 
 
 def _how(measure: MeasureSettings) -> dict[str, Any]:
-    """What rows depend on: how many networks a table was fitted to is no other table."""
+    """What rows depend on; how many networks a table was fitted to makes no other table, nor does
+    what is measured later."""
     values = asdict(measure)
-    for name in ("calibrate_s", "accept_noisy"):
+    for name in ("calibrate_s", "accept_noisy", "across"):
         del values[name]
     return values
 

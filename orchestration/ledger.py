@@ -15,7 +15,8 @@ class Ledger:
         self.seconds: dict[str, float] = {}
         """Of the epochs of each phase, all cases together."""
         self.measured_s = 0.0
-        """Before anything was trained: Ray started, latency tables measured."""
+        """Before anything was trained, Ray started and latency tables measured; and networks on all
+        targets, behind the last case."""
         self.networks = 0
         """To be made."""
         self._spans: list[tuple[float, float]] = []

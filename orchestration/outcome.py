@@ -28,6 +28,8 @@ def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) 
     if crew.team.rank == 0:
         text = json.dumps(found.model.to_dict(), indent=1) + "\n"
         crew.storage.write_text(f"{case.folder}/architecture.json", text)
+        if (moved := probabilities(found)) is not None:
+            crew.storage.write_json(f"{case.folder}/probabilities.json", moved)
         values = finite(result_of(crew, case, found, outcome))
         crew.storage.write_json(f"{case.folder}/result.json", values)
     crew.team.wait()
@@ -44,7 +46,7 @@ def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> 
         **_costs(crew, found, outcome),
         "workers": crew.team.size,
         "alphas": found.alphas,
-        "search_history": found.history,
+        "search_history": [_without(epoch, "probs") for epoch in found.history],
         **found.search,
         "notes": notes,
         **_images(crew),
@@ -54,6 +56,31 @@ def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> 
         **outcome,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def probabilities(found: Found) -> dict[str, Any] | None:
+    """How the op probabilities of a search moved: the content of `probabilities.json`.
+
+    They are kept beside the result, which is read as a whole by all that compare networks.
+    """
+    epochs = [
+        {"epoch": one["epoch"], "probs": [[round(p, 5) for p in site] for site in one["probs"]]}
+        for one in found.history
+        if one.get("probs") is not None
+    ]
+    if not epochs or not isinstance(found.model, Architecture):
+        return None
+    sites = found.model.space.sites
+    return {
+        "format": "probabilities/1",
+        "sites": [site.name for site in sites],
+        "ops": [list(site.ops) for site in sites],
+        "epochs": epochs,
+    }
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _asked(crew: Crew, case: Case) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from cluster.hardware import facts
 from cluster.lease import Lease
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.across import targets_to_measure
 from orchestration.asha import stopped_early
 from orchestration.cases import Case, cases_of, plan_facts
-from orchestration.finished import adopt, is_done
+from orchestration.finished import adopt, finished_results, is_done
 from orchestration.job import Job
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
@@ -96,7 +97,9 @@ def _run_owned(
     is_known = tables.keys() == plan.table_keys.keys()
     early = stopped_early(plan.job.asha, cases, folder)
     is_known = is_known and are_widths_known(plan, cases, tables, storage)
-    if is_known and all(case.name in early or is_done(case, folder) for case in cases):
+    is_known = is_known and all(case.name in early or is_done(case, folder) for case in cases)
+    done_before = finished_results(cases, folder)
+    if is_known and not targets_to_measure(plan, done_before, tables, folder):
         count = len(cases) - len(early)
         say(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:

@@ -21,9 +21,13 @@ from nas_core.progress import EpochReport, Progress
 from nas_core.step import LossError
 from orchestration.case import Crew
 from orchestration.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
+from orchestration.machine import Machine
 from orchestration.stage_end import END, is_ended
 from orchestration.watch import COMPUTING
 from orchestration.workers import Stopped, Wishes, report_epoch, report_note
+
+UNTOLD = ("probs", "system")
+"""Of an epoch, what is kept and not shown to anybody while it runs."""
 
 LEAVING_S = 10.0
 """Between checkpoints once a node is announced to be taken away: no more than that is lost."""
@@ -88,13 +92,16 @@ class Meter:
     steps: int = 0
     """Of the epoch so far, those of attempts before included that were not lost; networks, where
     those are scored."""
+    machine: Machine | None = field(init=False)
+    """Watched where the job asks for it."""
     _began: float = field(default_factory=time.perf_counter)
     _before: tuple[float, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self._waits()  # the team has waited in stages before this one
+        self.machine = Machine() if self.crew.work.job.record.system_metrics else None
 
-    def of_epoch(self) -> dict[str, float]:
+    def of_epoch(self) -> dict[str, Any]:
         """Seconds, steps, images a second, and the parts of data and communication since the last
         call."""
         now = time.perf_counter()
@@ -112,6 +119,7 @@ class Meter:
             "images_per_s": images / seconds,
             "share_data": data / seconds,
             "share_communication": talk / seconds,
+            **({} if self.machine is None else {"system": self.machine.use()}),
         }
 
     def _waits(self) -> tuple[float, float, int]:
@@ -254,7 +262,8 @@ class Stage:
         record = {**asdict(report), **self._meter.of_epoch()}
         self.history.append(record)
         left = self._shown["epochs"] - report.epoch - 1
-        report_epoch({**record, **self._shown, "eta_s": left * record["seconds"]})
+        told = {name: value for name, value in record.items() if name not in UNTOLD}
+        report_epoch({**told, **self._shown, "eta_s": left * record["seconds"]})
 
     def _say_early(self) -> None:
         progress, epochs = self._work.progress, self._shown["epochs"]

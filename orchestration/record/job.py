@@ -30,6 +30,7 @@ from orchestration.record.metrics import (
     ranking_values,
     settings_params,
     started_ms,
+    system_values,
     table_values,
 )
 from orchestration.record.models import Models
@@ -172,6 +173,7 @@ class _Recorder:
     def _write_case(self, run: Run, result: Result) -> None:
         values = final_values(METRICS, result) + ranking_values(result)
         values += curves("search", result["search_history"])
+        values += system_values(result["search_history"])
         self.runs.log(run, case_params(result), values)
         case, picture = f"cases/{result['case']}", f"comparison/{result['case']}.png"
         with tempfile.TemporaryDirectory() as temporary:
@@ -189,7 +191,8 @@ class _Recorder:
         run = self.runs.run(f"{result['case']} retrain", tags, started_ms(result, ["retrain"]))
         model = self.models.model(run, result)
         if RECORDED not in run.data.tags:
-            self.runs.log(run, {}, curves("retrain", result["retrain_history"]))
+            history = result["retrain_history"]
+            self.runs.log(run, {}, [*curves("retrain", history), *system_values(history)])
             self.runs.log(run, {}, final_values(MODEL_METRICS, result), model.model_id)
             self.runs.close(run, finished_ms(result), "yes")
         return self.models.registered(run, model, result) if result["kind"] == "search" else None

@@ -101,7 +101,17 @@ def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
         Value(f"{prefix}/{name}", float(value), int(entry["time"] * 1000), step)
         for step, entry in zip(epochs if runs_on else range(len(epochs)), history, strict=True)
         for name, value in entry.items()
-        if name not in ("phase", "epoch", "time") and value is not None
+        if name not in ("phase", "epoch", "time", "system") and value is not None
+    ]
+
+
+def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:
+    """What the machine was at, under the names from which the UI makes its page of system
+    metrics; the step is the epoch."""
+    return [
+        Value(f"system/{name}", float(value), int(entry["time"] * 1000), step)
+        for step, entry in enumerate(history)
+        for name, value in entry.get("system", {}).items()
     ]
 
 

@@ -1,0 +1,179 @@
+"""The networks of a job on all of its targets: hardware prefers the network specialized for it.
+
+On a target that can be measured all networks are timed against each other, in one run, beside the
+reference network whose change since the latency table is taken out, so that a column compares. What
+was measured is kept in the job's folder, and measured again when there are other networks. On a
+target that cannot be measured its latency table says what a network takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.hardware import Target
+from cluster.runtimes import MeasurementError, ProgramError
+from cluster.storage import Storage
+from nas_core.architecture import Architecture
+from nas_core.latency import LatencyTable
+from orchestration.plan import Plan
+from orchestration.result_values import Result
+
+if TYPE_CHECKING:
+    from cluster.runtimes.timing import Timing
+    from orchestration.stopwatch import Program
+
+FORMAT = "across/1"
+
+Tables = Mapping[str, LatencyTable]
+Say = Callable[[str], None]
+
+
+def specialized(results: Sequence[Result]) -> list[Result]:
+    """Networks of sites, the reference left out: those that were searched or given."""
+    return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
+
+
+def targets_to_measure(
+    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage
+) -> list[Target]:
+    """Targets on which networks of the job are still to be measured; none where there is one."""
+    wanted = _networks(plan, results)
+    if not plan.job.measure.across or len({one["target"] for one in specialized(results)}) < 2:
+        return []
+    return [
+        target
+        for target in plan.targets
+        if target.is_measured
+        and target.name in tables
+        and not wanted.keys() <= _known(folder, target.name, tables[target.name]).keys()
+    ]
+
+
+def measure_across(
+    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage, say: Say
+) -> None:
+    """Measure every network on every target where it is not known yet; Ray is running.
+
+    What goes wrong here costs the job nothing: it is said, and asked again by the next run.
+
+    Args:
+        plan: of the job.
+        results: of its finished cases.
+        tables: by target.
+        folder: the job's, keeps what is measured.
+        say: takes lines for a person.
+    """
+    networks = _networks(plan, results)
+    for target in targets_to_measure(plan, results, tables, folder):
+        say(f"measure  {len(networks)} networks on {target.hardware()} ...")
+        try:
+            found = _measured(plan, target, tables[target.name], networks, say)
+        except MeasurementError as error:
+            say(f"WARNING not measured on {target.hardware()}: {error}")
+            continue
+        values = {"format": FORMAT, "reference_ms": tables[target.name].reference_ms}
+        folder.write_json(_place(target.name), {**values, "networks": found})
+
+
+def latencies_across(
+    results: Sequence[Result], tables: Tables, folder: Storage
+) -> dict[str, dict[str, float]]:
+    """By target, by hash of an architecture: milliseconds, measured or by the table.
+
+    A target that can be measured and was not is left out, and so is a network with which its
+    runtime fails.
+    """
+    found = dict[str, dict[str, float]]()
+    networks = {one["architecture_hash"]: _json(one) for one in specialized(results)}
+    for name, table in tables.items():
+        known = _known(folder, name, table)
+        if table.reference_ms is None:  # nothing was measured: the table is all there is
+            models = {key: Architecture.from_dict(dict(one)) for key, one in networks.items()}
+            known = {
+                key: {"ms": table.latency_ms(model)}
+                for key, model in models.items()
+                if model.space == table.space
+            }
+        found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
+    return found
+
+
+def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Architecture]:
+    """By hash; those of the job's space."""
+    models = {
+        one["architecture_hash"]: Architecture.from_dict(dict(_json(one)))
+        for one in specialized(results)
+    }
+    return {key: model for key, model in models.items() if model.space == plan.space}
+
+
+def _json(result: Result) -> Mapping[str, Any]:
+    architecture: Mapping[str, Any] = result["architecture"]
+    return architecture
+
+
+def _place(target: str) -> str:
+    return f"across/{target}.json"
+
+
+def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
+    """What was measured beside the same reference network."""
+    values = folder.read_json(_place(target)) if folder.exists(_place(target)) else {}
+    if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
+        return {}
+    networks: dict[str, dict[str, Any]] = values["networks"]
+    return networks
+
+
+def _measured(
+    plan: Plan,
+    target: Target,
+    table: LatencyTable,
+    networks: Mapping[str, Architecture],
+    say: Say,
+) -> dict[str, dict[str, Any]]:
+    """What every network takes, on a node where nothing trains meanwhile."""
+    from cluster.placement import cores_reserved
+    from orchestration.calibrate import timed_networks
+    from orchestration.compilers import compilers_running, lower
+    from orchestration.devices import node_of
+    from orchestration.measure import Bench
+
+    node = node_of(table, target)
+    with compilers_running([node]), cores_reserved(node, say):
+        programs = dict(_lowered(plan, target, networks))
+        beside = lower(plan.space, target, [Architecture.reference(plan.space), None])
+        bench = Bench(plan.space, target, plan.job.measure, node)
+        *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
+    now = reference.without(empty.median_ms).median_ms
+    drift = now / (table.reference_ms or now)
+    found = {
+        key: _values(timing.without(empty.median_ms), drift)
+        for key, timing in zip(programs, timings, strict=True)
+    }
+    return {key: found.get(key, {"ms": None, "spread": None}) for key in networks}
+
+
+def _values(timing: Timing, drift: float) -> dict[str, Any]:
+    return {"ms": timing.median_ms / drift, "spread": timing.spread}
+
+
+def _lowered(
+    plan: Plan, target: Target, networks: Mapping[str, Architecture]
+) -> Iterator[tuple[str, Program]]:
+    """Programs of the networks; those that the runtime refuses are left out."""
+    from orchestration.compilers import lower
+
+    try:
+        lowered = lower(plan.space, target, list(networks.values()))
+        yield from zip(networks, lowered, strict=True)
+        return
+    except ProgramError:
+        pass
+    for key, network in networks.items():
+        try:
+            (program,) = lower(plan.space, target, [network])
+        except ProgramError:
+            continue
+        yield key, program
