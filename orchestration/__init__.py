@@ -2,13 +2,11 @@
 
 import os
 
-# MLflow reads these when it is imported, which Ray does before the recorder. Without the last,
-# a dead server holds a job for minutes.
+# MLflow reads these when it is imported, which Ray does before the recorder.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 from orchestration.api import sweep
 from orchestration.pipeline import run

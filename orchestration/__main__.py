@@ -1,7 +1,7 @@
 """The command line: `python -m orchestration JOB.yaml`, and `proxyless` with its commands.
 
-Exit codes: 0 done; 1 a case failed; 2 the job is wrong or owned by another, nothing was trained;
-130 stopped, the same command goes on.
+Exit codes: 0 done; 1 a case failed, or `record` did; 2 the job is wrong or owned by another,
+nothing was trained; 130 stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -153,16 +153,21 @@ def record(
 ) -> None:
     """Write the results of a job into MLflow: what is missing there, and nothing twice."""
     from orchestration.pipeline import storage_of_job_folder, tracking_uri
-    from orchestration.record import record_job
+    from orchestration.record import RecordError, record_job
 
     storage, name = storage_of_job_folder(folder)
     job = check_job(storage.read_json(f"{name}/job.json")["settings"], f"{folder}/job.json")
-    links = record_job(
-        storage.sub(name),
-        storage.sub("tables"),
-        tracking_uri=tracking_uri(job, storage),
-        experiment=job.experiment,
-    )
+    try:
+        links = record_job(
+            storage.sub(name),
+            storage.sub("tables"),
+            tracking_uri=tracking_uri(job, storage),
+            experiment=job.experiment,
+            patience_s=job.record.patience_s,
+        )
+    except RecordError as error:
+        print(f"not recorded: {error}; the same command goes on", file=sys.stderr, flush=True)
+        raise typer.Exit(FAILED) from None
     say(links.runs)
     say(links.compare)
 

@@ -6,7 +6,7 @@ whose result is in storage already is not repeated, one in progress goes on from
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +48,7 @@ class CaseWork:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to send to workers."""
         return {
-            "job": self.job.to_dict(),
+            "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
             "case": asdict(self.case),
             "references": [asdict(case) for case in self.references],
             "target": None if self.target is None else asdict(self.target),

@@ -94,7 +94,13 @@ class RecordSettings(Section):
     """Name of the MLflow experiment; the job's name where left out."""
 
     tracking_uri: str | None = None
-    """MLflow server; else MLFLOW_TRACKING_URI, else a SQLite file in the storage."""
+    """MLflow server; else MLFLOW_TRACKING_URI, else a SQLite file in the storage. A login in it is
+    kept nowhere: better said in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+
+    patience_s: float = 120.0
+    """How long the end of a job waits for an MLflow that is slow or fails now and then, and two
+    seconds more for every case; a request that always fails is given up after a quarter of it.
+    `proxyless record` writes what is missing then."""
 
     system_metrics: bool = False
     """Load and memory of the machine on which the first worker of a case runs, and of its GPUs,
@@ -103,6 +109,7 @@ class RecordSettings(Section):
     def __post_init__(self) -> None:
         if self.experiment is not None:
             require(bool(self.experiment.strip()), "experiment", self.experiment, "a name")
+        require(self.patience_s > 0, "patience_s", self.patience_s, "seconds greater than 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from nas_core.latency import LatencyTable
 from orchestration.across import targets_to_measure
 from orchestration.asha import stopped_early
 from orchestration.cases import Case, cases_of, plan_facts
+from orchestration.credentials import without_passwords
 from orchestration.finished import adopt, finished_results, is_done
 from orchestration.job import Job
 from orchestration.keys import digest
@@ -153,8 +154,8 @@ def _write_job(
             "format": "job/1",
             "name": job.name,
             "key": digest({"job": job.name, "folder": folder.uri}),
-            "job_file": job_file,
-            "settings": job.to_dict(),
+            "job_file": without_passwords(job_file),
+            "settings": without_passwords(job.to_dict()),
             "plan": plan_facts(plan, cases),
             "experiment": job.experiment,
             "registered_prefix": job.experiment,
@@ -176,9 +177,16 @@ def _git_commit() -> str | None:
 
 
 def tracking_uri(job: Job | None, storage: Storage) -> str:
-    """Where a job is recorded: its own MLflow, else that of the environment, else a local file."""
-    named = (job.record.tracking_uri if job else None) or os.environ.get("MLFLOW_TRACKING_URI")
-    return named or f"sqlite:///{storage.path('mlflow.db')}"
+    """Where a job is recorded: its own MLflow, else that of the environment, else a local file.
+
+    Of its own the storage has kept no login; where the environment names the same with one, that is
+    taken.
+    """
+    own = job.record.tracking_uri if job else None
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if own is None or (named and without_passwords(named) == own):
+        own = named
+    return own or f"sqlite:///{storage.path('mlflow.db')}"
 
 
 def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
@@ -188,7 +196,12 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
     folder, uri = storage.sub(job.name), tracking_uri(job, storage)
     try:
         links = record_job(
-            folder, storage.sub("tables"), tracking_uri=uri, experiment=job.experiment
+            folder,
+            storage.sub("tables"),
+            tracking_uri=uri,
+            experiment=job.experiment,
+            patience_s=job.record.patience_s,
+            is_waited_for=True,
         )
     except RecordError as error:
         say(f"WARNING not recorded: {error}")
@@ -196,6 +209,8 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
             f"        all results are in {folder.uri}; record them later: "
             f"proxyless record {folder.uri}"
         )
+        if uri != without_passwords(uri):
+            say("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
         return ()
     shown = [f"runs     {links.runs}", f"cases    {links.cases}", f"compare  {links.compare}"]
     return (*shown, *(f"model    {model}" for model in links.models))

@@ -24,7 +24,10 @@ def keep_picture_and_record(found: Found, storage: Storage) -> Sequence[str]:
     uri = tracking_uri(None, storage)
     try:
         link = record_table(
-            found.table, found.key, picture, tracking_uri=uri, experiment=EXPERIMENT
+            *(found.table, found.key, picture),
+            tracking_uri=uri,
+            experiment=EXPERIMENT,
+            folder=storage.path(),
         )
     except RecordError as error:
         return [*lines, f"WARNING not recorded: {error}"]

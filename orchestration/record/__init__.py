@@ -9,7 +9,8 @@
 
 Storage is the truth: recording reads it and changes nothing there. A run is found again by its tags
 and gets the tag `proxyless.recorded` when all of it is written, so that recording twice gives the
-same runs, and one that was killed is completed.
+same runs, and one that was killed is completed. A request that failed is sent again, and what it
+was to make is looked for first (`patience.py`).
 """
 
 from orchestration.record.client import RecordError, ui_address

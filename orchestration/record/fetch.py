@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import mlflow.artifacts
-from mlflow import MlflowClient
 
 from orchestration.export import FACTS, PROGRAM
-from orchestration.record.client import RecordError, record_errors
+from orchestration.record.client import RecordError, connected
 from orchestration.record.mlmodel import DATA, EXTRA
+from orchestration.record.patience import PatientClient
 
 
 def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
@@ -26,11 +26,12 @@ def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
     Raises:
         RecordError: there is no such model, or it was not recorded by this project.
     """
-    with record_errors(tracking_uri), tempfile.TemporaryDirectory() as temporary:
+    with connected(tracking_uri) as client, tempfile.TemporaryDirectory() as temporary:
         # MLflow's own resolution of such URIs asks the tracking URI of the process, not this one.
-        place = _place(MlflowClient(tracking_uri), uri)
+        place = _place(client, uri)
+        fetch = mlflow.artifacts.download_artifacts
         found = Path(
-            mlflow.artifacts.download_artifacts(place, None, None, temporary, tracking_uri)
+            client.patience.until_done(lambda: fetch(place, None, None, temporary, tracking_uri))
         )
         if not ((found / DATA / PROGRAM).is_file() and (found / EXTRA / FACTS).is_file()):
             raise RecordError(f"{uri} has no {PROGRAM} and {FACTS}; expected a model of a job")
@@ -40,7 +41,7 @@ def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
     return folder
 
 
-def _place(client: MlflowClient, uri: str) -> str:
+def _place(client: PatientClient, uri: str) -> str:
     """Where the files of the model lie that a URI names."""
     if found := re.fullmatch(r"runs:/([^/]+)(/.*)?", uri):
         outputs = client.get_run(found[1]).outputs

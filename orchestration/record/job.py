@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.compare import read_results
-from orchestration.record.client import experiment_id, record_errors, ui_address
+from orchestration.credentials import without_passwords
+from orchestration.record.client import (
+    CASE_S,
+    PATIENCE_S,
+    connected,
+    experiment_id,
+    is_server,
+    ui_address,
+)
 from orchestration.record.metrics import (
     METRICS,
     MODEL_METRICS,
@@ -34,10 +44,15 @@ from orchestration.record.metrics import (
     table_values,
 )
 from orchestration.record.models import Models
+from orchestration.record.parallel import in_order
 from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs
+from orchestration.record.upload import upload
 from orchestration.result_values import Result
 
 CASE_FILES = ("architecture.json", "result.json")
+SERVER_THREADS = 8
+"""Cases that are written to a server at once; those in a database of this host wait for each other
+anyway."""
 VIEW = "proxyless"
 """A view of the experiment's page: what "share view" would store under this name."""
 VIEW_STATE = {
@@ -68,7 +83,15 @@ class RecordLinks:
     """Registered versions, as `models:/digits-mobile/1`."""
 
 
-def record_job(job: Storage, tables: Storage, *, tracking_uri: str, experiment: str) -> RecordLinks:
+def record_job(
+    job: Storage,
+    tables: Storage,
+    *,
+    tracking_uri: str,
+    experiment: str,
+    patience_s: float = PATIENCE_S,
+    is_waited_for: bool = False,
+) -> RecordLinks:
     """Write what a job has in storage into MLflow: what is missing there, and nothing twice.
 
     Args:
@@ -76,38 +99,56 @@ def record_job(job: Storage, tables: Storage, *, tracking_uri: str, experiment: 
         tables: the folder of the latency tables.
         tracking_uri: a server, or `sqlite:///...`; beside a SQLite file lie the artifacts.
         experiment: made if missing.
+        patience_s: a failing request is sent again for a quarter of it.
+        is_waited_for: stop after `patience_s` and two seconds for each case, whatever is missing.
 
     Raises:
         RecordError: MLflow cannot be reached or written. The same call goes on from there.
         StorageError: the job's files cannot be read.
     """
-    with record_errors(tracking_uri):
-        client = MlflowClient(tracking_uri)
-        runs = Runs(client, experiment_id(client, tracking_uri, experiment))
-        return _Recorder(runs, job, tables).record(ui_address(tracking_uri))
+    results = read_results(job)
+    total_s = patience_s + CASE_S * len(results) if is_waited_for else float("inf")
+    folder = job.path().parent
+    with connected(tracking_uri, patience_s, total_s) as client:
+        runs = Runs(client, experiment_id(client, tracking_uri, experiment, folder))
+        recorder = _Recorder(runs, job, tables, SERVER_THREADS if is_server(tracking_uri) else 1)
+        return recorder.record(results, ui_address(tracking_uri))
+
+
+class _Case(NamedTuple):
+    """A case whose runs are written."""
+
+    run_id: str
+    result: Result
+    retrained: Run | None
+    model: LoggedModel | None
 
 
 class _Recorder:
     """Writes one job. Every method may be called again after it was interrupted."""
 
-    def __init__(self, runs: Runs, job: Storage, tables: Storage) -> None:
+    def __init__(self, runs: Runs, job: Storage, tables: Storage, threads: int) -> None:
         self.runs = runs
         self.client = runs.client
         self.job = job
         self.tables = tables
-        self.facts: dict[str, Any] = job.read_json("job.json")
+        self.threads = threads
+        self.facts: dict[str, Any] = without_passwords(job.read_json("job.json"))
         self.models = Models(runs, job, self.facts["registered_prefix"])
 
-    def record(self, ui: str) -> RecordLinks:
+    def record(self, results: Sequence[Result], ui: str) -> RecordLinks:
         self._share_view()
-        results = read_results(self.job)
         submitted = moment_ms(self.facts["submitted"])
         tags = {KIND: "job", KEY: self.facts["key"], **self._commit()}
         parent = self.runs.run(
             self.facts["name"], tags, min([submitted, *map(started_ms, results)])
         )
-        cases = [self._case(parent, result) for result in results]
-        models = [model for _, model in cases if model is not None]
+        if parent.info.run_id not in self.runs.new:
+            self.runs.read_children(parent, "case", "retrain")
+            self.models.read()
+        run_ids, models = self._cases(parent, results)
+        if self.client.patience.has_repeated:
+            self._drop_doubles(parent)
         for name in {model.name for model in models}:
             self.models.mark_best(name)
         # A job that was stopped and went on has more cases than when it was recorded last.
@@ -115,7 +156,39 @@ class _Recorder:
         if parent.data.tags.get(RECORDED) != state:
             self._write_job(parent)
             self.runs.close(parent, max([submitted, *map(finished_ms, results)]), state)
-        return self._links(ui, [run_id for run_id, _ in cases], models)
+        return self._links(ui, run_ids, models)
+
+    def _cases(
+        self, parent: Run, results: Sequence[Result]
+    ) -> tuple[list[str], list[ModelVersion]]:
+        """Ids of the runs of cases, and the registered models.
+
+        Runs are written at once, as many as there are threads; versions are registered one by one,
+        since their numbers follow the order of the results.
+        """
+        groups: dict[tuple[str, str], list[Result]] = {}
+        for result in results:  # two names of one network are one run, which one thread writes
+            groups.setdefault((result["key"], result["finished"]), []).append(result)
+        patience, run_ids, versions = self.client.patience, [], []
+        patience.so_far = _so_far(0, results)
+        work = partial(self._group, parent)
+        with closing(in_order(work, list(groups.values()), self.threads, patience)) as written:
+            for case in chain.from_iterable(written):
+                run_ids.append(case.run_id)
+                if case.model is not None and case.result["kind"] == "search":
+                    version = self.models.registered(case.retrained, case.model, case.result)
+                    versions.append(version)
+                patience.so_far = _so_far(len(run_ids), results)
+        return run_ids, versions
+
+    def _group(self, parent: Run, results: Sequence[Result]) -> list[_Case]:
+        return [self._case(parent, result) for result in results]
+
+    def _drop_doubles(self, parent: Run) -> None:
+        """A request that was sent again may have been answered twice, though not to us."""
+        self.runs.read_again(parent, "case", "retrain")
+        self.models.read()
+        self.models.read_versions()
 
     def _share_view(self) -> None:
         tag, state = f"mlflow.sharedViewState.{VIEW}", json.dumps(VIEW_STATE)
@@ -132,7 +205,7 @@ class _Recorder:
             folder = Path(temporary)
             (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
             self.job.copy_to(folder, ["job.json", *self.job.list("comparison")])
-            self.client.log_artifacts(run.info.run_id, temporary)
+            upload(self.client, folder, run.info.artifact_uri)
 
     def _table_values(self) -> list[Value]:
         """How right the latency table of each target is: `latency_mape/mobile` and the like."""
@@ -146,17 +219,17 @@ class _Recorder:
             for value in table_values(LatencyTable.from_dict(self.tables.read_json(place)), target)
         ]
 
-    def _case(self, parent: Run, result: Result) -> tuple[str, ModelVersion | None]:
-        """Id of the run of a case, and its registered model, if there is one."""
+    def _case(self, parent: Run, result: Result) -> _Case:
+        """Write the run of a case, and that of its retraining."""
         tags = self._case_tags("case", parent, result)
         run = self.runs.run(result["case"], tags, started_ms(result))
         if RECORDED not in run.data.tags:
             self._write_case(run, result)
         has_model = self.job.exists(f"cases/{result['case']}/model")
-        model = self._retrain(run, result) if has_model else None
+        retrained, model = self._retrain(run, result) if has_model else (None, None)
         if RECORDED not in run.data.tags:
             self.runs.close(run, finished_ms(result), "yes")
-        return run.info.run_id, model
+        return _Case(run.info.run_id, result, retrained, model)
 
     def _case_tags(self, kind: str, parent: Run, result: Result) -> dict[str, str]:
         return {
@@ -183,19 +256,20 @@ class _Recorder:
             (folder / "latency_table.json").write_bytes(table)
             if self.job.exists(picture):
                 (folder / "architecture.png").write_bytes(self.job.read_bytes(picture))
-            self.client.log_artifacts(run.info.run_id, temporary)
+            upload(self.client, folder, run.info.artifact_uri)
 
-    def _retrain(self, parent: Run, result: Result) -> ModelVersion | None:
-        """The registered model of a search; those that it is compared with are not registered."""
+    def _retrain(self, parent: Run, result: Result) -> tuple[Run, LoggedModel]:
+        """Its run, and its model with its files; that is not registered here."""
         tags = self._case_tags("retrain", parent, result)
         run = self.runs.run(f"{result['case']} retrain", tags, started_ms(result, ["retrain"]))
         model = self.models.model(run, result)
         if RECORDED not in run.data.tags:
             history = result["retrain_history"]
-            self.runs.log(run, {}, [*curves("retrain", history), *system_values(history)])
-            self.runs.log(run, {}, final_values(MODEL_METRICS, result), model.model_id)
+            found = [(one, None) for one in [*curves("retrain", history), *system_values(history)]]
+            found += [(one, model.model_id) for one in final_values(MODEL_METRICS, result)]
+            self.runs.log(run, {}, found)
             self.runs.close(run, finished_ms(result), "yes")
-        return self.models.registered(run, model, result) if result["kind"] == "search" else None
+        return run, model
 
     def _links(self, ui: str, runs: list[str], models: Sequence[ModelVersion]) -> RecordLinks:
         page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
@@ -207,6 +281,10 @@ class _Recorder:
             compare=f"{ui}/#/compare-runs?{compared}",
             models=tuple(f"models:/{model.name}/{model.version}" for model in models),
         )
+
+
+def _so_far(count: int, results: Sequence[Result]) -> str:
+    return f"; {count} of {len(results)} cases are there"
 
 
 def _quoted(ids: list[str]) -> str:

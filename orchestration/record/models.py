@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 
@@ -16,7 +16,9 @@ from cluster.storage import Storage
 from orchestration.compare import best_result, keeps_budget
 from orchestration.record.metrics import case_params
 from orchestration.record.mlmodel import write_mlmodel
-from orchestration.record.runs import FINISHED, KEY, Runs, tagged
+from orchestration.record.patience import PatientClient
+from orchestration.record.runs import FINISHED, KEY, Runs, pages, tagged
+from orchestration.record.upload import upload
 from orchestration.result_values import Result
 
 logger = logging.getLogger(__name__)
@@ -38,39 +40,61 @@ class Models:
     job: Storage
     prefix: str
     """Of registered names: `<prefix>-<target>`."""
+    known: dict[str, LoggedModel] = field(default_factory=dict)
+    """By the run that made them; those of new runs are not looked for."""
+    versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
+    """Of the registered names that were met."""
+    shown: set[str] = field(default_factory=set)
+    """Runs that name their model as what they put out."""
 
     @property
-    def client(self) -> MlflowClient:
+    def client(self) -> PatientClient:
         """Where they are written."""
         return self.runs.client
+
+    def read(self) -> None:
+        """Read the models of all known runs, so that none is looked for by itself."""
+        ours = {run.info.run_id for run in self.runs.known.values()}
+        found = [model for model in self._search(None) if model.source_run_id in ours]
+        for model in self._once(found):
+            self.known.setdefault(model.source_run_id, model)
+
+    def read_versions(self) -> None:
+        """Read again what has the names that were met."""
+        self.versions.update({name: self._versions(name) for name in self.versions})
 
     def model(self, run: Run, result: Result) -> LoggedModel:
         """The model of a retraining, with its files."""
         run_id = run.info.run_id
-        found = self.client.search_logged_models(
-            [self.runs.experiment_id], f"source_run_id = '{run_id}'"
-        )
-        model = found[0] if found else self._new_model(run_id, result)
+        model = self.known.get(run_id) or self._found_or_new(run_id, result)
         if model.status != LoggedModelStatus.READY:
             self._upload(model, run_id, f"cases/{result['case']}/model")
-            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        if not run.outputs or not run.outputs.model_outputs:
-            output = LoggedModelOutput(model.model_id, step=len(result["retrain_history"]))
-            self.client.log_outputs(run_id, [output])
+            model = self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.known[run_id] = model
+        if run_id not in self.shown:
+            self._show(run, LoggedModelOutput(model.model_id, step=len(result["retrain_history"])))
+            self.shown.add(run_id)
         return model
 
     def registered(self, run: Run, model: LoggedModel, result: Result) -> ModelVersion:
         """The version that holds the model, made if missing, linked with it."""
         name = f"{self.prefix}-{result['target']}"
-        if not self.client.search_registered_models(f"name = '{name}'"):
-            self.client.create_registered_model(name)
+        if name not in self.versions:
+            self.versions[name] = self._versions(name)
         tags = {KEY: result["key"], FINISHED: result["finished"]}
-        found = self.client.search_model_versions(f"name = '{name}' and {tagged(tags)}")
-        version = found[0] if found else self._register(name, run, model, result, tags)
-        if VERSIONS not in model.tags:
-            link = json.dumps([{"name": name, "version": str(version.version)}])
-            self.client.set_logged_model_tags(model.model_id, {VERSIONS: link})
+        known = [one for one in self.versions[name] if one.tags.items() >= tags.items()]
+        version = known[0] if known else self._found_or_registered(name, run, model, result, tags)
+        self.versions[name].append(version)
+        self._link(model, {"name": name, "version": str(version.version)})
         return version
+
+    def _link(self, model: LoggedModel, link: dict[str, str]) -> None:
+        """Lead from a model to its version, and to none of that name that is there no more."""
+        shown = json.loads(model.tags.get(VERSIONS, "[]"))
+        wanted = [*(one for one in shown if one["name"] != link["name"]), link]
+        if shown != wanted:
+            model.tags[VERSIONS] = json.dumps(wanted)
+            self.client.set_logged_model_tags(model.model_id, {VERSIONS: model.tags[VERSIONS]})
 
     def mark_best(self, name: str) -> None:
         """Give the alias to the version of `name` that `best_result` picks."""
@@ -88,6 +112,38 @@ class Models:
             )
         self.client.set_registered_model_alias(name, BEST, str(best["version"]))
 
+    def _versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a name, which is made if it is new."""
+        found = self.client.search_model_versions(f"name = '{name}'")
+        if not found:
+            self.client.patience.until_done(lambda: self._make_name(name))
+        return self._each_once(found)
+
+    def _make_name(self, name: str) -> None:
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+
+    def _each_once(self, versions: Iterable[ModelVersion]) -> list[ModelVersion]:
+        """The first version of each result; requests that were answered too late made others."""
+        first: dict[tuple[str, ...], ModelVersion] = {}
+        ours = [one for one in versions if one.tags.keys() >= {KEY, FINISHED}]
+        for one in sorted(ours, key=lambda version: int(version.version)):
+            if first.setdefault((one.tags[KEY], one.tags[FINISHED], one.source), one) is not one:
+                self.client.delete_model_version(one.name, str(one.version))
+        return list(first.values())
+
+    def _found_or_registered(
+        self, name: str, run: Run, model: LoggedModel, result: Result, tags: dict[str, str]
+    ) -> ModelVersion:
+        looks: list[str] = []  # none at first: all versions are known
+
+        def make() -> ModelVersion:
+            found = self.client.search_model_versions(looks.pop()) if looks else []
+            looks.append(f"name = '{name}' and {tagged(tags)}")
+            return found[0] if found else self._register(name, run, model, result, tags)
+
+        return self.client.patience.until_done(make)
+
     def _register(
         self, name: str, run: Run, model: LoggedModel, result: Result, tags: dict[str, str]
     ) -> ModelVersion:
@@ -100,6 +156,47 @@ class Models:
             tags=tags | facts | _numbers(result),
             description=f"{result['case']} of job {result['job']}",
         )
+
+    def _search(self, run_id: str | None) -> list[LoggedModel]:
+        """The models of a run, or of all runs of the experiment."""
+        wanted = None if run_id is None else f"source_run_id = '{run_id}'"
+        places = [self.runs.experiment_id]
+        return pages(
+            lambda token: self.client.search_logged_models(places, wanted, page_token=token)
+        )
+
+    def _once(self, models: Iterable[LoggedModel]) -> list[LoggedModel]:
+        """Of models of a run with the same name the one that is furthest; the others are deleted.
+
+        A server that answers too late has made a model that was then made again.
+        """
+        best: dict[tuple[str, str], LoggedModel] = {}
+        for model in sorted(models, key=_fullness, reverse=True):
+            if best.setdefault((model.source_run_id, model.name), model) is not model:
+                self.client.delete_logged_model(model.model_id)
+        return list(best.values())
+
+    def _found_or_new(self, run_id: str, result: Result) -> LoggedModel:
+        # A new run has none; but then a request that failed may have made it.
+        looks = [] if run_id in self.runs.new else [run_id]
+
+        def make() -> LoggedModel:
+            found = self._once(self._search(looks.pop())) if looks else []
+            looks.append(run_id)
+            return found[0] if found else self._new_model(run_id, result)
+
+        return self.client.patience.until_done(make)
+
+    def _show(self, run: Run, output: LoggedModelOutput) -> None:
+        """Name a model as what its run put out, once: MLflow keeps the same name twice."""
+        seen = [run]
+
+        def show() -> None:
+            now = seen.pop() if seen else self.client.get_run(run.info.run_id)
+            if not (now.outputs and now.outputs.model_outputs):
+                self.client.log_outputs(run.info.run_id, [output])
+
+        self.client.patience.until_done(show)
 
     def _new_model(self, run_id: str, result: Result) -> LoggedModel:
         return self.client.create_logged_model(
@@ -115,7 +212,11 @@ class Models:
         with tempfile.TemporaryDirectory() as files, tempfile.TemporaryDirectory() as folder:
             self.job.copy_to(Path(files), self.job.list(key), below=key)
             write_mlmodel(Path(files), Path(folder), identity, model.artifact_location)
-            self.client.log_model_artifacts(model.model_id, folder)
+            upload(self.client, Path(folder), model.artifact_location)
+
+
+def _fullness(model: LoggedModel) -> tuple[bool, bool, str]:
+    return model.status == LoggedModelStatus.READY, VERSIONS in model.tags, model.model_id
 
 
 def _numbers(result: Result) -> dict[str, str]:

@@ -6,20 +6,27 @@ import json
 import tempfile
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from nas_core.latency import LatencyTable
-from orchestration.record.client import experiment_id, record_errors, ui_address
+from orchestration.record.client import connected, experiment_id, ui_address
 from orchestration.record.metrics import moment_ms, table_params, table_values
+from orchestration.record.patience import PatientClient
 from orchestration.record.runs import FINISHED, KEY, KIND, RECORDED, Runs
+from orchestration.record.upload import upload
 
 NOTE = "mlflow.note.content"
 """What the run's page shows as its description."""
 
 
 def record_table(
-    table: LatencyTable, key: str, picture: bytes, *, tracking_uri: str, experiment: str
+    table: LatencyTable,
+    key: str,
+    picture: bytes,
+    *,
+    tracking_uri: str,
+    experiment: str,
+    folder: Path | None = None,
 ) -> str:
     """Write a measured latency table into MLflow, once; measured again it is another run.
 
@@ -29,6 +36,7 @@ def record_table(
         picture: predicted against measured latency.
         tracking_uri: as for `record_job`.
         experiment: made if missing.
+        folder: where files go if MLflow is a database and not a server.
 
     Returns:
         The page of its run.
@@ -36,9 +44,8 @@ def record_table(
     Raises:
         RecordError: MLflow cannot be reached or written.
     """
-    with record_errors(tracking_uri):
-        client = MlflowClient(tracking_uri)
-        runs = Runs(client, experiment_id(client, tracking_uri, experiment))
+    with connected(tracking_uri) as client:
+        runs = Runs(client, experiment_id(client, tracking_uri, experiment, folder))
         name = f"{table.target} {table.space.name} {table.space.resolution} px"
         tags = {KIND: "table", KEY: key, FINISHED: table.date, NOTE: _note(table)}
         run = runs.run(name, tags, moment_ms(table.date))
@@ -65,9 +72,9 @@ def _note(table: LatencyTable) -> str:
     return "\n".join(lines)
 
 
-def _write_files(client: MlflowClient, run: Run, table: LatencyTable, picture: bytes) -> None:
+def _write_files(client: PatientClient, run: Run, table: LatencyTable, picture: bytes) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "latency_table.json").write_text(json.dumps(table.to_dict(), indent=1), "utf-8")
         (folder / "calibration.png").write_bytes(picture)
-        client.log_artifacts(run.info.run_id, temporary)
+        upload(client, folder, run.info.artifact_uri)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from mlflow import MlflowClient
 
@@ -7,7 +9,11 @@ from tests.orchestration.job_folder import (
     OPS,
     SPACE,
 )
-from tests.orchestration.record.place import Place
+from tests.orchestration.record.place import Place, ServerPlace
+from tests.orchestration.record.proxy import Proxy
+from tests.orchestration.record.server import mlflow_server
+
+EXPERIMENTS = map("digits{}".format, itertools.count())
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,31 @@ def place(tmp_path, empty_database, model_folder, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     return Place(tmp_path / "a storage", empty_database, model_folder)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Folder and port of a tracking server; it takes seconds to start."""
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder) as port:
+        yield folder, port
+
+
+@pytest.fixture
+def proxy(server):
+    """What stands in front of it, and lets it fail."""
+    one = Proxy(server[1])
+    yield one
+    one.refuse()
+
+
+@pytest.fixture
+def there(proxy, server, model_folder, tmp_path):
+    """A job, to be recorded behind the proxy into an experiment of its own."""
+    return ServerPlace(tmp_path / "there", model_folder, server[0], proxy.uri, next(EXPERIMENTS))
+
+
+@pytest.fixture
+def undisturbed(empty_database, model_folder, tmp_path):
+    """The same job where nothing happens."""
+    return Place(tmp_path / "undisturbed", empty_database, model_folder)

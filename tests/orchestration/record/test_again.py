@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
-from orchestration.record import job
+from orchestration.record import client
 from tests.orchestration.job_folder import (
     result,
 )
@@ -43,7 +43,7 @@ def client_that_dies(before_write):
 def killed(place, monkeypatch, before_write):
     """Whether a recording came to its n-th write, and was killed there."""
     with monkeypatch.context() as patch:
-        patch.setattr(job, "MlflowClient", client_that_dies(before_write))
+        patch.setattr(client, "MlflowClient", client_that_dies(before_write))
         try:
             place.record()
         except Killed:

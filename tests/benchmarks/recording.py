@@ -1,0 +1,165 @@
+"""What recording a sweep costs: seconds into SQLite and into a tracking server, requests per case.
+
+Run `python tests/benchmarks/recording.py` (50 cases; `--cases 5` to try it). Cases are made up and
+have what real ones have: curves of 100 epochs of search and of retraining, a model, a picture. The
+server is an `mlflow server` with one worker on this host, whose processor it shares with the
+recorder; requests are counted in a proxy before it, which can also let every answer come later, as
+from a server far away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from cluster.storage import Storage  # noqa: E402
+from nas_core.architecture import Architecture  # noqa: E402
+from orchestration.export import ModelFacts, save_model  # noqa: E402
+from orchestration.record import job as recorder  # noqa: E402
+from orchestration.record import record_job  # noqa: E402
+from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.orchestration.job_folder import OPS, SPACE, START, result, write_job  # noqa: E402
+from tests.orchestration.record.proxy import Proxy  # noqa: E402
+from tests.orchestration.record.server import mlflow_server  # noqa: E402
+
+EPOCHS = 100
+TARGET_S = 120.0
+"""What 50 cases may take on SQLite."""
+FAR_S = 0.05
+"""By which the answers of a server far away come later."""
+
+
+def model_folder(folder: Path) -> Path:
+    """A network, exported."""
+    import torch
+
+    network = Architecture(SPACE, OPS)
+    facts = ModelFacts(
+        classes=tuple("0123456789"),
+        input_shape=(1, 8, 8),
+        mean=(0.3,),
+        std=(0.4,),
+        architecture=network.to_dict(),
+    )
+    folder.mkdir()
+    save_model(network.build(), torch.randn(4, 1, 8, 8), facts, folder)
+    return folder
+
+
+def history(**more: Any) -> list[dict[str, Any]]:
+    """An entry per epoch."""
+    return [
+        {"epoch": epoch, "loss": 2.0 / (1 + epoch), "top1": 0.9, "seconds": 1.0}
+        | {"time": START + epoch, "images_per_s": 1000.0 + epoch, "lr": 0.05}
+        | more
+        for epoch in range(EPOCHS)
+    ]
+
+
+def made_up(cases: int, folder: Path) -> Storage:
+    """A job with so many cases at its end, in a storage."""
+    searched = history(phase="search", latency_ms=0.3, entropy=1.9)
+    results = [
+        result(
+            f"mobile-{0.2 + n / 1000:.3f}ms",
+            budget_ms=0.2 + n / 1000,
+            measured_ms=0.2 + n / 1000,
+            search_history=searched,
+            retrain_history=history(),
+        )
+        for n in range(cases)
+    ]
+    job = write_job(folder / "storage", results, model_folder(folder / "model"))
+    for one in results:
+        job.write_bytes(f"comparison/{one['case']}.png", b"p" * 30_000)
+    return job
+
+
+def seconds(job: Storage, uri: str, experiment: str) -> float:
+    """Of recording it there."""
+    tables = Storage(str(job.path().parent / "tables"))
+    began = time.perf_counter()
+    record_job(job, tables, tracking_uri=uri, experiment=experiment)
+    return time.perf_counter() - began
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Cases are written to a server by so many threads."""
+    before, recorder.SERVER_THREADS = recorder.SERVER_THREADS, count
+    try:
+        yield
+    finally:
+        recorder.SERVER_THREADS = before
+
+
+def into_sqlite(job: Storage, folder: Path, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds the first time, and again, for new databases whose tables are there."""
+    from mlflow import MlflowClient  # behind what sets how it logs
+
+    first, again = [], []
+    for n in range(repeats):
+        uri = f"sqlite:///{folder}/{n}.db"
+        MlflowClient(uri).search_registered_models()
+        first.append(seconds(job, uri, "sweep"))
+        again.append(seconds(job, uri, "sweep"))
+    return first, again
+
+
+def into_server(job: Storage, folder: Path, repeats: int, what: str) -> list[dict[str, object]]:
+    """Lines of a server near by, and of one far away with one thread and with all."""
+    found = []
+    with mlflow_server(folder) as port:
+        proxy = Proxy(port)
+        for late_s, count in ((0.0, 1), (0.0, 8), (FAR_S, 1), (FAR_S, 8)):
+            how = f"{count} at once" + f", each answer {late_s:.2f} s late" * (late_s > 0)
+            proxy.delay_s = late_s
+            with threads(count):
+                names = [f"{how} {n}" for n in range(repeats)]
+                before = proxy.count
+                took = [seconds(job, proxy.uri, name) for name in names]
+                requests = (proxy.count - before) / repeats
+            found.append(line(f"seconds to record {what} into a server, {how}", took))
+        proxy.delay_s = 0.0
+        before = proxy.count
+        took = [seconds(job, proxy.uri, names[0])]
+        found.append(line(f"seconds to record {what} again into a server", took))
+        asked = float(proxy.count - before)
+        proxy.refuse()
+    found.append(line(f"requests to record {what}", [requests]))
+    found.append(line(f"requests to record {what} again", [asked]))
+    return found
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, check and keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    given = parser.parse_args(words)
+    what = f"{given.cases} cases"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = made_up(given.cases, folder)
+        first, again = into_sqlite(job, folder, given.repeats)
+        found = [
+            line(f"seconds to record {what} into SQLite", first),
+            line(f"seconds to record {what} again into SQLite", again),
+        ]
+        found += into_server(job, folder, given.repeats, what)
+    keep("recording", found, given.file)
+    assert max(first) < TARGET_S
+
+
+if __name__ == "__main__":
+    main()
