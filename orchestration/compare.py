@@ -104,9 +104,9 @@ def _table(results: Sequence[Result]) -> Table:
     table = _empty_table(results[0]["hardware"], headers)
     table.collapse_padding = len(columns) >= WIDE
     table.pad_edge = len(columns) < len(COLUMNS)
-    names = _plain_name if "seed" in columns else _name
+    names = _plain_name if "seed" in columns else display_name
     for result in results:
-        table.add_row(names(result), *(_cell(name, result.get(name)) for name in columns))
+        table.add_row(names(result), *(cell(name, result.get(name)) for name in columns))
     return table
 
 
@@ -117,7 +117,7 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     table = _empty_table(title, headers)
     for group in groups:
         figures = [_mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
-        budget = _cell("budget_ms", group[0]["budget_ms"])
+        budget = cell("budget_ms", group[0]["budget_ms"])
         table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
     return table
 
@@ -143,7 +143,8 @@ def _columns(results: Sequence[Result]) -> list[str]:
     return [name for name in COLUMNS if is_shown.get(name, True)]
 
 
-def _name(result: Result) -> str:
+def display_name(result: Result) -> str:
+    """What a network is called in a table."""
     return _plain_name(result) if result["kind"] in NAMED_BY_KIND else str(result["case"])
 
 
@@ -156,15 +157,16 @@ def _plain_name(result: Result) -> str:
     return "reference (to beat)" if is_reference else name_without_seed(result)
 
 
-def _cell(name: str, value: float | None) -> str:
+def cell(name: str, value: float | None) -> str:
+    """A figure of `COLUMNS` in words; a dash where it is not known."""
     _, form, factor = COLUMNS[name]
     return "-" if value is None else form.format(value * factor)
 
 
 def _mean_cell(name: str, values: Sequence[float | None]) -> str:
     deviation = spread(values)
-    text = _cell(name, mean(values))
-    return text if deviation is None else f"{text} ± {_cell(name, deviation)}"
+    text = cell(name, mean(values))
+    return text if deviation is None else f"{text} ± {cell(name, deviation)}"
 
 
 def _notes(results: Sequence[Result]) -> list[str]:

@@ -108,10 +108,10 @@ def _run_owned(
         done = do_missing(plan, storage, tables, say, on_record)
         cases, failed = done.cases, done.failed
         runs = [*runs, done.facts]
-    _write_job(plan, folder, cases, job_file, runs)
     finished = [case for case in cases if is_done(case, folder)]
     early = stopped_early(plan.job.asha, cases, folder)
     undone = [case.name for case in cases if case not in finished and case.name not in early]
+    _write_job(plan, folder, cases, job_file, runs, failed)
     stopped = "it was stopped; the same command goes on from there"
     failed = {name: failed.get(name, stopped) for name in undone}
     _compare(storage, folder, finished, say)
@@ -142,7 +142,12 @@ def _runs_before(folder: Storage) -> list[dict[str, Any]]:
 
 
 def _write_job(
-    plan: Plan, folder: Storage, cases: list[Case], job_file: str, runs: list[dict[str, Any]]
+    plan: Plan,
+    folder: Storage,
+    cases: list[Case],
+    job_file: str,
+    runs: list[dict[str, Any]],
+    failed: Mapping[str, str],
 ) -> None:
     before = folder.read_json("job.json") if folder.exists("job.json") else {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -161,6 +166,7 @@ def _write_job(
             "git_commit": _git_commit(),
             "submitted": before.get("submitted", now),
             "runs": runs,
+            "failed": dict(failed),
             "hardware": facts(),
         },
     )

@@ -17,7 +17,9 @@ from mlflow.entities.model_registry import ModelVersion
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.compare import read_results
+from orchestration.keys import digest
 from orchestration.record.client import experiment_id, record_errors, ui_address
+from orchestration.record.data_set import Images
 from orchestration.record.metrics import (
     METRICS,
     MODEL_METRICS,
@@ -28,27 +30,20 @@ from orchestration.record.metrics import (
     finished_ms,
     moment_ms,
     ranking_values,
+    run_values,
     settings_params,
     started_ms,
     system_values,
     table_values,
 )
 from orchestration.record.models import Models
-from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs
+from orchestration.record.note import NOTE, job_note
+from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs, tagged
+from orchestration.record.views import share_cases, share_job
 from orchestration.result_values import Result
 
 CASE_FILES = ("architecture.json", "result.json")
-VIEW = "proxyless"
-"""A view of the experiment's page: what "share view" would store under this name."""
-VIEW_STATE = {
-    "searchFilter": f"tags.`{KIND}` = 'case'",
-    "orderByKey": "metrics.`measured_ms`",
-    "orderByAsc": True,
-    "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("measured_ms", "table_ms", "top1", "params")),
-        *(f"params.`{name}`" for name in ("target", "budget_ms")),
-    ],
-}
+FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ class RecordLinks:
     """Where a person finds what was recorded."""
 
     runs: str
-    """The experiment's page, in the view that shows runs: jobs, with their cases folded."""
+    """The experiment's page: its jobs, this one with its cases below it."""
 
     cases: str
     """The same page with all cases unfolded and their figures in columns."""
@@ -96,10 +91,10 @@ class _Recorder:
         self.job = job
         self.tables = tables
         self.facts: dict[str, Any] = job.read_json("job.json")
+        self.failed: dict[str, str] = self.facts.get("failed", {})
         self.models = Models(runs, job, self.facts["registered_prefix"])
 
     def record(self, ui: str) -> RecordLinks:
-        self._share_view()
         results = read_results(self.job)
         submitted = moment_ms(self.facts["submitted"])
         tags = {KIND: "job", KEY: self.facts["key"], **self._commit()}
@@ -110,24 +105,50 @@ class _Recorder:
         models = [model for _, model in cases if model is not None]
         for name in {model.name for model in models}:
             self.models.mark_best(name)
+        self._failures(parent)
+        links = self._links(ui, parent, [run_id for run_id, _ in cases], models)
         # A job that was stopped and went on has more cases than when it was recorded last.
-        state = " ".join(sorted(result["key"] for result in results))
+        state = digest({"done": sorted(one["key"] for one in results), "failed": self.failed})
         if parent.data.tags.get(RECORDED) != state:
             self._write_job(parent)
+            self._note(parent, results, links)
             self.runs.close(parent, max([submitted, *map(finished_ms, results)]), state)
-        return self._links(ui, [run_id for run_id, _ in cases], models)
+        return links
 
-    def _share_view(self) -> None:
-        tag, state = f"mlflow.sharedViewState.{VIEW}", json.dumps(VIEW_STATE)
-        if self.client.get_experiment(self.runs.experiment_id).tags.get(tag) != state:
-            self.client.set_experiment_tag(self.runs.experiment_id, tag, state)
+    def _note(self, parent: Run, results: Sequence[Result], links: RecordLinks) -> None:
+        """On top of the job's page; links without the server's address work wherever it is."""
+        compare, cases = (link[link.index("#") :] for link in (links.compare, links.cases))
+        text = job_note(self.facts, results, compare, cases)
+        self.client.set_tag(parent.info.run_id, NOTE, text)
+
+    def _failures(self, parent: Run) -> None:
+        """A run for every case that failed; it is gone when the case was done after all."""
+        asked = {case["name"]: case for case in self.facts["plan"].get("cases", ())}
+        tags = {KIND: "case", FINISHED: FAILED, PARENT: parent.info.run_id}
+        known = {asked[name]["key"] for name in self.failed}
+        for old in self.client.search_runs([self.runs.experiment_id], tagged(tags)):
+            if old.data.tags[KEY] not in known:
+                self.client.delete_run(old.info.run_id)
+        for name, reason in self.failed.items():
+            case, moment = asked[name], moment_ms(self.facts["submitted"])
+            told = {"kind": case["kind"], "status": FAILED, NOTE: reason}
+            run = self.runs.run(name, {**tags, KEY: case["key"], **told}, moment)
+            self.runs.log(run, case_params(case))
+            self.client.set_terminated(run.info.run_id, "FAILED", moment)
 
     def _commit(self) -> dict[str, str]:
         commit = self.facts.get("git_commit")
         return {"mlflow.source.git.commit": commit} if commit else {}
 
     def _write_job(self, run: Run) -> None:
-        self.runs.log(run, settings_params(self.facts["settings"]), self._table_values())
+        values = [
+            *self._table_values(),
+            *run_values(self.facts, moment_ms(self.facts["submitted"])),
+        ]
+        self.runs.log(run, settings_params(self.facts["settings"]), values)
+        if (data := self.facts["plan"].get("data")) is not None:
+            images = Images(self.facts["settings"]["data"], data)
+            self.client.log_inputs(run.info.run_id, [images.as_input()])
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
@@ -197,13 +218,17 @@ class _Recorder:
             self.runs.close(run, finished_ms(result), "yes")
         return self.models.registered(run, model, result) if result["kind"] == "search" else None
 
-    def _links(self, ui: str, runs: list[str], models: Sequence[ModelVersion]) -> RecordLinks:
+    def _links(
+        self, ui: str, parent: Run, runs: list[str], models: Sequence[ModelVersion]
+    ) -> RecordLinks:
         page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
         each = list(dict.fromkeys(runs))  # two names of one network are one run
         compared = f"runs={_quoted(each)}&experiments={_quoted([self.runs.experiment_id])}"
+        words = (self.client, self.runs.experiment_id)
+        unfolded = share_job(*words, self.facts["key"], parent.info.run_id)
         return RecordLinks(
-            runs=page,
-            cases=f"{page}&viewStateShareKey={VIEW}",
+            runs=f"{page}&viewStateShareKey={unfolded}",
+            cases=f"{page}&viewStateShareKey={share_cases(*words)}",
             compare=f"{ui}/#/compare-runs?{compared}",
             models=tuple(f"models:/{model.name}/{model.version}" for model in models),
         )

@@ -41,7 +41,7 @@ class Value(NamedTuple):
 
 def case_params(result: Result) -> dict[str, str]:
     """What was asked for, and the network that came of it."""
-    return {name: str(result[name]) for name in PARAMS if result[name] is not None}
+    return {name: str(result[name]) for name in PARAMS if result.get(name) is not None}
 
 
 def final_values(names: Sequence[str], result: Result) -> list[Value]:
@@ -103,6 +103,16 @@ def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
         for name, value in entry.items()
         if name not in ("phase", "epoch", "time", "system") and value is not None
     ]
+
+
+def run_values(facts: Mapping[str, Any], at_ms: int) -> list[Value]:
+    """What the last run of a job spent, and how right its plan was; of `job.json`."""
+    runs: Sequence[Mapping[str, Any]] = facts.get("runs", ())
+    last = runs[-1] if runs else {}
+    names = ("wall_s", "idle_share", "estimate_s", "took_s", "estimate_error")
+    found = {name: last[name] for name in names if last.get(name) is not None}
+    found |= {f"steps/{phase}": count for phase, count in last.get("steps", {}).items()}
+    return [Value(name, float(value), at_ms, 0) for name, value in found.items()]
 
 
 def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
@@ -28,6 +30,8 @@ MEASURED = "measured_ms"
 VERSIONS = "mlflow.modelVersions"
 """On a model: what the UI reads to lead from it to the registry."""
 BEST = "best"
+BUDGET = "budget-"
+"""Before the milliseconds of a budget: the alias of the best version for it."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,31 @@ class Models:
         return version
 
     def mark_best(self, name: str) -> None:
-        """Give the alias to the version of `name` that `best_result` picks."""
-        candidates = [
+        """Give the aliases to the versions of `name` that `best_result` picks: of all, and of those
+        for each budget."""
+        candidates = self._candidates(name)
+        self._mark(name, BEST, candidates)
+        for alias in dict.fromkeys(budget_alias(one["budget_ms"]) for one in candidates):
+            same = [one for one in candidates if budget_alias(one["budget_ms"]) == alias]
+            self._mark(name, alias, same)
+
+    def _candidates(self, name: str) -> list[dict[str, Any]]:
+        """Versions with what is to be known of them."""
+        return [
             {MEASURED: None, "version": found.version}
             | {tag: float(found.tags[tag]) for tag in (*NUMBERS, MEASURED) if tag in found.tags}
             for found in self.client.search_model_versions(f"name = '{name}'")
             if found.tags.keys() >= set(NUMBERS)  # others may register under this name, too
         ]
+
+    def _mark(self, name: str, alias: str, candidates: Sequence[dict[str, Any]]) -> None:
         best = best_result(candidates)
         if not keeps_budget(best):
             logger.warning(
                 "no version of '%s' keeps its budget; '%s' is version %s, which misses it least",
-                *(name, BEST, best["version"]),
+                *(name, alias, best["version"]),
             )
-        self.client.set_registered_model_alias(name, BEST, str(best["version"]))
+        self.client.set_registered_model_alias(name, alias, str(best["version"]))
 
     def _register(
         self, name: str, run: Run, model: LoggedModel, result: Result, tags: dict[str, str]
@@ -116,6 +131,11 @@ class Models:
             self.job.copy_to(Path(files), self.job.list(key), below=key)
             write_mlmodel(Path(files), Path(folder), identity, model.artifact_location)
             self.client.log_model_artifacts(model.model_id, folder)
+
+
+def budget_alias(budget_ms: float) -> str:
+    """The alias of a budget: MLflow takes no dot, so 0.31 ms is `budget-0_31`."""
+    return f"{BUDGET}{budget_ms:.4g}".replace(".", "_")
 
 
 def _numbers(result: Result) -> dict[str, str]:

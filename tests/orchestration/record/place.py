@@ -1,5 +1,6 @@
 """A job in a storage, an empty MLflow, and the way to record one in the other."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Place:
 
     def _run_state(self, run):
         tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
+        tags = {k: re.sub(r"(?:%22)?[0-9a-f]{32}", "<run>", v) for k, v in tags.items()}
         history = {
             name: [
                 (m.step, m.value, m.timestamp)

@@ -151,11 +151,86 @@ def test_settings_of_the_job_are_params_of_its_run(place):
 
 def test_links_open_the_view_that_shows_runs(place):
     links = place.record()
-    assert links.runs == "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    page = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    assert links.runs == f"{page}&viewStateShareKey=proxyless-key-of-the-job"
     cases = {run.info.run_id for run in place.runs("case").values()}
     compared = re.fullmatch(r".*/#/compare-runs\?runs=(.*)&experiments=(.*)", links.compare)
     assert set(json.loads(unquote(compared[1]))) == cases
     assert json.loads(unquote(compared[2])) == ["1"]
+
+
+def test_the_page_of_a_job_unfolds_its_cases(place):
+    key = place.record().runs.rpartition("viewStateShareKey=")[2]
+    state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
+    assert state["runsExpanded"] == {place.runs("job")["search_mobile"].info.run_id: True}
+    assert "searchFilter" not in state  # with one the UI nests nothing
+
+
+def test_the_page_of_a_job_is_its_report(place):
+    links = place.record()
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert f"({links.compare[links.compare.index('#') :]})" in note
+    assert "| mobile-0.31ms | 0.310 | 0.309 | 0.312 | 98.1 | 123.5 | 7.0 |" in note
+    assert "- mobile-0.31ms takes 18 % less time than the reference" in note
+
+
+def plan_facts(*cases):
+    facts = {"count": 1797, "test_count": 449, "resolution": 32, "channels": 1}
+    data = facts | {"classes": list("0123456789"), "fingerprint": "digits/1"}
+    return {"data": data, "cases": cases}
+
+
+def described(place, **changes):
+    values = place.job.read_json("job.json")
+    values["settings"]["data"] = {"source": "digits", "path": None}
+    place.job.write_json("job.json", values | changes)
+
+
+def test_the_images_of_a_job_are_its_data_set(place):
+    described(place, plan=plan_facts())
+    place.record()
+    (used,) = place.runs("job")["search_mobile"].inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.source_type) == ("digits", "code")
+    assert json.loads(used.dataset.profile) == {
+        "count": 1797,
+        "test_count": 449,
+        "resolution": 32,
+        "channels": 1,
+        "classes": 10,
+    }
+
+
+def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(place):
+    run = {"wall_s": 300.0, "estimate_s": 270.0, "estimate_error": -0.1, "steps": {"search": 7}}
+    described(place, runs=[run])
+    place.record()
+    metrics = place.runs("job")["search_mobile"].data.metrics
+    assert metrics["wall_s"] == 300.0
+    assert metrics["estimate_error"] == -0.1
+    assert metrics["steps/search"] == 7
+
+
+FAILING = {"name": "mobile-0.2ms", "key": "key-of-0.2", "kind": "search", "target": "mobile"} | {
+    "budget_ms": 0.2,
+    "seed": 0,
+}
+
+
+def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
+    described(place, plan=plan_facts(FAILING), failed={"mobile-0.2ms": "a worker | died"})
+    for _ in range(2):
+        place.record()
+    run = place.runs("case")["mobile-0.2ms"]
+    assert (run.info.status, run.data.tags["status"]) == ("FAILED", "failed")
+    assert run.data.tags["mlflow.note.content"] == "a worker | died"
+    assert run.data.params == {"target": "mobile", "budget_ms": "0.2", "seed": "0"}
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert "- **mobile-0.2ms failed**: a worker \\| died" in note
+    described(place, plan=plan_facts(FAILING), failed={})
+    place.record()
+    assert place.runs("case").keys() == {CASE, REFERENCE}
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert "failed" not in note
 
 
 def test_the_view_of_all_cases_is_stored_where_the_ui_looks_for_it(place):

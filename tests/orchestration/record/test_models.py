@@ -58,6 +58,22 @@ def test_best_is_the_nearest_miss_if_no_version_keeps_its_budget(place, caplog):
     )
 
 
+def test_the_best_version_for_a_budget_has_its_name(place):
+    place.write(
+        [
+            result("mobile-0.31ms"),
+            result("mobile-0.31ms-seed1", top1=0.99, seed=1),
+            result("mobile-0.5ms", budget_ms=0.5, top1=0.995),
+        ]
+    )
+    place.record()
+    found = {
+        alias: place.client.get_model_version_by_alias("digits-mobile", alias).tags["top1"]
+        for alias in ("best", "budget-0_31", "budget-0_5")
+    }
+    assert found == {"best": "0.995", "budget-0_31": "0.99", "budget-0_5": "0.995"}
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_mlflow_loads_the_registered_model_as_it_was_evaluated(place, batch, monkeypatch):
     import mlflow

@@ -1,0 +1,100 @@
+"""The note on top of a job's run, in Markdown: the run's page is the report of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestration.compare import COLUMNS, cell, display_name
+from orchestration.progress import duration
+from orchestration.result_values import Result
+from orchestration.verdicts import verdicts
+
+NOTE = "mlflow.note.content"
+"""What a run's page shows as its description."""
+
+SHOWN = ("budget_ms", "table_ms", "measured_ms", "top1", "params", "macs")
+
+
+LONGEST = 7900
+"""Letters: MLflow cuts a note after 8,000."""
+LONGEST_LINK = 2000
+
+STEPS = ((None, True), (None, False), (20, False), (8, False), (2, False))
+"""How many rows of a device, and whether what they gained: the first that is not too long."""
+
+
+def job_note(facts: Mapping[str, Any], results: Sequence[Result], compare: str, cases: str) -> str:
+    """Tables of what was found, what each network gained, and where to look further.
+
+    Args:
+        facts: `job.json`.
+        results: of its finished cases.
+        compare: address of the page that compares all cases.
+        cases: that of the page that lists them, for where there are too many to be compared.
+    """
+    link = compare if len(compare) <= LONGEST_LINK else cases
+    head = [f"**{facts['name']}**: {_sum_up(results)}{_spent(facts)}", ""]
+    head += [f"**[Compare all networks]({link})**. The whole report is the artifact "]
+    head[-1] += "`comparison/report.html`; the job file is there too, to do it again."
+    head += _failures(facts)
+    for most, is_told in STEPS:
+        text = "\n".join([*head, "", *_sections(results, most, is_told)])
+        if len(text) <= LONGEST:
+            break
+    return text[:LONGEST]
+
+
+def _failures(facts: Mapping[str, Any]) -> list[str]:
+    failed: Mapping[str, str] = facts.get("failed", {})
+    lines = [f"- **{name} failed**: {_escaped(reason)[:300]}" for name, reason in failed.items()]
+    return ["", *lines[:8]] if lines else []
+
+
+def _sections(results: Sequence[Result], most: int | None, is_told: bool) -> list[str]:
+    lines = []
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        own = [one for one in results if one["hardware"] == hardware]
+        lines += _section(hardware, own[:most], is_told)
+        if len(own[:most]) < len(own):
+            lines += [f"{len(own) - len(own[:most])} more are in the report.", ""]
+    return lines
+
+
+def _section(hardware: str, results: Sequence[Result], is_told: bool) -> list[str]:
+    """The networks of one device."""
+    heads = ["network", *(COLUMNS[name][0] for name in SHOWN)]
+    rows = [[display_name(one), *(cell(name, one.get(name)) for name in SHOWN)] for one in results]
+    rule = ["---", *("---:" for _ in SHOWN)]
+    said = [f"- {_escaped(line)}" for line in verdicts(results)] if is_told else []
+    return [f"### {hardware}", "", *map(_row, [heads, rule, *rows]), "", *said, ""]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Without what would end a cell or a line."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _sum_up(results: Sequence[Result]) -> str:
+    found = sum(result["kind"] == "search" for result in results)
+    others = len(results) - found
+    targets = list(dict.fromkeys(result["target"] for result in results))
+    networks = "1 network" if found == 1 else f"{found} networks"
+    beside = f", {others} to compare with" if others else ""
+    return f"{networks} searched for {' and '.join(targets) or 'no target'}{beside}."
+
+
+def _spent(facts: Mapping[str, Any]) -> str:
+    """What the runs of the job took, and how right the plan of the last one was."""
+    runs: Sequence[Mapping[str, Any]] = facts.get("runs", ())
+    if not runs:
+        return ""
+    text = f" It took {duration(sum(run['wall_s'] for run in runs))}"
+    error = runs[-1].get("estimate_error")
+    if error is None:
+        return f"{text}."
+    return f"{text}; its plan said {duration(runs[-1]['estimate_s'])} ({error:+.0%})."
