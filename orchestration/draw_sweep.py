@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestration.draw import DPI, FAINT, INK
+from orchestration.card import DPI, FAINT, INK
 from orchestration.label_places import Spot, write_labels
 from orchestration.pareto import pareto_front
 from orchestration.result_values import (
