@@ -96,6 +96,11 @@ def text_width_in(words: str, points: float, *, bold: bool = False) -> float:
     return float(text_to_path.get_text_width_height_descent(words, font, ismath=False)[0]) / 72
 
 
+def ms_text(ms: float) -> str:
+    """Milliseconds with as many digits as tell networks apart: 0.125, 12.35, 123.4."""
+    return f"{ms:.3f}" if ms < 10 else f"{ms:.2f}" if ms < 100 else f"{ms:.1f}"
+
+
 def lines_in(words: str, points: float) -> float:
     """How tall text gets, with the space between its lines."""
     return (1 + words.count("\n")) * points * 1.25 / 72

@@ -23,6 +23,7 @@ from orchestration.card import (
     heading,
     key,
     lines_in,
+    ms_text,
     png,
     stacked,
     wrapped,
@@ -145,7 +146,7 @@ def _what(result: Result) -> str:
         return f"reference{seed}"
     if result["budget_ms"] is None:
         return model_name(result) + seed
-    budget = _ms(result["budget_ms"])
+    budget = f"{ms_text(result['budget_ms'])} ms"
     if isinstance(result["budget"], str):
         budget = f"{result['budget']} ({budget})"
     kind = f"{random_name(result)} for" if result["kind"] == "random" else "budget"
@@ -156,13 +157,9 @@ def _figures(result: Result) -> Iterator[str]:
     """What is known of its latency and accuracy."""
     if has_latency(result):
         how = "by the table" if result["measured_ms"] is None else "measured"
-        yield f"{_ms(latency_ms(result))} {how}"
+        yield f"{ms_text(latency_ms(result))} ms {how}"
     if result["top1"] is not None:
         yield f"top-1 {100 * result['top1']:.1f} %"
-
-
-def _ms(value: float) -> str:
-    return f"{value:.3f} ms" if value < 10 else f"{value:.1f} ms"
 
 
 def _columns(rows: Iterable[Row]) -> Columns:
