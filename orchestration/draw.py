@@ -29,6 +29,28 @@ COLUMNS = 12
 HEADING_IN = 0.75
 
 
+def kernel_of(op: str) -> int | None:
+    """Side of the depthwise convolution; None for an op that has none."""
+    found = re.search(r"_k(\d+)", op)
+    return int(found[1]) if found else None
+
+
+def expansion_of(op: str) -> int | None:
+    """Of the first convolution; None for an op that has none."""
+    found = re.search(r"_e(\d+)", op)
+    return int(found[1]) if found else None
+
+
+def op_label(op: str) -> str:
+    """Two lines: kernel, and what else tells the op from others; its name if it has no kernel."""
+    kernel = kernel_of(op)
+    if kernel is None:
+        return op
+    kind, *words = op.split("_")
+    rest = [word for word in words if word != f"k{kernel}"] or [kind.removesuffix("conv")]
+    return f"{kernel}x{kernel}\n{' '.join(rest)}"
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of a network, in the order of its layers."""
@@ -43,23 +65,17 @@ class Part:
     @property
     def kernel(self) -> int | None:
         """Of the depthwise convolution; None for a part that has no choice of it."""
-        found = re.search(r"_k(\d+)", self.shape.op)
-        return int(found[1]) if found else None
+        return kernel_of(self.shape.op)
 
     @property
     def expansion(self) -> int | None:
         """Of the first convolution; None for a part that has no choice of it."""
-        found = re.search(r"_e(\d+)", self.shape.op)
-        return int(found[1]) if found else None
+        return expansion_of(self.shape.op)
 
     @property
     def label(self) -> str:
         """What stands in its block: kernel, and below it what else tells the op from others."""
-        if self.kernel is None:
-            return self.shape.op
-        kind, *words = self.shape.op.split("_")
-        rest = [word for word in words if word != f"k{self.kernel}"] or [kind.removesuffix("conv")]
-        return f"{self.kernel}x{self.kernel}\n{' '.join(rest)}"
+        return op_label(self.shape.op)
 
     @property
     def out_resolution(self) -> int:
