@@ -54,7 +54,7 @@ def test_a_row_says_target_budget_latency_and_accuracy() -> None:
     )
     assert "mobile, reference: 0.380 ms measured, top-1 98.5 %" in words
     assert "mobile, budget 80% (0.310 ms): 0.312 ms measured, top-1 98.1 %" in words
-    assert "pixel1, budget 80.0 ms: 0.309 ms by the table, top-1 98.1 %" in words
+    assert "pixel1, budget 80.00 ms: 0.309 ms by the table, top-1 98.1 %" in words
 
 
 def test_a_row_says_only_what_is_known() -> None:
