@@ -6,15 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
-from nas_core.calibration import MeasuredNetwork
-from nas_core.latency import LatencyTable
 from orchestration.budgets import is_within
 from orchestration.cases import ORDER
-from orchestration.draw import architecture_png
 from orchestration.result_values import (
     Result,
     latency_ms,
@@ -174,53 +170,16 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 
 def write_comparison(job: Storage, tables: Storage) -> None:
-    """Write `comparison/`: the table as JSON and CSV, a picture of every network of sites.
+    """Write `comparison/`: the table as JSON and CSV, pictures, and all of it on one page."""
+    from orchestration.pictures import write_pictures
+    from orchestration.report import write_report
 
-    The reference network has none: all of its sites are equal. Random networks are only compared.
-    """
     results = read_results(job)
     rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
     job.write_json("comparison/comparison.json", {"format": FORMAT, "rows": rows})
     job.write_text("comparison/comparison.csv", _csv(rows))
-    for result in results:
-        if result["kind"] in ("search", "given"):
-            _write_picture(job, tables, result)
-    for target in dict.fromkeys(result["target"] for result in results):
-        _write_calibration(job, tables, [one for one in results if one["target"] == target])
-
-
-def _write_calibration(job: Storage, tables: Storage, results: Sequence[Result]) -> None:
-    """Predicted against measured networks of a target, if its table was calibrated.
-
-    Those of the job are marked: what it found, was given, and the baselines.
-    """
-    from orchestration.draw_calibration import calibration_png
-
-    place = f"{results[0]['table_key']}.json"
-    values = tables.read_json(place) if tables.exists(place) else {}
-    if values.get("calibration") is None:
-        return
-    table = LatencyTable.from_dict(values)
-    assert table.calibration is not None
-    own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
-    others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
-    shown = replace(table, calibration=replace(table.calibration, others=others))
-    job.write_bytes(f"comparison/{results[0]['target']}-latency.png", calibration_png(shown))
-
-
-def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
-    known = result["table_ms"] is not None
-    name = result["case"].removeprefix(f"{result['target']}-")
-    if result["kind"] == "search":
-        seed = f", seed {seed_of(result)}" if seed_of(result) else ""
-        name = f"found for {result['budget_ms']:.4g} ms{seed}"
-    return MeasuredNetwork(
-        name=name,
-        ops=None,
-        parts_ms=(result["table_ms"] - table.offset_ms) / table.scale if known else None,
-        measured_ms=result["measured_ms"],
-        spread=result["measured_spread"] or 0.0,
-    )
+    write_pictures(job, tables, results)
+    write_report(job, results)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -229,13 +188,6 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write_picture(job: Storage, tables: Storage, result: Result) -> None:
-    key = f"comparison/{result['case']}.png"
-    is_covered = result["table_ms"] is not None
-    table = tables.read_json(f"{result['table_key']}.json") if is_covered else None
-    job.write_bytes(key, architecture_png(result["architecture"], table, title=result["case"]))
 
 
 def best_result(results: Sequence[Result]) -> Result:

@@ -182,17 +182,22 @@ def test_the_comparison_tells_seed_and_warm_up(tmp_path):
 
 
 def test_every_searched_network_has_a_picture(written):
-    assert [key for key in written.list("comparison") if key.endswith(".png")] == [
-        "comparison/mobile-0.31ms.png"
-    ]
+    pictures = {key for key in written.list("comparison") if key.endswith(".png")}
+    assert {"comparison/mobile-0.31ms.png", "comparison/mobile-0.31ms-search.png"} <= pictures
+    assert "comparison/mobile-reference.png" not in pictures
+
+
+def test_the_comparison_is_on_one_page_too(written):
+    assert "<td>mobile-0.31ms</td>" in written.read_text("comparison/report.html")
 
 
 def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path):
     given = result("mobile-my", kind="given", budget=None, budget_ms=None, table_ms=None)
     job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
     write_comparison(job, Storage(str(tmp_path / "tables")))
-    pictures = [key for key in job.list("comparison") if key.endswith(".png")]
-    assert pictures == ["comparison/mobile-my.png"]
+    pictures = [key for key in job.list("comparison") if key.startswith("comparison/mobile-")]
+    assert "comparison/mobile-my.png" in pictures
+    assert "comparison/mobile-mnasnet.png" not in pictures
 
 
 def test_the_comparison_is_the_same_twice(written, tmp_path):
