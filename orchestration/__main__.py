@@ -163,8 +163,8 @@ def record(
         tracking_uri=tracking_uri(job, storage),
         experiment=job.experiment,
     )
-    say(links.runs)
-    say(links.compare)
+    for link in (links.report, links.runs, links.compare):
+        say(link)
 
 
 @app.command("compare")

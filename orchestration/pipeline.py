@@ -203,8 +203,9 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
             f"proxyless record {folder.uri}"
         )
         return ()
-    shown = [f"runs     {links.runs}", f"cases    {links.cases}", f"compare  {links.compare}"]
-    return (*shown, *(f"model    {model}" for model in links.models))
+    shown = {"report": links.report, "runs": links.runs, "compare": links.compare}
+    pages = [f"{name:<8} {link}" for name, link in shown.items()]
+    return (*pages, *(f"model    {model}" for model in links.models))
 
 
 def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:

@@ -18,6 +18,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.compare import read_results
 from orchestration.keys import digest
+from orchestration.pictures import INDEX
 from orchestration.record.client import experiment_id, record_errors, ui_address
 from orchestration.record.data_set import Images
 from orchestration.record.metrics import (
@@ -38,23 +39,30 @@ from orchestration.record.metrics import (
 )
 from orchestration.record.models import Models
 from orchestration.record.note import NOTE, job_note
-from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs, tagged
+from orchestration.record.runs import FINISHED, JOB, KEY, KIND, PARENT, RECORDED, Runs, tagged
 from orchestration.record.views import share_cases, share_job
 from orchestration.result_values import Result
 
-CASE_FILES = ("architecture.json", "result.json")
+CASE_FILES = ("architecture.json", "probabilities.json", "result.json")
+PICTURES = {"architecture.png": ".png", "search.png": "-search.png"}
+"""Of a case: their names in MLflow, and how those in storage end."""
 FAILED = "failed"
+TRAINING = "?workflowType=machine_learning"
+"""Without it the UI opens pages in its view for language models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordLinks:
     """Where a person finds what was recorded."""
 
+    report: str
+    """The page of the job's run: its tables, its files."""
+
     runs: str
-    """The experiment's page: its jobs, this one with its cases below it."""
+    """The experiment's page: the job and its cases, with their figures in columns."""
 
     cases: str
-    """The same page with all cases unfolded and their figures in columns."""
+    """The same page with the cases of all jobs."""
 
     compare: str
     """All cases of the job and the reference, side by side."""
@@ -97,7 +105,7 @@ class _Recorder:
     def record(self, ui: str) -> RecordLinks:
         results = read_results(self.job)
         submitted = moment_ms(self.facts["submitted"])
-        tags = {KIND: "job", KEY: self.facts["key"], **self._commit()}
+        tags = {KIND: "job", KEY: self.facts["key"], JOB: self.facts["key"], **self._commit()}
         parent = self.runs.run(
             self.facts["name"], tags, min([submitted, *map(started_ms, results)])
         )
@@ -131,7 +139,7 @@ class _Recorder:
                 self.client.delete_run(old.info.run_id)
         for name, reason in self.failed.items():
             case, moment = asked[name], moment_ms(self.facts["submitted"])
-            told = {"kind": case["kind"], "status": FAILED, NOTE: reason}
+            told = {"kind": case["kind"], "status": FAILED, NOTE: reason, JOB: self.facts["key"]}
             run = self.runs.run(name, {**tags, KEY: case["key"], **told}, moment)
             self.runs.log(run, case_params(case))
             self.client.set_terminated(run.info.run_id, "FAILED", moment)
@@ -152,8 +160,11 @@ class _Recorder:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
-            self.job.copy_to(folder, ["job.json", *self.job.list("comparison")])
+            self.job.copy_to(folder, ["job.json", *self._comparison()])
             self.client.log_artifacts(run.info.run_id, temporary)
+
+    def _comparison(self) -> list[str]:
+        return [key for key in self.job.list("comparison") if key != INDEX]
 
     def _table_values(self) -> list[Value]:
         """How right the latency table of each target is: `latency_mape/mobile` and the like."""
@@ -169,7 +180,7 @@ class _Recorder:
 
     def _case(self, parent: Run, result: Result) -> tuple[str, ModelVersion | None]:
         """Id of the run of a case, and its registered model, if there is one."""
-        tags = self._case_tags("case", parent, result)
+        tags = self._case_tags("case", parent, result) | {JOB: self.facts["key"]}
         run = self.runs.run(result["case"], tags, started_ms(result))
         if RECORDED not in run.data.tags:
             self._write_case(run, result)
@@ -196,14 +207,16 @@ class _Recorder:
         values += curves("search", result["search_history"])
         values += system_values(result["search_history"])
         self.runs.log(run, case_params(result), values)
-        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}.png"
+        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}"
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            self.job.copy_to(folder, [f"{case}/{name}" for name in CASE_FILES], below=case)
+            there = [f"{case}/{name}" for name in CASE_FILES if self.job.exists(f"{case}/{name}")]
+            self.job.copy_to(folder, there, below=case)
             table = self.tables.read_bytes(f"{result['table_key']}.json")
             (folder / "latency_table.json").write_bytes(table)
-            if self.job.exists(picture):
-                (folder / "architecture.png").write_bytes(self.job.read_bytes(picture))
+            for name, end in PICTURES.items():
+                if self.job.exists(f"{picture}{end}"):
+                    (folder / name).write_bytes(self.job.read_bytes(f"{picture}{end}"))
             self.client.log_artifacts(run.info.run_id, temporary)
 
     def _retrain(self, parent: Run, result: Result) -> ModelVersion | None:
@@ -221,15 +234,15 @@ class _Recorder:
     def _links(
         self, ui: str, parent: Run, runs: list[str], models: Sequence[ModelVersion]
     ) -> RecordLinks:
-        page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
+        page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs{TRAINING}"
         each = list(dict.fromkeys(runs))  # two names of one network are one run
         compared = f"runs={_quoted(each)}&experiments={_quoted([self.runs.experiment_id])}"
         words = (self.client, self.runs.experiment_id)
-        unfolded = share_job(*words, self.facts["key"], parent.info.run_id)
         return RecordLinks(
-            runs=f"{page}&viewStateShareKey={unfolded}",
+            report=f"{ui}/#/experiments/{words[1]}/runs/{parent.info.run_id}{TRAINING}",
+            runs=f"{page}&viewStateShareKey={share_job(*words, self.facts['key'])}",
             cases=f"{page}&viewStateShareKey={share_cases(*words)}",
-            compare=f"{ui}/#/compare-runs?{compared}",
+            compare=f"{ui}/#/compare-runs?{compared}&{TRAINING[1:]}",
             models=tuple(f"models:/{model.name}/{model.version}" for model in models),
         )
 

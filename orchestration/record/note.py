@@ -19,6 +19,8 @@ SHOWN = ("budget_ms", "table_ms", "measured_ms", "top1", "params", "macs")
 LONGEST = 7900
 """Letters: MLflow cuts a note after 8,000."""
 LONGEST_LINK = 2000
+ROOM = "\u00a0"
+"""A space that no reader of Markdown takes away."""
 
 STEPS = ((None, True), (None, False), (20, False), (8, False), (2, False))
 """How many rows of a device, and whether what they gained: the first that is not too long."""
@@ -67,11 +69,13 @@ def _section(hardware: str, results: Sequence[Result], is_told: bool) -> list[st
     rows = [[display_name(one), *(cell(name, one.get(name)) for name in SHOWN)] for one in results]
     rule = ["---", *("---:" for _ in SHOWN)]
     said = [f"- {_escaped(line)}" for line in verdicts(results)] if is_told else []
-    return [f"### {hardware}", "", *map(_row, [heads, rule, *rows]), "", *said, ""]
+    table = [_row(heads), f"|{'|'.join(rule)}|", *map(_row, rows)]
+    return [f"### {hardware}", "", *table, "", *said, ""]
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+    """One line of a table; the UI leaves no room between columns, so cells bring it along."""
+    return f"| {' | '.join(f'{ROOM}{_escaped(cell)}{ROOM}' for cell in cells)} |"
 
 
 def _escaped(text: str) -> str:

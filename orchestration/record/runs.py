@@ -12,6 +12,8 @@ from orchestration.record.metrics import Value
 
 KIND, KEY, FINISHED = "proxyless.kind", "proxyless.key", "proxyless.finished"
 RECORDED = "proxyless.recorded"
+JOB = "proxyless.job"
+"""Key of the job, on its run and on those of its cases."""
 PARENT = "mlflow.parentRunId"
 
 

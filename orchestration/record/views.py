@@ -6,12 +6,10 @@ The UI shows no column of figures until one is chosen, and folds runs under thei
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from mlflow import MlflowClient
 
-from orchestration.record.runs import KIND
+from orchestration.record.runs import JOB, KIND
 
 SHARED = "mlflow.sharedViewState."
 
@@ -20,31 +18,26 @@ COLUMNS = [
     *(f"params.`{name}`" for name in ("target", "budget_ms")),
 ]
 CASES = "proxyless"
-"""The view of all cases of the experiment, the fastest first."""
-CASES_STATE: dict[str, Any] = {
-    "searchFilter": f"tags.`{KIND}` = 'case'",
-    "orderByKey": "metrics.`measured_ms`",
-    "orderByAsc": True,
-    "selectedColumns": COLUMNS,
-}
+"""The view of all cases of the experiment."""
 
 
 def share_cases(client: MlflowClient, experiment: str) -> str:
-    """Store the view of all cases; the key by which a link names it."""
-    return _share(client, experiment, CASES, CASES_STATE)
+    """Store the view of all cases of the experiment; the key by which a link names it."""
+    return _share(client, experiment, CASES, f"tags.`{KIND}` = 'case'")
 
 
-def share_job(client: MlflowClient, experiment: str, job_key: str, parent: str) -> str:
-    """Store the view in which the run of a job is unfolded: its cases stand below it.
+def share_job(client: MlflowClient, experiment: str, job_key: str) -> str:
+    """Store the view of one job, its run and those of its cases in one list.
 
-    Runs are only nested where no filter is set and the newest comes first, as is the UI's habit.
+    Cases are folded below their job where no filter is set, and a view cannot unfold them.
     """
-    state = {"runsExpanded": {parent: True}, "selectedColumns": COLUMNS}
-    return _share(client, experiment, f"{CASES}-{job_key}", state)
+    return _share(client, experiment, f"{CASES}-{job_key}", f"tags.`{JOB}` = '{job_key}'")
 
 
-def _share(client: MlflowClient, experiment: str, key: str, state: Mapping[str, Any]) -> str:
-    text = json.dumps(state)
+def _share(client: MlflowClient, experiment: str, key: str, shown: str) -> str:
+    """Store a view of what a filter shows, the fastest first."""
+    order = {"orderByKey": "metrics.`measured_ms`", "orderByAsc": True}
+    text = json.dumps({"searchFilter": shown, **order, "selectedColumns": COLUMNS})
     if client.get_experiment(experiment).tags.get(f"{SHARED}{key}") != text:
         client.set_experiment_tag(experiment, f"{SHARED}{key}", text)
     return key

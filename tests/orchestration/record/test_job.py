@@ -125,13 +125,15 @@ def test_a_stand_in_is_named_on_every_run_of_a_case(place):
 
 
 def test_a_run_has_its_files(place):
-    place.job.write_bytes(f"comparison/{CASE}.png", b"picture")
+    for end in (".png", "-search.png"):
+        place.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
     place.record()
     assert place.artifacts(place.runs("case")[CASE]) == {
         "architecture.json",
         "result.json",
         "latency_table.json",
         "architecture.png",
+        "search.png",
     }
     assert place.artifacts(place.runs("job")["search_mobile"]) == {
         "search_mobile.yaml",
@@ -154,23 +156,33 @@ def test_links_open_the_view_that_shows_runs(place):
     page = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
     assert links.runs == f"{page}&viewStateShareKey=proxyless-key-of-the-job"
     cases = {run.info.run_id for run in place.runs("case").values()}
-    compared = re.fullmatch(r".*/#/compare-runs\?runs=(.*)&experiments=(.*)", links.compare)
+    compared = re.fullmatch(
+        r".*/#/compare-runs\?runs=(.*)&experiments=(.*)&workflowType=.*", links.compare
+    )
     assert set(json.loads(unquote(compared[1]))) == cases
     assert json.loads(unquote(compared[2])) == ["1"]
 
 
-def test_the_page_of_a_job_unfolds_its_cases(place):
+def test_the_page_of_a_job_shows_its_run_and_its_cases(place):
     key = place.record().runs.rpartition("viewStateShareKey=")[2]
     state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
-    assert state["runsExpanded"] == {place.runs("job")["search_mobile"].info.run_id: True}
-    assert "searchFilter" not in state  # with one the UI nests nothing
+    found = place.client.search_runs(["1"], state["searchFilter"])
+    assert {run.info.run_name for run in found} == {"search_mobile", CASE, REFERENCE}
+
+
+def test_the_report_of_a_job_is_the_page_of_its_run(place):
+    run = place.record().report.partition("/runs/")[2]
+    parent = place.runs("job")["search_mobile"].info.run_id
+    assert run == f"{parent}?workflowType=machine_learning"
 
 
 def test_the_page_of_a_job_is_its_report(place):
     links = place.record()
     note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
     assert f"({links.compare[links.compare.index('#') :]})" in note
-    assert "| mobile-0.31ms | 0.310 | 0.309 | 0.312 | 98.1 | 123.5 | 7.0 |" in note
+    row = next(line for line in note.splitlines() if "mobile-0.31ms" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["mobile-0.31ms", "0.310", "0.309", "0.312", "98.1", "123.5", "7.0"]
     assert "- mobile-0.31ms takes 18 % less time than the reference" in note
 
 

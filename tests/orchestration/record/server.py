@@ -1,0 +1,76 @@
+"""A tracking server of its own: `mlflow server` on a free port of this host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+START_S = 120
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path, backend: str | None = None, options: Sequence[str] | None = None
+) -> Iterator[int]:
+    """The port of a server that keeps everything in `folder`, as long as the block.
+
+    Args:
+        folder: exists.
+        backend: where runs are kept; a SQLite file in `folder` if left out.
+        options: where artifacts are kept; served from `folder` if left out.
+    """
+    port = free_port()
+    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+    words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", backend or f"sqlite:///{folder}/server.db", "--workers", "1"]
+    words += artifacts if options is None else options
+    with open(folder / "server.log", "wb") as log:
+        server = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for(server, f"http://127.0.0.1:{port}/health", folder / "server.log")
+        yield port
+    finally:
+        _end(server)
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.poll() is None:
+        with suppress(OSError):
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"mlflow server did not start:\n{log.read_text()[-2000:]}")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Its workers too: they are of its process group, which nobody else is in."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(timeout=15)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
