@@ -167,7 +167,7 @@ class _Recorder:
         return [key for key in self.job.list("comparison") if key != INDEX]
 
     def _table_values(self) -> list[Value]:
-        """How right the latency table of each target is: `latency_mape/mobile` and the like."""
+        """How right the latency table of each target is."""
         keys = self.facts.get("plan", {}).get("tables", {}).items()
         known = [
             (target, f"{key}.json") for target, key in keys if self.tables.exists(f"{key}.json")

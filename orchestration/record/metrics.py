@@ -76,7 +76,8 @@ def table_params(table: LatencyTable) -> dict[str, str]:
 
 
 def table_values(table: LatencyTable, target: str = "") -> list[Value]:
-    """How right a table is: `latency_mape`, or `latency_mape/cpu` for a target, and the like."""
+    """How right a table is: `latency_mape`, or `tables/cpu_latency_mape` for a target of a job, and
+    the like. What is before the slash is a section of charts in the UI."""
     at_ms = moment_ms(table.date) if table.date else 0
     spreads = sorted(row.spread for row in table.rows)
     figures = {
@@ -89,8 +90,8 @@ def table_values(table: LatencyTable, target: str = "") -> list[Value]:
     known = table.calibration
     if known is not None and known.errors is not None:
         figures |= {f"latency_{name}": value for name, value in asdict(known.errors).items()}
-    end = f"/{target}" if target else ""
-    return [Value(f"{name}{end}", float(value), at_ms, 0) for name, value in figures.items()]
+    start = f"tables/{target}_" if target else ""
+    return [Value(f"{start}{name}", float(value), at_ms, 0) for name, value in figures.items()]
 
 
 def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
@@ -111,8 +112,8 @@ def run_values(facts: Mapping[str, Any], at_ms: int) -> list[Value]:
     last = runs[-1] if runs else {}
     names = ("wall_s", "idle_share", "estimate_s", "took_s", "estimate_error")
     found = {name: last[name] for name in names if last.get(name) is not None}
-    found |= {f"steps/{phase}": count for phase, count in last.get("steps", {}).items()}
-    return [Value(name, float(value), at_ms, 0) for name, value in found.items()]
+    found |= {f"steps_{phase}": count for phase, count in last.get("steps", {}).items()}
+    return [Value(f"job/{name}", float(value), at_ms, 0) for name, value in found.items()]
 
 
 def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:
