@@ -113,7 +113,7 @@ def run_values(facts: Mapping[str, Any], at_ms: int) -> list[Value]:
     names = ("wall_s", "idle_share", "estimate_s", "took_s", "estimate_error")
     found = {name: last[name] for name in names if last.get(name) is not None}
     found |= {f"steps_{phase}": count for phase, count in last.get("steps", {}).items()}
-    return [Value(f"job/{name}", float(value), at_ms, 0) for name, value in found.items()]
+    return [Value(f"spent/{name}", float(value), at_ms, 0) for name, value in found.items()]
 
 
 def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:

@@ -217,9 +217,9 @@ def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(plac
     described(place, runs=[run])
     place.record()
     metrics = place.runs("job")["search_mobile"].data.metrics
-    assert metrics["job/wall_s"] == 300.0
-    assert metrics["job/estimate_error"] == -0.1
-    assert metrics["job/steps_search"] == 7
+    assert metrics["spent/wall_s"] == 300.0
+    assert metrics["spent/estimate_error"] == -0.1
+    assert metrics["spent/steps_search"] == 7
 
 
 FAILING = {"name": "mobile-0.2ms", "key": "key-of-0.2", "kind": "search", "target": "mobile"} | {
