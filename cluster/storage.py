@@ -58,9 +58,13 @@ class Storage:
         return self.path(key).exists()
 
     def list(self, prefix: str = "") -> list[str]:
-        """Keys of all files below the folder `prefix`, sorted; temporary ones left out."""
-        top = self.path(prefix)
-        keys = (path.relative_to(self._path) for path in top.rglob("*") if path.is_file())
+        """Keys of all files below the folder `prefix`, sorted; temporary ones left out.
+
+        What others remove meanwhile may be left out or not.
+        """
+        # Not rglob: it raises where a folder is removed before it has looked into it.
+        found = (Path(at, name) for at, _, names in os.walk(self.path(prefix)) for name in names)
+        keys = (path.relative_to(self._path) for path in found if path.is_file())
         return sorted(key.as_posix() for key in keys if not any(map(_is_temporary, key.parts)))
 
     def read_bytes(self, key: str) -> bytes:
