@@ -19,6 +19,7 @@ import typer
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import Storage, StorageError
+from orchestration import folder_commands
 from orchestration.job import Job
 from orchestration.progress import progress_bar
 from orchestration.spec import SpecError, apply_override, check, check_job, load_job
@@ -178,6 +179,9 @@ def compare(
     storage, name = storage_of_job_folder(folder)
     write_comparison(storage.sub(name), storage.sub("tables"))
     print_comparison(read_results(storage.sub(name)))
+
+
+folder_commands.register(app)
 
 
 @app.command("predict")
