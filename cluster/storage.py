@@ -112,7 +112,8 @@ class Storage:
     def delete_temporary(self) -> None:
         """Removes what killed writers left, and what living ones write: for the owner alone."""
         for path in sorted(self._path.rglob(".*.tmp")):
-            _remove(path)
+            with _named_errors("cannot delete", path):
+                _remove(path)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
         """Replaces the content of `key` only where it still is `old`; None stands for no file.

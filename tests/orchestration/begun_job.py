@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import Storage
+from nas_core.architecture import Architecture
 from orchestration.cases import Case, cases_of, checkpoints_place
 from orchestration.job import Job
 from orchestration.job_plan import begun
@@ -60,7 +61,9 @@ class BegunJob:
         """The result of a case, epochs of its search 2 s and of its retraining 1 s long."""
         same = ("kind", "target", "budget", "budget_ms", "key", "seed", "warmup_key", "search_key")
         facts = {name: getattr(case, name) for name in same} | {"job": self.job.name}
-        values = result(case.name, **{**facts, "table_key": case.table_key, **changes})
+        network = Architecture.reference(self.plan.space).to_dict()
+        more = {"table_key": case.table_key, "architecture": network}
+        values = result(case.name, **{**facts, **more, **changes})
         self.folder.write_json(f"{case.folder}/architecture.json", values["architecture"])
         self.folder.write_bytes(f"{case.folder}/model/model.pt2", b"weights")
         self.folder.write_json(f"{case.folder}/result.json", values)
