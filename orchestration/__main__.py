@@ -168,19 +168,6 @@ def record(
         say(link)
 
 
-@app.command("compare")
-def compare(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
-) -> None:
-    """Print the results of a job and write its comparison."""
-    from orchestration.compare import print_comparison, read_results, write_comparison
-    from orchestration.pipeline import storage_of_job_folder
-
-    storage, name = storage_of_job_folder(folder)
-    write_comparison(storage.sub(name), storage.sub("tables"))
-    print_comparison(read_results(storage.sub(name)))
-
-
 folder_commands.register(app)
 
 

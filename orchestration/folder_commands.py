@@ -6,11 +6,13 @@ None of them needs torch, Ray or MLflow.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import echo
 
+from cluster.storage import Storage
 from orchestration.spec import SpecError
 
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")]
@@ -18,8 +20,42 @@ Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")
 
 def register(app: typer.Typer) -> None:
     """Add them to the commands of an app."""
+    app.command("compare")(compare)
     app.command("status")(status)
     app.command("clean")(clean)
+
+
+def compare(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="FOLDER", help="<storage>/<job>, one or several.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="All networks in one file: .csv, .parquet or .json."),
+    ] = None,
+) -> None:
+    """Print the results of one or several jobs side by side, and write each job's comparison."""
+    from orchestration.compare import print_comparison, write_comparison
+    from orchestration.compare_jobs import comparison_of_jobs, read_jobs, rows_of_jobs
+    from orchestration.job_folders import job_folder
+    from orchestration.row_files import check_path, write_rows
+
+    if out is not None:
+        check_path(out)
+    jobs = list({job.folder.uri: job for job in map(job_folder, folders)}.values())
+    found = read_jobs(jobs)
+    for job in jobs:
+        write_comparison(job.folder, job.tables)
+    if len(found) == 1:
+        print_comparison(found[0].results)
+    else:
+        echo(comparison_of_jobs(found))
+    for one in found:
+        if not one.results:
+            echo(f"{one.folder} has no finished network yet")
+    if out is not None:
+        write_rows(Storage(str(out.parent)), out.stem, rows_of_jobs(found), out.suffix)
+        echo(f"{sum(len(one.results) for one in found)} networks in {out}")
 
 
 def status(folder: Folder) -> None:

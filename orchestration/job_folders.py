@@ -65,11 +65,13 @@ def jobs_in(path: Path) -> list[Path]:
 
 
 def labels(folders: Sequence[JobFolder]) -> list[str]:
-    """A name for each, as short as tells them apart: of the folder, or with folders around it."""
+    """A name for each: that of its folder, with the folders around it where others are equal."""
     parts = [Path(one.folder.uri).parts for one in folders]
-    longest = max(map(len, parts), default=1)
-    for count in range(1, longest + 1):
-        found = ["/".join(one[-count:]) for one in parts]
-        if len(set(found)) == len(found):
-            break
-    return found
+    return [_label(own, [one for one in parts if one != own]) for own in parts]
+
+
+def _label(own: Sequence[str], others: Sequence[Sequence[str]]) -> str:
+    for count in range(1, len(own)):
+        if all(own[-count:] != one[-count:] for one in others):
+            return "/".join(own[-count:])
+    return "/".join(own)

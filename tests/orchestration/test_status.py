@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from orchestration.job_folders import job_folder
 from orchestration.job_plan import known_further
 from orchestration.status import CaseStatus, JobStatus, job_status
 from orchestration.status_text import status_lines
-from tests.conftest import REPOSITORY
 from tests.orchestration.begun_job import RETRAIN, SEARCH, WARMUP, BegunJob, checkpoint
 from tests.orchestration.job_folder import result, write_job
 
@@ -309,16 +307,3 @@ def test_a_run_that_ends_while_it_is_looked_at_is_read_again(
 
     monkeypatch.setattr(Storage, "read_json", ending)
     assert status(begun).plan.ended is not None
-
-
-def test_commands_about_folders_need_no_torch_ray_or_mlflow(tmp_path: Path) -> None:
-    job = write_job(tmp_path, [result("mobile-reference")])
-    code = (
-        "import sys; from orchestration.__main__ import main;"
-        f"ends = [main([word, {job.uri!r}]) for word in ('status',)];"
-        "heavy = {'torch', 'ray', 'mlflow', 'matplotlib', 'pandas', 'pyarrow', 'sklearn'};"
-        "print(ends, sorted(heavy & set(sys.modules)))"
-    )
-    words = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    assert done.stdout.splitlines()[-1] == "[0] []"
