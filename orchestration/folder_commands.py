@@ -21,6 +21,7 @@ Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")
 def register(app: typer.Typer) -> None:
     """Add them to the commands of an app."""
     app.command("compare")(compare)
+    app.command("show")(show)
     app.command("status")(status)
     app.command("clean")(clean)
 
@@ -56,6 +57,30 @@ def compare(
     if out is not None:
         write_rows(Storage(str(out.parent)), out.stem, rows_of_jobs(found), out.suffix)
         echo(f"{sum(len(one.results) for one in found)} networks in {out}")
+
+
+def show(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCHITECTURE.json",
+            help="Or a result.json, the folder of a case, a published name.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Show what parts take on it; left out: where the result was measured."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where latency tables are kept; that of the case, else ~/proxyless."),
+    ] = None,
+) -> None:
+    """Draw a network: its op at every site, and what each takes by a kept latency table."""
+    from orchestration.named_network import named_network
+    from orchestration.show import paint, shown_lines
+
+    paint(shown_lines(named_network(network), target, storage))
 
 
 def status(folder: Folder) -> None:
