@@ -19,6 +19,7 @@ import typer
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import Storage, StorageError
+from orchestration import folder_commands
 from orchestration.job import Job
 from orchestration.progress import progress_bar
 from orchestration.spec import SpecError, apply_override, check, check_job, load_job
@@ -167,17 +168,7 @@ def record(
         say(link)
 
 
-@app.command("compare")
-def compare(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
-) -> None:
-    """Print the results of a job and write its comparison."""
-    from orchestration.compare import print_comparison, read_results, write_comparison
-    from orchestration.pipeline import storage_of_job_folder
-
-    storage, name = storage_of_job_folder(folder)
-    write_comparison(storage.sub(name), storage.sub("tables"))
-    print_comparison(read_results(storage.sub(name)))
+folder_commands.register(app)
 
 
 @app.command("predict")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
@@ -20,12 +19,11 @@ from orchestration.result_values import (
     seed_of,
     spread,
 )
+from orchestration.row_files import KINDS, SUFFIXES, write_rows
 from orchestration.verdicts import random_networks, verdicts
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-FORMAT = "comparison/1"
 
 COLUMNS = {
     "seed": ("seed", "{:.0f}", 1.0),
@@ -48,16 +46,6 @@ NAMED_BY_KIND = ("reference", "random")
 
 WIDE = 9
 """Columns of figures with which a table fits 120 letters only with less padding."""
-
-FACTS = (
-    *("job", "case", "kind", "target", "hardware", "stand_in", "budget"),
-    *("strategy", "objective", "architecture_hash"),
-)
-COSTS = (
-    *("measured_spread", "expected_ms", "warmup_s", "retrain_s"),
-    *("search_gpu_hours", "retrain_gpu_hours"),
-)
-FIGURES = (*COLUMNS, *COSTS)
 
 
 def read_results(job: Storage) -> list[Result]:
@@ -87,7 +75,7 @@ def comparison_text(results: Sequence[Result]) -> str:
     groups = repeats(results)
     if any(len(group) > 1 for group in groups):
         console.print(_repeats_table(groups))
-    lines = [*verdicts(results), *_notes(results)]
+    lines = [*verdicts(results), *notes(results)]
     console.print(*lines, sep="\n", soft_wrap=True, markup=False)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
@@ -95,14 +83,15 @@ def comparison_text(results: Sequence[Result]) -> str:
 
 def _table(results: Sequence[Result]) -> Table:
     """A row for each network."""
-    columns = _columns(results)
+    columns = columns_of(results)
     headers = [COLUMNS[name][0] for name in columns]
-    table = _empty_table(results[0]["hardware"], headers)
+    table = empty_table(results[0]["hardware"], headers)
     table.collapse_padding = len(columns) >= WIDE
     table.pad_edge = len(columns) < len(COLUMNS)
-    names = _plain_name if "seed" in columns else display_name
+    has_seed = "seed" in columns
     for result in results:
-        table.add_row(names(result), *(cell(name, result.get(name)) for name in columns))
+        called = name_of(result, has_seed=has_seed)
+        table.add_row(called, *(cell(name, result.get(name)) for name in columns))
     return table
 
 
@@ -110,15 +99,16 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     """A row for each network, whatever its seed."""
     title = "mean ± standard deviation over seeds"
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
-    table = _empty_table(title, headers)
+    table = empty_table(title, headers)
     for group in groups:
-        figures = [_mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        figures = [mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
         budget = cell("budget_ms", group[0]["budget_ms"])
         table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
     return table
 
 
-def _empty_table(title: str, headers: Sequence[str]) -> Table:
+def empty_table(title: str, headers: Sequence[str]) -> Table:
+    """A table of networks without rows, figures under these headers."""
     from rich import box
     from rich.table import Table
 
@@ -129,7 +119,7 @@ def _empty_table(title: str, headers: Sequence[str]) -> Table:
     return table
 
 
-def _columns(results: Sequence[Result]) -> list[str]:
+def columns_of(results: Sequence[Result]) -> list[str]:
     """Strides are of interest beside baselines, and where networks differ in them; seeds where
     there are several."""
     has_baseline = any(result["kind"] == "baseline" for result in results)
@@ -137,6 +127,11 @@ def _columns(results: Sequence[Result]) -> list[str]:
     seeds = {seed_of(result) for result in results}
     is_shown = {"total_stride": has_baseline or len(strides) > 1, "seed": len(seeds) > 1}
     return [name for name in COLUMNS if is_shown.get(name, True)]
+
+
+def name_of(result: Result, *, has_seed: bool) -> str:
+    """What a network is called in a table, which may have a column for its seed."""
+    return _plain_name(result) if has_seed else display_name(result)
 
 
 def display_name(result: Result) -> str:
@@ -159,35 +154,34 @@ def cell(name: str, value: float | None) -> str:
     return "-" if value is None else form.format(value * factor)
 
 
-def _mean_cell(name: str, values: Sequence[float | None]) -> str:
+def mean_cell(name: str, values: Sequence[float | None]) -> str:
+    """Mean and spread of a figure of `COLUMNS` in words."""
     deviation = spread(values)
     text = cell(name, mean(values))
     return text if deviation is None else f"{text} ± {cell(name, deviation)}"
 
 
-def _notes(results: Sequence[Result]) -> list[str]:
+def notes(results: Sequence[Result]) -> list[str]:
+    """What a person should know about results, each behind the name of its case."""
     return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
 
 
 def write_comparison(job: Storage, tables: Storage) -> None:
-    """Write `comparison/`: the table as JSON and CSV, pictures, and all of it on one page."""
+    """Write `comparison/`: the table in three formats, pictures, and all of it on one page."""
     from orchestration.pictures import write_pictures
     from orchestration.report import write_report
 
     results = read_results(job)
-    rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
-    job.write_json("comparison/comparison.json", {"format": FORMAT, "rows": rows})
-    job.write_text("comparison/comparison.csv", _csv(rows))
+    rows = [row_of(result) for result in results]
+    for suffix in SUFFIXES:
+        write_rows(job, "comparison/comparison", rows, suffix)
     write_pictures(job, tables, results)
     write_report(job, results)
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*FACTS, *FIGURES], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def row_of(result: Result) -> dict[str, Any]:
+    """What files of a comparison say of a network."""
+    return {name: result.get(name) for name in KINDS}
 
 
 def best_result(results: Sequence[Result]) -> Result:

@@ -26,6 +26,7 @@ from orchestration.asha import stopped_early
 from orchestration.cases import Case, cases_of, plan_facts
 from orchestration.finished import adopt, finished_results, is_done
 from orchestration.job import Job
+from orchestration.job_plan import begun, end_plan
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import Plan, make_plan
@@ -96,7 +97,7 @@ def _run_owned(
     runs = _runs_before(folder)
     is_known = tables.keys() == plan.table_keys.keys()
     early = stopped_early(plan.job.asha, cases, folder)
-    is_known = is_known and are_widths_known(plan, cases, tables, storage)
+    is_known = is_complete = is_known and are_widths_known(plan, cases, tables, storage)
     is_known = is_known and all(case.name in early or is_done(case, folder) for case in cases)
     done_before = finished_results(cases, folder)
     if is_known and not targets_to_measure(plan, done_before, tables, folder):
@@ -105,13 +106,15 @@ def _run_owned(
     else:
         from orchestration.carry_out import do_missing
 
-        done = do_missing(plan, storage, tables, say, on_record)
+        with begun(plan, cases, folder, tables, is_complete=is_complete):
+            done = do_missing(plan, storage, tables, say, on_record)
         cases, failed = done.cases, done.failed
         runs = [*runs, done.facts]
     finished = [case for case in cases if is_done(case, folder)]
     early = stopped_early(plan.job.asha, cases, folder)
     undone = [case.name for case in cases if case not in finished and case.name not in early]
     _write_job(plan, folder, cases, job_file, runs, failed)
+    end_plan(folder)
     stopped = "it was stopped; the same command goes on from there"
     failed = {name: failed.get(name, stopped) for name in undone}
     _compare(storage, folder, finished, say)

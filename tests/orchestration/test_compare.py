@@ -5,11 +5,13 @@ import io
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import Storage
 from nas_core.calibration import Calibration, MeasuredNetwork
 from orchestration.compare import (
+    COLUMNS,
     best_result,
     comparison_text,
     keeps_budget,
@@ -18,6 +20,7 @@ from orchestration.compare import (
     write_comparison,
 )
 from orchestration.draw_calibration import predicted_ms
+from orchestration.row_files import KINDS, parquet_bytes
 from tests.orchestration.job_folder import (
     baseline_result,
     latency_table,
@@ -172,6 +175,36 @@ def test_csv_and_json_say_the_same(written):
     table = csv.DictReader(io.StringIO(written.read_text("comparison/comparison.csv")))
     as_text = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
     assert list(table) == as_text
+
+
+def test_parquet_and_json_say_the_same(written):
+    rows = written.read_json("comparison/comparison.json")["rows"]
+    table = pq.read_table(written.path("comparison/comparison.parquet"))
+    assert table.column_names == list(rows[0])
+    assert table.to_pylist() == rows
+
+
+def test_types_of_parquet_do_not_depend_on_what_is_known():
+    found = {"budget_ms": 0.31, "seed": 0, "stand_in": True, "budget": "80%", "params": 7}
+    full, empty = (
+        pq.read_table(io.BytesIO(parquet_bytes(rows)))
+        for rows in ([dict.fromkeys(KINDS) | found], [dict.fromkeys(KINDS)])
+    )
+    assert full.schema == empty.schema
+    assert pq.read_table(io.BytesIO(parquet_bytes([]))).schema == empty.schema
+    assert (str(full.schema.field("params").type), str(full.schema.field("top1").type)) == (
+        "int64",
+        "double",
+    )
+
+
+def test_budgets_in_milliseconds_stand_beside_percentages_in_parquet():
+    rows = [{"budget": "80%"}, {"budget": 0.31}]
+    assert pq.read_table(io.BytesIO(parquet_bytes(rows)))["budget"].to_pylist() == ["80%", "0.31"]
+
+
+def test_files_have_every_figure_of_the_table():
+    assert set(COLUMNS) <= set(KINDS)
 
 
 def test_the_comparison_tells_seed_and_warm_up(tmp_path):
