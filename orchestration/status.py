@@ -47,6 +47,16 @@ class CaseStatus:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Training that is left, at the pace so far. Starts of workers, measuring and exports are not
+    counted."""
+
+    seconds: float
+    is_all: bool
+    """Whether every stage of it was timed; else it is at least so much."""
+
+
+@dataclass(frozen=True)
 class JobStatus:
     """What a job is at."""
 
@@ -68,26 +78,22 @@ class JobStatus:
         times = [one.seen for one in (*self.warmups, *self.cases) if one.seen is not None]
         return max(times, default=None)
 
-    def case_left_s(self, case: CaseStatus) -> float | None:
-        """Seconds of training that are left of a case; None where that cannot be told."""
-        if case.left is None:
-            return None
-        left = {stage: count for stage, count in case.left.items() if count > 0}
-        if not left.keys() <= self.epoch_s.keys():
-            return None
-        return sum(count * self.epoch_s[stage] for stage, count in left.items())
+    def case_left(self, case: CaseStatus) -> Left:
+        """What is left of a case."""
+        left = {stage: count for stage, count in (case.left or {}).items() if count > 0}
+        timed = {stage: count for stage, count in left.items() if stage in self.epoch_s}
+        seconds = sum(count * self.epoch_s[stage] for stage, count in timed.items())
+        return Left(seconds, is_all=case.left is not None and timed == left)
 
     @property
-    def left_s(self) -> float | None:
-        """The same of the job, at the pace so far; starts of workers, measuring and exports are not
-        counted."""
-        warm = [self.case_left_s(one) for one in self.warmups]
-        cases = [self.case_left_s(one) for one in self.cases]
-        known = [one for one in (*warm, *cases) if one is not None]
-        if len(known) < len(warm) + len(cases) or not self.plan.is_complete:
-            return None
+    def left(self) -> Left:
+        """What is left of the job."""
+        warm = [self.case_left(one) for one in self.warmups]
+        cases = [self.case_left(one) for one in self.cases]
         lanes = self.plan.at_once or self.count("begun")
-        return sum(known[: len(warm)]) + longest_lane(known[len(warm) :], lanes)
+        seconds = sum(one.seconds for one in warm)
+        seconds += longest_lane([one.seconds for one in cases], lanes)
+        return Left(seconds, self.plan.is_complete and all(one.is_all for one in (*warm, *cases)))
 
 
 def job_status(root: Storage, name: str) -> JobStatus:
@@ -98,7 +104,8 @@ def job_status(root: Storage, name: str) -> JobStatus:
     """
     folder = root.sub(name)
     held, plan = holder(folder), read_plan(folder)
-    found = [traces(case, plan, folder) for case in plan.cases]
+    is_running = held is not None and held.is_alive
+    found = [traces(case, plan, folder, is_running=is_running) for case in plan.cases]
     pairs = list(zip(plan.cases, found, strict=True))
     stopped = stopped_searches(plan, folder)
     cases = [_case(case, there, plan, stopped.get(case.key)) for case, there in pairs]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cluster.lease import Holder
 from orchestration.progress import duration
-from orchestration.status import CaseStatus, JobStatus, State
+from orchestration.status import CaseStatus, JobStatus, Left, State
 
 WIDTH = 120
 STATES: tuple[State, ...] = (
@@ -100,8 +100,13 @@ def _row(case: CaseStatus, status: JobStatus, now: float) -> Iterator[str]:
     yield "-" if case.latency_ms is None else f"{case.latency_ms:.3f}"
     yield "-" if case.top1 is None else f"{100 * case.top1:.1f}"
     yield "-" if case.seen is None else f"{_ago(case.seen, now)} ago"
-    left_s = status.case_left_s(case) if case.state == "begun" else None
-    yield "-" if left_s is None else duration(left_s)
+    yield _left_of(status.case_left(case)) if case.state == "begun" else "-"
+
+
+def _left_of(left: Left) -> str:
+    if left.is_all:
+        return duration(left.seconds)
+    return f"> {duration(left.seconds)}" if left.seconds else "-"
 
 
 def _sum(status: JobStatus, now: float) -> Iterator[str]:
@@ -116,6 +121,6 @@ def _sum(status: JobStatus, now: float) -> Iterator[str]:
         return
     if status.seen is not None:
         yield f"written  last checkpoint {_ago(status.seen, now)} ago"
-    left_s = status.left_s
-    about = "cannot be told yet" if left_s is None else f"about {duration(left_s)} of training"
-    yield f"left     {about}"
+    left, word = status.left, "about" if status.left.is_all else "at least"
+    about = f"{word} {duration(left.seconds)} of training"
+    yield f"left     {about if left.seconds or left.is_all else 'cannot be told yet'}"

@@ -12,6 +12,7 @@ from typing import Any
 from cluster.storage import Storage
 from orchestration.asha import PLACE as RUNGS
 from orchestration.cases import Case, checkpoints_place, search_place
+from orchestration.finished import is_done
 from orchestration.job_plan import JobPlan
 from orchestration.stage_progress import StageProgress, stage_progress
 
@@ -54,13 +55,15 @@ class Traces:
             yield from () if stage is None else stage.history
 
 
-def traces(case: Case, plan: JobPlan, folder: Storage) -> Traces:
+def traces(case: Case, plan: JobPlan, folder: Storage, *, is_running: bool) -> Traces:
     """What there is of a case.
 
     Args:
         case: of the job.
         plan: of the job: another case of its target may train it, a reference network.
         folder: the job's.
+        is_running: whether its driver lives. If not, what the workers of a finished case had begun
+            behind it is begun again.
     """
     result = _read(folder, f"{case.folder}/result.json")
     is_result = result is not None and result.get("key") == case.key
@@ -70,7 +73,7 @@ def traces(case: Case, plan: JobPlan, folder: Storage) -> Traces:
         is_outdated=result is not None and not is_result,
         found=_own(case, folder, "derived.json"),
         search=stage_progress(folder.sub(own if shared is None else search_place(shared))),
-        retraining=_retraining(case, plan, folder),
+        retraining=_retraining(case, plan, folder, is_running=is_running),
         networks=sum(
             len((_own(case, folder, file) or {}).get("networks", ()))
             for file in ("random.json", "ranking.json")
@@ -87,11 +90,16 @@ def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
     return stopped
 
 
-def _retraining(case: Case, plan: JobPlan, folder: Storage) -> StageProgress | None:
+def _retraining(
+    case: Case, plan: JobPlan, folder: Storage, *, is_running: bool
+) -> StageProgress | None:
+    """By its own workers, or by those of another case of its target and seed."""
     hosts = [one for one in plan.cases if (one.target, one.seed) == (case.target, case.seed)]
-    places = [f"{checkpoints_place(host)}/retrain_{case.name}" for host in hosts]
-    there = [folder.sub(place) for place in places if folder.exists(place)]
-    found = [stage for stage in map(stage_progress, there) if stage is not None]
+    places = {host.name: f"{checkpoints_place(host)}/retrain_{case.name}" for host in hosts}
+    there = [host for host in hosts if folder.exists(places[host.name])]
+    valid = [host for host in there if is_running or not is_done(host, folder)]
+    stages = [stage_progress(folder.sub(places[host.name])) for host in valid]
+    found = [stage for stage in stages if stage is not None]
     return max(found, key=lambda stage: stage.written, default=None)
 
 

@@ -17,7 +17,7 @@ from orchestration.__main__ import main
 from orchestration.asha_settings import AshaSettings
 from orchestration.job_folders import job_folder
 from orchestration.job_plan import known_further
-from orchestration.status import CaseStatus, JobStatus, job_status
+from orchestration.status import CaseStatus, JobStatus, Left, job_status
 from orchestration.status_text import status_lines
 from tests.orchestration.begun_job import RETRAIN, SEARCH, WARMUP, BegunJob, checkpoint
 from tests.orchestration.job_folder import result, write_job
@@ -86,6 +86,16 @@ def test_a_reference_network_is_found_where_another_case_retrains_it(begun: Begu
     assert of(begun, begun.first.name).words == "not begun"
 
 
+def test_what_the_workers_of_a_finished_case_had_begun_counts_while_they_live(
+    begun: BegunJob,
+) -> None:
+    begun.finish(begun.first)
+    begun.retraining(begun.reference, begun.first, 3)
+    with Lease(begun.folder):
+        assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
+    assert of(begun, begun.reference.name).words == "not begun"
+
+
 def test_a_result_of_other_settings_is_to_be_done_again(begun: BegunJob) -> None:
     begun.finish(begun.first, key="of-other-settings")
     assert of(begun, begun.first.name).state == "to do again"
@@ -150,16 +160,20 @@ def test_the_time_that_is_left_is_that_of_the_longest_lane(begun: BegunJob) -> N
     begun.searching(begun.second, 3)
     begun.retraining(begun.reference, begun.first, 1, seconds=1.0)
     found = status(begun)
-    assert [found.case_left_s(one) for one in found.cases] == [3.0, 6.0, 8.0]
-    assert found.left_s == 11.0
+    assert [found.case_left(one).seconds for one in found.cases] == [3.0, 6.0, 8.0]
+    assert found.left == Left(11.0, is_all=True)
     assert "left     about 11 s of training" in text(begun)
 
 
-def test_no_time_is_told_before_an_epoch_of_every_stage_was_trained(begun: BegunJob) -> None:
-    begun.searching(begun.first, 4)
-    begun.searching(begun.second, 4)
-    assert status(begun).left_s is None
+def test_before_every_stage_was_timed_the_time_left_is_the_least(begun: BegunJob) -> None:
     assert "left     cannot be told yet" in text(begun)
+    begun.searching(begun.first, 4)
+    begun.searching(begun.second, 3)
+    found = status(begun)  # 1 and 2 epochs of search, two cases at once; no retraining was timed
+    assert found.left == Left(4.0, is_all=False)
+    assert "left     at least 4 s of training" in text(begun)
+    rows = [line.split() for line in text(begun).splitlines() if "search, " in line]
+    assert [words[-3:] for words in rows] == [[">", "2", "s"], [">", "4", "s"]]
 
 
 def test_a_job_that_runs_shows_its_driver(begun: BegunJob) -> None:
@@ -221,7 +235,7 @@ def test_tables_that_are_being_measured_are_named(tmp_path: Path) -> None:
     job = BegunJob(tmp_path)
     job.begin(knows_tables=False)
     assert "tables   to be measured: mobile" in text(job)
-    assert status(job).left_s is None
+    assert not status(job).left.is_all
 
 
 def test_what_a_killed_driver_of_an_earlier_version_left_is_shown(tmp_path: Path) -> None:
