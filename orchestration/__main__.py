@@ -66,7 +66,9 @@ def run_job(
             raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
         from orchestration.pipeline import run
 
-        result = run(job, job_file=Path(job_file).read_text(encoding="utf-8"), say=say)
+        # With settings replaced the file alone would be another job.
+        text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
+        result = run(job, job_file=text, say=say)
     if result.failed:
         raise typer.Exit(FAILED)
 

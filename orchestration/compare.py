@@ -49,9 +49,15 @@ WIDE = 9
 
 
 def read_results(job: Storage) -> list[Result]:
-    """The results in a job's folder: per target the reference, searches by budget, the others."""
+    """The results of a job: per target the reference, searches by budget, the others.
+
+    What its folder holds of earlier settings is left out, where `job.json` tells.
+    """
     keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
-    return sorted((job.read_json(key) for key in keys), key=_order)
+    facts = job.read_json("job.json") if job.exists("job.json") else {}
+    asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
+    found = [job.read_json(key) for key in keys]
+    return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
 
 
 def _order(result: Result) -> tuple[str, int, float, str]:

@@ -172,7 +172,8 @@ class Compiler:
             runtime = runtime_of(target)
             batch = images[: target.batch_size]
             program = Program(_compiled(runtime, network, batch), tuple(batch.shape))
-            files |= {**_elsewhere(target, network, images[:1]), runtime.file_name: program.code}
+            files[runtime.file_name] = program.code
+        files = {**_elsewhere(target, network, images[:1]), **files}
         with torch.no_grad():
             return Exported(files, program, network(images), images)
 

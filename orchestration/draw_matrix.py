@@ -39,7 +39,8 @@ NARROWEST_IN = 7.5
 """Of the picture, however few targets there are."""
 MS_PT = 11.0
 NOTES = (
-    "Measured milliseconds of each network on each target. Framed and 'best' = the fastest on that "
+    "Milliseconds of each network on each target, measured together when all searches were done: "
+    "they may differ a little from those of the tables. Framed and 'best' = the fastest on that "
     "target in its group; darker = slower, '1.20 times' = as long as the best; 'own' = the target "
     "that the network was searched for."
 )

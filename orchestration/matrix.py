@@ -61,7 +61,10 @@ class Group:
     networks: tuple[Specialized, ...]
 
     def fastest_ms(self, target: str) -> float | None:
-        """The lowest latency on a target; None where fewer than two were measured there."""
+        """The lowest latency on a target; None where fewer than two were measured there, or where
+        other things were asked for."""
+        if self.asked is None:
+            return None
         known = [ms for one in self.networks if (ms := one.latencies_ms.get(target)) is not None]
         return min(known) if len(known) > 1 else None
 

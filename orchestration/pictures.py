@@ -60,6 +60,7 @@ class Gallery:
         key, place = digest({"renderer": RENDERER, "content": content}), f"{PLACE}/{name}"
         if self.before.get(name) != key or not self.job.exists(place):
             self.job.write_bytes(place, make())
+            self.job.write_json(INDEX, self.before | self.shown | {name: key})
         self.shown[name] = key
 
     def close(self) -> None:
@@ -102,20 +103,34 @@ def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix
     keys = {one["target"]: one["table_key"] for one in results if one["table_key"] in tables}
     known = {name: LatencyTable.from_dict(dict(tables[key])) for name, key in keys.items()}
     across = latencies_across(shown, known, job)
-    targets = tuple(name for name, latencies in across.items() if latencies)
+    named = {
+        name: name if known[name].calibration is not None else f"{name} (by its table)"
+        for name, latencies in across.items()
+        if latencies
+    }
+    targets = tuple(named.values())
     if len(targets) < 2 or len({one["target"] for one in shown}) < 2:
         return None
     networks = tuple(
         Specialized(
             name=one["case"],
-            asked=one["budget"] if isinstance(one["budget"], str) else None,
-            own=one["target"],
+            asked=_asked(one["budget"]),
+            own=named.get(str(one["target"]), str(one["target"])),
             top1=one["top1"],
-            latencies_ms={name: across[name].get(one["architecture_hash"]) for name in targets},
+            latencies_ms={
+                column: across[name].get(one["architecture_hash"]) for name, column in named.items()
+            },
         )
         for one in shown
     )
     return Matrix(targets, networks)
+
+
+def _asked(budget: Any) -> str | None:
+    """A budget in the words by which networks compare."""
+    if budget is None or isinstance(budget, str):
+        return budget
+    return f"{budget:.4g} ms"
 
 
 def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:

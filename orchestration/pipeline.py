@@ -32,7 +32,7 @@ from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import Plan, make_plan
 from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
-from orchestration.spec import SpecError
+from orchestration.spec import SpecError, job_text
 from orchestration.widths import are_widths_known, width_cases
 
 
@@ -117,7 +117,10 @@ def _run_owned(
     end_plan(folder)
     stopped = "it was stopped; the same command goes on from there"
     failed = {name: failed.get(name, stopped) for name in undone}
-    _compare(storage, folder, finished, say)
+    try:
+        _compare(storage, folder, finished, say)
+    except Exception as error:  # drawing raises anything, and all else of the job is done
+        say(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
     links = _record(plan.job, storage, say)
     for name, reason in early.items():
         say(f"stopped early: {name} {reason}")
@@ -161,7 +164,7 @@ def _write_job(
             "format": "job/1",
             "name": job.name,
             "key": digest({"job": job.name, "folder": folder.uri}),
-            "job_file": job_file,
+            "job_file": job_file or job_text(job),
             "settings": job.to_dict(),
             "plan": plan_facts(plan, cases),
             "experiment": job.experiment,
@@ -176,9 +179,12 @@ def _write_job(
 
 
 def _git_commit() -> str | None:
-    words = ["git", "rev-parse", "HEAD"]
+    """Of this code, where it is a checkout."""
+    words, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+        found = subprocess.run(
+            words, cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

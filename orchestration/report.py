@@ -31,7 +31,15 @@ WHOLE = {
 MOST_SEARCHES = 24
 """Searches whose pictures are on the page: each weighs some 200 kB. The others lie beside it."""
 
-FACTS = {"target": "target", "kind": "kind", "hardware": "hardware", "strategy": "strategy"}
+FACTS = {
+    "target": "target",
+    "kind": "kind",
+    "hardware": "hardware",
+    "strategy": "strategy",
+    "objective": "objective",
+    "space": "space",
+    "architecture_hash": "architecture",
+}
 HIDDEN = ("seed", "total_stride")
 """Columns that are only shown where their values differ."""
 RUN = {

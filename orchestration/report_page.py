@@ -33,10 +33,10 @@ function key(row, column) {
   const cell = row.cells[column], value = cell.dataset.value;
   return value === undefined ? cell.textContent : Number(value);
 }
-function order(a, b) {
+function order(a, b, turn) {
   const words = [a, b].map((one) => typeof one === "string");
-  if (words[0] && words[1]) return a.localeCompare(b, undefined, { numeric: true });
-  return words[0] || words[1] ? words[0] - words[1] : a - b;
+  if (words[0] && words[1]) return turn * a.localeCompare(b, undefined, { numeric: true });
+  return words[0] || words[1] ? words[0] - words[1] : turn * (a - b);  // what is unknown is last
 }
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -44,7 +44,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const turn = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
     heads.forEach((one) => one.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
-    const rows = [...body.rows].sort((a, b) => turn * order(key(a, column), key(b, column)));
+    const rows = [...body.rows].sort((a, b) => order(key(a, column), key(b, column), turn));
     body.append(...rows);
   }));
 }

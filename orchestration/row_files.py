@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("job", "case", "kind", "target", "hardware"), "text"),
     "stand_in": "yes or no",
-    **dict.fromkeys(("budget", "strategy", "objective", "architecture_hash"), "text"),
+    **dict.fromkeys(("budget", "strategy", "objective", "space", "architecture_hash"), "text"),
     "seed": "whole",
     **dict.fromkeys(("budget_ms", "table_ms", "measured_ms", "top1", "top5"), "number"),
     **dict.fromkeys(("params", "macs", "total_stride"), "whole"),

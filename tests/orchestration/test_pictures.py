@@ -93,7 +93,7 @@ def test_without_accuracies_there_is_no_picture_of_them(tmp_path: Path) -> None:
     assert "accuracy.png" not in names(job)
 
 
-@pytest.mark.parametrize(("words", "asked"), [("80%", "80%"), (0.31, None)])
+@pytest.mark.parametrize(("words", "asked"), [("80%", "80%"), (0.31, "0.31 ms")])
 def test_the_matrix_has_every_network_on_every_target(
     tmp_path: Path, words: Any, asked: str | None
 ) -> None:
@@ -102,10 +102,11 @@ def test_the_matrix_has_every_network_on_every_target(
     table = latency_table()
     matrix = matrix_of(job, {"table0": table.to_dict()}, results)
     assert matrix is not None
-    assert matrix.targets == ("mobile", "cpu")
+    mobile, cpu = matrix.targets
+    assert (mobile, cpu) == ("mobile (by its table)", "cpu (by its table)")  # nothing was measured
     assert [(one.name, one.own, one.asked) for one in matrix.networks] == [
-        ("mobile-0.31ms", "mobile", asked),
-        ("cpu-0.31ms", "cpu", asked),
+        ("mobile-0.31ms", mobile, asked),
+        ("cpu-0.31ms", cpu, asked),
     ]
-    assert set(matrix.networks[0].latencies_ms) == {"mobile", "cpu"}
+    assert set(matrix.networks[0].latencies_ms) == {mobile, cpu}
     assert matrix_of(job, {"table0": table.to_dict()}, results[:1]) is None
