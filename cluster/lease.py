@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "lease/1"
 
+RENEW_S, EXPIRE_S = 5.0, 30.0
+"""Between two renewals; without one for how long a lease may be taken."""
+
 
 class LeaseHeld(StorageError):  # noqa: N818  # who holds it is an answer, not a failure
     """Someone else owns the folder."""
@@ -68,8 +71,8 @@ class Lease:
         storage: Storage,
         key: str = "lease.json",
         *,
-        renew_s: float = 5.0,
-        expire_s: float = 30.0,
+        renew_s: float = RENEW_S,
+        expire_s: float = EXPIRE_S,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Describes the lease; the `with` block acquires it.
@@ -144,12 +147,7 @@ class Lease:
         return found
 
     def _read(self) -> bytes | None:
-        try:
-            return self._storage.read_bytes(self._key)
-        except StorageError:
-            if self._storage.exists(self._key):
-                raise
-            return None
+        return _content(self._storage, self._key)
 
     def _renew_until_released(self, owner: Owner) -> None:
         renewed = time.monotonic()
@@ -170,6 +168,84 @@ class Lease:
         self.lost.set()
         if self._on_lost:
             self._on_lost()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lease, seen from outside."""
+
+    host: str
+    process: int
+    since: str
+    renewed: float
+    """When the file was last written, seconds since 1970, by the clock of its file system."""
+    is_alive: bool
+
+
+def holder(
+    storage: Storage,
+    key: str = "lease.json",
+    *,
+    expire_s: float = EXPIRE_S,
+    watch_s: float = RENEW_S + 1,
+) -> Holder | None:
+    """Who holds a lease; nothing is written, and nobody is disturbed.
+
+    A process of this host is looked up, and so is the age of the file. Where these two differ, or
+    the host is another, the file is watched for `watch_s`: if it changes its owner lives.
+
+    Returns:
+        None where nobody holds it, or no longer at the end.
+    """
+    content, path = _content(storage, key), storage.path(key)
+    try:
+        renewed = path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    if content is None:
+        return None
+    who = _held(str(path), content)
+    is_here = who.host == socket.gethostname()
+    is_alive = is_here and _is_running(who.process)
+    if not is_here or is_alive != (time.time() - renewed < expire_s):
+        now = _watched(storage, key, content, watch_s)
+        if now is None:
+            return None
+        is_alive = now != content
+    return Holder(
+        host=who.host, process=who.process, since=who.since, renewed=renewed, is_alive=is_alive
+    )
+
+
+def _content(storage: Storage, key: str) -> bytes | None:
+    try:
+        return storage.read_bytes(key)
+    except StorageError:
+        if storage.exists(key):
+            raise
+        return None
+
+
+def _watched(storage: Storage, key: str, found: bytes, watch_s: float) -> bytes | None:
+    """The content as soon as it is another, or at the end."""
+    deadline, now = time.monotonic() + watch_s, _content(storage, key)
+    while now == found and time.monotonic() < deadline:
+        time.sleep(min(0.2, watch_s / 5))
+        now = _content(storage, key)
+    return now
+
+
+def _is_running(process: int) -> bool:
+    """Whether this host has a process of this number; 0 and below would name a group."""
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of somebody else
+        return True
+    return True
 
 
 def _this_process() -> Owner:

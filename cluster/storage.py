@@ -58,9 +58,13 @@ class Storage:
         return self.path(key).exists()
 
     def list(self, prefix: str = "") -> list[str]:
-        """Keys of all files below the folder `prefix`, sorted; temporary ones left out."""
-        top = self.path(prefix)
-        keys = (path.relative_to(self._path) for path in top.rglob("*") if path.is_file())
+        """Keys of all files below the folder `prefix`, sorted; temporary ones left out.
+
+        What others remove meanwhile may be left out or not.
+        """
+        # Not rglob: it raises where a folder is removed before it has looked into it.
+        found = (Path(at, name) for at, _, names in os.walk(self.path(prefix)) for name in names)
+        keys = (path.relative_to(self._path) for path in found if path.is_file())
         return sorted(key.as_posix() for key in keys if not any(map(_is_temporary, key.parts)))
 
     def read_bytes(self, key: str) -> bytes:
@@ -108,7 +112,8 @@ class Storage:
     def delete_temporary(self) -> None:
         """Removes what killed writers left, and what living ones write: for the owner alone."""
         for path in sorted(self._path.rglob(".*.tmp")):
-            _remove(path)
+            with _named_errors("cannot delete", path):
+                _remove(path)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
         """Replaces the content of `key` only where it still is `old`; None stands for no file.

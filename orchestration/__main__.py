@@ -19,6 +19,7 @@ import typer
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import Storage, StorageError
+from orchestration import folder_commands
 from orchestration.job import Job
 from orchestration.progress import progress_bar
 from orchestration.spec import SpecError, apply_override, check, check_job, load_job
@@ -65,7 +66,9 @@ def run_job(
             raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
         from orchestration.pipeline import run
 
-        result = run(job, job_file=Path(job_file).read_text(encoding="utf-8"), say=say)
+        # With settings replaced the file alone would be another job.
+        text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
+        result = run(job, job_file=text, say=say)
     if result.failed:
         raise typer.Exit(FAILED)
 
@@ -168,21 +171,11 @@ def record(
     except RecordError as error:
         print(f"not recorded: {error}; the same command goes on", file=sys.stderr, flush=True)
         raise typer.Exit(FAILED) from None
-    say(links.runs)
-    say(links.compare)
+    for link in (links.report, links.runs, links.compare):
+        say(link)
 
 
-@app.command("compare")
-def compare(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
-) -> None:
-    """Print the results of a job and write its comparison."""
-    from orchestration.compare import print_comparison, read_results, write_comparison
-    from orchestration.pipeline import storage_of_job_folder
-
-    storage, name = storage_of_job_folder(folder)
-    write_comparison(storage.sub(name), storage.sub("tables"))
-    print_comparison(read_results(storage.sub(name)))
+folder_commands.register(app)
 
 
 @app.command("predict")

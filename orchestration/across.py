@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestration.stopwatch import Program
 
 FORMAT = "across/1"
+FAILED = "failed"
 
 Tables = Mapping[str, LatencyTable]
 Say = Callable[[str], None]
@@ -55,7 +56,8 @@ def measure_across(
 ) -> None:
     """Measure every network on every target where it is not known yet; Ray is running.
 
-    What goes wrong here costs the job nothing: it is said, and asked again by the next run.
+    What goes wrong here costs the job nothing: it is said, and kept, so that a finished job does
+    not ask again; removing `across/` in its folder makes it.
 
     Args:
         plan: of the job.
@@ -67,13 +69,17 @@ def measure_across(
     networks = _networks(plan, results)
     for target in targets_to_measure(plan, results, tables, folder):
         say(f"measure  {len(networks)} networks on {target.hardware()} ...")
+        found, reason = dict[str, dict[str, Any]](), ""
         try:
             found = _measured(plan, target, tables[target.name], networks, say)
-        except MeasurementError as error:
-            say(f"WARNING not measured on {target.hardware()}: {error}")
-            continue
+        except _refusals() as error:
+            reason = str(error)
+            say(f"WARNING not measured on {target.hardware()}: {reason}")
+        unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - found.keys()}
         values = {"format": FORMAT, "reference_ms": tables[target.name].reference_ms}
-        folder.write_json(_place(target.name), {**values, "networks": found})
+        folder.write_json(
+            _place(target.name), {**values, "networks": found | unknown, FAILED: reason}
+        )
 
 
 def latencies_across(
@@ -88,7 +94,7 @@ def latencies_across(
     networks = {one["architecture_hash"]: _json(one) for one in specialized(results)}
     for name, table in tables.items():
         known = _known(folder, name, table)
-        if table.reference_ms is None:  # nothing was measured: the table is all there is
+        if table.calibration is None:  # nothing can be measured: the table is all there is
             models = {key: Architecture.from_dict(dict(one)) for key, one in networks.items()}
             known = {
                 key: {"ms": table.latency_ms(model)}
@@ -97,6 +103,15 @@ def latencies_across(
             }
         found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
     return found
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What a target, its node or Ray may say instead of measuring."""
+    from ray.exceptions import RayError
+
+    from cluster.placement import PlacementError
+
+    return (MeasurementError, PlacementError, RayError)
 
 
 def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Architecture]:
@@ -148,11 +163,10 @@ def _measured(
         *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
     now = reference.without(empty.median_ms).median_ms
     drift = now / (table.reference_ms or now)
-    found = {
+    return {
         key: _values(timing.without(empty.median_ms), drift)
         for key, timing in zip(programs, timings, strict=True)
     }
-    return {key: found.get(key, {"ms": None, "spread": None}) for key in networks}
 
 
 def _values(timing: Timing, drift: float) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestration.job import Job
 from orchestration.live import live_table
 from orchestration.pipeline import quiet, run
@@ -57,13 +55,7 @@ def sweep(
         raise SpecError("overrides belong to a job file; change the job itself instead")
     swept = sweep_job(base, targets, budgets_ms, seeds)
     with live_table() as show:
-        return SweepResult(run(swept, job_file=_as_file(swept), say=say, on_record=show))
-
-
-def _as_file(job: Job) -> str:
-    """The file that would have said the same, to be recorded with it."""
-    values = json.loads(json.dumps(job.to_dict()))
-    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+        return SweepResult(run(swept, say=say, on_record=show))
 
 
 def sweep_job(

@@ -22,6 +22,7 @@ from orchestration.cases import Case, search_place, warmup_place
 from orchestration.crewing import Crewing
 from orchestration.estimate import RAY_S
 from orchestration.finished import finished_results
+from orchestration.job_plan import known_further
 from orchestration.ledger import Ledger
 from orchestration.order import Waves, with_references
 from orchestration.plan import Plan
@@ -70,6 +71,7 @@ def do_missing(
     ledger = Ledger()
     with prepared(plan, storage, tables, say) as ready:
         ledger.measured_s = time.monotonic() - began
+        known_further(ready.cases, ready.folder, ready.crew.at_once)
         expected = known_estimate(ready)
         for line in plan_lines(
             plan, ready.tables, ready.cases, ready.folder, str(ready.crew), expected

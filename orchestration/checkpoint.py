@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from cluster.storage import Storage, StorageError
 from nas_core.progress import Progress
+from orchestration.stage_progress import checkpoint_names, complete_checkpoints
 
 FORMAT = "checkpoint/2"
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
@@ -188,25 +189,13 @@ class Checkpoints:
         """Leave the newest ones, and what others may still be writing."""
         kept = self.complete()[: self._keep]
         if len(kept) == self._keep:
-            for name in self._names():
+            for name in checkpoint_names(self._storage):
                 if name < kept[-1]:
                     self._storage.delete(name)
 
-    def _names(self) -> list[str]:
-        return sorted({key.split("/")[0] for key in self._storage.list()}, reverse=True)
-
     def complete(self) -> list[str]:
         """Names of those that all workers have finished, newest first; not checked further."""
-        return [name for name in self._names() if self._is_complete(name)]
-
-    def _is_complete(self, name: str) -> bool:
-        if not self._storage.exists(f"{name}/rank-0.json"):
-            return False
-        try:
-            size = self._storage.read_json(f"{name}/rank-0.json")["size"]
-        except (StorageError, KeyError, TypeError):
-            return False
-        return all(self._storage.exists(f"{name}/rank-{rank}.json") for rank in range(size))
+        return complete_checkpoints(self._storage)
 
     def newest_good(self, warn: Callable[[str], None]) -> str | None:
         """Name of the newest checkpoint that is as it was written; of others it is said why not."""

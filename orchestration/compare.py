@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
-from nas_core.calibration import MeasuredNetwork
-from nas_core.latency import LatencyTable
 from orchestration.budgets import is_within
 from orchestration.cases import ORDER
-from orchestration.draw import architecture_png
 from orchestration.result_values import (
     Result,
     latency_ms,
@@ -24,12 +19,11 @@ from orchestration.result_values import (
     seed_of,
     spread,
 )
+from orchestration.row_files import KINDS, SUFFIXES, write_rows
 from orchestration.verdicts import random_networks, verdicts
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-FORMAT = "comparison/1"
 
 COLUMNS = {
     "seed": ("seed", "{:.0f}", 1.0),
@@ -53,21 +47,17 @@ NAMED_BY_KIND = ("reference", "random")
 WIDE = 9
 """Columns of figures with which a table fits 120 letters only with less padding."""
 
-FACTS = (
-    *("job", "case", "kind", "target", "hardware", "stand_in", "budget"),
-    *("strategy", "objective", "architecture_hash"),
-)
-COSTS = (
-    *("measured_spread", "expected_ms", "warmup_s", "retrain_s"),
-    *("search_gpu_hours", "retrain_gpu_hours"),
-)
-FIGURES = (*COLUMNS, *COSTS)
-
 
 def read_results(job: Storage) -> list[Result]:
-    """The results in a job's folder: per target the reference, searches by budget, the others."""
+    """The results of a job: per target the reference, searches by budget, the others.
+
+    What its folder holds of earlier settings is left out, where `job.json` tells.
+    """
     keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
-    return sorted((job.read_json(key) for key in keys), key=_order)
+    facts = job.read_json("job.json") if job.exists("job.json") else {}
+    asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
+    found = [job.read_json(key) for key in keys]
+    return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
 
 
 def _order(result: Result) -> tuple[str, int, float, str]:
@@ -91,7 +81,7 @@ def comparison_text(results: Sequence[Result]) -> str:
     groups = repeats(results)
     if any(len(group) > 1 for group in groups):
         console.print(_repeats_table(groups))
-    lines = [*verdicts(results), *_notes(results)]
+    lines = [*verdicts(results), *notes(results)]
     console.print(*lines, sep="\n", soft_wrap=True, markup=False)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
@@ -99,14 +89,15 @@ def comparison_text(results: Sequence[Result]) -> str:
 
 def _table(results: Sequence[Result]) -> Table:
     """A row for each network."""
-    columns = _columns(results)
+    columns = columns_of(results)
     headers = [COLUMNS[name][0] for name in columns]
-    table = _empty_table(results[0]["hardware"], headers)
+    table = empty_table(results[0]["hardware"], headers)
     table.collapse_padding = len(columns) >= WIDE
     table.pad_edge = len(columns) < len(COLUMNS)
-    names = _plain_name if "seed" in columns else _name
+    has_seed = "seed" in columns
     for result in results:
-        table.add_row(names(result), *(_cell(name, result.get(name)) for name in columns))
+        called = name_of(result, has_seed=has_seed)
+        table.add_row(called, *(cell(name, result.get(name)) for name in columns))
     return table
 
 
@@ -114,15 +105,16 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     """A row for each network, whatever its seed."""
     title = "mean ± standard deviation over seeds"
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
-    table = _empty_table(title, headers)
+    table = empty_table(title, headers)
     for group in groups:
-        figures = [_mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
-        budget = _cell("budget_ms", group[0]["budget_ms"])
+        figures = [mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        budget = cell("budget_ms", group[0]["budget_ms"])
         table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
     return table
 
 
-def _empty_table(title: str, headers: Sequence[str]) -> Table:
+def empty_table(title: str, headers: Sequence[str]) -> Table:
+    """A table of networks without rows, figures under these headers."""
     from rich import box
     from rich.table import Table
 
@@ -133,7 +125,7 @@ def _empty_table(title: str, headers: Sequence[str]) -> Table:
     return table
 
 
-def _columns(results: Sequence[Result]) -> list[str]:
+def columns_of(results: Sequence[Result]) -> list[str]:
     """Strides are of interest beside baselines, and where networks differ in them; seeds where
     there are several."""
     has_baseline = any(result["kind"] == "baseline" for result in results)
@@ -143,7 +135,13 @@ def _columns(results: Sequence[Result]) -> list[str]:
     return [name for name in COLUMNS if is_shown.get(name, True)]
 
 
-def _name(result: Result) -> str:
+def name_of(result: Result, *, has_seed: bool) -> str:
+    """What a network is called in a table, which may have a column for its seed."""
+    return _plain_name(result) if has_seed else display_name(result)
+
+
+def display_name(result: Result) -> str:
+    """What a network is called in a table."""
     return _plain_name(result) if result["kind"] in NAMED_BY_KIND else str(result["case"])
 
 
@@ -156,84 +154,40 @@ def _plain_name(result: Result) -> str:
     return "reference (to beat)" if is_reference else name_without_seed(result)
 
 
-def _cell(name: str, value: float | None) -> str:
+def cell(name: str, value: float | None) -> str:
+    """A figure of `COLUMNS` in words; a dash where it is not known."""
     _, form, factor = COLUMNS[name]
     return "-" if value is None else form.format(value * factor)
 
 
-def _mean_cell(name: str, values: Sequence[float | None]) -> str:
+def mean_cell(name: str, values: Sequence[float | None]) -> str:
+    """Mean and spread of a figure of `COLUMNS` in words."""
     deviation = spread(values)
-    text = _cell(name, mean(values))
-    return text if deviation is None else f"{text} ± {_cell(name, deviation)}"
+    text = cell(name, mean(values))
+    return text if deviation is None else f"{text} ± {cell(name, deviation)}"
 
 
-def _notes(results: Sequence[Result]) -> list[str]:
+def notes(results: Sequence[Result]) -> list[str]:
+    """What a person should know about results, each behind the name of its case."""
     return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
 
 
 def write_comparison(job: Storage, tables: Storage) -> None:
-    """Write `comparison/`: the table as JSON and CSV, a picture of every network of sites.
+    """Write `comparison/`: the table in three formats, pictures, and all of it on one page."""
+    from orchestration.pictures import write_pictures
+    from orchestration.report import write_report
 
-    The reference network has none: all of its sites are equal. Random networks are only compared.
-    """
     results = read_results(job)
-    rows = [{name: result.get(name) for name in (*FACTS, *FIGURES)} for result in results]
-    job.write_json("comparison/comparison.json", {"format": FORMAT, "rows": rows})
-    job.write_text("comparison/comparison.csv", _csv(rows))
-    for result in results:
-        if result["kind"] in ("search", "given"):
-            _write_picture(job, tables, result)
-    for target in dict.fromkeys(result["target"] for result in results):
-        _write_calibration(job, tables, [one for one in results if one["target"] == target])
+    rows = [row_of(result) for result in results]
+    for suffix in SUFFIXES:
+        write_rows(job, "comparison/comparison", rows, suffix)
+    write_pictures(job, tables, results)
+    write_report(job, results)
 
 
-def _write_calibration(job: Storage, tables: Storage, results: Sequence[Result]) -> None:
-    """Predicted against measured networks of a target, if its table was calibrated.
-
-    Those of the job are marked: what it found, was given, and the baselines.
-    """
-    from orchestration.draw_calibration import calibration_png
-
-    place = f"{results[0]['table_key']}.json"
-    values = tables.read_json(place) if tables.exists(place) else {}
-    if values.get("calibration") is None:
-        return
-    table = LatencyTable.from_dict(values)
-    assert table.calibration is not None
-    own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
-    others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
-    shown = replace(table, calibration=replace(table.calibration, others=others))
-    job.write_bytes(f"comparison/{results[0]['target']}-latency.png", calibration_png(shown))
-
-
-def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
-    known = result["table_ms"] is not None
-    name = result["case"].removeprefix(f"{result['target']}-")
-    if result["kind"] == "search":
-        seed = f", seed {seed_of(result)}" if seed_of(result) else ""
-        name = f"found for {result['budget_ms']:.4g} ms{seed}"
-    return MeasuredNetwork(
-        name=name,
-        ops=None,
-        parts_ms=(result["table_ms"] - table.offset_ms) / table.scale if known else None,
-        measured_ms=result["measured_ms"],
-        spread=result["measured_spread"] or 0.0,
-    )
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*FACTS, *FIGURES], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _write_picture(job: Storage, tables: Storage, result: Result) -> None:
-    key = f"comparison/{result['case']}.png"
-    is_covered = result["table_ms"] is not None
-    table = tables.read_json(f"{result['table_key']}.json") if is_covered else None
-    job.write_bytes(key, architecture_png(result["architecture"], table, title=result["case"]))
+def row_of(result: Result) -> dict[str, Any]:
+    """What files of a comparison say of a network."""
+    return {name: result.get(name) for name in KINDS}
 
 
 def best_result(results: Sequence[Result]) -> Result:

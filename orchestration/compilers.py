@@ -8,10 +8,11 @@ wait. Compilers run where the driver is, the stopwatch on the node that has the 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ from orchestration.stopwatch import Program, stopwatch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+PORTABLE = ("onnxruntime", "executorch")
+"""Runtimes whose programs a trained network has beside it, whatever its target is."""
 
 MOST_COMPILERS = 8
 """Each takes a gigabyte."""
@@ -167,8 +173,24 @@ class Compiler:
             batch = images[: target.batch_size]
             program = Program(_compiled(runtime, network, batch), tuple(batch.shape))
             files[runtime.file_name] = program.code
+        files = {**_elsewhere(target, network, images[:1]), **files}
         with torch.no_grad():
             return Exported(files, program, network(images), images)
+
+
+def _elsewhere(target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
+    """Programs of a trained network for processors of servers and of phones, one image at a time,
+    where the runtimes are installed and can express it; for whoever has another device."""
+    files = {}
+    plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
+    for name in set(PORTABLE) - {target.runtime}:
+        runtime = runtime_of(replace(plain, runtime=name))
+        try:
+            runtime.version()
+            files[runtime.file_name] = _compiled(runtime, network, image)
+        except MeasurementError as error:
+            logger.warning("no %s beside the network: %s", runtime.file_name, error)
+    return files
 
 
 def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:

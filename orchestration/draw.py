@@ -6,7 +6,6 @@ of the latency that it takes.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable, PartShape, head_part, site_part, stem_part
+from orchestration.card import CARD, DPI, FAINT, INK, WIDTH_IN, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,11 +23,32 @@ if TYPE_CHECKING:
 # Okabe and Ito: told apart by people who see fewer colours, and by their lightness in grey.
 KERNEL_COLOURS = {3: "#56B4E9", 5: "#E69F00", 7: "#009E73"}
 OTHER_COLOUR, FIXED_COLOUR, BAR_COLOUR = "#CC79A7", "#D5D9DE", "#5B6770"
-INK, FAINT, CARD = "#111827", "#8A949E", "#FCFCFA"
 TALLEST = 6  # the largest expansion of the published space
 COLUMNS = 12
 """Parts side by side; longer networks go on in the next row."""
-WIDTH_IN, HEADING_IN, DPI = 10.5, 0.75, 160
+HEADING_IN = 0.75
+
+
+def kernel_of(op: str) -> int | None:
+    """Side of the depthwise convolution; None for an op that has none."""
+    found = re.search(r"_k(\d+)", op)
+    return int(found[1]) if found else None
+
+
+def expansion_of(op: str) -> int | None:
+    """Of the first convolution; None for an op that has none."""
+    found = re.search(r"_e(\d+)", op)
+    return int(found[1]) if found else None
+
+
+def op_label(op: str) -> str:
+    """Two lines: kernel, and what else tells the op from others; its name if it has no kernel."""
+    kernel = kernel_of(op)
+    if kernel is None:
+        return op
+    kind, *words = op.split("_")
+    rest = [word for word in words if word != f"k{kernel}"] or [kind.removesuffix("conv")]
+    return f"{kernel}x{kernel}\n{' '.join(rest)}"
 
 
 @dataclass(frozen=True)
@@ -44,23 +65,17 @@ class Part:
     @property
     def kernel(self) -> int | None:
         """Of the depthwise convolution; None for a part that has no choice of it."""
-        found = re.search(r"_k(\d+)", self.shape.op)
-        return int(found[1]) if found else None
+        return kernel_of(self.shape.op)
 
     @property
     def expansion(self) -> int | None:
         """Of the first convolution; None for a part that has no choice of it."""
-        found = re.search(r"_e(\d+)", self.shape.op)
-        return int(found[1]) if found else None
+        return expansion_of(self.shape.op)
 
     @property
     def label(self) -> str:
         """What stands in its block: kernel, and below it what else tells the op from others."""
-        if self.kernel is None:
-            return self.shape.op
-        kind, *words = self.shape.op.split("_")
-        rest = [word for word in words if word != f"k{self.kernel}"] or [kind.removesuffix("conv")]
-        return f"{self.kernel}x{self.kernel}\n{' '.join(rest)}"
+        return op_label(self.shape.op)
 
     @property
     def out_resolution(self) -> int:
@@ -159,9 +174,7 @@ def architecture_png(
         axes.axis("off")
         _draw_row(axes, row, longest_ms)
     _draw_heading(figure, title or "network", latency_text(architecture, table) if table else "")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return png(figure)
 
 
 def _rows(network: list[Part]) -> list[list[Part]]:
@@ -202,7 +215,7 @@ def _draw_row(axes: Axes, row: Sequence[Part], longest_ms: float) -> None:
     axes.plot([-0.5, len(row) - 0.5], [0, 0], color=FAINT, linewidth=1.5, zorder=0)
     for x, part in enumerate(row):
         axes.text(x, 0.62, part.name, ha="center", va="bottom", color=INK, fontsize=9.5)
-        _draw_block(axes, x, part)
+        draw_block(axes, x, part, part.label, 9.5 if len(part.label) < 11 else 8)
         axes.text(x, -0.6, _output(part), ha="center", va="top", color=INK, fontsize=8.5)
         if part.ms is not None and part.share is not None:
             _draw_latency(axes, x, part, part.ms / longest_ms if longest_ms else 0.0)
@@ -216,27 +229,28 @@ def _output(part: Part) -> str:
     return f"{part.shape.out_channels} ch\n{part.out_resolution} px{stride}"
 
 
-def _draw_block(axes: Axes, x: float, part: Part) -> None:
+def draw_block(
+    axes: Axes, x: float, part: Part, label: str, fontsize: float, width: float = 0.72
+) -> None:
+    """The op of a part around (x, 0), high by its expansion: 1 at most."""
     from matplotlib.patches import FancyBboxPatch
 
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "color": INK}
     if part.shape.op == "skip":
-        axes.text(
-            x, 0, "skip", ha="center", va="center", color=INK, fontsize=9.5, backgroundcolor=CARD
-        )
+        axes.text(x, 0, "skip", fontsize=fontsize, backgroundcolor=CARD, **middle)
         return
     height = 0.4 if part.expansion is None else max(0.4, min(1.0, part.expansion / TALLEST))
     colour = FIXED_COLOUR if part.kernel is None else KERNEL_COLOURS.get(part.kernel, OTHER_COLOUR)
     box = FancyBboxPatch(
-        (x - 0.36, -height / 2),
-        *(0.72, height),
+        (x - width / 2, -height / 2),
+        *(width, height),
         boxstyle="round,pad=0,rounding_size=0.05",
         facecolor=colour,
         edgecolor=INK,
         linewidth=0.8,
     )
     axes.add_patch(box)
-    fontsize = 9.5 if len(part.label) < 11 else 8
-    axes.text(x, 0, part.label, ha="center", va="center", color=INK, fontsize=fontsize)
+    axes.text(x, 0, label, fontsize=fontsize, **middle)
 
 
 def _draw_latency(axes: Axes, x: float, part: Part, length: float) -> None:

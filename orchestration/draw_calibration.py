@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
-from orchestration.draw import DPI, FAINT, INK
+from orchestration.card import DPI, FAINT, INK, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +33,7 @@ def calibration_png(table: LatencyTable) -> bytes:
     Raises:
         ValueError: the table was not calibrated.
     """
-    picture = io.BytesIO()
-    calibration_figure(table).savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png(calibration_figure(table))
 
 
 def calibration_figure(table: LatencyTable) -> Figure:

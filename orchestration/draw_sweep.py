@@ -6,6 +6,7 @@ sample standard deviation.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestration.draw import DPI, FAINT, INK
+from orchestration.card import DPI, FAINT, INK
 from orchestration.label_places import Spot, write_labels
 from orchestration.pareto import pareto_front
 from orchestration.result_values import (
@@ -76,6 +77,13 @@ def write_sweep(results: Sequence[Result], title: str, path: Path) -> Path:
         raise ValueError(f"'{path}' is no picture; expected a name that ends in {FORMATS}")
     sweep_figure(results, title).savefig(path, format=path.suffix[1:])
     return path
+
+
+def sweep_png(results: Sequence[Result], title: str) -> bytes:
+    """The picture as PNG; see `write_sweep`."""
+    picture = io.BytesIO()
+    sweep_figure(results, title).savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
 def sweep_figure(results: Sequence[Result], title: str) -> Figure:

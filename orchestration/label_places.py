@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestration.draw import INK
+from orchestration.card import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

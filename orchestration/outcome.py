@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from orchestration.budgets import over_budget
 from orchestration.case import Crew
@@ -28,11 +29,20 @@ def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) 
     if crew.team.rank == 0:
         text = json.dumps(found.model.to_dict(), indent=1) + "\n"
         crew.storage.write_text(f"{case.folder}/architecture.json", text)
-        if (moved := probabilities(found)) is not None:
-            crew.storage.write_json(f"{case.folder}/probabilities.json", moved)
+        _write_or_delete(crew.storage, f"{case.folder}/probabilities.json", probabilities(found))
+        if not outcome:
+            crew.storage.delete(f"{case.folder}/model")  # of an earlier result
         values = finite(result_of(crew, case, found, outcome))
         crew.storage.write_json(f"{case.folder}/result.json", values)
     crew.team.wait()
+
+
+def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) -> None:
+    """What an earlier result had and this one has not is gone."""
+    if values is None:
+        storage.delete(key)
+    else:
+        storage.write_json(key, values)
 
 
 def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> dict[str, Any]:

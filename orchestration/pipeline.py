@@ -27,12 +27,13 @@ from orchestration.cases import Case, cases_of, plan_facts
 from orchestration.credentials import without_passwords
 from orchestration.finished import adopt, finished_results, is_done
 from orchestration.job import Job
+from orchestration.job_plan import begun, end_plan
 from orchestration.keys import digest
 from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import Plan, make_plan
 from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
-from orchestration.spec import SpecError
+from orchestration.spec import SpecError, job_text
 from orchestration.widths import are_widths_known, width_cases
 
 
@@ -97,7 +98,7 @@ def _run_owned(
     runs = _runs_before(folder)
     is_known = tables.keys() == plan.table_keys.keys()
     early = stopped_early(plan.job.asha, cases, folder)
-    is_known = is_known and are_widths_known(plan, cases, tables, storage)
+    is_known = is_complete = is_known and are_widths_known(plan, cases, tables, storage)
     is_known = is_known and all(case.name in early or is_done(case, folder) for case in cases)
     done_before = finished_results(cases, folder)
     if is_known and not targets_to_measure(plan, done_before, tables, folder):
@@ -106,16 +107,21 @@ def _run_owned(
     else:
         from orchestration.carry_out import do_missing
 
-        done = do_missing(plan, storage, tables, say, on_record)
+        with begun(plan, cases, folder, tables, is_complete=is_complete):
+            done = do_missing(plan, storage, tables, say, on_record)
         cases, failed = done.cases, done.failed
         runs = [*runs, done.facts]
-    _write_job(plan, folder, cases, job_file, runs)
     finished = [case for case in cases if is_done(case, folder)]
     early = stopped_early(plan.job.asha, cases, folder)
     undone = [case.name for case in cases if case not in finished and case.name not in early]
+    _write_job(plan, folder, cases, job_file, runs, failed)
+    end_plan(folder)
     stopped = "it was stopped; the same command goes on from there"
     failed = {name: failed.get(name, stopped) for name in undone}
-    _compare(storage, folder, finished, say)
+    try:
+        _compare(storage, folder, finished, say)
+    except Exception as error:  # drawing raises anything, and all else of the job is done
+        say(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
     links = _record(plan.job, storage, say)
     for name, reason in early.items():
         say(f"stopped early: {name} {reason}")
@@ -143,7 +149,12 @@ def _runs_before(folder: Storage) -> list[dict[str, Any]]:
 
 
 def _write_job(
-    plan: Plan, folder: Storage, cases: list[Case], job_file: str, runs: list[dict[str, Any]]
+    plan: Plan,
+    folder: Storage,
+    cases: list[Case],
+    job_file: str,
+    runs: list[dict[str, Any]],
+    failed: Mapping[str, str],
 ) -> None:
     before = folder.read_json("job.json") if folder.exists("job.json") else {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -154,7 +165,7 @@ def _write_job(
             "format": "job/1",
             "name": job.name,
             "key": digest({"job": job.name, "folder": folder.uri}),
-            "job_file": without_passwords(job_file),
+            "job_file": without_passwords(job_file or job_text(job)),
             "settings": without_passwords(job.to_dict()),
             "plan": plan_facts(plan, cases),
             "experiment": job.experiment,
@@ -162,15 +173,19 @@ def _write_job(
             "git_commit": _git_commit(),
             "submitted": before.get("submitted", now),
             "runs": runs,
+            "failed": dict(failed),
             "hardware": facts(),
         },
     )
 
 
 def _git_commit() -> str | None:
-    words = ["git", "rev-parse", "HEAD"]
+    """Of this code, where it is a checkout."""
+    words, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+        found = subprocess.run(
+            words, cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
@@ -212,8 +227,9 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
         if uri != without_passwords(uri):
             say("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
         return ()
-    shown = [f"runs     {links.runs}", f"cases    {links.cases}", f"compare  {links.compare}"]
-    return (*shown, *(f"model    {model}" for model in links.models))
+    shown = {"report": links.report, "runs": links.runs, "compare": links.compare}
+    pages = [f"{name:<8} {link}" for name, link in shown.items()]
+    return (*pages, *(f"model    {model}" for model in links.models))
 
 
 def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:

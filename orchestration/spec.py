@@ -29,6 +29,12 @@ class SpecError(Exception):
     """The job is wrong; nothing was started."""
 
 
+def job_text(job: Job) -> str:
+    """The file that says what a job is, every setting spelled out."""
+    values = json.loads(json.dumps(job.to_dict()))
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+
+
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     """Read and check a job file.
 

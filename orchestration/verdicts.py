@@ -63,7 +63,8 @@ def _on_reference(pairs: Sequence[Pair]) -> str:
         text += " by the table"
     points = _points(pairs)
     if points is not None:
-        text += f", top-1 {abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
+        words = f"{abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
+        text += f", top-1 {words if abs(points) >= 0.05 else 'the same'}"
     return text + _count(pairs)
 
 

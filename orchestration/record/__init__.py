@@ -15,7 +15,8 @@ was to make is looked for first (`patience.py`).
 
 from orchestration.record.client import RecordError, ui_address
 from orchestration.record.fetch import fetch_model
-from orchestration.record.job import RecordLinks, record_job
+from orchestration.record.job import record_job
+from orchestration.record.links import RecordLinks
 from orchestration.record.table import record_table
 
 __all__ = [

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
-from nas_core.latency import LatencyTable
 from orchestration.compare import read_results
 from orchestration.credentials import without_passwords
 from orchestration.record.client import (
@@ -28,59 +24,32 @@ from orchestration.record.client import (
     is_server,
     ui_address,
 )
+from orchestration.record.links import RecordLinks, links_of
 from orchestration.record.metrics import (
     METRICS,
     MODEL_METRICS,
-    Value,
     case_params,
     curves,
     final_values,
     finished_ms,
     moment_ms,
     ranking_values,
-    settings_params,
     started_ms,
     system_values,
-    table_values,
 )
 from orchestration.record.models import Models
 from orchestration.record.parallel import in_order
-from orchestration.record.runs import FINISHED, KEY, KIND, PARENT, RECORDED, Runs
+from orchestration.record.parent import JobRun
+from orchestration.record.runs import FINISHED, JOB, KEY, KIND, PARENT, RECORDED, Runs
 from orchestration.record.upload import upload
 from orchestration.result_values import Result
 
-CASE_FILES = ("architecture.json", "result.json")
+CASE_FILES = ("architecture.json", "probabilities.json", "result.json")
+PICTURES = {"architecture.png": ".png", "search.png": "-search.png"}
+"""Of a case: their names in MLflow, and how those in storage end."""
 SERVER_THREADS = 8
 """Cases that are written to a server at once; those in a database of this host wait for each other
 anyway."""
-VIEW = "proxyless"
-"""A view of the experiment's page: what "share view" would store under this name."""
-VIEW_STATE = {
-    "searchFilter": f"tags.`{KIND}` = 'case'",
-    "orderByKey": "metrics.`measured_ms`",
-    "orderByAsc": True,
-    "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("measured_ms", "table_ms", "top1", "params")),
-        *(f"params.`{name}`" for name in ("target", "budget_ms")),
-    ],
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordLinks:
-    """Where a person finds what was recorded."""
-
-    runs: str
-    """The experiment's page, in the view that shows runs: jobs, with their cases folded."""
-
-    cases: str
-    """The same page with all cases unfolded and their figures in columns."""
-
-    compare: str
-    """All cases of the job and the reference, side by side."""
-
-    models: tuple[str, ...]
-    """Registered versions, as `models:/digits-mobile/1`."""
 
 
 def record_job(
@@ -137,9 +106,10 @@ class _Recorder:
         self.models = Models(runs, job, self.facts["registered_prefix"])
 
     def record(self, results: Sequence[Result], ui: str) -> RecordLinks:
-        self._share_view()
         submitted = moment_ms(self.facts["submitted"])
-        tags = {KIND: "job", KEY: self.facts["key"], **self._commit()}
+        tags = {KIND: "job", KEY: self.facts["key"], JOB: self.facts["key"]}
+        if commit := self.facts.get("git_commit"):
+            tags["mlflow.source.git.commit"] = commit
         parent = self.runs.run(
             self.facts["name"], tags, min([submitted, *map(started_ms, results)])
         )
@@ -150,13 +120,13 @@ class _Recorder:
         if self.client.patience.has_repeated:
             self._drop_doubles(parent)
         for name in {model.name for model in models}:
-            self.models.mark_best(name)
-        # A job that was stopped and went on has more cases than when it was recorded last.
-        state = " ".join(sorted(result["key"] for result in results))
-        if parent.data.tags.get(RECORDED) != state:
-            self._write_job(parent)
-            self.runs.close(parent, max([submitted, *map(finished_ms, results)]), state)
-        return self._links(ui, run_ids, models)
+            self.models.mark_best(name, results)
+        links = links_of(self.runs, self.facts["key"], ui, parent, run_ids, models)
+        whole = JobRun(self.runs, self.job, self.tables, self.facts, parent)
+        whole.mark_outdated(run_ids)
+        whole.write_failures()
+        whole.write(results, links)
+        return links
 
     def _cases(
         self, parent: Run, results: Sequence[Result]
@@ -190,42 +160,14 @@ class _Recorder:
         self.models.read()
         self.models.read_versions()
 
-    def _share_view(self) -> None:
-        tag, state = f"mlflow.sharedViewState.{VIEW}", json.dumps(VIEW_STATE)
-        if self.client.get_experiment(self.runs.experiment_id).tags.get(tag) != state:
-            self.client.set_experiment_tag(self.runs.experiment_id, tag, state)
-
-    def _commit(self) -> dict[str, str]:
-        commit = self.facts.get("git_commit")
-        return {"mlflow.source.git.commit": commit} if commit else {}
-
-    def _write_job(self, run: Run) -> None:
-        self.runs.log(run, settings_params(self.facts["settings"]), self._table_values())
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
-            self.job.copy_to(folder, ["job.json", *self.job.list("comparison")])
-            upload(self.client, folder, run.info.artifact_uri)
-
-    def _table_values(self) -> list[Value]:
-        """How right the latency table of each target is: `latency_mape/mobile` and the like."""
-        keys = self.facts.get("plan", {}).get("tables", {}).items()
-        known = [
-            (target, f"{key}.json") for target, key in keys if self.tables.exists(f"{key}.json")
-        ]
-        return [
-            value
-            for target, place in known
-            for value in table_values(LatencyTable.from_dict(self.tables.read_json(place)), target)
-        ]
-
     def _case(self, parent: Run, result: Result) -> _Case:
         """Write the run of a case, and that of its retraining."""
-        tags = self._case_tags("case", parent, result)
+        tags = self._case_tags("case", parent, result) | {JOB: self.facts["key"]}
         run = self.runs.run(result["case"], tags, started_ms(result))
         if RECORDED not in run.data.tags:
             self._write_case(run, result)
-        has_model = self.job.exists(f"cases/{result['case']}/model")
+        is_trained = result["top1"] is not None  # else the model is of an earlier result
+        has_model = is_trained and self.job.exists(f"cases/{result['case']}/model")
         retrained, model = self._retrain(run, result) if has_model else (None, None)
         if RECORDED not in run.data.tags:
             self.runs.close(run, finished_ms(result), "yes")
@@ -248,14 +190,17 @@ class _Recorder:
         values += curves("search", result["search_history"])
         values += system_values(result["search_history"])
         self.runs.log(run, case_params(result), values)
-        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}.png"
+        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}"
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            self.job.copy_to(folder, [f"{case}/{name}" for name in CASE_FILES], below=case)
-            table = self.tables.read_bytes(f"{result['table_key']}.json")
-            (folder / "latency_table.json").write_bytes(table)
-            if self.job.exists(picture):
-                (folder / "architecture.png").write_bytes(self.job.read_bytes(picture))
+            there = [f"{case}/{name}" for name in CASE_FILES if self.job.exists(f"{case}/{name}")]
+            self.job.copy_to(folder, there, below=case)
+            table = f"{result['table_key']}.json"
+            if self.tables.exists(table):  # it may have been removed since
+                (folder / "latency_table.json").write_bytes(self.tables.read_bytes(table))
+            for name, end in PICTURES.items():
+                if self.job.exists(f"{picture}{end}"):
+                    (folder / name).write_bytes(self.job.read_bytes(f"{picture}{end}"))
             upload(self.client, folder, run.info.artifact_uri)
 
     def _retrain(self, parent: Run, result: Result) -> tuple[Run, LoggedModel]:
@@ -271,21 +216,6 @@ class _Recorder:
             self.runs.close(run, finished_ms(result), "yes")
         return run, model
 
-    def _links(self, ui: str, runs: list[str], models: Sequence[ModelVersion]) -> RecordLinks:
-        page = f"{ui}/#/experiments/{self.runs.experiment_id}/runs?workflowType=machine_learning"
-        each = list(dict.fromkeys(runs))  # two names of one network are one run
-        compared = f"runs={_quoted(each)}&experiments={_quoted([self.runs.experiment_id])}"
-        return RecordLinks(
-            runs=page,
-            cases=f"{page}&viewStateShareKey={VIEW}",
-            compare=f"{ui}/#/compare-runs?{compared}",
-            models=tuple(f"models:/{model.name}/{model.version}" for model in models),
-        )
-
 
 def _so_far(count: int, results: Sequence[Result]) -> str:
     return f"; {count} of {len(results)} cases are there"
-
-
-def _quoted(ids: list[str]) -> str:
-    return quote(json.dumps(ids, separators=(",", ":")))

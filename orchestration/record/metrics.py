@@ -41,7 +41,7 @@ class Value(NamedTuple):
 
 def case_params(result: Result) -> dict[str, str]:
     """What was asked for, and the network that came of it."""
-    return {name: str(result[name]) for name in PARAMS if result[name] is not None}
+    return {name: str(result[name]) for name in PARAMS if result.get(name) is not None}
 
 
 def final_values(names: Sequence[str], result: Result) -> list[Value]:
@@ -76,7 +76,8 @@ def table_params(table: LatencyTable) -> dict[str, str]:
 
 
 def table_values(table: LatencyTable, target: str = "") -> list[Value]:
-    """How right a table is: `latency_mape`, or `latency_mape/cpu` for a target, and the like."""
+    """How right a table is: `latency_mape`, or `tables/cpu_latency_mape` for a target of a job, and
+    the like. What is before the slash is a section of charts in the UI."""
     at_ms = moment_ms(table.date) if table.date else 0
     spreads = sorted(row.spread for row in table.rows)
     figures = {
@@ -89,8 +90,8 @@ def table_values(table: LatencyTable, target: str = "") -> list[Value]:
     known = table.calibration
     if known is not None and known.errors is not None:
         figures |= {f"latency_{name}": value for name, value in asdict(known.errors).items()}
-    end = f"/{target}" if target else ""
-    return [Value(f"{name}{end}", float(value), at_ms, 0) for name, value in figures.items()]
+    start = f"tables/{target}_" if target else ""
+    return [Value(f"{start}{name}", float(value), at_ms, 0) for name, value in figures.items()]
 
 
 def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
@@ -103,6 +104,21 @@ def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
         for name, value in entry.items()
         if name not in ("phase", "epoch", "time", "system") and value is not None
     ]
+
+
+def run_values(facts: Mapping[str, Any]) -> list[Value]:
+    """What each run of a job spent, and how right its plan was; of `job.json`. A step is a run."""
+    return [
+        Value(f"spent/{name}", float(value), moment_ms(run["started"]), step)
+        for step, run in enumerate(facts.get("runs", ()))
+        for name, value in _spent(run).items()
+    ]
+
+
+def _spent(run: Mapping[str, Any]) -> dict[str, float]:
+    names = ("wall_s", "idle_share", "estimate_s", "took_s", "estimate_error")
+    found = {name: run[name] for name in names if run.get(name) is not None}
+    return found | {f"steps_{phase}": count for phase, count in run.get("steps", {}).items()}
 
 
 def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
@@ -29,7 +30,10 @@ MEASURED = "measured_ms"
 """There too, where the target is measured."""
 VERSIONS = "mlflow.modelVersions"
 """On a model: what the UI reads to lead from it to the registry."""
+IMAGES = "proxyless.images"
 BEST = "best"
+BUDGET = "budget-"
+"""Before the milliseconds of a budget: the alias of the best version for it."""
 
 
 @dataclass(frozen=True)
@@ -96,21 +100,46 @@ class Models:
             model.tags[VERSIONS] = json.dumps(wanted)
             self.client.set_logged_model_tags(model.model_id, {VERSIONS: model.tags[VERSIONS]})
 
-    def mark_best(self, name: str) -> None:
-        """Give the alias to the version of `name` that `best_result` picks."""
-        candidates = [
+    def mark_best(self, name: str, results: Sequence[Result]) -> None:
+        """Give the aliases to the versions of `name` that `best_result` picks: of all, and of those
+        for each budget.
+
+        Versions of the job that are of earlier settings do not compete, nor do those of other jobs
+        on other images or another device.
+        """
+        candidates = self._candidates(name, results)
+        if not candidates:
+            return
+        self._mark(name, BEST, candidates)
+        for alias in dict.fromkeys(budget_alias(one["budget_ms"]) for one in candidates):
+            same = [one for one in candidates if budget_alias(one["budget_ms"]) == alias]
+            self._mark(name, alias, same)
+
+    def _candidates(self, name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
+        """Versions that may be the best, with what is to be known of them."""
+        own = {(one["key"], one["finished"]) for one in results}
+        alike = {(one["hardware"], _images(one)) for one in results}
+        name_of_job = results[0]["job"] if results else None
+        return [
             {MEASURED: None, "version": found.version}
             | {tag: float(found.tags[tag]) for tag in (*NUMBERS, MEASURED) if tag in found.tags}
             for found in self.client.search_model_versions(f"name = '{name}'")
             if found.tags.keys() >= set(NUMBERS)  # others may register under this name, too
+            and (
+                (found.tags.get(KEY), found.tags.get(FINISHED)) in own
+                if found.tags.get("job") == name_of_job
+                else (found.tags.get("hardware"), found.tags.get(IMAGES)) in alike
+            )
         ]
+
+    def _mark(self, name: str, alias: str, candidates: Sequence[dict[str, Any]]) -> None:
         best = best_result(candidates)
         if not keeps_budget(best):
             logger.warning(
                 "no version of '%s' keeps its budget; '%s' is version %s, which misses it least",
-                *(name, BEST, best["version"]),
+                *(name, alias, best["version"]),
             )
-        self.client.set_registered_model_alias(name, BEST, str(best["version"]))
+        self.client.set_registered_model_alias(name, alias, str(best["version"]))
 
     def _versions(self, name: str) -> list[ModelVersion]:
         """All versions of a name, which is made if it is new."""
@@ -147,7 +176,7 @@ class Models:
     def _register(
         self, name: str, run: Run, model: LoggedModel, result: Result, tags: dict[str, str]
     ) -> ModelVersion:
-        facts = {"job": result["job"], "hardware": result["hardware"]}
+        facts = {"job": result["job"], "hardware": result["hardware"], IMAGES: _images(result)}
         return self.client.create_model_version(
             name,
             source=model.artifact_location,
@@ -217,6 +246,16 @@ class Models:
 
 def _fullness(model: LoggedModel) -> tuple[bool, bool, str]:
     return model.status == LoggedModelStatus.READY, VERSIONS in model.tags, model.model_id
+
+
+def _images(result: Result) -> str:
+    """What the images of a result are, as a digest."""
+    return str(result.get("parts", {}).get("data", ""))
+
+
+def budget_alias(budget_ms: float) -> str:
+    """The alias of a budget: MLflow takes no dot, so 0.31 ms is `budget-0_31`."""
+    return f"{BUDGET}{budget_ms:.4g}".replace(".", "_")
 
 
 def _numbers(result: Result) -> dict[str, str]:

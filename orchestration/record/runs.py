@@ -13,6 +13,8 @@ from orchestration.record.patience import PatientClient
 
 KIND, KEY, FINISHED = "proxyless.kind", "proxyless.key", "proxyless.finished"
 RECORDED = "proxyless.recorded"
+JOB = "proxyless.job"
+"""Key of the job, on its run and on those of its cases."""
 PARENT = "mlflow.parentRunId"
 IDENTITY = (KIND, KEY, FINISHED, PARENT)
 BATCH, PARAMS = 1000, 100

@@ -11,12 +11,10 @@ from mlflow.entities import Run
 from nas_core.latency import LatencyTable
 from orchestration.record.client import connected, experiment_id, ui_address
 from orchestration.record.metrics import moment_ms, table_params, table_values
+from orchestration.record.note import NOTE
 from orchestration.record.patience import PatientClient
 from orchestration.record.runs import FINISHED, KEY, KIND, RECORDED, Runs
 from orchestration.record.upload import upload
-
-NOTE = "mlflow.note.content"
-"""What the run's page shows as its description."""
 
 
 def record_table(

@@ -7,13 +7,14 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from cluster.lease import Lease, LeaseHeld
+from cluster.lease import Holder, Lease, LeaseHeld, holder
 from cluster.storage import Storage, StorageError
 
 QUICK = {"renew_s": 0.05, "expire_s": 0.5}
@@ -157,3 +158,84 @@ def test_a_short_failure_to_renew_is_survived(
 def test_an_expiry_shorter_than_two_renewals_is_refused(storage: Storage) -> None:
     with pytest.raises(ValueError, match="expected two renewals or more"):
         Lease(storage, renew_s=5, expire_s=6)
+
+
+def seen(storage: Storage, **settings: float) -> Holder | None:
+    return holder(storage, **{"expire_s": 0.5, "watch_s": 0.2, **settings})
+
+
+def left(storage: Storage, host: str, process: int, age_s: float) -> None:
+    """The lease of somebody who does not renew it."""
+    storage.write_json("lease.json", {"host": host, "process": process, "since": "noon"})
+    then = time.time() - age_s
+    os.utime(storage.path("lease.json"), (then, then))
+
+
+def no_process() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
+
+
+def test_a_living_owner_is_seen_at_once_and_not_disturbed(storage: Storage) -> None:
+    with Lease(storage, renew_s=30, expire_s=60):
+        before = storage.read_bytes("lease.json")
+        began = time.monotonic()
+        found = seen(storage, expire_s=60, watch_s=5)
+        assert time.monotonic() - began < 1
+        assert storage.read_bytes("lease.json") == before
+    assert found is not None
+    assert (found.is_alive, found.process) == (True, os.getpid())
+    assert abs(time.time() - found.renewed) < 5
+
+
+def test_a_lease_that_nobody_holds_has_no_holder(storage: Storage) -> None:
+    assert seen(storage) is None
+    assert not storage.exists("")
+
+
+def test_an_owner_whose_process_has_ended_is_gone(storage: Storage) -> None:
+    left(storage, socket.gethostname(), no_process(), age_s=60)
+    began = time.monotonic()
+    found = seen(storage, watch_s=5)
+    assert time.monotonic() - began < 1
+    assert found is not None
+    assert (found.is_alive, found.since) == (False, "noon")
+
+
+@pytest.mark.parametrize("age_s", [0, 60])
+def test_a_process_that_only_has_its_number_is_not_the_owner(storage: Storage, age_s: int) -> None:
+    left(storage, socket.gethostname(), os.getpid() if age_s else no_process(), age_s)
+    found = seen(storage)
+    assert found is not None
+    assert not found.is_alive
+
+
+@pytest.mark.parametrize("age_s", [0, -3600, 3600])  # clocks of hosts are never compared
+def test_an_owner_on_another_host_lives_if_its_file_changes(storage: Storage, age_s: int) -> None:
+    left(storage, "far-away", 7, age_s)
+    found = seen(storage)
+    assert found is not None
+    assert not found.is_alive
+    renewal = threading.Timer(0.1, left, (storage, "far-away", 8, age_s))
+    renewal.start()
+    found = seen(storage, watch_s=5)
+    renewal.join()
+    assert found is not None
+    assert found.is_alive
+
+
+def test_an_owner_that_leaves_while_it_is_watched_holds_nothing(storage: Storage) -> None:
+    left(storage, "far-away", 7, age_s=0)
+    leaving = threading.Timer(0.1, storage.delete, ("lease.json",))
+    leaving.start()
+    assert seen(storage, watch_s=5) is None
+    leaving.join()
+
+
+def test_a_lease_that_cannot_be_read_has_an_unknown_holder(storage: Storage) -> None:
+    storage.write_text("lease.json", "half of a")
+    found = seen(storage)
+    assert found is not None
+    assert (found.host, found.process, found.is_alive) == ("unknown", 0, False)

@@ -217,3 +217,19 @@ def test_files_are_copied_under_their_names_below_a_folder(storage, tmp_path):
     }
     assert found == {"b/one.json", "two.json"}
     assert (tmp_path / "there/b/one.json").read_text() == "a/b/one.json"
+
+
+def test_a_folder_that_is_removed_while_it_is_listed_is_no_error(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_text("a/kept.txt", "x")
+    storage.write_text("b/removed.txt", "x")
+    scan = os.scandir
+
+    def removing(path: object = ".") -> object:
+        if str(path).endswith("/b"):
+            storage.delete("b")
+        return scan(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert storage.list() == ["a/kept.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +10,21 @@ from typing import Any
 
 import pytest
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
+from nas_core.calibration import Calibration
 from nas_core.settings import MeasureSettings
+from nas_core.space import proxyless_imagenet
 from orchestration import across
 from orchestration.across import latencies_across, measure_across, targets_to_measure
+from orchestration.latency_tables import SHIPPED
 from tests.orchestration.job_folder import OPS, SPACE, baseline_result, latency_table, result
 
 SMALL = Architecture(SPACE, ("mbconv_k5_e6", *OPS[1:]))
-TABLE = replace(latency_table(), reference_ms=0.4)
+CALIBRATED = Calibration(fitted=(), checked=(), errors=None, others=())
+TABLE = replace(latency_table(), reference_ms=0.4, calibration=CALIBRATED)
 TABLES = {"mobile": TABLE, "cpu": replace(TABLE, target="cpu", reference_ms=0.3)}
 
 
@@ -43,6 +49,10 @@ def plan_of(**settings: Any) -> Any:
         target.hardware = lambda name=target.name: f"the {name}"
     job = SimpleNamespace(measure=MeasureSettings(**settings))
     return SimpleNamespace(job=job, targets=targets, space=SPACE)
+
+
+def timing(ms: float) -> Timing:
+    return Timing(median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, rise=1.0, count=4)
 
 
 @pytest.fixture
@@ -110,9 +120,17 @@ def test_one_target_is_not_compared_nor_what_nobody_asks_for(
 
 
 def test_a_target_that_cannot_be_measured_says_what_its_table_says(folder: Storage) -> None:
-    shipped = {"mobile": replace(TABLE, reference_ms=None)}
+    shipped = {"mobile": replace(TABLE, calibration=None)}
     known = latencies_across(RESULTS, shipped, folder)["mobile"]
     assert known[SMALL.digest()] == pytest.approx(TABLE.latency_ms(SMALL))
+
+
+def test_the_table_that_ships_is_such() -> None:
+    space = proxyless_imagenet()
+    network = Architecture.reference(space)
+    asked = found("pixel1", network, case="pixel1-80ms")
+    known = latencies_across([asked], {"pixel1": SHIPPED["pixel1"](space)}, Storage("/nowhere"))
+    assert known["pixel1"][network.digest()] == pytest.approx(135.3, abs=0.1)
 
 
 def test_a_target_that_fails_costs_no_other(
@@ -126,8 +144,44 @@ def test_a_target_that_fails_costs_no_other(
     monkeypatch.setattr(across, "_measured", measured)
     said: list[str] = []
     measure_across(plan_of(), RESULTS, TABLES, folder, said.append)
+    assert not targets_to_measure(plan_of(), RESULTS, TABLES, folder)  # a finished job does no work
     assert "WARNING not measured on the mobile: it is gone" in said
     assert latencies_across(RESULTS, TABLES, folder) == {
         "mobile": {},
         "cpu": {SMALL.digest(): 0.2},
     }
+
+
+def test_the_change_of_the_reference_since_the_table_is_taken_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reference takes 0.6 ms now and took 0.4 ms then: all takes half as long again as then."""
+    node = SimpleNamespace(resources={}, id="n", host="h")
+
+    def lowered(_space: Any, _target: Any, subjects: Any) -> list[Any]:
+        return list(subjects)
+
+    def timings(_bench: Any, programs: Any) -> list[Timing]:
+        times = {None: 0.1, Architecture.reference(SPACE): 0.7}
+        return [timing(times.get(one, 1.0)) for one in programs]
+
+    monkeypatch.setattr("orchestration.compilers.lower", lowered)
+    monkeypatch.setattr("orchestration.compilers.compilers_running", lambda _: nullcontext())
+    monkeypatch.setattr("cluster.placement.cores_reserved", lambda *_: nullcontext())
+    monkeypatch.setattr("orchestration.devices.node_of", lambda *_: node)
+    monkeypatch.setattr("orchestration.calibrate.timed_networks", timings)
+    plan = plan_of()
+    found = across._measured(plan, plan.targets[0], TABLE, {"a": SMALL}, print)
+    assert found["a"]["ms"] == pytest.approx((1.0 - 0.1) / (0.6 / 0.4))
+
+
+def test_a_network_that_a_runtime_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lowered(_space: Any, _target: Any, subjects: Any) -> list[Any]:
+        if SMALL in subjects:
+            raise ProgramError("no such op")
+        return list(subjects)
+
+    monkeypatch.setattr("orchestration.compilers.lower", lowered)
+    plan, other = plan_of(), Architecture(SPACE, OPS)
+    kept = dict(across._lowered(plan, plan.targets[0], {"a": SMALL, "b": other}))
+    assert kept == {"b": other}

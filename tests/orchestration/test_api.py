@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestration.api import _as_file, sweep, sweep_job
+from orchestration.api import sweep, sweep_job
 from orchestration.job import Job
-from orchestration.spec import SpecError, check_job, load_job
+from orchestration.spec import SpecError, check_job, job_text, load_job
 from tests.conftest import REPOSITORY
 from tests.orchestration.crew import tiny_job
 
@@ -89,5 +89,5 @@ def test_a_job_with_seeds_is_read_back(tmp_path: Path) -> None:
 def test_what_is_recorded_is_the_file_that_would_have_said_the_same(tmp_path: Path) -> None:
     budgets = {"mobile": ["90%", 0.5]}
     swept = sweep_job(base(tmp_path), ["mobile", "cpu"], budgets, seeds=[0, 1])
-    (tmp_path / "swept.yaml").write_text(_as_file(swept))
+    (tmp_path / "swept.yaml").write_text(job_text(swept))
     assert load_job(tmp_path / "swept.yaml") == swept

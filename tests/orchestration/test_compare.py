@@ -5,11 +5,13 @@ import io
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import Storage
 from nas_core.calibration import Calibration, MeasuredNetwork
 from orchestration.compare import (
+    COLUMNS,
     best_result,
     comparison_text,
     keeps_budget,
@@ -18,6 +20,7 @@ from orchestration.compare import (
     write_comparison,
 )
 from orchestration.draw_calibration import predicted_ms
+from orchestration.row_files import KINDS, parquet_bytes
 from tests.orchestration.job_folder import (
     baseline_result,
     latency_table,
@@ -71,7 +74,7 @@ def test_a_slower_network_is_called_slower():
 def test_a_network_that_takes_a_multiple_is_said_to():
     slow = baseline_result("mobilenet_v2", measured_ms=3.8, top1=0.985)
     assert lines_of(slow, REFERENCE)[-1] == (
-        "mobile-mobilenet_v2 takes 10.0 times the time of the reference, top-1 0.0 points higher"
+        "mobile-mobilenet_v2 takes 10.0 times the time of the reference, top-1 the same"
     )
 
 
@@ -174,6 +177,36 @@ def test_csv_and_json_say_the_same(written):
     assert list(table) == as_text
 
 
+def test_parquet_and_json_say_the_same(written):
+    rows = written.read_json("comparison/comparison.json")["rows"]
+    table = pq.read_table(written.path("comparison/comparison.parquet"))
+    assert table.column_names == list(rows[0])
+    assert table.to_pylist() == rows
+
+
+def test_types_of_parquet_do_not_depend_on_what_is_known():
+    found = {"budget_ms": 0.31, "seed": 0, "stand_in": True, "budget": "80%", "params": 7}
+    full, empty = (
+        pq.read_table(io.BytesIO(parquet_bytes(rows)))
+        for rows in ([dict.fromkeys(KINDS) | found], [dict.fromkeys(KINDS)])
+    )
+    assert full.schema == empty.schema
+    assert pq.read_table(io.BytesIO(parquet_bytes([]))).schema == empty.schema
+    assert (str(full.schema.field("params").type), str(full.schema.field("top1").type)) == (
+        "int64",
+        "double",
+    )
+
+
+def test_budgets_in_milliseconds_stand_beside_percentages_in_parquet():
+    rows = [{"budget": "80%"}, {"budget": 0.31}]
+    assert pq.read_table(io.BytesIO(parquet_bytes(rows)))["budget"].to_pylist() == ["80%", "0.31"]
+
+
+def test_files_have_every_figure_of_the_table():
+    assert set(COLUMNS) <= set(KINDS)
+
+
 def test_the_comparison_tells_seed_and_warm_up(tmp_path):
     job = write_job(tmp_path, [result("mobile-0.31ms-seed1", seed=1, warmup_s=12.5), REFERENCE])
     write_comparison(job, Storage(str(tmp_path / "tables")))
@@ -182,17 +215,22 @@ def test_the_comparison_tells_seed_and_warm_up(tmp_path):
 
 
 def test_every_searched_network_has_a_picture(written):
-    assert [key for key in written.list("comparison") if key.endswith(".png")] == [
-        "comparison/mobile-0.31ms.png"
-    ]
+    pictures = {key for key in written.list("comparison") if key.endswith(".png")}
+    assert {"comparison/mobile-0.31ms.png", "comparison/mobile-0.31ms-search.png"} <= pictures
+    assert "comparison/mobile-reference.png" not in pictures
+
+
+def test_the_comparison_is_on_one_page_too(written):
+    assert "<td>mobile-0.31ms</td>" in written.read_text("comparison/report.html")
 
 
 def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path):
     given = result("mobile-my", kind="given", budget=None, budget_ms=None, table_ms=None)
     job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
     write_comparison(job, Storage(str(tmp_path / "tables")))
-    pictures = [key for key in job.list("comparison") if key.endswith(".png")]
-    assert pictures == ["comparison/mobile-my.png"]
+    pictures = [key for key in job.list("comparison") if key.startswith("comparison/mobile-")]
+    assert "comparison/mobile-my.png" in pictures
+    assert "comparison/mobile-mnasnet.png" not in pictures
 
 
 def test_the_comparison_is_the_same_twice(written, tmp_path):

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import runtime_of
+from cluster.runtimes import MeasurementError, runtime_of
+from cluster.runtimes.executorch import ExecuTorch
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines import for_space
 from nas_core.space import proxyless_small
+from orchestration import compilers
 from orchestration.compilers import Compiler, Exported
 from orchestration.export import ModelFacts
 
@@ -47,13 +49,40 @@ def test_a_baseline_answers_on_its_target_as_the_network_does() -> None:
         torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
 
 
-def test_a_target_that_is_not_measured_gets_no_program_of_its_own() -> None:
+def test_a_target_that_is_not_measured_gets_no_program_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilers, "PORTABLE", ())
     _, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "pixel1")
     assert made.files.keys() == {"model.pt2", "model.json", "example.json"}
     assert made.program is None
 
 
-def test_a_batch_larger_than_the_example_is_filled_with_it() -> None:
+@pytest.mark.slow
+def test_a_network_for_one_runtime_goes_on_devices_of_the_other_too() -> None:
+    network, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "cpu")
+    image = torch.randn(1, 1, 16, 16)
+    assert {"model.onnx", "model.pte"} <= made.files.keys()
+    program = runtime_of(HERE["mobile"]).load(made.files["model.pte"])
+    with torch.no_grad():
+        torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
+
+
+def test_a_runtime_that_is_not_installed_costs_the_network_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refusing(_runtime: Any) -> str:
+        raise MeasurementError("executorch is not installed")
+
+    monkeypatch.setattr(ExecuTorch, "version", refusing)
+    _, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "cpu")
+    assert "model.onnx" in made.files
+    assert "model.pte" not in made.files
+    assert "no model.pte beside the network: executorch is not installed" in caplog.text
+
+
+def test_a_batch_larger_than_the_example_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers, "PORTABLE", ())
     HERE["cpu"] = replace(TARGETS["cpu"], batch_size=6)
     network, made = exported(Architecture.uniform(SPACE, "mbconv_k3_e3"), "cpu")
     assert made.program is not None

@@ -1,13 +1,11 @@
-"""One owner per job folder, and a job that goes on where it was stopped."""
+"""One owner per job folder, and what is left where a job is refused."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +32,6 @@ def driver(storage: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-def lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    assert process.stdout is not None
-    # Not `yield from`: whoever stops reading would close the pipe that the driver writes to.
-    yield from iter(process.stdout.readline, "")
-
-
 def test_a_job_that_is_owned_is_refused_with_its_owner(tmp_path: Path) -> None:
     folder = Storage(str(tmp_path)).sub("search_mobile")
     with Lease(folder, renew_s=0.2):
@@ -50,30 +42,6 @@ def test_a_job_that_is_owned_is_refused_with_its_owner(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert f"held by process {os.getpid()} on host " in said
     assert not (tmp_path / "search_mobile" / "cases").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_stopped_job_ends_with_130_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    first = driver(tmp_path)
-    for line in lines(first):
-        if line.startswith("warmup  002"):
-            first.send_signal(signal.SIGTERM)
-            break
-    rest, _ = first.communicate(timeout=60)
-    assert first.returncode == 130
-    assert "the same command goes on from here" in rest
-    assert not list(tmp_path.rglob("*.tmp"))
-    assert not (tmp_path / "search_mobile" / "lease.json").exists()
-
-    second = driver(tmp_path)
-    said, _ = second.communicate(timeout=500)
-    assert second.returncode == 0, said
-    epochs = [line.split()[1] for line in said.splitlines() if line.startswith("warmup")]
-    assert epochs[0] > "002/011"  # those before are in the checkpoint
-    assert epochs[-1] == "008/011"
-    assert "reference (to beat)" in said
 
 
 @pytest.mark.ray

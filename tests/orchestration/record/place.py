@@ -1,6 +1,7 @@
 """A job in a storage, an empty MLflow, and the way to record one in the other."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,7 @@ class Place:
     def _run_state(self, run, names):
         tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
         parent = names.get(run.data.tags.get("mlflow.parentRunId"))
+        tags = {k: re.sub(r"(?:%22)?[0-9a-f]{32}", "<run>", v) for k, v in tags.items()}
         history = {
             name: [
                 (m.step, m.value, m.timestamp)

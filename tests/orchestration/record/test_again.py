@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
+from orchestration.clean import clean
+from orchestration.job_folders import job_folder
 from orchestration.record import client
 from tests.orchestration.job_folder import (
     result,
@@ -90,3 +92,13 @@ def test_a_case_that_was_done_again_gets_a_run_of_its_own(place):
     place.record()
     place.write([result(CASE, finished="2026-11-23T08:00:00+00:00"), result(REFERENCE)])
     assert place.record().models == ("models:/digits-mobile/2",)
+
+
+def test_a_job_that_was_cleaned_is_recorded_as_before(place):
+    links = place.record()
+    before = place.state()
+    place.job.write_text("tune/result.json", "{}")
+    clean(job_folder(place.job.uri), lambda _line: None, is_sure=True, warmups=True)
+    assert not place.job.exists("tune")
+    assert place.record() == links
+    assert place.state() == before

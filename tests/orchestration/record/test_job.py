@@ -125,13 +125,15 @@ def test_a_stand_in_is_named_on_every_run_of_a_case(place):
 
 
 def test_a_run_has_its_files(place):
-    place.job.write_bytes(f"comparison/{CASE}.png", b"picture")
+    for end in (".png", "-search.png"):
+        place.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
     place.record()
     assert place.artifacts(place.runs("case")[CASE]) == {
         "architecture.json",
         "result.json",
         "latency_table.json",
         "architecture.png",
+        "search.png",
     }
     assert place.artifacts(place.runs("job")["search_mobile"]) == {
         "search_mobile.yaml",
@@ -151,11 +153,139 @@ def test_settings_of_the_job_are_params_of_its_run(place):
 
 def test_links_open_the_view_that_shows_runs(place):
     links = place.record()
-    assert links.runs == "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    page = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    assert links.runs == f"{page}&viewStateShareKey=proxyless-key-of-the-job"
     cases = {run.info.run_id for run in place.runs("case").values()}
-    compared = re.fullmatch(r".*/#/compare-runs\?runs=(.*)&experiments=(.*)", links.compare)
+    compared = re.fullmatch(
+        r".*/#/compare-runs\?runs=(.*)&experiments=(.*)&workflowType=.*", links.compare
+    )
     assert set(json.loads(unquote(compared[1]))) == cases
     assert json.loads(unquote(compared[2])) == ["1"]
+
+
+def test_the_page_of_a_job_shows_its_run_and_its_cases(place):
+    key = place.record().runs.rpartition("viewStateShareKey=")[2]
+    state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
+    found = place.client.search_runs(["1"], state["searchFilter"])
+    assert {run.info.run_name for run in found} == {"search_mobile", CASE, REFERENCE}
+
+
+def test_the_report_of_a_job_is_the_page_of_its_run(place):
+    run = place.record().report.partition("/runs/")[2]
+    parent = place.runs("job")["search_mobile"].info.run_id
+    assert run == f"{parent}?workflowType=machine_learning"
+
+
+def test_the_page_of_a_job_is_its_report(place):
+    links = place.record()
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert f"({links.compare[links.compare.index('#') :]})" in note
+    row = next(line for line in note.splitlines() if line[:1] == "|" and "mobile-0.31ms" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["mobile-0.31ms", "0.310", "0.309", "0.312", "98.1", "123.5", "7.0"]
+    assert "- mobile-0.31ms takes 18 % less time than the reference" in note
+
+
+def plan_facts(*cases):
+    facts = {"count": 1797, "test_count": 449, "resolution": 32, "channels": 1}
+    data = facts | {"classes": list("0123456789"), "fingerprint": "digits/1"}
+    return {"data": data, "cases": cases}
+
+
+def described(place, **changes):
+    values = place.job.read_json("job.json")
+    values["settings"]["data"] = {"source": "digits", "path": None}
+    place.job.write_json("job.json", values | changes)
+
+
+def test_the_images_of_a_job_are_its_data_set(place):
+    described(place, plan=plan_facts())
+    place.record()
+    (used,) = place.runs("job")["search_mobile"].inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.source_type) == ("digits", "code")
+    assert json.loads(used.dataset.profile) == {
+        "count": 1797,
+        "test_count": 449,
+        "resolution": 32,
+        "channels": 1,
+        "classes": 10,
+    }
+
+
+def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(place):
+    spent = {"wall_s": 300.0, "estimate_s": 270.0, "estimate_error": -0.1, "steps": {"search": 7}}
+    run = spent | {"started": "2026-11-22T21:13:00+00:00"}
+    described(place, runs=[run])
+    place.record()
+    described(place, runs=[run, {"started": "2026-11-22T22:13:00+00:00", "wall_s": 5.0}])
+    place.record()
+    run_id = place.runs("job")["search_mobile"].info.run_id
+    metrics = place.client.get_run(run_id).data.metrics
+    assert metrics["spent/wall_s"] == 5.0  # of the last run; those before are steps of it
+    history = place.client.get_metric_history(run_id, "spent/wall_s")
+    assert [(one.step, one.value) for one in history] == [(0, 300.0), (1, 5.0)]
+    assert metrics["spent/estimate_error"] == -0.1
+    assert metrics["spent/steps_search"] == 7
+
+
+FAILING = {"name": "mobile-0.2ms", "key": "key-of-0.2", "kind": "search", "target": "mobile"} | {
+    "budget_ms": 0.2,
+    "seed": 0,
+}
+
+
+def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
+    asked = plan_facts(FAILING, *({"name": n, "key": f"key-of-{n}"} for n in (CASE, REFERENCE)))
+    described(place, plan=asked, failed={"mobile-0.2ms": "it hung"})
+    place.record()
+    described(place, plan=asked, failed={"mobile-0.2ms": "a worker | died"})
+    for _ in range(2):
+        place.record()
+    run = place.runs("case")["mobile-0.2ms"]
+    assert (run.info.status, run.data.tags["status"]) == ("FAILED", "failed")
+    assert run.data.tags["mlflow.note.content"] == "a worker | died"
+    assert run.data.params == {"target": "mobile", "budget_ms": "0.2", "seed": "0"}
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert "- **mobile-0.2ms failed**: a worker \\| died" in note
+    described(place, plan=asked, failed={})
+    place.record()
+    assert place.runs("case").keys() == {CASE, REFERENCE}
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert "failed" not in note
+
+
+def test_runs_of_earlier_settings_are_no_longer_listed_with_the_job(place):
+    place.record()
+    place.write([result(CASE, key="another"), result(REFERENCE)])
+    view = place.record().runs.rpartition("viewStateShareKey=")[2]
+    state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{view}"])
+    listed = place.client.search_runs(["1"], state["searchFilter"])
+    keys = {run.data.tags["proxyless.key"] for run in listed}
+    assert keys == {"another", f"key-of-{REFERENCE}", "key-of-the-job"}
+    old = place.client.search_runs(["1"], "tags.`status` = 'outdated'")
+    assert [run.data.tags["proxyless.key"] for run in old] == [f"key-of-{CASE}"]
+
+
+def test_a_picture_that_was_drawn_later_is_recorded_too(place):
+    place.record()
+    place.job.write_bytes("comparison/matrix.png", b"picture")
+    place.job.write_json("comparison/pictures.json", {"matrix.png": "0"})
+    place.record()
+    run = place.runs("job")["search_mobile"].info.run_id
+    files = {one.path for one in place.client.list_artifacts(run, "comparison")}
+    assert files == {"comparison/matrix.png"}
+
+
+def test_a_case_that_is_not_retrained_any_more_registers_no_old_model(place):
+    place.write([result(CASE, top1=None, top5=None), result(REFERENCE)])
+    assert place.record().models == ()
+
+
+def test_the_note_says_which_network_to_ship(place):
+    place.record()
+    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+    assert "`mobile-0.31ms`, 0.312 ms, top-1 98.1 %, `models:/digits-mobile@best`" in note
+    assert "report.html" not in note  # nobody has written it here
 
 
 def test_the_view_of_all_cases_is_stored_where_the_ui_looks_for_it(place):

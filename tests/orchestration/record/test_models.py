@@ -58,6 +58,41 @@ def test_best_is_the_nearest_miss_if_no_version_keeps_its_budget(place, caplog):
     )
 
 
+def test_the_best_version_for_a_budget_has_its_name(place):
+    place.write(
+        [
+            result("mobile-0.31ms"),
+            result("mobile-0.31ms-seed1", top1=0.99, seed=1),
+            result("mobile-0.5ms", budget_ms=0.5, top1=0.995),
+        ]
+    )
+    place.record()
+    found = {
+        alias: place.client.get_model_version_by_alias("digits-mobile", alias).tags["top1"]
+        for alias in ("best", "budget-0_31", "budget-0_5")
+    }
+    assert found == {"best": "0.995", "budget-0_31": "0.99", "budget-0_5": "0.995"}
+
+
+def test_a_network_that_the_job_no_longer_has_is_not_the_best(place):
+    place.write([result(CASE, top1=0.99)])
+    place.record()
+    place.write([result(CASE, top1=0.5, key="done-again")])
+    place.record()
+    for alias in ("best", "budget-0_31"):
+        assert place.client.get_model_version_by_alias("digits-mobile", alias).tags["top1"] == "0.5"
+
+
+@pytest.mark.parametrize("images", ["same", "other"])
+def test_jobs_compete_where_their_images_are_the_same(place, images):
+    place.write([result(CASE, top1=0.99, job="first", parts={"data": "same"})])
+    place.record()
+    place.write([result(CASE, top1=0.5, key="of-the-second", parts={"data": images})])
+    place.record()
+    best = place.client.get_model_version_by_alias("digits-mobile", "best")
+    assert best.tags["top1"] == ("0.99" if images == "same" else "0.5")
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_mlflow_loads_the_registered_model_as_it_was_evaluated(place, batch, monkeypatch):
     import mlflow

@@ -1,0 +1,199 @@
+"""The pictures of a job, below `comparison/`; one whose content is there already is kept.
+
+accuracy.png          accuracy against latency, a panel for each target
+networks.png          all networks side by side
+matrix.png            every specialized network on every target
+<target>-latency.png  networks as predicted by the latency table against as measured
+<case>.png            a network
+<case>-search.png     how its search went
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.storage import Storage
+from nas_core.calibration import MeasuredNetwork
+from nas_core.latency import LatencyTable
+from orchestration.across import latencies_across, specialized
+from orchestration.keys import digest
+from orchestration.matrix import Matrix, Specialized
+from orchestration.result_values import Result, has_latency, seed_of
+
+RENDERER = 1
+"""Counts what is drawn from the same results: another number, other pictures."""
+PLACE, INDEX = "comparison", "comparison/pictures.json"
+
+Tables = Mapping[str, Mapping[str, Any]]
+"""JSON of latency tables, by their key."""
+
+
+def write_pictures(job: Storage, tables: Storage, results: Sequence[Result]) -> None:
+    """Write what is missing, and remove what is no picture of these results."""
+    found = _tables(tables, results)
+    gallery = Gallery(job)
+    _draw_whole(gallery, job, found, results)
+    for target in dict.fromkeys(result["target"] for result in results):
+        own = [one for one in results if one["target"] == target]
+        _draw_calibration(gallery, target, found, own)
+    for result in results:
+        _draw_network(gallery, found, result)
+        _draw_search(gallery, job, result)
+    gallery.close()
+
+
+@dataclass
+class Gallery:
+    """Pictures in storage, each with the digest of what it shows."""
+
+    job: Storage
+    shown: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.job.read_json(INDEX) if self.job.exists(INDEX) else {}
+
+    def draw(self, name: str, content: Any, make: Callable[[], bytes]) -> None:
+        """Draw a picture of some content, unless it is there."""
+        key, place = digest({"renderer": RENDERER, "content": content}), f"{PLACE}/{name}"
+        if self.before.get(name) != key or not self.job.exists(place):
+            self.job.write_bytes(place, make())
+            self.job.write_json(INDEX, self.before | self.shown | {name: key})
+        self.shown[name] = key
+
+    def close(self) -> None:
+        """Keep what is shown, and nothing else."""
+        for place in self.job.list(PLACE):
+            name = place.removeprefix(f"{PLACE}/")
+            if name.endswith(".png") and name not in self.shown:
+                self.job.delete(place)
+        self.job.write_json(INDEX, self.shown)
+
+
+def _tables(tables: Storage, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    keys = dict.fromkeys(result["table_key"] for result in results)
+    return {key: tables.read_json(f"{key}.json") for key in keys if tables.exists(f"{key}.json")}
+
+
+def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequence[Result]) -> None:
+    """Pictures of all networks of the job."""
+    from orchestration.draw_matrix import matrix_png
+    from orchestration.draw_networks import networks_png
+    from orchestration.draw_sweep import sweep_png
+
+    name = str(results[0]["job"]) if results else ""
+    if any(one["top1"] is not None and has_latency(one) for one in results):
+        gallery.draw("accuracy.png", results, lambda: sweep_png(results, name))
+    sites = [one for one in results if "ops" in one["architecture"] and one["kind"] != "random"]
+    if any(one["kind"] != "reference" for one in sites):
+        title = f"{name}: the networks"
+        gallery.draw(
+            "networks.png", [sites, tables], lambda: networks_png(sites, tables, title=title)
+        )
+    if (matrix := matrix_of(job, tables, results)) is not None:
+        content, title = repr(matrix), f"{name}: every network on every target"
+        gallery.draw("matrix.png", content, lambda: matrix_png(matrix, title=title))
+
+
+def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix | None:
+    """Specialized networks on all targets; None where there is one target, or nothing is known."""
+    shown = specialized(results)
+    keys = {one["target"]: one["table_key"] for one in results if one["table_key"] in tables}
+    known = {name: LatencyTable.from_dict(dict(tables[key])) for name, key in keys.items()}
+    across = latencies_across(shown, known, job)
+    named = {
+        name: name if known[name].calibration is not None else f"{name} (by its table)"
+        for name, latencies in across.items()
+        if latencies
+    }
+    targets = tuple(named.values())
+    if len(targets) < 2 or len({one["target"] for one in shown}) < 2:
+        return None
+    networks = tuple(
+        Specialized(
+            name=one["case"],
+            asked=_asked(one["budget"]),
+            own=named.get(str(one["target"]), str(one["target"])),
+            top1=one["top1"],
+            latencies_ms={
+                column: across[name].get(one["architecture_hash"]) for name, column in named.items()
+            },
+        )
+        for one in shown
+    )
+    return Matrix(targets, networks)
+
+
+def _asked(budget: Any) -> str | None:
+    """A budget in the words by which networks compare."""
+    if budget is None or isinstance(budget, str):
+        return budget
+    return f"{budget:.4g} ms"
+
+
+def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:
+    """A network of sites; the reference has no picture: all of its sites are equal."""
+    from orchestration.draw import architecture_png
+
+    if result["kind"] not in ("search", "given") or "ops" not in result["architecture"]:
+        return
+    name, network = str(result["case"]), result["architecture"]
+    table = tables.get(result["table_key"]) if result["table_ms"] is not None else None
+    gallery.draw(
+        f"{name}.png", [name, network, table], lambda: architecture_png(network, table, title=name)
+    )
+
+
+def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
+    """How a search went; its probabilities are kept beside the result, if they moved."""
+    from orchestration.draw_search import search_png
+
+    history = result["search_history"]
+    if not history:
+        return
+    place = f"cases/{result['case']}/probabilities.json"
+    moved = job.read_json(place) if job.exists(place) else {}
+    words = (moved.get("epochs", []), moved.get("sites", []), moved.get("ops", []))
+    budget_ms, title = result.get("search_ms", result["budget_ms"]), f"{result['case']}: the search"
+    gallery.draw(
+        f"{result['case']}-search.png",
+        [history, words, budget_ms, title],
+        lambda: search_png(history, *words, budget_ms, title=title),
+    )
+
+
+def _draw_calibration(
+    gallery: Gallery, target: str, tables: Tables, results: Sequence[Result]
+) -> None:
+    """Predicted against measured networks of a target, if its table was calibrated.
+
+    Those of the job are marked: what it found, was given, and the baselines.
+    """
+    from orchestration.draw_calibration import calibration_png
+
+    values = tables.get(results[0]["table_key"], {})
+    if values.get("calibration") is None:
+        return
+    table = LatencyTable.from_dict(dict(values))
+    assert table.calibration is not None
+    own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
+    others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
+    shown = replace(table, calibration=replace(table.calibration, others=others))
+    gallery.draw(f"{target}-latency.png", shown.to_dict(), lambda: calibration_png(shown))
+
+
+def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
+    known = result["table_ms"] is not None
+    name = result["case"].removeprefix(f"{result['target']}-")
+    if result["kind"] == "search":
+        seed = f", seed {seed_of(result)}" if seed_of(result) else ""
+        name = f"found for {result['budget_ms']:.4g} ms{seed}"
+    return MeasuredNetwork(
+        name=name,
+        ops=None,
+        parts_ms=(result["table_ms"] - table.offset_ms) / table.scale if known else None,
+        measured_ms=result["measured_ms"],
+        spread=result["measured_spread"] or 0.0,
+    )

@@ -1,0 +1,64 @@
+"""How far a stage is, as the folder of its checkpoints tells anybody; no torch in here.
+
+The layout of such a folder is in `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.storage import Storage, StorageError
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """What the newest complete checkpoint of a stage says."""
+
+    epoch: int
+    """Finished epochs; those of the warm-up counted, where the stage began with one."""
+    step: int
+    """Steps of the epoch after them."""
+    written: float
+    """When, seconds since 1970."""
+    history: tuple[dict[str, Any], ...] = ()
+    """What happened in every epoch; nothing if the checkpoint has just been replaced."""
+
+
+def complete_checkpoints(folder: Storage) -> list[str]:
+    """Names of those that all workers have finished, newest first; not checked further."""
+    return [name for name in checkpoint_names(folder) if _is_complete(folder, name)]
+
+
+def checkpoint_names(folder: Storage) -> list[str]:
+    """Names of all that are there, finished or not, newest first."""
+    return sorted({key.split("/")[0] for key in folder.list() if "/" in key}, reverse=True)
+
+
+def _is_complete(folder: Storage, name: str) -> bool:
+    if not folder.exists(f"{name}/rank-0.json"):
+        return False
+    try:
+        size = folder.read_json(f"{name}/rank-0.json")["size"]
+    except (StorageError, KeyError, TypeError):
+        return False
+    return all(folder.exists(f"{name}/rank-{rank}.json") for rank in range(size))
+
+
+def stage_progress(folder: Storage) -> StageProgress | None:
+    """How far the stage is; None before its first checkpoint. A worker may be writing meanwhile."""
+    for name in complete_checkpoints(folder):
+        try:
+            epoch, step = (int(word) for word in name.split("-"))
+            written = folder.path(f"{name}/rank-0.json").stat().st_mtime
+        except (ValueError, OSError):  # no checkpoint by its name, or just replaced
+            continue
+        return StageProgress(epoch, step, written, _history(folder, name))
+    return None
+
+
+def _history(folder: Storage, name: str) -> tuple[dict[str, Any], ...]:
+    try:
+        return tuple(folder.read_json(f"{name}/state.json")["history"])
+    except (StorageError, KeyError, TypeError):
+        return ()

@@ -1,0 +1,114 @@
+"""What a case has left in storage: its result, the network that it found, its checkpoints.
+
+Only read, and workers may be writing meanwhile. No torch in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.asha import PLACE as RUNGS
+from orchestration.cases import Case, checkpoints_place, search_place
+from orchestration.finished import is_done
+from orchestration.job_plan import JobPlan
+from orchestration.stage_progress import StageProgress, stage_progress
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What there is of a case."""
+
+    result: Values | None
+    """Of exactly this case."""
+    is_outdated: bool
+    """Whether there is a result of other settings in its place."""
+    found: Values | None
+    """The network that its search ended with, measured, not retrained."""
+    search: StageProgress | None
+    """Its own or one that it shares."""
+    retraining: StageProgress | None
+    networks: int
+    """Trained alone: random ones, or those of a ranking."""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether its network is known, so that it has only to be retrained."""
+        return self.found is not None or self.retraining is not None
+
+    @property
+    def stage(self) -> StageProgress | None:
+        """The one in progress."""
+        return self.retraining or (None if self.is_found else self.search)
+
+    def epochs(self) -> Iterator[Values]:
+        """What happened in every epoch that is known of."""
+        if self.result is not None:
+            yield from self.result.get("search_history", ())
+            yield from self.result.get("retrain_history", ())
+            return
+        for stage in (self.search, self.retraining):
+            yield from () if stage is None else stage.history
+
+
+def traces(case: Case, plan: JobPlan, folder: Storage, *, is_running: bool) -> Traces:
+    """What there is of a case.
+
+    Args:
+        case: of the job.
+        plan: of the job: another case of its target may train it, a reference network.
+        folder: the job's.
+        is_running: whether its driver lives. If not, what the workers of a finished case had begun
+            behind it is begun again.
+    """
+    result = _read(folder, f"{case.folder}/result.json")
+    is_result = result is not None and result.get("key") == case.key
+    own, shared = f"{checkpoints_place(case)}/search", case.search_key
+    return Traces(
+        result=result if is_result else None,
+        is_outdated=result is not None and not is_result,
+        found=_own(case, folder, "derived.json"),
+        search=stage_progress(folder.sub(own if shared is None else search_place(shared))),
+        retraining=_retraining(case, plan, folder, is_running=is_running),
+        networks=sum(
+            len((_own(case, folder, file) or {}).get("networks", ()))
+            for file in ("random.json", "ranking.json")
+        ),
+    )
+
+
+def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
+    """By key of a case whose search was ended early, why; what other settings decided does not
+    hold."""
+    values = _read(folder, RUNGS) or {}
+    is_asked = plan.asha is not None and values.get("settings") == plan.asha
+    stopped: Mapping[str, str] = values["stopped"] if is_asked else {}
+    return stopped
+
+
+def _retraining(
+    case: Case, plan: JobPlan, folder: Storage, *, is_running: bool
+) -> StageProgress | None:
+    """By its own workers, or by those of another case of its target and seed."""
+    hosts = [one for one in plan.cases if (one.target, one.seed) == (case.target, case.seed)]
+    places = {host.name: f"{checkpoints_place(host)}/retrain_{case.name}" for host in hosts}
+    there = [host for host in hosts if folder.exists(places[host.name])]
+    valid = [host for host in there if is_running or not is_done(host, folder)]
+    stages = [stage_progress(folder.sub(places[host.name])) for host in valid]
+    found = [stage for stage in stages if stage is not None]
+    return max(found, key=lambda stage: stage.written, default=None)
+
+
+def _own(case: Case, folder: Storage, file: str) -> Values | None:
+    """A file of the case, if it is of exactly this one."""
+    values = _read(folder, f"{case.folder}/{file}")
+    return values if values is not None and values.get("key") == case.key else None
+
+
+def _read(folder: Storage, place: str) -> Values | None:
+    values: Values | None = folder.read_json(place) if folder.exists(place) else None
+    return values
