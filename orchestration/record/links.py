@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from orchestration.record.runs import Runs
-from orchestration.record.views import share_cases, share_job
+from orchestration.record.views import share_views
 
 TRAINING = "?workflowType=machine_learning"
 """Without it the UI opens pages in its view for language models."""
@@ -59,8 +59,7 @@ def links_of(
     each = list(dict.fromkeys(run_ids))  # two names of one network are one run
     # The page takes its runs from the beginning of its words.
     compared = f"runs={_quoted(each)}&experiments={_quoted([runs.experiment_id])}"
-    view = share_job(runs.client, runs.experiment_id, job_key)
-    cases = share_cases(runs.client, runs.experiment_id)
+    view, cases = share_views(runs.client, runs.experiment_id, job_key)
     return RecordLinks(
         report=f"{experiment}/runs/{parent.info.run_id}{TRAINING}",
         runs=f"{experiment}/runs{TRAINING}&viewStateShareKey={view}",

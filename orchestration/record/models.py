@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,11 @@ class Models:
         candidates = self._candidates(name, results)
         if not candidates:
             return
-        self._mark(name, BEST, candidates)
+        there = self.client.get_registered_model(name).aliases
+        self._mark(name, BEST, candidates, there)
         for alias in dict.fromkeys(budget_alias(one["budget_ms"]) for one in candidates):
             same = [one for one in candidates if budget_alias(one["budget_ms"]) == alias]
-            self._mark(name, alias, same)
+            self._mark(name, alias, same, there)
 
     def _candidates(self, name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
         """Versions that may be the best, with what is to be known of them."""
@@ -132,14 +133,22 @@ class Models:
             )
         ]
 
-    def _mark(self, name: str, alias: str, candidates: Sequence[dict[str, Any]]) -> None:
+    def _mark(
+        self,
+        name: str,
+        alias: str,
+        candidates: Sequence[dict[str, Any]],
+        there: Mapping[str, str],
+    ) -> None:
+        """Give an alias to the best of the candidates, unless it is `there`."""
         best = best_result(candidates)
         if not keeps_budget(best):
             logger.warning(
                 "no version of '%s' keeps its budget; '%s' is version %s, which misses it least",
                 *(name, alias, best["version"]),
             )
-        self.client.set_registered_model_alias(name, alias, str(best["version"]))
+        if str(there.get(alias)) != str(best["version"]):
+            self.client.set_registered_model_alias(name, alias, str(best["version"]))
 
     def _versions(self, name: str) -> list[ModelVersion]:
         """All versions of a name, which is made if it is new."""

@@ -14,7 +14,7 @@ Found = TypeVar("Found")
 
 def in_order(
     work: Callable[[Item], Found], items: Sequence[Item], threads: int, patience: Patience
-) -> Generator[Found]:
+) -> Generator[Found, None, None]:
     """Results in the order of `items`; where one fails, or is not wanted, all others stop.
 
     Args:

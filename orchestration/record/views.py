@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 
-from mlflow import MlflowClient
-
+from orchestration.record.patience import PatientClient
 from orchestration.record.runs import JOB, KIND
 
 SHARED = "mlflow.sharedViewState."
@@ -21,23 +20,25 @@ CASES = "proxyless"
 """The view of all cases of the experiment."""
 
 
-def share_cases(client: MlflowClient, experiment: str) -> str:
-    """Store the view of all cases of the experiment; the key by which a link names it."""
-    return _share(client, experiment, CASES, f"tags.`{KIND}` = 'case'")
-
-
-def share_job(client: MlflowClient, experiment: str, job_key: str) -> str:
-    """Store the view of one job, its run and those of its cases in one list.
+def share_views(client: PatientClient, experiment: str, job_key: str) -> tuple[str, str]:
+    """Store a view of one job, its run and those of its cases in one list, and one of all cases of
+    the experiment; the keys by which links name them.
 
     Cases are folded below their job where no filter is set, and a view cannot unfold them.
     """
-    return _share(client, experiment, f"{CASES}-{job_key}", f"tags.`{JOB}` = '{job_key}'")
+    views = {
+        f"{CASES}-{job_key}": f"tags.`{JOB}` = '{job_key}'",
+        CASES: f"tags.`{KIND}` = 'case'",
+    }
+    stored = client.get_experiment(experiment).tags
+    for key, shown in views.items():
+        if stored.get(f"{SHARED}{key}") != _state(shown):
+            client.set_experiment_tag(experiment, f"{SHARED}{key}", _state(shown))
+    one, all_of_them = views
+    return one, all_of_them
 
 
-def _share(client: MlflowClient, experiment: str, key: str, shown: str) -> str:
-    """Store a view of what a filter shows, the fastest first."""
+def _state(shown: str) -> str:
+    """Of a view of what a filter shows, the fastest first."""
     order = {"orderByKey": "metrics.`measured_ms`", "orderByAsc": True}
-    text = json.dumps({"searchFilter": shown, **order, "selectedColumns": COLUMNS})
-    if client.get_experiment(experiment).tags.get(f"{SHARED}{key}") != text:
-        client.set_experiment_tag(experiment, f"{SHARED}{key}", text)
-    return key
+    return json.dumps({"searchFilter": shown, **order, "selectedColumns": COLUMNS})

@@ -70,7 +70,7 @@ def written(job: Job, text: str, model: Path) -> Storage:
     folder.delete("job.json")
     data = replace(job.data, source="imagefolder", path=f"/images?password={SECRETS[4]}")
     plan = replace(make_plan(job), job=replace(job, data=data))
-    pipeline._write_job(plan, folder, [], text, [])
+    pipeline._write_job(plan, folder, [], text, [], {})
     return storage
 
 
