@@ -88,11 +88,11 @@ class Patience:
         self._is_over.set()
 
     def _check(self) -> None:
-        if self._is_over.is_set():
-            raise GivenUpError("another request failed")
         if time.monotonic() > self._end:
             self._is_over.set()
             raise GivenUpError(f"it is not done after {self.total_s:.0f} s")
+        if self._is_over.is_set():
+            raise GivenUpError("another request failed")
 
 
 class PatientClient:

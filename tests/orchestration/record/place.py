@@ -143,7 +143,7 @@ record_job(root.sub("search_mobile"), root.sub("tables"), tracking_uri=uri, expe
 """
 
 
-def recorder(place):
+def recorder(place, code=RECORDING):
     """A process that records a place."""
-    words = [sys.executable, "-c", RECORDING, str(place.root), place.uri, place.experiment]
+    words = [sys.executable, "-c", code, str(place.root), place.uri, place.experiment]
     return subprocess.Popen(words, cwd=REPOSITORY, stderr=subprocess.PIPE)

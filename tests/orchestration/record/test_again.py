@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
-from mlflow import MlflowClient
 
 from orchestration.clean import clean
 from orchestration.job_folders import job_folder
 from orchestration.record import client
+from orchestration.record.patience import Patience
 from tests.orchestration.job_folder import (
     result,
 )
-from tests.orchestration.record.place import CASE, REFERENCE, Place
+from tests.orchestration.record.place import CASE, RECORDING, REFERENCE, Place, recorder
 
 # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -26,26 +28,25 @@ class Killed(BaseException):
     """The recorder's process ends here."""
 
 
-def client_that_dies(before_write):
-    """An MLflow client that raises Killed before its n-th call that writes."""
+def patience_that_dies(before_request):
+    """Raises Killed before the n-th request; uploads of files are requests too."""
 
-    class Dying(MlflowClient):
-        writes = 0
+    class Dying(Patience):
+        requests = 0
 
-        def __getattribute__(self, name):
-            if name.startswith(("create_", "log_", "set_", "finalize_")):
-                Dying.writes += 1
-                if Dying.writes == before_write:
-                    raise Killed
-            return super().__getattribute__(name)
+        def until_done(self, action):
+            Dying.requests += 1
+            if Dying.requests == before_request:
+                raise Killed
+            return super().until_done(action)
 
     return Dying
 
 
-def killed(place, monkeypatch, before_write):
-    """Whether a recording came to its n-th write, and was killed there."""
+def killed(place, monkeypatch, before_request):
+    """Whether a recording came to its n-th request, and was killed there."""
     with monkeypatch.context() as patch:
-        patch.setattr(client, "MlflowClient", client_that_dies(before_write))
+        patch.setattr(client, "Patience", patience_that_dies(before_request))
         try:
             place.record()
         except Killed:
@@ -58,25 +59,53 @@ def test_a_recorder_that_is_killed_again_and_again_completes(
 ):
     undisturbed = Place(tmp_path / "undisturbed", empty_database, place.model)
     undisturbed.record()
-    attempts = 1
-    while killed(place, monkeypatch, before_write=attempts):
-        attempts += 1
-    assert attempts > 5
+    requests = 3
+    while killed(place, monkeypatch, before_request=requests):
+        requests += 5
+    assert requests > 30
     assert place.state() == undisturbed.state()
 
 
 @pytest.mark.slow
-def test_recording_goes_on_from_every_single_write(place, tmp_path, empty_database, monkeypatch):
+def test_recording_goes_on_from_every_single_request(place, tmp_path, empty_database, monkeypatch):
     place.write([result(CASE)])
     place.record()
-    for before_write in range(1, 100):
-        again = Place(tmp_path / f"killed{before_write}", empty_database, place.model)
+    for request in range(1, 100):
+        again = Place(tmp_path / f"killed{request}", empty_database, place.model)
         again.write([result(CASE)])
-        if not killed(again, monkeypatch, before_write):
+        if not killed(again, monkeypatch, request):
             break
         again.record()
-        assert again.state() == place.state(), before_write
-    assert before_write > 15
+        assert again.state() == place.state(), request
+    assert request > 40
+
+
+KILLED = f"""
+import os, signal
+from orchestration.record import client
+from orchestration.record.patience import Patience
+from orchestration.record.patience import Patience
+
+class Dying(Patience):
+    requests = 0
+    def until_done(self, action):
+        Dying.requests += 1
+        if Dying.requests == MOMENT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().until_done(action)
+
+client.Patience = Dying
+{RECORDING}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [8, 16, 33, 47])
+def test_a_process_that_is_killed_leaves_a_database_that_is_completed(place, undisturbed, moment):
+    process = recorder(place, KILLED.replace("MOMENT", str(moment)))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert place.recorded() == undisturbed.recorded()
 
 
 def test_a_job_that_went_on_gets_its_new_cases(place):
