@@ -14,21 +14,30 @@ class Machine:
 
     def __init__(self) -> None:
         """Begin to watch it."""
-        self._network = psutil.net_io_counters()
+        self._network: Any = psutil.net_io_counters()
         psutil.cpu_percent()  # what it says next is of the time since this call
 
     def use(self) -> dict[str, float]:
         """Load since the last call, in percent; memory now, and what was sent and received since,
         in megabytes. GPUs are those that this process may use."""
-        memory, before = psutil.virtual_memory(), self._network
-        self._network = now = psutil.net_io_counters()
+        memory = psutil.virtual_memory()
         return {
             "cpu_utilization_percentage": psutil.cpu_percent(),
             "system_memory_usage_megabytes": memory.used / MEGABYTE,
             "system_memory_usage_percentage": memory.percent,
+            **self._traffic(),
+            **_gpus(),
+        }
+
+    def _traffic(self) -> dict[str, float]:
+        """Nothing where there are no interfaces."""
+        before = self._network
+        self._network = now = psutil.net_io_counters()
+        if before is None or now is None:
+            return {}
+        return {
             "network_receive_megabytes": (now.bytes_recv - before.bytes_recv) / MEGABYTE,
             "network_transmit_megabytes": (now.bytes_sent - before.bytes_sent) / MEGABYTE,
-            **_gpus(),
         }
 
 
@@ -45,8 +54,8 @@ def _gpus() -> dict[str, float]:
 
 
 def _gpu_load(torch: Any, number: int) -> dict[str, float]:
-    """Nothing where the library that tells it (NVML) is not installed."""
+    """Nothing where the library that tells it (NVML) is not installed or does not."""
     try:
         return {f"gpu_{number}_utilization_percentage": float(torch.cuda.utilization(number))}
-    except (ModuleNotFoundError, RuntimeError):
+    except Exception:  # it has errors of its own, and no epoch ends for a figure
         return {}

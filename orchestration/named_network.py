@@ -75,7 +75,10 @@ def _of_file(path: Path) -> NamedNetwork:
 
 
 def _of_result(values: Values, path: Path) -> NamedNetwork:
-    name, network = str(values.get("case", path.stem)), _architecture(values["architecture"], path)
+    name, network = (
+        str(values.get("case", path.stem)),
+        _architecture(values.get("architecture", {}), path),
+    )
     cases = path.resolve().parent.parent
     storage = cases.parent.parent if cases.name == "cases" else None
     return NamedNetwork(name, network, values, storage)

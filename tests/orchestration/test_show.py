@@ -258,3 +258,9 @@ def test_what_is_not_there_names_what_may_be_shown(capsys: pytest.CaptureFixture
     printed = capsys.readouterr().err
     assert printed.startswith("nothing.json is no file; expected an architecture.json, ")
     assert printed.endswith("or one of proxyless_cpu, proxyless_gpu, proxyless_mobile\n")
+
+
+def test_a_result_without_a_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"format": "case-result/1"}')
+    with pytest.raises(SpecError, match=r"result\.json: .*; expected "):
+        named_network(str(tmp_path / "result.json"))
