@@ -97,7 +97,7 @@ class Place:
     def _run_state(self, run, names):
         tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
         parent = names.get(run.data.tags.get("mlflow.parentRunId"))
-        ids = r"(?:%22)?[0-9a-f]{32}|experiments=%5B%22\d+|experiments/\d+|models:/[\w-]+"
+        ids = r"(?:%22)?[0-9a-f]{32}|experiments=%5B%22\d+|experiments/\d+|models:/[^@`]+"
         tags = {k: re.sub(ids, "<id>", v) for k, v in tags.items()}
         history = {
             name: [
