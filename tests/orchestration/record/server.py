@@ -15,6 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_S = 120
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody needs here
+}
 
 
 def free_port() -> int:
@@ -43,7 +47,7 @@ def mlflow_server(
         server = subprocess.Popen(
             words,
             cwd=folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=os.environ | ENVIRONMENT,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
