@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,9 @@ from cluster.jobs_api import ClusterError, JobsApi, JobState, running_head
 STOPPED = 130
 """Exit code of a job that was stopped; the same command goes on from there."""
 
-FORWARDED = ("MLFLOW_TRACKING_URI",)
-"""Environment variables that a job gets from who submits it."""
+FORWARDED = tuple(f"MLFLOW_TRACKING_{end}" for end in ("URI", "USERNAME", "PASSWORD", "TOKEN"))
+"""Environment variables that a job gets from who submits it. Some are secret: they travel in a file
+that others cannot read, since a command line can be read by all."""
 
 POLL_S = 0.3
 PATIENCE_S = 60.0
@@ -109,20 +111,23 @@ def _run(api: JobsApi, job: str, folder: Path, words: Sequence[str], stop_wait_s
 def _hand_in(address: str, job: str, folder: Path, words: Sequence[str], stop_wait_s: int) -> None:
     forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
     environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_wait_s), **forwarded}}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--no-wait"),
-            *("--submission-id", job, "--working-dir", "."),
-            *("--runtime-env-json", json.dumps(environment), "--", *words),
-        ],
-        cwd=folder,
-        env=client_environment(address),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us alone
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:  # for this user's eyes alone
+        json.dump(environment, file)
+        file.flush()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--no-wait"),
+                *("--submission-id", job, "--working-dir", "."),
+                *("--runtime-env", file.name, "--", *words),
+            ],
+            cwd=folder,
+            env=client_environment(address),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us alone
+        )
     if done.returncode:
         raise ClusterError(f"Ray does not take the job:\n{done.stdout[-2000:].strip()}")
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from cluster import submit as module
 from cluster.head import MARK, LocalHead
@@ -104,6 +108,27 @@ def test_ray_that_is_silent_for_long_is_given_up(dashboard, monkeypatch) -> None
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     with pytest.raises(ClusterError, match="answers 404"):
         _follow(JobsApi(dashboard.address), "x", _Output())
+
+
+def test_logins_travel_in_a_file_for_this_user_alone(folder: Path, monkeypatch) -> None:
+    logins = {"URI": "https://me:hush-uri@host", "USERNAME": "me", "PASSWORD": "hush-word"}
+    for end, value in logins.items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{end}", value)
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN", raising=False)
+
+    def ray(words: list[str], **_: Any) -> SimpleNamespace:
+        assert not [word for word in words if "hush" in word]
+        path = Path(words[words.index("--runtime-env") + 1])
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        given = yaml.safe_load(path.read_text())["env_vars"]
+        assert given.pop("RAY_JOB_STOP_WAIT_TIME_S") == "5"
+        assert given == {f"MLFLOW_TRACKING_{end}": value for end, value in logins.items()}
+        return SimpleNamespace(returncode=1, stdout=str(path))
+
+    monkeypatch.setattr(module.subprocess, "run", ray)
+    with pytest.raises(ClusterError, match="Ray does not take the job") as told:
+        module._hand_in("http://127.0.0.1:1", "x", folder, ["./jobs/job.yaml"], 5)
+    assert not Path(str(told.value).splitlines()[-1]).exists()
 
 
 @pytest.mark.ray
