@@ -147,7 +147,7 @@ class Lease:
         return found
 
     def _read(self) -> bytes | None:
-        return _content(self._storage, self._key)
+        return self._storage.find_bytes(self._key)
 
     def _renew_until_released(self, owner: Owner) -> None:
         renewed = time.monotonic()
@@ -197,7 +197,7 @@ def holder(
     Returns:
         None where nobody holds it, or no longer at the end.
     """
-    content, path = _content(storage, key), storage.path(key)
+    content, path = storage.find_bytes(key), storage.path(key)
     try:
         renewed = path.stat().st_mtime
     except FileNotFoundError:
@@ -217,21 +217,12 @@ def holder(
     )
 
 
-def _content(storage: Storage, key: str) -> bytes | None:
-    try:
-        return storage.read_bytes(key)
-    except StorageError:
-        if storage.exists(key):
-            raise
-        return None
-
-
 def _watched(storage: Storage, key: str, found: bytes, watch_s: float) -> bytes | None:
     """The content as soon as it is another, or at the end."""
-    deadline, now = time.monotonic() + watch_s, _content(storage, key)
+    deadline, now = time.monotonic() + watch_s, storage.find_bytes(key)
     while now == found and time.monotonic() < deadline:
         time.sleep(min(0.2, watch_s / 5))
-        now = _content(storage, key)
+        now = storage.find_bytes(key)
     return now
 
 

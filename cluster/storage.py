@@ -75,10 +75,20 @@ class Storage:
         return self.read_bytes(key).decode("utf-8")
 
     def read_json(self, key: str) -> Any:
-        try:
-            return json.loads(self.read_bytes(key))
-        except ValueError as error:
-            raise StorageError(f"{self.path(key)} is not JSON ({error}); delete it") from error
+        return self._parsed(key, self.read_bytes(key))
+
+    def find_bytes(self, key: str) -> bytes | None:
+        """Content of the file `key`, None where there is none."""
+        with _named_errors("cannot read", self.path(key)):
+            try:
+                return self.path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def find_json(self, key: str) -> Any:
+        """What the file `key` holds, None where there is none."""
+        data = self.find_bytes(key)
+        return None if data is None else self._parsed(key, data)
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Replaces the content of `key`, as a whole."""
@@ -125,8 +135,7 @@ class Storage:
             Whether the content was `old`, and so is `new` now.
         """
         with self._locked(key):
-            found = self.read_bytes(key) if self.exists(key) else None
-            if found != old:
+            if self.find_bytes(key) != old:
                 return False
             if new is None:
                 self.delete(key)
@@ -149,6 +158,12 @@ class Storage:
             raise StorageError(
                 f"storage {self.uri} cannot be written: {error.strerror}; {WAY_OUT}"
             ) from error
+
+    def _parsed(self, key: str, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise StorageError(f"{self.path(key)} is not JSON ({error}); delete it") from error
 
     def _write(self, key: str, make: Callable[[Path], None]) -> None:
         target = self.path(_checked(key))

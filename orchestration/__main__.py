@@ -155,16 +155,17 @@ def record(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
 ) -> None:
     """Write the results of a job into MLflow: what is missing there, and nothing twice."""
-    from orchestration.pipeline import storage_of_job_folder, tracking_uri
+    from orchestration.job_folders import job_folder
+    from orchestration.pipeline import tracking_uri
     from orchestration.record import RecordError, record_job
 
-    storage, name = storage_of_job_folder(folder)
-    job = check_job(storage.read_json(f"{name}/job.json")["settings"], f"{folder}/job.json")
+    place = job_folder(folder)
+    job = check_job(place.facts()["settings"], f"{folder}/job.json")
     try:
         links = record_job(
-            storage.sub(name),
-            storage.sub("tables"),
-            tracking_uri=tracking_uri(job, storage),
+            place.folder,
+            place.tables,
+            tracking_uri=tracking_uri(job, place.storage),
             experiment=job.experiment,
             patience_s=job.record.patience_s,
         )

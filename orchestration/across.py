@@ -134,7 +134,7 @@ def _place(target: str) -> str:
 
 def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
     """What was measured beside the same reference network."""
-    values = folder.read_json(_place(target)) if folder.exists(_place(target)) else {}
+    values = folder.find_json(_place(target)) or {}
     if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
         return {}
     networks: dict[str, dict[str, Any]] = values["networks"]

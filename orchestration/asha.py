@@ -112,9 +112,8 @@ def _or_none(score: float) -> float | None:
 
 def rungs_of(settings: AshaSettings, epochs: int, folder: Storage) -> Rungs:
     """Those of a job, with what its storage remembers."""
-    if not folder.exists(PLACE):
-        return Rungs(settings, epochs)
-    return Rungs.from_dict(folder.read_json(PLACE), settings, epochs)
+    values = folder.find_json(PLACE)
+    return Rungs(settings, epochs) if values is None else Rungs.from_dict(values, settings, epochs)
 
 
 def group_of(case: Case) -> str:

@@ -56,7 +56,8 @@ def _check_free(folder: Storage, say: Say | None) -> None:
 
 def _say(found: Survey, job: JobFolder, say: Say) -> None:
     say(f"job      {job.name}, {job.folder.uri}: {found.done} of {found.cases} networks are done")
-    for item in sorted(found.items, key=lambda item: item.goes):
+    told = [item for item in found.items if item.goes or item.size_bytes]
+    for item in sorted(told, key=lambda item: item.goes):
         label = "goes" if item.goes else "stays"
         say(f"{label:<8} {size_text(item.size_bytes):>9}  {item.words}")
     if not found.goes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.storage import Storage
 from orchestration.budgets import is_within
 from orchestration.cases import ORDER
+from orchestration.plain_text import plain_text
 from orchestration.result_values import (
     Result,
     latency_ms,
@@ -44,6 +44,8 @@ REPEATED = ("table_ms", "measured_ms", "top1")
 
 NAMED_BY_KIND = ("reference", "random")
 
+WIDTH = 160
+"""Of the table: logs are not 80 wide."""
 WIDE = 9
 """Columns of figures with which a table fits 120 letters only with less padding."""
 
@@ -54,7 +56,7 @@ def read_results(job: Storage) -> list[Result]:
     What its folder holds of earlier settings is left out, where `job.json` tells.
     """
     keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
-    facts = job.read_json("job.json") if job.exists("job.json") else {}
+    facts = job.find_json("job.json") or {}
     asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
     found = [job.read_json(key) for key in keys]
     return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
@@ -74,17 +76,11 @@ def print_comparison(results: Sequence[Result]) -> None:
 def comparison_text(results: Sequence[Result]) -> str:
     """A table of results of one hardware, their mean and spread where there are several seeds, what
     each case gained on the reference and on its controls, and notes."""
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=160, color_system=None)  # logs are not 80 wide
-    console.print(_table(results))
     groups = repeats(results)
+    tables = [_table(results)]
     if any(len(group) > 1 for group in groups):
-        console.print(_repeats_table(groups))
-    lines = [*verdicts(results), *notes(results)]
-    console.print(*lines, sep="\n", soft_wrap=True, markup=False)
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        tables.append(_repeats_table(groups))
+    return plain_text(WIDTH, *tables, *verdicts(results), *notes(results))
 
 
 def _table(results: Sequence[Result]) -> Table:

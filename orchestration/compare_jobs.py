@@ -6,7 +6,6 @@ measured on another processor, GPU or phone stands in a table of its own.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from orchestration.compare import (
 )
 from orchestration.devices import identity
 from orchestration.job_folders import JobFolder, labels
+from orchestration.plain_text import plain_text
 from orchestration.result_values import Result, name_without_seed, repeats, seed_of
 from orchestration.verdicts import verdicts
 
@@ -63,10 +63,13 @@ def read_jobs(folders: Sequence[JobFolder]) -> list[JobResults]:
 def _read(job: JobFolder, label: str) -> JobResults:
     results = [{**result, "job": label} for result in read_results(job.folder)]
     keys = dict.fromkeys(str(result["table_key"]) for result in results)
-    places = {key: f"{key}.json" for key in keys if job.tables.exists(f"{key}.json")}
-    facts = {key: job.tables.read_json(place).get("device") for key, place in places.items()}
-    devices = {key: ", ".join(map(str, identity(one or {}).values())) for key, one in facts.items()}
+    tables = [(key, job.tables.find_json(f"{key}.json")) for key in keys]
+    devices = {key: _device(table) for key, table in tables if table is not None}
     return JobResults(label, job.folder.uri, results, devices)
+
+
+def _device(table: dict[str, Any]) -> str:
+    return ", ".join(map(str, identity(table.get("device") or {}).values()))
 
 
 def rows_of_jobs(jobs: Sequence[JobResults]) -> list[dict[str, Any]]:
@@ -93,22 +96,15 @@ def _groups(jobs: Sequence[JobResults]) -> Iterator[tuple[str, list[Result]]]:
 
 
 def _section(title: str, results: Sequence[Result]) -> str:
-    from rich.console import Console
-
     order = list(dict.fromkeys(str(result["job"]) for result in results))
     ordered = sorted(results, key=lambda result: _place(result, order))
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    console.print(_table(title, ordered))
     groups = repeats(ordered)
+    tables = [_table(title, ordered)]
     if any(len(group) > 1 for group in groups):
-        console.print(_repeats_table(groups))
-    for job in order:
-        own = [result for result in results if result["job"] == job]
-        lines = [f"{job}: {line}" for line in (*verdicts(own), *notes(own))]
-        console.print(*lines, sep="\n", soft_wrap=True, markup=False)
-    assert isinstance(console.file, io.StringIO)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    return "\n".join(lines).rstrip()
+        tables.append(_repeats_table(groups))
+    own = {job: [result for result in results if result["job"] == job] for job in order}
+    lines = [f"{job}: {line}" for job in order for line in (*verdicts(own[job]), *notes(own[job]))]
+    return plain_text(WIDTH, *tables, *lines)
 
 
 def _place(result: Result, jobs: Sequence[str]) -> tuple[Any, ...]:

@@ -17,8 +17,12 @@ written when all of them are there."""
 
 def stored_key(folder: Storage, name: str) -> str | None:
     """Key of the result that the folder of a case holds."""
-    place = f"cases/{name}/result.json"
-    return folder.read_json(place).get("key") if folder.exists(place) else None
+    return key_in(folder, f"cases/{name}/result.json")
+
+
+def key_in(folder: Storage, place: str) -> str | None:
+    """Key of the case that a file tells of, None where there is no such file."""
+    return (folder.find_json(place) or {}).get("key")
 
 
 def is_done(case: Case, folder: Storage) -> bool:
@@ -34,8 +38,7 @@ def finished_results(cases: Sequence[Case], folder: Storage) -> list[dict[str, A
 
 def is_found(case: Case, folder: Storage) -> bool:
     """Whether its network is known and measured, and only to be retrained."""
-    derived = f"{case.folder}/derived.json"
-    return folder.exists(derived) and folder.read_json(derived).get("key") == case.key
+    return key_in(folder, f"{case.folder}/derived.json") == case.key
 
 
 def is_searched(case: Case, folder: Storage) -> bool:
@@ -83,8 +86,7 @@ def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
 
 def _put_in_place(folder: Storage) -> None:
     """If all are laid aside; what is laid aside alone is still where it was."""
-    names = folder.read_json(ALL_ASIDE) if folder.exists(ALL_ASIDE) else []
-    for name in names:
+    for name in folder.find_json(ALL_ASIDE) or ():
         folder.delete(f"cases/{name}")
         _copy(folder, f"{ASIDE}/{name}", f"cases/{name}", {})
     folder.delete(ALL_ASIDE)
@@ -106,9 +108,10 @@ def why(case: Case, folder: Storage) -> str:
         return "done"
     if is_found(case, folder):
         return "to do: found and measured, not retrained"
-    if not folder.exists(place):
+    found = folder.find_json(place)
+    if found is None:
         is_begun = bool(folder.list(checkpoints_place(case)))
         return "to do: goes on from its checkpoint" if is_begun else "to do"
-    before: Parts = folder.read_json(place).get("parts", {})
+    before: Parts = found.get("parts", {})
     changed = [name for name in case.parts if before.get(name) != case.parts[name]]
     return f"to do again: {' and '.join(changed)} changed" if before else "to do again"

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer import echo
 
+from cluster.lease import holder
 from cluster.storage import Storage
 from orchestration.spec import SpecError
 
@@ -46,7 +47,9 @@ def compare(
     jobs = list({job.folder.uri: job for job in map(job_folder, folders)}.values())
     found = read_jobs(jobs)
     for job in jobs:
-        write_comparison(job.folder, job.tables)
+        driver = holder(job.folder)
+        if driver is None or not driver.is_alive:  # a living one writes it itself
+            write_comparison(job.folder, job.tables)
     if len(found) == 1:
         print_comparison(found[0].results)
     else:

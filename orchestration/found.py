@@ -120,10 +120,8 @@ def _store(crew: Crew, case: Case, found: Found) -> None:
 
 
 def _stored(crew: Crew, case: Case) -> Found | None:
-    if not crew.storage.exists(_place(case)):
-        return None
-    values = crew.storage.read_json(_place(case))
-    if values.pop("key") != case.key:
+    values = crew.storage.find_json(_place(case))
+    if values is None or values.pop("key") != case.key:
         return None
     values["model"] = model_from_dict(values["model"])
     return Found(**values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster.storage import Storage
 from orchestration.spec import SpecError
@@ -33,6 +34,20 @@ class JobFolder:
     def tables(self) -> Storage:
         """Where the latency tables of all jobs lie."""
         return self.storage.sub("tables")
+
+    def facts(self) -> dict[str, Any]:
+        """What `job.json` tells.
+
+        Raises:
+            SpecError: no run of the job has ended yet.
+        """
+        facts: dict[str, Any] | None = self.folder.find_json("job.json")
+        if facts is None:
+            raise SpecError(
+                f"{self.folder.uri} holds no job.json, which a job writes at its end; "
+                f"`proxyless status {self.folder.uri}` tells what it is at"
+            )
+        return facts
 
 
 def job_folder(text: str) -> JobFolder:

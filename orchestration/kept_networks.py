@@ -40,9 +40,7 @@ class KeptNetworks:
 
     def read(self) -> list[dict[str, Any]]:
         """Plain values of those that are kept; none where the file is of another case or format."""
-        if not self.storage.exists(self.place):
-            return []
-        values = self.storage.read_json(self.place)
+        values = self.storage.find_json(self.place) or {}
         if values.get("format") != self.format or values.get("key") != self.key:
             return []
         networks: list[dict[str, Any]] = values["networks"]

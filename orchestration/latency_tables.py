@@ -54,10 +54,11 @@ def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> La
         SpecError: it is there but cannot be read.
     """
     place = f"tables/{key}.json"
-    if not storage.exists(place):
+    values = storage.find_json(place)
+    if values is None:
         return None
     try:
-        table = LatencyTable.from_dict(storage.read_json(place))
+        table = LatencyTable.from_dict(values)
     except ValueError as error:
         raise SpecError(f"{storage.path(place)}: {error}; remove it to measure again") from None
     return table if accept_noisy or not is_noisy(table.rows) else None

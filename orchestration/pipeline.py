@@ -33,7 +33,7 @@ from orchestration.latency_tables import store_table, stored_table
 from orchestration.plan import Plan, make_plan
 from orchestration.progress import OnRecord, Say
 from orchestration.results import JobResult, read_result
-from orchestration.spec import SpecError, job_text
+from orchestration.spec import job_text
 from orchestration.widths import are_widths_known, width_cases
 
 
@@ -143,7 +143,7 @@ def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
 
 def _runs_before(folder: Storage) -> list[dict[str, Any]]:
     """What earlier runs of the job spent."""
-    before = folder.read_json("job.json") if folder.exists("job.json") else {}
+    before = folder.find_json("job.json") or {}
     runs: list[dict[str, Any]] = before.get("runs", [])
     return runs
 
@@ -156,7 +156,7 @@ def _write_job(
     runs: list[dict[str, Any]],
     failed: Mapping[str, str],
 ) -> None:
-    before = folder.read_json("job.json") if folder.exists("job.json") else {}
+    before = folder.find_json("job.json") or {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     job = plan.job
     folder.write_json(
@@ -241,15 +241,3 @@ def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) 
     write_comparison(folder, storage.sub("tables"))
     for hardware in dict.fromkeys(result["hardware"] for result in results):
         say(comparison_text([one for one in results if one["hardware"] == hardware]))
-
-
-def storage_of_job_folder(folder: str) -> tuple[Storage, str]:
-    """The storage that a job's folder lies in, and the job's name.
-
-    Raises:
-        SpecError: the folder holds no job.
-    """
-    path = Path(folder).expanduser().absolute()
-    if not (path / "job.json").is_file():
-        raise SpecError(f"{path} holds no job.json; expected <storage>/<job> of a job that ran")
-    return Storage(str(path.parent)), path.name

@@ -37,9 +37,9 @@ class RowStore:
         self._read()
 
     def _read(self) -> None:
-        if not self._storage.exists(self._place):
+        values = self._storage.find_json(self._place)
+        if values is None:
             return
-        values = self._storage.read_json(self._place)
         if values.get("format") not in (FORMAT, *EARLIER):
             raise MeasurementError(
                 f"{self._storage.path(self._place)} is {values.get('format')!r}, and this version "
@@ -104,5 +104,4 @@ class RowStore:
 
     def clear(self) -> None:
         """The table holds them now."""
-        if self._storage.exists(self._place):
-            self._storage.delete(self._place)
+        self._storage.delete(self._place)

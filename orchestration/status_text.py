@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from datetime import datetime
 
 from cluster.lease import Holder
+from orchestration.plain_text import plain_text
 from orchestration.progress import duration
 from orchestration.status import CaseStatus, JobStatus, Left, State
 
@@ -78,7 +78,6 @@ def _ago(moment: float, now: float) -> str:
 def _table(status: JobStatus, now: float) -> list[str]:
     """A row for each warm-up that is waited for, and for each case."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -88,10 +87,7 @@ def _table(status: JobStatus, now: float) -> list[str]:
         table.add_column(header, justify="right", no_wrap=True)
     for case in (*status.warmups, *status.cases):
         table.add_row(*_row(case, status, now))
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+    return [line for line in plain_text(WIDTH, table).splitlines() if line]
 
 
 def _row(case: CaseStatus, status: JobStatus, now: float) -> Iterator[str]:

@@ -110,5 +110,5 @@ def _own(case: Case, folder: Storage, file: str) -> Values | None:
 
 
 def _read(folder: Storage, place: str) -> Values | None:
-    values: Values | None = folder.read_json(place) if folder.exists(place) else None
+    values: Values | None = folder.find_json(place)
     return values

@@ -84,7 +84,7 @@ class Widths:
         nearest_width(budget_ms, latency_ms)
 
     def _read(self) -> dict[float, float]:
-        values = self._storage.read_json(self._place) if self._storage.exists(self._place) else {}
+        values = self._storage.find_json(self._place) or {}
         if values.get("format") != FORMAT or values["reference_ms"] != self._reference_ms:
             return {}
         return {one["width"]: one["ms"] for one in values["widths"]}

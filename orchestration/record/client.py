@@ -26,6 +26,8 @@ CASE_S = 2.0
 """A healthy MLflow takes less for a case, so that no number of cases makes a recording too long."""
 SQLITE = "sqlite:///"
 DATABASE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:")
+UNREACHED = re.compile(r"Max retries exceeded.*\[Errno -?\d+\] ([\w ,-]+)")
+"""Of a server that nobody answers for: the rest names objects of the HTTP client."""
 LOGIN_HINT = (
     "; it wants a login: MLFLOW_TRACKING_URI may have one, or MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD"
@@ -140,10 +142,16 @@ def record_errors(tracking_uri: str, patience: Patience) -> Iterator[None]:
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        reason = " ".join(str(error).split())
         # Not `from error`: a traceback would show the address with its password.
-        text = sayable(f"MLflow at {tracking_uri}: {reason}")
+        text = sayable(f"MLflow at {tracking_uri}: {_reason(error)}")
         raise RecordError(text + _hint(error) + patience.so_far) from None
+
+
+def _reason(error: Exception) -> str:
+    """On one line; where nobody answers, only why."""
+    text = " ".join(str(error).split())
+    refused = UNREACHED.search(text)
+    return text if refused is None else f"cannot be reached: {refused[1]}"
 
 
 def _hint(error: Exception) -> str:

@@ -109,7 +109,7 @@ class JobRun:
             {
                 "done": sorted(one["key"] for one in results),
                 "facts": {name: self.facts.get(name) for name in ("failed", "runs", "settings")},
-                "pictures": self.job.read_json(INDEX) if self.job.exists(INDEX) else None,
+                "pictures": self.job.find_json(INDEX),
             }
         )
         if self.run.data.tags.get(RECORDED) == state:
@@ -131,9 +131,8 @@ class JobRun:
     def _table_values(self) -> Iterator[Value]:
         """How right the latency table of each target is."""
         for target, key in self._plan.get("tables", {}).items():
-            if self.tables.exists(f"{key}.json"):
-                table = LatencyTable.from_dict(self.tables.read_json(f"{key}.json"))
-                yield from table_values(table, target)
+            if (values := self.tables.find_json(f"{key}.json")) is not None:
+                yield from table_values(LatencyTable.from_dict(values), target)
 
     def _write_files(self) -> None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -103,6 +103,15 @@ def test_a_missing_file_is_named(storage: Storage) -> None:
         storage.read_json("x.json")
 
 
+def test_what_may_be_missing_is_found_or_not(storage: Storage) -> None:
+    storage.write_json("a/b.json", {"x": 1})
+    assert storage.find_json("a/b.json") == {"x": 1}
+    assert storage.find_json("a/c.json") is None
+    assert storage.find_bytes("a/b.json/c") is None  # below a file there is nothing
+    with pytest.raises(StorageError, match=f"cannot read {storage.uri}/a: Is a directory"):
+        storage.find_bytes("a")
+
+
 def test_broken_json_is_named(storage: Storage) -> None:
     storage.write_text("x.json", "{")
     with pytest.raises(StorageError, match=r"x.json is not JSON"):

@@ -34,6 +34,26 @@ def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
     )
 
 
+def save_small_network(folder: Path) -> Path:
+    """Export an untrained network of ten digits there, always the same one."""
+    import torch
+
+    from orchestration.export import ModelFacts, save_model
+
+    torch.manual_seed(0)
+    network = Architecture(SPACE, OPS)
+    facts = ModelFacts(
+        classes=tuple("0123456789"),
+        input_shape=(1, 8, 8),
+        mean=(0.3,),
+        std=(0.4,),
+        architecture=network.to_dict(),
+    )
+    folder.mkdir(exist_ok=True)
+    save_model(network.build(), torch.randn(4, 1, 8, 8), facts, folder)
+    return folder
+
+
 def baseline_result(name: str, **changes: Any) -> dict[str, Any]:
     """A result of a baseline: no search, no latency by the table."""
     model = for_space(name, SPACE)

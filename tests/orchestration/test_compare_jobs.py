@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.lease import Lease
 from cluster.storage import Storage
 from orchestration import pictures, report
 from orchestration.__main__ import main
@@ -202,6 +203,16 @@ def test_a_folder_that_holds_no_job_is_refused_before_anything_is_written(
     assert main(["compare", two[0].uri, str(tmp_path / "empty")]) == 2
     assert capsys.readouterr().err == f"{tmp_path}/empty holds no job; expected <storage>/<job>\n"
     assert not two[0].exists("comparison")
+
+
+def test_the_comparison_of_a_running_job_is_left_to_its_driver(
+    two: list[Storage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Lease(two[0]):
+        assert main(["compare", *(job.uri for job in two)]) == 0
+    assert "network" in capsys.readouterr().out
+    assert not two[0].exists("comparison")
+    assert two[1].exists("comparison/comparison.csv")
 
 
 def test_a_folder_that_is_named_twice_counts_once(

@@ -3,12 +3,7 @@ import itertools
 import pytest
 from mlflow import MlflowClient
 
-from nas_core.architecture import Architecture
-from orchestration.export import ModelFacts, save_model
-from tests.orchestration.job_folder import (
-    OPS,
-    SPACE,
-)
+from tests.orchestration.job_folder import save_small_network
 from tests.orchestration.record.place import Place, ServerPlace
 from tests.orchestration.record.proxy import Proxy
 from tests.orchestration.record.server import mlflow_server
@@ -27,20 +22,7 @@ def empty_database(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A network, exported."""
-    import torch
-
-    torch.manual_seed(0)
-    network = Architecture(SPACE, OPS)
-    facts = ModelFacts(
-        classes=tuple("0123456789"),
-        input_shape=(1, 8, 8),
-        mean=(0.3,),
-        std=(0.4,),
-        architecture=network.to_dict(),
-    )
-    folder = tmp_path_factory.mktemp("model")
-    save_model(network.build(), torch.randn(4, 1, 8, 8), facts, folder)
-    return folder
+    return save_small_network(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

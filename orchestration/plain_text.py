@@ -1,0 +1,20 @@
+"""Tables and lines as plain text, for logs and files."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def plain_text(width: int, *parts: Table | str) -> str:
+    """Tables within `width` characters, and lines that are not wrapped; no space ends a line."""
+    from rich.console import Console
+
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str), markup=False)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
