@@ -27,8 +27,9 @@ def predicted_ms(table: LatencyTable, network: MeasuredNetwork) -> float | None:
 def calibration_png(table: LatencyTable) -> bytes:
     """Predicted against measured latency of whole networks, on logarithmic axes.
 
-    Networks that were fitted are hollow, those that were checked are filled; baselines, which the
-    table cannot predict, are lines at what they take.
+    Networks that were fitted are hollow, those that were checked are filled. Orange are those with
+    a name, of a job or baselines: a line at what they take, and a mark where the table predicts
+    them.
 
     Raises:
         ValueError: the table was not calibrated.
@@ -81,10 +82,13 @@ def _others(axes: Axes, table: LatencyTable, others: tuple[MeasuredNetwork, ...]
     """Lines at what they take; those beyond the picture are listed in its lower right corner."""
     low, high = axes.get_xlim()
     within = [one for one in others if low < one.measured_ms < high]
+    marked = [(one.measured_ms, predicted_ms(table, one)) for one in within]
+    known = [(x, y) for x, y in marked if y is not None]
+    if known:
+        label = f"named ({len(known)})"
+        x, y = zip(*known, strict=True)
+        axes.scatter(x, y, s=40, marker="D", color=OTHER, label=label)
     for one in within:
-        predicted = predicted_ms(table, one)
-        if predicted is not None:
-            axes.scatter([one.measured_ms], [predicted], s=40, marker="D", color=OTHER)
         axes.axvline(one.measured_ms, color=OTHER, linewidth=0.8, alpha=0.6)
         upright: dict[str, Any] = {"rotation": 90, **CORNER}
         axes.text(one.measured_ms, 0.02, one.name, transform=axes.get_xaxis_transform(), **upright)

@@ -62,51 +62,47 @@ class Curve:
     """What it should come to."""
 
 
-def search_png(
-    history: Sequence[Mapping[str, Any]],
-    probs: Sequence[Mapping[str, Any]],
-    sites: Sequence[str],
-    ops: Sequence[Sequence[str]],
-    budget_ms: float | None,
-    *,
-    title: str,
-) -> bytes:
-    """The picture of a search, as PNG.
+@dataclass(frozen=True)
+class SearchTrace:
+    """What is known of a search."""
 
-    Args:
-        history: `search_history` of a `result.json`, an entry for each epoch; what is None or not
-            finite in it is left out.
-        probs: for epochs of the search {"epoch": int, "probs": K numbers for each site}; may be
-            empty, then there are no panels of sites. Of an epoch that is there twice the last one
-            counts.
-        sites: names of the sites.
-        ops: names of the ops at each site, K each.
-        budget_ms: what the search was for; None where there was none.
-        title: of the picture.
+    title: str
+    """Of its picture."""
+    history: Sequence[Mapping[str, Any]]
+    """`search_history` of a `result.json`, an entry for each epoch; what is None or not finite in
+    it is left out."""
+    probs: Sequence[Mapping[str, Any]] = ()
+    """For epochs of the search {"epoch": int, "probs": K numbers for each site}; without them there
+    are no panels of sites. Of an epoch that is there twice the last one counts."""
+    sites: Sequence[str] = ()
+    """Names of the sites."""
+    ops: Sequence[Sequence[str]] = ()
+    """Names of the ops at each site, K each."""
+    budget_ms: float | None = None
+    """What the search was for, if there was a budget."""
+
+
+def search_png(trace: SearchTrace) -> bytes:
+    """The picture of a search, as PNG.
 
     Raises:
         ValueError: nothing is known, or `probs` are not of these sites and ops.
     """
-    return png(search_figure(history, probs, sites, ops, budget_ms, title=title))
+    return png(search_figure(trace))
 
 
-def search_figure(
-    history: Sequence[Mapping[str, Any]],
-    probs: Sequence[Mapping[str, Any]],
-    sites: Sequence[str],
-    ops: Sequence[Sequence[str]],
-    budget_ms: float | None,
-    *,
-    title: str,
-) -> Figure:
+def search_figure(trace: SearchTrace) -> Figure:
     """The picture before it is written; see `search_png`."""
-    if not history and not probs:
-        raise ValueError(f"'{title}' has no epochs of a search to draw; expected one at least")
-    bands = [heading(title, "")]
-    if probs:
-        bands += _sites_bands(_by_epoch(probs, sites, ops), sites, ops)
+    history, sites, ops = trace.history, trace.sites, trace.ops
+    if not history and not trace.probs:
+        raise ValueError(
+            f"'{trace.title}' has no epochs of a search to draw; expected one at least"
+        )
+    bands = [heading(trace.title, "")]
+    if trace.probs:
+        bands += _sites_bands(_by_epoch(trace.probs, sites, ops), sites, ops)
     if history:
-        bands += [_phases_key(history), _curves_band(history, _curves(history, budget_ms))]
+        bands += [_phases_key(history), _curves_band(history, _curves(history, trace.budget_ms))]
     return stacked(bands)
 
 

@@ -28,6 +28,8 @@ PLACES: tuple[tuple[float, float, str, str], ...] = (
 )
 POINT_PX, BAR_PX = 8.0, 3.0
 """Half the side of the square that a point takes, and half the width of its bars."""
+OUTSIDE = 5.0
+"""How much worse it is to leave the panel, where neighbours and edges cut, than to cover."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ def _annotation(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) ->
 
 
 def _covered(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
-    """Pixels of other things below a label, and of itself outside of the panel."""
+    """Pixels of other things below a label, and, weighted, of itself outside of the panel."""
     from matplotlib.transforms import Bbox
 
     inside = Bbox.intersection(box, axes.bbox)
     outside = box.width * box.height - (0.0 if inside is None else inside.width * inside.height)
     parts = [part for other in taken if (part := Bbox.intersection(box, other)) is not None]
-    return outside + sum(part.width * part.height for part in parts)
+    return OUTSIDE * outside + sum(part.width * part.height for part in parts)

@@ -1,17 +1,18 @@
 """The pictures of a job, below `comparison/`; one whose content is there already is kept.
 
 accuracy.png          accuracy against latency, a panel for each target
-networks.png          all networks side by side
+networks.png          all networks side by side; of many, <target>-networks(-1).png
 matrix.png            every specialized network on every target
 <target>-latency.png  networks as predicted by the latency table against as measured
-<case>.png            a network
+<case>-network.png    a network
 <case>-search.png     how its search went
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from cluster.storage import Storage
@@ -25,6 +26,11 @@ from orchestration.result_values import Result, has_latency, seed_of
 RENDERER = 1
 """Counts what is drawn from the same results: another number, other pictures."""
 PLACE, INDEX = "comparison", "comparison/pictures.json"
+NETWORK, SEARCH, LATENCY = "-network.png", "-search.png", "-latency.png"
+"""How the names of pictures end that are of one case or target: no two can be equal."""
+NETWORKS = "networks"
+MOST_NETWORKS = 16
+"""Networks in one picture."""
 
 Tables = Mapping[str, Mapping[str, Any]]
 """JSON of latency tables, by their key."""
@@ -53,7 +59,7 @@ class Gallery:
     before: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = self.job.read_json(INDEX) if self.job.exists(INDEX) else {}
+        self.before = self.job.find_json(INDEX) or {}
 
     def draw(self, name: str, content: Any, make: Callable[[], bytes]) -> None:
         """Draw a picture of some content, unless it is there."""
@@ -74,7 +80,8 @@ class Gallery:
 
 def _tables(tables: Storage, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     keys = dict.fromkeys(result["table_key"] for result in results)
-    return {key: tables.read_json(f"{key}.json") for key in keys if tables.exists(f"{key}.json")}
+    found = ((key, tables.find_json(f"{key}.json")) for key in keys)
+    return {key: table for key, table in found if table is not None}
 
 
 def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequence[Result]) -> None:
@@ -86,15 +93,32 @@ def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequenc
     name = str(results[0]["job"]) if results else ""
     if any(one["top1"] is not None and has_latency(one) for one in results):
         gallery.draw("accuracy.png", results, lambda: sweep_png(results, name))
-    sites = [one for one in results if "ops" in one["architecture"] and one["kind"] != "random"]
-    if any(one["kind"] != "reference" for one in sites):
-        title = f"{name}: the networks"
-        gallery.draw(
-            "networks.png", [sites, tables], lambda: networks_png(sites, tables, title=title)
-        )
+    for file, (title, shown) in _pages(name, results).items():
+        draw = partial(networks_png, shown, tables, title=title)
+        gallery.draw(file, [title, shown, tables], draw)
     if (matrix := matrix_of(job, tables, results)) is not None:
         content, title = repr(matrix), f"{name}: every network on every target"
         gallery.draw("matrix.png", content, lambda: matrix_png(matrix, title=title))
+
+
+def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Result]]]:
+    """Files with their title and networks: one for all, or some for each target where all would be
+    too many to look at."""
+    sites = [one for one in results if "ops" in one["architecture"] and one["kind"] != "random"]
+    title, pages = f"{name}: the networks", {}
+    if all(one["kind"] == "reference" for one in sites):
+        return {}
+    if len(sites) <= MOST_NETWORKS:
+        return {f"{NETWORKS}.png": (title, sites)}
+    for target in dict.fromkeys(str(one["target"]) for one in sites):
+        own = [one for one in sites if one["target"] == target]
+        count = -(-len(own) // MOST_NETWORKS)
+        for page in range(count):
+            end = f"-{page + 1}" if count > 1 else ""
+            part = f", {page + 1} of {count}" if count > 1 else ""
+            shown = own[page * MOST_NETWORKS : (page + 1) * MOST_NETWORKS]
+            pages[f"{target}-{NETWORKS}{end}.png"] = (f"{title}, {target}{part}", shown)
+    return pages
 
 
 def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix | None:
@@ -142,26 +166,30 @@ def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:
     name, network = str(result["case"]), result["architecture"]
     table = tables.get(result["table_key"]) if result["table_ms"] is not None else None
     gallery.draw(
-        f"{name}.png", [name, network, table], lambda: architecture_png(network, table, title=name)
+        f"{name}{NETWORK}",
+        [name, network, table],
+        lambda: architecture_png(network, table, title=name),
     )
 
 
 def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
     """How a search went; its probabilities are kept beside the result, if they moved."""
-    from orchestration.draw_search import search_png
+    from orchestration.draw_search import SearchTrace, search_png
 
     history = result["search_history"]
     if not history:
         return
     place = f"cases/{result['case']}/probabilities.json"
-    moved = job.read_json(place) if job.exists(place) else {}
-    words = (moved.get("epochs", []), moved.get("sites", []), moved.get("ops", []))
-    budget_ms, title = result.get("search_ms", result["budget_ms"]), f"{result['case']}: the search"
-    gallery.draw(
-        f"{result['case']}-search.png",
-        [history, words, budget_ms, title],
-        lambda: search_png(history, *words, budget_ms, title=title),
+    moved = job.find_json(place) or {}
+    trace = SearchTrace(
+        title=f"{result['case']}: the search",
+        history=history,
+        probs=moved.get("epochs", []),
+        sites=moved.get("sites", []),
+        ops=moved.get("ops", []),
+        budget_ms=result.get("search_ms", result["budget_ms"]),
     )
+    gallery.draw(f"{result['case']}{SEARCH}", asdict(trace), lambda: search_png(trace))
 
 
 def _draw_calibration(
@@ -181,7 +209,7 @@ def _draw_calibration(
     own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
     others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
     shown = replace(table, calibration=replace(table.calibration, others=others))
-    gallery.draw(f"{target}-latency.png", shown.to_dict(), lambda: calibration_png(shown))
+    gallery.draw(f"{target}{LATENCY}", shown.to_dict(), lambda: calibration_png(shown))
 
 
 def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:

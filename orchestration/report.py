@@ -7,6 +7,7 @@ or in the artifact viewer of MLflow, light or dark.
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -14,7 +15,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.compare import COLUMNS, cell, display_name
-from orchestration.pictures import PLACE
+from orchestration.pictures import LATENCY, NETWORK, PLACE, SEARCH
 from orchestration.progress import duration
 from orchestration.report_page import page
 from orchestration.result_values import Result
@@ -24,10 +25,11 @@ REPORT = f"{PLACE}/report.html"
 
 WHOLE = {
     "accuracy.png": "Accuracy against latency; the line is the Pareto front.",
-    "networks.png": "The networks side by side, aligned by site.",
+    r"(.+-)?networks(-\d+)?.png": "The networks side by side, aligned by site.",
     "matrix.png": "Every specialized network on every target.",
+    f"(.+){LATENCY}": "{0}: predicted against measured latency.",
 }
-"""Pictures of the whole job, and what they show."""
+"""Pictures of the whole job, by how they are called, and what they show."""
 MOST_SEARCHES = 24
 """Searches whose pictures are on the page: each weighs some 200 kB. The others lie beside it."""
 
@@ -58,7 +60,7 @@ RUN = {
 
 def write_report(job: Storage, results: Sequence[Result]) -> None:
     """Write the page, from the files of the job; its pictures are there already."""
-    facts = job.read_json("job.json") if job.exists("job.json") else {}
+    facts = job.find_json("job.json") or {}
     name = str(facts.get("name") or (results[0]["job"] if results else "job"))
     parts = [
         _found(results),
@@ -121,12 +123,13 @@ def _cell(text: str, value: float | None = None) -> str:
 def _pictures(job: Storage, results: Sequence[Result]) -> str:
     """Those of the whole job, then those of single searches, folded."""
     there = {place.removeprefix(f"{PLACE}/") for place in job.list(PLACE)}
-    targets = dict.fromkeys(str(result["target"]) for result in results)
-    whole = dict(WHOLE)
-    for target in targets:
-        whole[f"{target}-latency.png"] = f"{target}: predicted against measured latency."
-    shown = [_figure(job, name, text) for name, text in whole.items() if name in there]
-    searches = [one for one in results if f"{one['case']}-search.png" in there]
+    shown = [
+        _figure(job, name, text.format(*matched.groups()))
+        for called, text in WHOLE.items()
+        for name in sorted(there)
+        if (matched := re.fullmatch(called, name))
+    ]
+    searches = [one for one in results if f"{one['case']}{SEARCH}" in there]
     shown += [_search(job, str(one["case"]), there) for one in searches[:MOST_SEARCHES]]
     if len(searches) > MOST_SEARCHES:
         more = len(searches) - MOST_SEARCHES
@@ -136,7 +139,7 @@ def _pictures(job: Storage, results: Sequence[Result]) -> str:
 
 def _search(job: Storage, case: str, there: Iterable[str]) -> str:
     """The network of a search and how it was found."""
-    names = {f"{case}.png": "The network.", f"{case}-search.png": "How the search went."}
+    names = {f"{case}{NETWORK}": "The network.", f"{case}{SEARCH}": "How the search went."}
     figures = [_figure(job, name, text) for name, text in names.items() if name in there]
     return f"<details><summary>{escape(case)}</summary>{''.join(figures)}</details>"
 

@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from cluster.storage import Storage
 from orchestration.compare import read_results
 from orchestration.credentials import without_passwords
+from orchestration.pictures import NETWORK, SEARCH
 from orchestration.record.client import (
     CASE_S,
     PATIENCE_S,
@@ -45,7 +46,7 @@ from orchestration.record.upload import upload
 from orchestration.result_values import Result
 
 CASE_FILES = ("architecture.json", "probabilities.json", "result.json")
-PICTURES = {"architecture.png": ".png", "search.png": "-search.png"}
+PICTURES = {"architecture.png": NETWORK, "search.png": SEARCH}
 """Of a case: their names in MLflow, and how those in storage end."""
 SERVER_THREADS = 8
 """Cases that are written to a server at once; those in a database of this host wait for each other

@@ -22,12 +22,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from cluster.storage import Storage  # noqa: E402
-from nas_core.architecture import Architecture  # noqa: E402
-from orchestration.export import ModelFacts, save_model  # noqa: E402
 from orchestration.record import job as recorder  # noqa: E402
 from orchestration.record import record_job  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.orchestration.job_folder import OPS, SPACE, START, result, write_job  # noqa: E402
+from tests.orchestration.job_folder import (  # noqa: E402
+    START,
+    result,
+    save_small_network,
+    write_job,
+)
 from tests.orchestration.record.proxy import Proxy  # noqa: E402
 from tests.orchestration.record.server import mlflow_server  # noqa: E402
 
@@ -36,23 +39,6 @@ TARGET_S = 120.0
 """What 50 cases may take on SQLite."""
 FAR_S = 0.05
 """By which the answers of a server far away come later."""
-
-
-def model_folder(folder: Path) -> Path:
-    """A network, exported."""
-    import torch
-
-    network = Architecture(SPACE, OPS)
-    facts = ModelFacts(
-        classes=tuple("0123456789"),
-        input_shape=(1, 8, 8),
-        mean=(0.3,),
-        std=(0.4,),
-        architecture=network.to_dict(),
-    )
-    folder.mkdir()
-    save_model(network.build(), torch.randn(4, 1, 8, 8), facts, folder)
-    return folder
 
 
 def history(**more: Any) -> list[dict[str, Any]]:
@@ -78,9 +64,9 @@ def made_up(cases: int, folder: Path) -> Storage:
         )
         for n in range(cases)
     ]
-    job = write_job(folder / "storage", results, model_folder(folder / "model"))
+    job = write_job(folder / "storage", results, save_small_network(folder / "model"))
     for one in results:
-        job.write_bytes(f"comparison/{one['case']}.png", b"p" * 30_000)
+        job.write_bytes(f"comparison/{one['case']}-network.png", b"p" * 30_000)
     return job
 
 

@@ -216,8 +216,11 @@ def test_the_comparison_tells_seed_and_warm_up(tmp_path):
 
 def test_every_searched_network_has_a_picture(written):
     pictures = {key for key in written.list("comparison") if key.endswith(".png")}
-    assert {"comparison/mobile-0.31ms.png", "comparison/mobile-0.31ms-search.png"} <= pictures
-    assert "comparison/mobile-reference.png" not in pictures
+    assert {
+        "comparison/mobile-0.31ms-network.png",
+        "comparison/mobile-0.31ms-search.png",
+    } <= pictures
+    assert "comparison/mobile-reference-network.png" not in pictures
 
 
 def test_the_comparison_is_on_one_page_too(written):
@@ -229,8 +232,8 @@ def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_pa
     job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
     write_comparison(job, Storage(str(tmp_path / "tables")))
     pictures = [key for key in job.list("comparison") if key.startswith("comparison/mobile-")]
-    assert "comparison/mobile-my.png" in pictures
-    assert "comparison/mobile-mnasnet.png" not in pictures
+    assert "comparison/mobile-my-network.png" in pictures
+    assert "comparison/mobile-mnasnet-network.png" not in pictures
 
 
 def test_the_comparison_is_the_same_twice(written, tmp_path):

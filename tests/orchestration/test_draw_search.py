@@ -14,7 +14,7 @@ from matplotlib.patches import StepPatch
 from PIL import Image
 
 from nas_core.space import MOBILE_OPS, SearchSpace, proxyless_imagenet
-from orchestration.draw_search import search_figure, search_png
+from orchestration.draw_search import SearchTrace, search_figure, search_png
 from orchestration.op_colours import op_style
 from tests.orchestration.drawn import assert_legible, words_of
 from tests.orchestration.job_folder import SPACE, result
@@ -48,7 +48,7 @@ def drawn(
     budget_ms: float | None = 0.31,
 ) -> Figure:
     probs = probs_of(space, epochs)
-    return search_figure(history, probs, *names_of(space), budget_ms, title="mobile-0.31ms")
+    return search_figure(SearchTrace("mobile-0.31ms", history, probs, *names_of(space), budget_ms))
 
 
 def areas(axes: Axes) -> list[StepPatch]:
@@ -115,7 +115,7 @@ def test_phases_that_both_count_from_0_stand_behind_each_other() -> None:
 
 
 def test_without_probabilities_there_are_the_curves() -> None:
-    figure = search_figure(HISTORY, [], [], [], 0.31, title="mobile-0.31ms")
+    figure = search_figure(SearchTrace("mobile-0.31ms", HISTORY, budget_ms=0.31))
     assert len(figure.axes) == 3
     assert not [one for one in words_of(figure) if "3x3" in one or "stage" in one]
     assert_legible(figure)
@@ -144,7 +144,7 @@ def test_what_is_not_known_is_left_out(missing: float | None) -> None:
 
 def test_of_an_epoch_that_is_there_twice_the_last_one_counts() -> None:
     twice = [*probs_of(SPACE, range(2, 4)), *probs_of(SPACE, range(3, 5))]
-    figure = search_figure(HISTORY, twice, *names_of(SPACE), 0.31, title="resumed")
+    figure = search_figure(SearchTrace("resumed", HISTORY, twice, *names_of(SPACE), 0.31))
     tops, edges, _ = areas(figure.axes[0])[0].get_data()
     assert list(edges) == [1.5, 2.5, 3.5, 4.5]
     assert list(tops) == [0.25, 0.25, 0.5]
@@ -154,14 +154,14 @@ def test_probabilities_of_other_sites_are_refused() -> None:
     sites, ops = names_of(SPACE)
     probs = probs_of(SPACE, range(2, 4))
     with pytest.raises(ValueError, match="5 lists of ops for 6 sites; expected one for each"):
-        search_figure(HISTORY, probs, sites, ops[:-1], 0.31, title="small")
+        search_figure(SearchTrace("small", HISTORY, probs, sites, ops[:-1], 0.31))
     with pytest.raises(ValueError, match=r"probs of epoch 2 are of \[6, 7, 6, 7, 6, 7\] ops"):
-        search_figure(HISTORY, probs, sites[:-1], ops[:-1], 0.31, title="small")
+        search_figure(SearchTrace("small", HISTORY, probs, sites[:-1], ops[:-1], 0.31))
 
 
 def test_a_search_of_no_epochs_is_refused() -> None:
     with pytest.raises(ValueError, match="'small' has no epochs of a search to draw"):
-        search_figure([], [], [], [], None, title="small")
+        search_figure(SearchTrace("small", []))
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_no_text_meets_another(space: SearchSpace, epochs: range) -> None:
 
 def test_the_picture_is_an_opaque_png_and_the_same_twice() -> None:
     probs = probs_of(SPACE, range(2, 4))
-    words = (HISTORY, probs, *names_of(SPACE), 0.31)
-    data = search_png(*words, title="small")
-    assert data == search_png(*words, title="small")
+    trace = SearchTrace("small", HISTORY, probs, *names_of(SPACE), 0.31)
+    data = search_png(trace)
+    assert data == search_png(trace)
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "PNG"
         assert image.width == 1680

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -44,13 +45,40 @@ def test_a_job_has_pictures_of_all_and_of_each_search(tmp_path: Path) -> None:
         "accuracy.png",
         "networks.png",
         "matrix.png",
-        *("mobile-0.31ms.png", "mobile-0.31ms-search.png"),
-        *("cpu-0.31ms.png", "cpu-0.31ms-search.png"),
+        *("mobile-0.31ms-network.png", "mobile-0.31ms-search.png"),
+        *("cpu-0.31ms-network.png", "cpu-0.31ms-search.png"),
     }
     for name in names(job):
         with Image.open(io.BytesIO(job.read_bytes(f"comparison/{name}"))) as picture:
             assert picture.format == "PNG"
             assert picture.width >= 800
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn where only names matter."""
+    for place in ("draw.architecture", "draw_networks.networks", "draw_search.search"):
+        monkeypatch.setattr(f"orchestration.{place}_png", Mock(return_value=b"blank"))
+
+
+@pytest.mark.usefixtures("blank")
+def test_many_networks_have_a_picture_for_each_target_and_some_pages(tmp_path: Path) -> None:
+    phone = [result(f"mobile-{n / 100}ms", budget_ms=n / 100) for n in range(20, 40)]
+    job, _ = drawn(tmp_path, [*phone, OTHER])
+    assert {name for name in names(job) if "networks" in name} == {
+        "mobile-networks-1.png",
+        "mobile-networks-2.png",
+        "cpu-networks.png",
+    }
+
+
+@pytest.mark.usefixtures("blank")
+def test_no_two_pictures_have_one_name(tmp_path: Path) -> None:
+    awkward = ["accuracy", "networks", "matrix", "mobile-latency", "a-search", "a-network", "a"]
+    job, _ = drawn(tmp_path, [result(name) for name in awkward])
+    assert (
+        len([name for name in names(job) if name.endswith(("-network.png", "-search.png"))]) == 14
+    )
 
 
 def test_probabilities_are_in_the_picture_of_a_search(tmp_path: Path) -> None:
@@ -69,7 +97,7 @@ def test_what_is_there_is_not_drawn_again_and_what_is_gone_goes(tmp_path: Path) 
     changed = [CASE | {"top1": 0.5}, *RESULTS[2:]]
     write_pictures(job, tables, changed)
     kept = {n for n in names(job) if job.read_bytes(f"comparison/{n}") == b"as it was"}
-    assert kept == {"mobile-0.31ms.png", "mobile-0.31ms-search.png"}
+    assert kept == {"mobile-0.31ms-network.png", "mobile-0.31ms-search.png"}
     assert names(job) == {*kept, "accuracy.png", "networks.png"}
 
 

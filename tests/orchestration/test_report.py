@@ -79,7 +79,7 @@ def test_it_needs_no_network(job: Storage) -> None:
 
 
 def test_searches_are_folded_below_the_pictures_of_all(job: Storage) -> None:
-    for name in ("mobile-0.31ms.png", "mobile-0.31ms-search.png", "mobile-latency.png"):
+    for name in ("mobile-0.31ms-network.png", "mobile-0.31ms-search.png", "mobile-latency.png"):
         job.write_bytes(f"comparison/{name}", b"x")
     text = written(job)
     assert text.index("mobile: predicted against measured latency.") < text.index("<details>")

@@ -125,7 +125,7 @@ def test_a_stand_in_is_named_on_every_run_of_a_case(place):
 
 
 def test_a_run_has_its_files(place):
-    for end in (".png", "-search.png"):
+    for end in ("-network.png", "-search.png"):
         place.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
     place.record()
     assert place.artifacts(place.runs("case")[CASE]) == {
