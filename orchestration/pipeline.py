@@ -36,6 +36,8 @@ from orchestration.results import JobResult, read_result
 from orchestration.spec import job_text
 from orchestration.widths import are_widths_known, width_cases
 
+STOPPED = "it was stopped; the same command goes on from there"
+
 
 def quiet(_line: str) -> None:
     """Say nothing."""
@@ -87,6 +89,7 @@ def show_plan(job: Job, say: Say, *, is_quick: bool = False) -> None:
 def _run_owned(
     plan: Plan, storage: Storage, job_file: str, say: Say, on_record: OnRecord
 ) -> JobResult:
+    """Do what is missing, by the owner of the job's folder."""
     folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
@@ -94,43 +97,57 @@ def _run_owned(
     cases += width_cases(plan, cases, tables, storage)
     for name, old in adopt(cases, folder).items():
         say(f"{name} is what {old} was, under another name")
-    failed: dict[str, str] = {}
-    runs = _runs_before(folder)
-    is_known = tables.keys() == plan.table_keys.keys()
-    early = stopped_early(plan.job.asha, cases, folder)
-    is_known = is_complete = is_known and are_widths_known(plan, cases, tables, storage)
-    is_known = is_known and all(case.name in early or is_done(case, folder) for case in cases)
-    done_before = finished_results(cases, folder)
-    if is_known and not targets_to_measure(plan, done_before, tables, folder):
-        count = len(cases) - len(early)
+    is_complete = tables.keys() == plan.table_keys.keys() and are_widths_known(
+        plan, cases, tables, storage
+    )
+    failed, runs = {}, _runs_before(folder)
+    if is_complete and _is_done(plan, cases, tables, folder):
+        count = len(cases) - len(stopped_early(plan.job.asha, cases, folder))
         say(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
         from orchestration.carry_out import do_missing
 
         with begun(plan, cases, folder, tables, is_complete=is_complete):
             done = do_missing(plan, storage, tables, say, on_record)
-        cases, failed = done.cases, done.failed
-        runs = [*runs, done.facts]
-    finished = [case for case in cases if is_done(case, folder)]
-    early = stopped_early(plan.job.asha, cases, folder)
-    undone = [case.name for case in cases if case not in finished and case.name not in early]
+        cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
     _write_job(plan, folder, cases, job_file, runs, failed)
     end_plan(folder)
-    stopped = "it was stopped; the same command goes on from there"
-    failed = {name: failed.get(name, stopped) for name in undone}
+    return _told(plan.job, storage, cases, failed, say)
+
+
+def _is_done(
+    plan: Plan, cases: list[Case], tables: dict[str, LatencyTable], folder: Storage
+) -> bool:
+    """Whether nothing is left to train or to measure."""
+    early = stopped_early(plan.job.asha, cases, folder)
+    if not all(case.name in early or is_done(case, folder) for case in cases):
+        return False
+    return not targets_to_measure(plan, finished_results(cases, folder), tables, folder)
+
+
+def _told(
+    job: Job, storage: Storage, cases: list[Case], failed: Mapping[str, str], say: Say
+) -> JobResult:
+    """Compare and record what is there, and say what became of every case."""
+    folder = storage.sub(job.name)
+    finished = [case for case in cases if is_done(case, folder)]
+    early = stopped_early(job.asha, cases, folder)
+    undone = [case.name for case in cases if case not in finished and case.name not in early]
+    reasons = {name: failed.get(name, STOPPED) for name in undone}
     try:
         _compare(storage, folder, finished, say)
     except Exception as error:  # drawing raises anything, and all else of the job is done
         say(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
-    links = _record(plan.job, storage, say)
+    links = _record(job, storage, say)
     for name, reason in early.items():
         say(f"stopped early: {name} {reason}")
-    for name, reason in failed.items():
+    for name, reason in reasons.items():
         say(f"FAILED {name}: {reason}")
     for link in links:
         say(link)
-    results = tuple(read_result(folder, case) for case in finished)
-    return JobResult(plan.job.name, results, failed, links)
+    return JobResult(
+        job.name, tuple(read_result(folder, case) for case in finished), reasons, links
+    )
 
 
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:

@@ -29,7 +29,8 @@ from orchestration.compilers import exported
 from orchestration.data import evaluation_batches, normalise
 from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
-from orchestration.stage import Ground, Meter, Stage, TimedLoader
+from orchestration.stage import Ground, Stage
+from orchestration.stage_meter import Meter, TimedLoader
 
 REFRESH_BATCHES = 20
 """Training batches from which BatchNorm statistics are taken before the test."""

@@ -22,8 +22,9 @@ from orchestration.case import Crew
 from orchestration.cases import search_place, warmup_place
 from orchestration.checkpoint import Checkpoints
 from orchestration.data import ImageSet, split_classes
-from orchestration.stage import Ground, Meter, Stage, TimedLoader
+from orchestration.stage import Ground, Stage
 from orchestration.stage_end import is_ended
+from orchestration.stage_meter import Meter, TimedLoader
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,7 @@ def _run_trials(
             ray.get(board.end.remote(work.name))
             hand_over()
 
-    tune_folder = folder.path("tune")
-    shutil.rmtree(tune_folder, ignore_errors=True)  # its state is of no use: cases resume by key
+    shutil.rmtree(folder.path("tune"), ignore_errors=True)  # of no use: cases resume by key
     most = max(work.job.cluster.max_failures for work in works)
     tuner = tune.Tuner(
         tune.with_resources(gentle(trial, board), _trial_place()),
@@ -176,18 +175,29 @@ def _run_trials(
             scheduler=scheduler,
             trial_dirname_creator=lambda t: t.trial_id,
         ),
-        run_config=tune.RunConfig(
-            name="tune",
-            stop=stop,
-            storage_path=str(folder.path()),
-            callbacks=[_progress(StaysHere(on_epoch))],
-            verbose=0,
-            # Of the trial's own process: what fails in a case is told by the board.
-            failure_config=tune.FailureConfig(max_failures=most),
-        ),
+        run_config=_run_config(folder, stop, on_epoch, most),
     )
     reasons: dict[str, str] = _died(tuner.fit()) | ray.get(board.reasons.remote())
     return reasons
+
+
+def _run_config(
+    folder: Storage,
+    stop: dict[str, Any] | None,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+    max_failures: int,
+) -> Any:
+    from ray import tune
+
+    return tune.RunConfig(
+        name="tune",
+        stop=stop,
+        storage_path=str(folder.path()),
+        callbacks=[_progress(StaysHere(on_epoch))],
+        verbose=0,
+        # Of the trial's own process: what fails in a case is told by the board.
+        failure_config=tune.FailureConfig(max_failures=max_failures),
+    )
 
 
 def _progress(told: StaysHere) -> Any:

@@ -20,7 +20,7 @@ from orchestration import stage
 from orchestration.checkpoint import Checkpoints, Snapshot
 from orchestration.data import Dataset, normalise
 from orchestration.search import Searched, search, search_data, search_parts, warm_up
-from orchestration.stage import TimedLoader
+from orchestration.stage_meter import TimedLoader
 from orchestration.workers import Stopped
 from tests.orchestration.crew import Reports, crew_of, digits, tiny_job
 
