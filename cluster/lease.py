@@ -90,7 +90,7 @@ class Lease:
                 "within an expiry"
             )
         self.lost = threading.Event()
-        self._storage, self._key, self._path = storage, key, str(storage.path(key))
+        self._storage, self._key, self._path = storage, key, storage.where(key)
         self._renew_s, self._expire_s = renew_s, expire_s
         self._on_lost = on_lost
         self._released = threading.Event()
@@ -197,14 +197,10 @@ def holder(
     Returns:
         None where nobody holds it, or no longer at the end.
     """
-    content, path = storage.find_bytes(key), storage.path(key)
-    try:
-        renewed = path.stat().st_mtime
-    except FileNotFoundError:
+    content, renewed = storage.find_bytes(key), storage.modified(key)
+    if content is None or renewed is None:
         return None
-    if content is None:
-        return None
-    who = _held(str(path), content)
+    who = _held(storage.where(key), content)
     is_here = who.host == socket.gethostname()
     is_alive = is_here and _is_running(who.process)
     if not is_here or is_alive != (time.time() - renewed < expire_s):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.hardware import Target, usable_cores
+from cluster.storage import Storage
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """What Ray labels a node with that has a GPU it knows, e.g. `H100`."""
 
 MARKET_LABEL, SPOT = "ray.io/market-type", "spot"
 """What Ray labels preemptible nodes with, by whoever starts them."""
+
+ANSWER_S = 60.0
+"""In which a node says whether it sees a file."""
 
 PATIENCE_S = 5.0
 """Until a person is told what a measurement waits for."""
@@ -145,6 +151,40 @@ def cores_reserved(node: Node, say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         ray.kill(holder)
+
+
+def blind_nodes(storage: Storage, among: Sequence[Node]) -> list[Node]:
+    """Nodes that do not see what this process writes into a storage: a folder that they do not
+    share. Nodes that do not answer in time are left out: they are another matter."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    others = [node for node in among if not node.is_driver]
+    if not storage.is_local or not others:
+        return []
+    key = f"probes/{uuid.uuid4().hex}"
+    storage.write_bytes(key, b"")
+    try:
+        asked = {
+            ray.remote(_sees)
+            .options(
+                num_cpus=0,
+                max_retries=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+            )
+            .remote(str(storage.path(key))): node
+            for node in others
+        }
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+        return [asked[one] for one in answered if not ray.get(one)]
+    finally:
+        storage.delete("probes")
+
+
+def _sees(path: str) -> bool:
+    """Runs on another node; a folder of a network is shown anew once it was listed."""
+    folder = os.path.dirname(path)
+    return os.path.isdir(folder) and os.path.basename(path) in os.listdir(folder)
 
 
 class _Holder:

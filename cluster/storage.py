@@ -1,75 +1,117 @@
-"""Storage: one folder that holds everything a job makes.
+"""Storage: one folder, or one prefix of a bucket, that holds everything a job makes.
 
-A key names a file in it by "/"-separated words, relative to the folder. Every file is written to a
-temporary name beside its place, flushed to the disk and renamed: a reader meets the old content or
-the new one, never a part. Temporary names start with a dot and end with `.tmp` (`.lock` for the
-guards of `swap`); they are never listed.
+A key names a file in it by "/"-separated words, relative to the whole. A reader meets the old
+content of a file or the new one, never a part.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-import shutil
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-WAY_OUT = "name a folder that you may write, e.g. ~/proxyless"
+from cluster.folder_store import FolderStore
+from cluster.store import WAY_OUT, StorageError, Store, is_temporary
 
+__all__ = ["HOME", "Storage", "StorageError"]
 
-class StorageError(Exception):
-    """A storage, or a file in it, cannot be used as asked."""
+HOME = "~/proxyless"
+"""The storage of whoever names none."""
 
 
 class Storage:
-    """A folder, addressed by keys."""
+    """A folder or a prefix of a bucket, addressed by keys."""
 
     def __init__(self, uri: str) -> None:
-        """Names the folder; nothing is read or made until a key is used.
+        """Names it; nothing is read or made until a key is used.
 
         Args:
-            uri: path of the folder, `~` allowed; it need not exist yet.
+            uri: path of a folder, `~` allowed, or `s3://<bucket>/<prefix>`; it need not exist yet.
+                Endpoint, region and credentials of S3 are the usual ones of AWS.
 
         Raises:
-            StorageError: `uri` is no path.
+            StorageError: `uri` is neither.
         """
-        self._path = _folder_of(uri)
-        self.uri = str(self._path)
+        self._store = _store_of(uri)
+        self.uri = self._store.uri
 
     def __repr__(self) -> str:
         return f"Storage({self.uri!r})"
 
     def sub(self, key: str) -> Storage:
         """The storage that begins at `key` of this one."""
-        return Storage(str(self.path(key)))
+        return Storage(self.where(key))
+
+    @property
+    def name(self) -> str:
+        """The last word of its path or prefix."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Storage:
+        """The storage that this one lies in.
+
+        Raises:
+            StorageError: it is a whole bucket.
+        """
+        above = self.uri.rpartition("/")[0]
+        if above == "s3:/":
+            raise StorageError(f"{self.uri} is a whole bucket; expected a prefix in it")
+        return Storage(above or "/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of a file system."""
+        return isinstance(self._store, FolderStore)
+
+    def where(self, key: str = "") -> str:
+        """Where `key` lies, for people: a path or an address."""
+        return self._store.where(_checked(key) if key else "")
 
     def path(self, key: str = "") -> Path:
-        """Where `key` lies on this machine; the folder itself for an empty key."""
-        return self._path / _checked(key) if key else self._path
+        """Where `key` lies in the file system; the folder itself for an empty key.
+
+        Raises:
+            StorageError: the storage lies in none.
+        """
+        if not self.is_local:
+            raise StorageError(f"{self.where(key)} is no path; expected a folder")
+        return Path(self.where(key))
 
     def exists(self, key: str) -> bool:
         """Whether `key` is a file or a folder here."""
-        return self.path(key).exists()
+        return self._store.exists(_checked(key) if key else "")
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        """Names of the folders right below the folder `prefix`, sorted."""
+        found = self._store.folders(_checked(prefix) if prefix else "")
+        return sorted(name for name in found if not is_temporary(name))
 
     def list(self, prefix: str = "") -> list[str]:
         """Keys of all files below the folder `prefix`, sorted; temporary ones left out.
 
         What others remove meanwhile may be left out or not.
         """
-        # Not rglob: it raises where a folder is removed before it has looked into it.
-        found = (Path(at, name) for at, _, names in os.walk(self.path(prefix)) for name in names)
-        keys = (path.relative_to(self._path) for path in found if path.is_file())
-        return sorted(key.as_posix() for key in keys if not any(map(_is_temporary, key.parts)))
+        return sorted(set(self._sizes(prefix)) - {prefix})
+
+    def size_bytes(self, prefix: str = "") -> int:
+        """Of all files below the folder `prefix`, or of the file of that name."""
+        return sum(self._sizes(prefix).values())
+
+    def _sizes(self, prefix: str) -> dict[str, int]:
+        return self._store.sizes(_checked(prefix) if prefix else "")
+
+    def modified(self, key: str) -> float | None:
+        """When the file `key` was written last, seconds since 1970 by the clock of the storage;
+        None where there is none."""
+        return self._store.modified(_checked(key))
 
     def read_bytes(self, key: str) -> bytes:
-        with _named_errors("cannot read", self.path(key)):
-            return self.path(key).read_bytes()
+        data = self.find_bytes(key)
+        if data is None:
+            raise StorageError(f"cannot read {self.where(key)}: No such file or directory")
+        return data
 
     def read_text(self, key: str) -> str:
         return self.read_bytes(key).decode("utf-8")
@@ -79,11 +121,7 @@ class Storage:
 
     def find_bytes(self, key: str) -> bytes | None:
         """Content of the file `key`, None where there is none."""
-        with _named_errors("cannot read", self.path(key)):
-            try:
-                return self.path(key).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        return self._store.find(_checked(key))
 
     def find_json(self, key: str) -> Any:
         """What the file `key` holds, None where there is none."""
@@ -92,7 +130,7 @@ class Storage:
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Replaces the content of `key`, as a whole."""
-        self._write(key, lambda temporary: _write_synced(temporary, data))
+        self._store.write(_checked(key), data)
 
     def write_text(self, key: str, text: str) -> None:
         self.write_bytes(key, text.encode("utf-8"))
@@ -104,8 +142,11 @@ class Storage:
         )
 
     def write_folder(self, local: Path, key: str) -> None:
-        """Makes `key` a copy of the folder `local`, whole or not at all."""
-        self._write(key, lambda temporary: _copy_synced(local, temporary))
+        """Makes `key` a copy of the folder `local`.
+
+        In a file system whole or not at all. In S3 file by file: what names it is written after it.
+        """
+        self._store.write_folder(local, _checked(key))
 
     def copy_to(self, folder: Path, keys: Sequence[str], below: str = "") -> None:
         """Copies files to `folder`, under their names below `below`."""
@@ -116,89 +157,54 @@ class Storage:
 
     def delete(self, key: str) -> None:
         """Removes the file or folder `key`; a missing one is no error."""
-        with _named_errors("cannot delete", self.path(_checked(key))):
-            _remove(self.path(key))
+        self._store.delete(_checked(key))
 
-    def delete_temporary(self) -> None:
-        """Removes what killed writers left, and what living ones write: for the owner alone."""
-        for path in sorted(self._path.rglob(".*.tmp")):
-            with _named_errors("cannot delete", path):
-                _remove(path)
+    def unfinished_bytes(self) -> int:
+        """Of what killed writers left, and of what living ones write."""
+        return self._store.unfinished_bytes()
+
+    def delete_unfinished(self) -> None:
+        """Removes it: for the owner alone."""
+        self._store.delete_unfinished()
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
         """Replaces the content of `key` only where it still is `old`; None stands for no file.
 
         Atomic among all who change the file with `swap`, on this host and on others that share the
-        folder through a file system with locks.
+        folder through a file system with locks, or the bucket.
 
         Returns:
             Whether the content was `old`, and so is `new` now.
         """
-        with self._locked(key):
-            if self.find_bytes(key) != old:
-                return False
-            if new is None:
-                self.delete(key)
-            else:
-                self.write_bytes(key, new)
-            return True
+        return self._store.swap(_checked(key), old, new)
 
     def check_writable(self) -> None:
         """Tries to write, leaving nothing behind.
 
         Raises:
-            StorageError: the folder cannot be written or made; names path, reason and way out.
+            StorageError: it cannot be written or made; names place, reason and way out.
         """
-        folder = next(path for path in (self._path, *self._path.parents) if os.path.lexists(path))
-        try:
-            if not folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder")
-            os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
-        except OSError as error:
-            raise StorageError(
-                f"storage {self.uri} cannot be written: {error.strerror}; {WAY_OUT}"
-            ) from error
+        self._store.check_writable()
 
     def _parsed(self, key: str, data: bytes) -> Any:
         try:
             return json.loads(data)
         except ValueError as error:
-            raise StorageError(f"{self.path(key)} is not JSON ({error}); delete it") from error
-
-    def _write(self, key: str, make: Callable[[Path], None]) -> None:
-        target = self.path(_checked(key))
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        with _named_errors("cannot write", target):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                make(temporary)
-                _put(temporary, target)
-            finally:
-                _remove(temporary)
-
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        target = self.path(_checked(key))
-        with _named_errors("cannot lock", target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Never removed: whoever waits for a removed file gets a lock that nobody shares.
-            guard = os.open(target.with_name(f".{target.name}.lock"), os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            with _named_errors("cannot lock", target):
-                fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(guard)
+            raise StorageError(f"{self.where(key)} is not JSON ({error}); delete it") from error
 
 
-def _folder_of(uri: str) -> Path:
+def _store_of(uri: str) -> Store:
     scheme, separator, _ = uri.partition("://")
+    if scheme == "s3" and separator:
+        from cluster.s3_store import s3_store  # whoever has a folder needs no client of S3
+
+        return s3_store(uri)
     if separator:
-        raise StorageError(f"storage {uri}: {scheme}:// is not supported yet; {WAY_OUT}")
+        raise StorageError(f"storage {uri}: {scheme}:// is not supported; {WAY_OUT}, or s3://")
     if not uri.strip():
         raise StorageError(f"storage is empty; {WAY_OUT}")
     try:
-        return Path(uri).expanduser().absolute()
+        return FolderStore(Path(uri).expanduser().absolute())
     except RuntimeError as error:  # ~somebody who does not exist
         raise StorageError(f"storage {uri}: {error}; {WAY_OUT}") from error
 
@@ -210,56 +216,8 @@ def _checked(key: str) -> str:
         raise StorageError(
             f"{key!r} is no key; expected words between '/', without '..' and not starting with '/'"
         )
-    if any(map(_is_temporary, words)):
+    if any(map(is_temporary, words)):
         raise StorageError(
             f"{key!r} is no key; names like '.x.tmp' and '.x.lock' are kept for writing"
         )
     return str(PurePosixPath(key))
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".tmp", ".lock"))
-
-
-@contextmanager
-def _named_errors(what: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{what} {path}: {error.strerror or error}") from error
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    # Not tempfile: its files are closed to the group, whatever the umask says.
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _copy_synced(source: Path, target: Path) -> None:
-    if not source.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{source} is not a folder")
-    shutil.copytree(source, target)
-    for path in target.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-
-
-def _put(temporary: Path, target: Path) -> None:
-    """Gives `temporary` its name. A folder in the way is set aside first, then removed."""
-    if not target.is_dir():
-        os.replace(temporary, target)
-        return
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    os.rename(target, aside)
-    os.rename(temporary, target)
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -18,14 +18,13 @@ import typer
 
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
-from cluster.storage import Storage, StorageError
+from cluster.storage import HOME, Storage, StorageError
 from orchestration import folder_commands
 from orchestration.job import Job
 from orchestration.progress import progress_bar
 from orchestration.spec import SpecError, apply_override, check, check_job, load_job
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
-HOME = "~/proxyless"
 
 HELP = """Hardware-aware architecture search.
 

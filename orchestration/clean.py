@@ -47,7 +47,7 @@ def _check_free(folder: Storage, say: Say | None) -> None:
     if held is None:
         return
     if held.is_alive:
-        path = str(folder.path(LEASE))
+        path = folder.where(LEASE)
         raise LeaseHeld(path, held.host, held.process, held.since)
     if say is not None:
         who = f"process {held.process} on host {held.host}"
@@ -82,7 +82,7 @@ def size_text(size_bytes: int) -> str:
 
 def _delete(item: Item) -> None:
     if item.place == TEMPORARY:
-        item.folder.delete_temporary()
+        item.folder.delete_unfinished()
     elif item.place.startswith("warmups/"):
         _delete_warmup(item.folder.sub(item.place))
     else:

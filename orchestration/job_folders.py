@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.storage import Storage, StorageError
 from orchestration.spec import SpecError
 
 SIGNS = ("job.json", "plan.json", "lease.json")
@@ -51,32 +51,41 @@ class JobFolder:
 
 
 def job_folder(text: str) -> JobFolder:
-    """The job folder of that path.
+    """The job folder of that path or address.
 
     Raises:
         SpecError: it holds no job; names the jobs below it, if there are any.
     """
-    try:
-        path = Path(text).expanduser().resolve()
-    except (RuntimeError, OSError) as error:  # ~somebody who does not exist, links in a circle
-        raise SpecError(f"{text}: {error}; expected <storage>/<job>") from None
-    if not is_job(path):
-        below = [one.name for one in jobs_in(path)]
+    folder = named_folder(text)
+    if not is_job(folder):
+        below = jobs_in(folder)
         hint = f"; it holds the jobs {', '.join(below)}, name one" if below else ""
-        raise SpecError(f"{path} holds no job; expected <storage>/<job>{hint}")
-    return JobFolder(Storage(str(path.parent)), path.name)
+        raise SpecError(f"{folder.uri} holds no job; expected <storage>/<job>{hint}")
+    return JobFolder(folder.parent, folder.name)
 
 
-def is_job(path: Path) -> bool:
+def named_folder(text: str) -> Storage:
+    """What a person calls by a path or an address; links are followed.
+
+    Raises:
+        SpecError: it can be no folder.
+    """
+    try:
+        is_address = "://" in text
+        return Storage(text if is_address else str(Path(text).expanduser().resolve()))
+    except (RuntimeError, OSError, StorageError) as error:  # ~nobody, links in a circle
+        raise SpecError(f"{text}: {error}; expected <storage>/<job>") from None
+
+
+def is_job(folder: Storage) -> bool:
     """Whether a folder is that of a job."""
-    has_left = all((path / name).exists() for name in LEFT)
-    return has_left or any((path / name).is_file() for name in SIGNS)
+    has_left = folder.is_local and all((folder.path() / name).exists() for name in LEFT)
+    return has_left or any(map(folder.exists, SIGNS))
 
 
-def jobs_in(path: Path) -> list[Path]:
-    """Folders of jobs in a storage, sorted."""
-    found = path.iterdir() if path.is_dir() else ()
-    return sorted(one for one in found if is_job(one))
+def jobs_in(storage: Storage) -> list[str]:
+    """Names of the jobs in a storage, sorted."""
+    return [name for name in storage.folders() if is_job(storage.sub(name))]
 
 
 def labels(folders: Sequence[JobFolder]) -> list[str]:

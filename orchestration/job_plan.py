@@ -126,7 +126,7 @@ def read_plan(folder: Storage) -> JobPlan:
         return read_plan(folder)  # the run has just ended
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StorageError(
-            f"{folder.path(place)} cannot be read ({error!r}); expected what this version writes: "
+            f"{folder.where(place)} cannot be read ({error!r}); expected what this version writes: "
             "submit the job again to write it anew"
         ) from None
 

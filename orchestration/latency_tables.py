@@ -60,7 +60,7 @@ def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> La
     try:
         table = LatencyTable.from_dict(values)
     except ValueError as error:
-        raise SpecError(f"{storage.path(place)}: {error}; remove it to measure again") from None
+        raise SpecError(f"{storage.where(place)}: {error}; remove it to measure again") from None
     return table if accept_noisy or not is_noisy(table.rows) else None
 
 

@@ -8,7 +8,6 @@ and where no case that is not finished needs them.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,9 +86,10 @@ def survey(job: JobFolder, *, warmups: bool = False) -> Survey:
 
 def _others(folder: Storage) -> Iterator[Item]:
     """What lies in the folder beside checkpoints."""
-    names = {key.split("/")[0] for key in folder.list()}
+    keys = folder.list()
+    names = {key.split("/")[0] for key in keys}
     for name in sorted(names - {*ONE_BY_ONE, LEASE}):
-        shown = f"{name}/" if folder.path(name).is_dir() else name
+        shown = name if name in keys else f"{name}/"
         words = f"{shown}: {KNOWN[name]}" if name in KNOWN else shown
         yield _item(words, name in RAYS, folder, name)
 
@@ -121,9 +121,8 @@ def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
 
 def _temporary(folder: Storage) -> Iterator[Item]:
     """What killed writers have left."""
-    left = list(folder.path().rglob(TEMPORARY))
-    if left:
-        size_bytes = sum(_size_bytes(str(path)) for path in left)
+    size_bytes = folder.unfinished_bytes()
+    if size_bytes:
         yield Item("temporary files of killed writers", True, size_bytes, folder, TEMPORARY)
 
 
@@ -159,7 +158,7 @@ def _tables(plan: JobPlan, job: JobFolder) -> Iterator[Item]:
     keys = {case.table_key for case in plan.cases}
     there = [f"{key}.json" for key in sorted(keys) if key and job.tables.exists(f"{key}.json")]
     if there:
-        size_bytes = sum(_size_bytes(str(job.tables.path(place))) for place in there)
+        size_bytes = sum(job.tables.size_bytes(place) for place in there)
         words = f"../tables/: {len(there)} latency tables, for other jobs too"
         yield Item(words, False, size_bytes, job.tables, "")
 
@@ -170,9 +169,9 @@ def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
         return "a case of this job is not finished"
     if is_owned(job.storage.sub(warmup_place(key))):
         return "it is being trained"
-    for path in jobs_in(job.storage.path()):
-        if path.name != job.name and _needs(job.storage.sub(path.name), key):
-            return f"the job {path.name} is not finished"
+    for name in jobs_in(job.storage):
+        if name != job.name and _needs(job.storage.sub(name), key):
+            return f"the job {name} is not finished"
     return ""
 
 
@@ -208,11 +207,4 @@ def _below(folder: Storage, place: str) -> list[str]:
 
 
 def _item(words: str, goes: bool, folder: Storage, place: str) -> Item:
-    return Item(words, goes, _size_bytes(str(folder.path(place))), folder, place)
-
-
-def _size_bytes(path: str) -> int:
-    """Of a file, or of all files below a folder; what is gone meanwhile has none."""
-    files = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
-    files = files if os.path.isdir(path) else [path]
-    return sum(os.lstat(one).st_size for one in files if os.path.lexists(one))
+    return Item(words, goes, folder.size_bytes(place), folder, place)

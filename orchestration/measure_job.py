@@ -178,7 +178,7 @@ def imported(job: MeasureJob, path: Path) -> Found:
 
 def table_lines(found: Found, storage: Storage) -> Sequence[str]:
     """What a person wants to know of a table, beyond what measuring it has said."""
-    place = storage.path(f"tables/{found.key}.json")
+    place = storage.where(f"tables/{found.key}.json")
     file = f"file     {place}"
     calibration = found.table.calibration
     others = [] if calibration is None else calibration.others

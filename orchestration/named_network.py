@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from cluster.storage import Storage, StorageError
 from nas_core.architecture import Architecture
 from nas_core.published import NAMES
 from nas_core.published import architecture as published
-from orchestration.job_folders import is_job
+from orchestration.job_folders import is_job, named_folder
 from orchestration.spec import SpecError
 
 RESULT, ARCHITECTURE = "result.json", "architecture.json"
@@ -30,7 +30,7 @@ class NamedNetwork:
     architecture: Architecture
     result: Values | None = None
     """The content of its `result.json`, if it has one."""
-    storage: Path | None = None
+    storage: str | None = None
     """That its case lies in."""
 
 
@@ -40,69 +40,65 @@ def named_network(text: str) -> NamedNetwork:
     Raises:
         SpecError: there is none, it cannot be read, or it is a network without sites.
     """
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _of_folder(path)
-    if path.is_file():
-        return _of_file(path)
+    place = named_folder(text or ".")
+    for name in (RESULT, ARCHITECTURE):
+        if place.exists(name):
+            return _of_file(place, name)
+    if is_job(place):
+        raise SpecError(f"{place.uri} is the folder of a job; {_networks_in(place)}")
+    if place.is_local and place.path().is_dir():
+        raise SpecError(f"{place.uri} has neither {RESULT} nor {ARCHITECTURE}; expected {EXPECTED}")
+    if place.parent.exists(place.name):
+        return _of_file(place.parent, place.name)
     if text in NAMES:
         return NamedNetwork(text, published(text))
     raise SpecError(f"{text} is no file; expected {EXPECTED}")
 
 
-def _of_folder(path: Path) -> NamedNetwork:
-    for name in (RESULT, ARCHITECTURE):
-        if (path / name).is_file():
-            return _of_file(path / name)
-    if is_job(path):
-        cases = sorted(f"cases/{one.parent.name}" for one in path.glob(f"cases/*/{ARCHITECTURE}"))
-        there = (
-            f"name one of its networks: {', '.join(cases)}" if cases else "it has no network yet"
-        )
-        raise SpecError(f"{path} is the folder of a job; {there}")
-    raise SpecError(f"{path} has neither {RESULT} nor {ARCHITECTURE}; expected {EXPECTED}")
+def _networks_in(job: Storage) -> str:
+    places = [f"cases/{name}" for name in job.folders("cases")]
+    found = [place for place in places if job.exists(f"{place}/{ARCHITECTURE}")]
+    return f"name one of its networks: {', '.join(found)}" if found else "it has no network yet"
 
 
-def _of_file(path: Path) -> NamedNetwork:
-    values = _read(path)
+def _of_file(folder: Storage, name: str) -> NamedNetwork:
+    values = _read(folder, name)
     if str(values.get("format")).startswith("case-result/"):
-        return _of_result(values, path)
-    network = _architecture(values, path)
-    beside = path.with_name(RESULT)
-    if beside.is_file() and (result := _read(beside)).get("architecture") == values:
-        return _of_result(result, beside)
-    return NamedNetwork(path.stem, network)
+        return _of_result(values, folder, name)
+    network = _architecture(values, folder.where(name))
+    if folder.exists(RESULT) and (result := _read(folder, RESULT)).get("architecture") == values:
+        return _of_result(result, folder, RESULT)
+    return NamedNetwork(name.rpartition(".")[0] or name, network)
 
 
-def _of_result(values: Values, path: Path) -> NamedNetwork:
-    name, network = (
-        str(values.get("case", path.stem)),
-        _architecture(values.get("architecture", {}), path),
-    )
-    cases = path.resolve().parent.parent
-    storage = cases.parent.parent if cases.name == "cases" else None
-    return NamedNetwork(name, network, values, storage)
+def _of_result(values: Values, folder: Storage, file: str) -> NamedNetwork:
+    name = str(values.get("case", file.rpartition(".")[0]))
+    network = _architecture(values.get("architecture", {}), folder.where(file))
+    is_case = folder.uri.split("/")[-2:-1] == ["cases"]
+    return NamedNetwork(name, network, values, folder.parent.parent.parent.uri if is_case else None)
 
 
-def _architecture(values: Any, path: Path) -> Architecture:
+def _architecture(values: Any, place: str) -> Architecture:
     if isinstance(values, dict) and str(values.get("format")).startswith("baseline/"):
         raise SpecError(
-            f"{path} is the baseline '{values.get('name')}', which has no sites to be drawn; "
+            f"{place} is the baseline '{values.get('name')}', which has no sites to be drawn; "
             "expected a network of a search space"
         )
     try:
         return Architecture.from_dict(values)
     except ValueError as error:
-        raise SpecError(f"{path}: {error}; expected {EXPECTED}") from None
+        raise SpecError(f"{place}: {error}; expected {EXPECTED}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: Storage, name: str) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
+        values = json.loads(folder.read_bytes(name))
+    except StorageError as error:
+        raise SpecError(str(error)) from None
     except ValueError as error:  # neither text nor JSON
-        raise SpecError(f"{path} is not JSON ({error}); expected {EXPECTED}") from None
+        raise SpecError(
+            f"{folder.where(name)} is not JSON ({error}); expected {EXPECTED}"
+        ) from None
     if not isinstance(values, dict):
-        raise SpecError(f"{path} is no network; expected {EXPECTED}")
+        raise SpecError(f"{folder.where(name)} is no network; expected {EXPECTED}")
     return values

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.hardware import facts
 from cluster.lease import Lease
-from cluster.storage import Storage
+from cluster.storage import HOME, Storage
 from nas_core.latency import LatencyTable
 from orchestration.across import targets_to_measure
 from orchestration.asha import stopped_early
@@ -66,7 +66,7 @@ def run(
     storage.check_writable()
     plan = make_plan(job)
     with Lease(storage.sub(job.name)):
-        storage.sub(job.name).delete_temporary()  # what a killed driver left half written
+        storage.sub(job.name).delete_unfinished()  # what a killed driver left half written
         return _run_owned(plan, storage, job_file, say, on_record)
 
 
@@ -209,7 +209,8 @@ def _git_commit() -> str | None:
 
 
 def tracking_uri(job: Job | None, storage: Storage) -> str:
-    """Where a job is recorded: its own MLflow, else that of the environment, else a local file.
+    """Where a job is recorded: its own MLflow, else that of the environment, else a local file: in
+    the storage, or in `~/proxyless` where that is no folder.
 
     Of its own the storage has kept no login; where the environment names the same with one, that is
     taken.
@@ -218,7 +219,7 @@ def tracking_uri(job: Job | None, storage: Storage) -> str:
     named = os.environ.get("MLFLOW_TRACKING_URI")
     if own is None or (named and without_passwords(named) == own):
         own = named
-    return own or f"sqlite:///{storage.path('mlflow.db')}"
+    return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path('mlflow.db')}"
 
 
 def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:

@@ -108,6 +108,7 @@ def prepared(
         problem = check_placeable(crew, rooms)
         if problem:
             raise SpecError(problem)
+        _check_shared(storage)
         _check_devices(plan, storage, tables)
         tables = {**tables, **_measure_missing(plan, storage, tables, say)}
         cases = cases_of(plan, tables)
@@ -116,15 +117,28 @@ def prepared(
         yield Prepared(plan, storage, tables, cases, rooms, crew, stopper)
 
 
+def _check_shared(storage: Storage) -> None:
+    """Refuse a folder that other nodes do not see: workers there would write their own."""
+    from cluster.placement import blind_nodes, nodes
+
+    blind = blind_nodes(storage, nodes())
+    if blind:
+        hosts = ", ".join(dict.fromkeys(node.host for node in blind))
+        raise SpecError(
+            f"storage is {storage.uri}, which these nodes do not share: {hosts}; name a folder of "
+            "a network file system, or s3://<bucket>/<prefix>"
+        )
+
+
 def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
     """Refuse to go on with tables of other devices than those that are there."""
     from orchestration.devices import check_same_device
 
     for target in plan.targets:
         if target.is_measured and target.name in tables:
-            place = storage.path(f"tables/{plan.table_keys[target.name]}.json")
+            place = storage.where(f"tables/{plan.table_keys[target.name]}.json")
             try:
-                check_same_device(tables[target.name], target, str(place))
+                check_same_device(tables[target.name], target, place)
             except MeasurementError as error:
                 raise SpecError(str(error)) from None
 

@@ -77,6 +77,6 @@ def read_result(folder: Storage, case: Case) -> CaseResult:
         macs=values["macs"],
         search_s=values["search_s"],
         architecture=model_from_dict(values["architecture"]),
-        folder=str(folder.path(case.folder)),
+        folder=folder.where(case.folder),
         values=values,
     )

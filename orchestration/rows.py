@@ -42,7 +42,7 @@ class RowStore:
             return
         if values.get("format") not in (FORMAT, *EARLIER):
             raise MeasurementError(
-                f"{self._storage.path(self._place)} is {values.get('format')!r}, and this version "
+                f"{self._storage.where(self._place)} is {values.get('format')!r}, and this version "
                 f"reads {FORMAT!r}; update this project, or remove the file to measure again"
             )
         if values["format"] == FORMAT and values["device"] == self._device:

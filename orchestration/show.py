@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cluster.storage import Storage, StorageError
+from cluster.storage import HOME, Storage, StorageError
 from nas_core.latency import LatencyTable
 from nas_core.space import SPACES, SearchSpace
 from orchestration.devices import identity
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 120
-HOME = "~/proxyless"
 TABLE_NAME = re.compile(r"[0-9a-f]+\.json")
 """Beside tables lie rows of those in progress, and widths."""
 
@@ -50,7 +49,7 @@ def shown_lines(network: NamedNetwork, target: str | None, storage: str | None) 
     Raises:
         SpecError: there is no such table; says how to measure it.
     """
-    root = Storage(storage or str(network.storage or HOME))
+    root = Storage(storage or network.storage or HOME)
     table = _own_table(network, root) if target is None else _table_of(target, network, root)
     values = None if table is None else table.to_dict()
     text = architecture_text(network.architecture.to_dict(), values).splitlines()
@@ -89,7 +88,7 @@ def _no_table(target: str, space: SearchSpace, root: Storage, others: list[str])
     way_out = "a job with that space measures one" if command is None else f"measure it: {command}"
     images = f"{space.in_channels}x{space.resolution}x{space.resolution}, {space.classes} classes"
     return (
-        f"--target {target}: no latency table of it in {root.path('tables')} has all ops of "
+        f"--target {target}: no latency table of it in {root.where('tables')} has all ops of "
         f"'{space.name}' ({images}); {there}{way_out}"
     )
 
@@ -135,7 +134,7 @@ def _tables(root: Storage) -> Iterator[KeptTable]:
     for key in root.sub("tables").list():
         table = _read(root, f"tables/{key}") if TABLE_NAME.fullmatch(key) else None
         if table is not None:
-            kept = root.path(f"tables/{key}").stat().st_mtime
+            kept = root.modified(f"tables/{key}") or 0.0
             moment = table.date or datetime.fromtimestamp(kept, UTC).isoformat(timespec="seconds")
             yield KeptTable(table, moment)
 
@@ -195,9 +194,10 @@ def _missing(
     """Why there are no latencies, where some could be expected."""
     key = (network.result or {}).get("table_key")
     if table is None and target is None and key:
-        place = root.path(f"tables/{key}.json")
-        reason = "has not all ops of this space" if place.is_file() else "is not there"
-        yield f"table    none: {place}, which the result names, {reason}; --target names another"
+        place = f"tables/{key}.json"
+        reason = "has not all ops of this space" if root.exists(place) else "is not there"
+        named = f"{root.where(place)}, which the result names, {reason}"
+        yield f"table    none: {named}; --target names another"
 
 
 def _wrapped(line: str) -> list[str]:

@@ -50,8 +50,10 @@ def stage_progress(folder: Storage) -> StageProgress | None:
     for name in complete_checkpoints(folder):
         try:
             epoch, step = (int(word) for word in name.split("-"))
-            written = folder.path(f"{name}/rank-0.json").stat().st_mtime
-        except (ValueError, OSError):  # no checkpoint by its name, or just replaced
+        except ValueError:  # no checkpoint by its name
+            continue
+        written = folder.modified(f"{name}/rank-0.json")
+        if written is None:  # it has just been replaced
             continue
         return StageProgress(epoch, step, written, _history(folder, name))
     return None

@@ -20,14 +20,14 @@ def keep_picture_and_record(found: Found, storage: Storage) -> Sequence[str]:
         return []
     place, picture = f"tables/{found.key}.png", calibration_png(found.table)
     storage.write_bytes(place, picture)
-    lines = [f"picture  {storage.path(place)}"]
+    lines = [f"picture  {storage.where(place)}"]
     uri = tracking_uri(None, storage)
     try:
         link = record_table(
             *(found.table, found.key, picture),
             tracking_uri=uri,
             experiment=EXPERIMENT,
-            folder=storage.path(),
+            folder=storage.uri,
         )
     except RecordError as error:
         return [*lines, f"WARNING not recorded: {error}"]

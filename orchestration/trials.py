@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cluster.storage import Storage
 from orchestration.board import BoardActor
 from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
+from orchestration.keys import digest
 from orchestration.last_report import LAST, hand_over, note_taken
 from orchestration.repeating import repeating
 from orchestration.stopping import PATIENCE_S, Stopper
@@ -165,7 +167,7 @@ def _run_trials(
             ray.get(board.end.remote(work.name))
             hand_over()
 
-    shutil.rmtree(folder.path("tune"), ignore_errors=True)  # of no use: cases resume by key
+    shutil.rmtree(f"{scratch(folder)}/tune", ignore_errors=True)  # of no use: cases resume by key
     most = max(work.job.cluster.max_failures for work in works)
     tuner = tune.Tuner(
         tune.with_resources(gentle(trial, board), _trial_place()),
@@ -181,6 +183,14 @@ def _run_trials(
     return reasons
 
 
+def scratch(folder: Storage) -> str:
+    """Where Tune and Train keep what they make of a job: nobody reads it, since workers save their
+    checkpoints themselves. On this machine where the storage is no folder."""
+    if folder.is_local:
+        return folder.uri
+    return f"{tempfile.gettempdir()}/proxyless-{digest({'folder': folder.uri})}"
+
+
 def _run_config(
     folder: Storage,
     stop: dict[str, Any] | None,
@@ -192,7 +202,7 @@ def _run_config(
     return tune.RunConfig(
         name="tune",
         stop=stop,
-        storage_path=str(folder.path()),
+        storage_path=scratch(folder),
         callbacks=[_progress(StaysHere(on_epoch))],
         verbose=0,
         # Of the trial's own process: what fails in a case is told by the board.
@@ -278,7 +288,7 @@ def run_trial(
         scaling_config=_scaling(crew, work.cluster),
         run_config=ray.train.RunConfig(
             name=f"{work.name}-{work.key}",
-            storage_path=str(folder.path("train")),
+            storage_path=f"{scratch(folder)}/train",
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(
                 max_failures=work.cluster.max_failures, max_preemption_failures=-1

@@ -51,7 +51,7 @@ def ui_address(tracking_uri: str) -> str:
 
 
 def experiment_id(
-    client: PatientClient, tracking_uri: str, name: str, folder: Path | None = None
+    client: PatientClient, tracking_uri: str, name: str, folder: str | None = None
 ) -> str:
     """The experiment of a name, made if missing.
 
@@ -80,10 +80,10 @@ def experiment_id(
     return client.patience.until_done(found_or_new)
 
 
-def _artifacts(tracking_uri: str, folder: Path | None) -> str | None:
+def _artifacts(tracking_uri: str, folder: str | None) -> str | None:
     # MLflow would put them below the working directory, which a submitted job loses.
     if tracking_uri.startswith(SQLITE):
-        folder = Path(tracking_uri.removeprefix(SQLITE)).absolute().parent
+        folder = str(Path(tracking_uri.removeprefix(SQLITE)).absolute().parent)
     is_ours = folder is not None and DATABASE.match(tracking_uri) is not None
     return f"{folder}/mlflow-artifacts" if is_ours else None
 

@@ -78,7 +78,7 @@ def record_job(
     """
     results = read_results(job)
     total_s = patience_s + CASE_S * len(results) if is_waited_for else float("inf")
-    folder = job.path().parent
+    folder = job.parent.uri
     with connected(tracking_uri, patience_s, total_s) as client:
         runs = Runs(client, experiment_id(client, tracking_uri, experiment, folder))
         recorder = _Recorder(runs, job, tables, SERVER_THREADS if is_server(tracking_uri) else 1)

@@ -24,7 +24,7 @@ def record_table(
     *,
     tracking_uri: str,
     experiment: str,
-    folder: Path | None = None,
+    folder: str | None = None,
 ) -> str:
     """Write a measured latency table into MLflow, once; measured again it is another run.
 

@@ -71,9 +71,9 @@ def test_keys_are_not_temporary_names(storage: Storage) -> None:
         storage.write_text("a/.x.tmp", "")
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "gs://bucket"])
+@pytest.mark.parametrize("uri", ["hdfs://bucket/x", "gs://bucket"])
 def test_other_places_than_folders_are_refused(uri: str) -> None:
-    with pytest.raises(StorageError, match=r":// is not supported yet; name a folder"):
+    with pytest.raises(StorageError, match=r":// is not supported; name a folder"):
         Storage(uri)
 
 
@@ -145,7 +145,7 @@ def test_a_killed_writer_leaves_no_part(storage: Storage) -> None:
         assert content == content[:1] * 1_000_000
         assert storage.list() == ["x"]
         storage.delete("x")
-    storage.delete_temporary()
+    storage.delete_unfinished()
     assert list(storage.path().iterdir()) == []
 
 

@@ -17,7 +17,7 @@ Fault = Literal["before", "after", "cut", "late"] | int | None
 500; `cut`: the server does it, and the connection ends in the middle of the answer; `late`: the
 server hears of it when nobody waits for the answer any more; a number: this status at once."""
 
-HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
+HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "expect"}
 
 
 class Proxy:
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(status, content, headers)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -147,9 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             if name.lower() not in HOP:
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        of_head = (headers or {}).get("Content-Length", "0") if self.command == "HEAD" else None
+        self.send_header("Content-Length", of_head or str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def _cut(self, status: int, content: bytes) -> None:
         self.send_response(status)
