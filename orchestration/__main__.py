@@ -19,7 +19,7 @@ import typer
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import HOME, Storage, StorageError
-from orchestration import folder_commands
+from orchestration import data_commands, folder_commands
 from orchestration.job import Job
 from orchestration.progress import progress_bar
 from orchestration.spec import SpecError, apply_override, check, check_job, load_job
@@ -176,6 +176,7 @@ def record(
 
 
 folder_commands.register(app)
+app.add_typer(data_commands.app, name="data")
 
 
 @app.command("predict")
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    commands = {command.name for command in app.registered_commands}
+    commands = {one.name for one in app.registered_commands} | {"data"}
     if words and words[0] not in commands and not words[0].startswith("-"):
         words = ["run", *words]
     signal.signal(signal.SIGTERM, _stop)

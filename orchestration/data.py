@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +22,7 @@ from nas_core.batch import Batch
 from nas_core.randomness import generator
 from orchestration.data_settings import DataSettings
 from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
+from orchestration.images.keys import is_architecture
 from orchestration.sources import class_files, describe
 from orchestration.spec import SpecError
 
@@ -38,6 +40,8 @@ class ImageSet:
     """(N,), int64."""
     groups: Tensor | None = None
     """(N,), int64, where images of a group must not be in two parts: glyphs of a font."""
+    hashes: Tensor | None = None
+    """(N,), int64: the bits of `images.keys`, where the part of an image follows from its key."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +49,8 @@ class ImageSet:
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at `indices`, in their order."""
         groups = None if self.groups is None else self.groups[indices]
-        return ImageSet(self.images[indices], self.labels[indices], groups)
+        hashes = None if self.hashes is None else self.hashes[indices]
+        return ImageSet(self.images[indices], self.labels[indices], groups, hashes)
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,10 @@ def load_dataset(settings: DataSettings, seed: int, storage: Storage | None = No
     if settings.source == "glyphs":
         train, test = (_glyphs(settings, part, storage) for part in PARTS)
         return Dataset(train, test, describe(settings).classes)
+    if settings.source == "parquet":
+        from orchestration.images.memory import load_parquet
+
+        return Dataset(*load_parquet(settings, storage), describe(settings).classes)
     load = _load_digits if settings.source == "digits" else _load_folder
     whole, classes = load(settings)
     test, train = split_classes(whole, settings.test_share, seed, "test split")
@@ -89,7 +98,11 @@ def load_dataset(settings: DataSettings, seed: int, storage: Storage | None = No
 
 
 def keep_rendered(settings: DataSettings, storage: Storage) -> None:
-    """Render what has to be rendered, so that `load_dataset` finds it in storage."""
+    """Render or decode what takes long, so that `load_dataset` finds it in storage."""
+    if settings.source == "parquet":
+        from orchestration.images.memory import load_parquet
+
+        load_parquet(settings, storage)
     if settings.source == "glyphs":
         for part in PARTS:
             _glyphs(settings, part, storage)
@@ -100,11 +113,15 @@ def split_classes(
 ) -> tuple[ImageSet, ImageSet]:
     """Split off `share` of every class, at least one image of each and never all.
 
-    Where images have groups, as many of the groups are split off, at least one and never all.
+    Where images have groups, as many of the groups are split off, at least one and never all. Where
+    they have hashes of keys, these decide, whatever seed and purpose are.
 
     Returns:
         The part split off, and the rest; both in the order of `whole`.
     """
+    if whole.hashes is not None:
+        chosen = torch.from_numpy(is_architecture(whole.hashes.numpy().view(np.uint64), share))
+        return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
     if whole.groups is not None:
         groups = torch.tensor(sorted(set(whole.groups.tolist())))
         chosen = torch.isin(whole.groups, _some_of(groups, share, generator(seed, purpose)))

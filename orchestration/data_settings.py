@@ -67,15 +67,42 @@ class GlyphSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColumnSettings(Section):
+    """Columns of Parquet files."""
+
+    image: str = "image"
+    """Encoded images, e.g. JPEG or PNG: bytes."""
+
+    label: str = "label"
+    """Whole numbers from 0."""
+
+    key: str | None = "key"
+    """A name of its own for each image, by which it belongs to a part of the data; null: the name
+    of its file and its row."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
     """Which images. The `data:` section of a job file."""
 
-    source: Literal["digits", "glyphs", "imagefolder"]
+    source: Literal["digits", "glyphs", "imagefolder", "parquet"]
     """`digits`: 1,797 handwritten digits that scikit-learn ships; `glyphs`: characters, rendered
-    from fonts that matplotlib ships; `imagefolder`: own images."""
+    from fonts that matplotlib ships; `imagefolder`: own images; `parquet`: own images, as
+    `proxyless data convert` writes them, or others' Parquet files."""
 
     path: str | None = None
-    """For `imagefolder`: a folder with one folder per class; held in memory."""
+    """For `imagefolder`: a folder with one folder per class; held in memory. For `parquet`: a
+    folder or s3://<bucket>/<prefix> with the files."""
+
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    """For `parquet`: how the columns are called."""
+
+    classes: tuple[str, ...] | None = None
+    """For `parquet` files that were not written by `proxyless data convert`: names of the classes,
+    in the order of the labels; without them they are called by their labels."""
+
+    memory_gib: float = 4.0
+    """Decoded images are held in memory by every worker, up to this size."""
 
     glyphs: GlyphSettings = field(default_factory=GlyphSettings)
     """For `glyphs`: how many, which, how distorted."""
@@ -103,11 +130,14 @@ class DataSettings(Section):
             0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, e.g. 0.25"
         )
         require(0 <= self.max_shift <= 0.5, "max_shift", self.max_shift, "0 to 0.5, e.g. 0.1")
-        is_folder = self.source == "imagefolder"
-        require(is_folder == (self.path is not None), "path", self.path, PATH_RULE[is_folder])
+        is_own = self.source in ("imagefolder", "parquet")
+        require(is_own == (self.path is not None), "path", self.path, PATH_RULE[is_own])
+        require(0 < self.memory_gib <= 1024, "memory_gib", self.memory_gib, "above 0, e.g. 4")
+        is_named = self.classes is None or self.source == "parquet"
+        require(is_named, "classes", self.classes, "no names, except for source: parquet")
 
 
 PATH_RULE = {
-    True: "the folder of an imagefolder, e.g. path: ~/flowers",
+    True: "the folder of the images, e.g. path: ~/flowers",
     False: "no path, since these images ship with a library; own images are source: imagefolder",
 }

@@ -62,18 +62,37 @@ def render(
         resolution: R.
         channels: 1 for grey, 3 for colour.
     """
+    labels, fonts = letters(settings, part, count, resolution)
+    chunks = [
+        render_chunk(settings, part, number, labels[rows], fonts[rows], resolution, channels)
+        for number, rows in enumerate(torch.split(torch.arange(count), CHUNK))
+    ]
+    return Glyphs(torch.cat(chunks), labels, fonts)
+
+
+def letters(
+    settings: GlyphSettings, part: str, count: int, resolution: int
+) -> tuple[Tensor, Tensor]:
+    """Labels and fonts of the images of a part, both (N,)."""
     fonts = fonts_of(settings, part)
-    drawings = _drawings(settings.classes, resolution)
     rng = generator(settings.seed, f"glyphs {part}", resolution)
     turn = torch.randperm(count, generator=rng)
-    labels = turn % settings.classes
-    font = torch.tensor(fonts)[turn // settings.classes % len(fonts)]
-    which = font * settings.classes + labels
-    chunks = [
-        _images(drawings[some], settings, channels, generator(settings.seed, f"{part} images", i))
-        for i, some in enumerate(torch.split(which, CHUNK))
-    ]
-    return Glyphs(torch.cat(chunks), labels, font)
+    return turn % settings.classes, torch.tensor(fonts)[turn // settings.classes % len(fonts)]
+
+
+def render_chunk(
+    settings: GlyphSettings,
+    part: str,
+    number: int,
+    labels: Tensor,
+    fonts: Tensor,
+    resolution: int,
+    channels: int,
+) -> Tensor:
+    """The images (n, C, R, R) of CHUNK rows of a part, those from number * CHUNK on."""
+    drawings = _drawings(settings.classes, resolution)[fonts * settings.classes + labels]
+    rng = generator(settings.seed, f"{part} images", number)
+    return _images(drawings, settings, channels, rng)
 
 
 def checksum(images: Tensor, labels: Tensor) -> str:

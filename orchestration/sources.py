@@ -19,8 +19,6 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 DIGITS_COUNT = 1797
 RENDERER = 1
 """Counts what `glyphs.py` makes of the same settings: another number, other images."""
-MEMORY_LIMIT_BYTES = 4 * 1024**3
-"""Decoded images of an imagefolder are held in memory up to this size."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,26 @@ def describe(settings: DataSettings) -> DataFacts:
         return DataFacts(classes, channels, settings.resolution, DIGITS_COUNT, held, fingerprint)
     if settings.source == "glyphs":
         return _describe_glyphs(settings)
+    if settings.source == "parquet":
+        from orchestration.images.parquet import describe_parquet
+
+        return describe_parquet(settings)
     return _describe_folder(settings)
+
+
+def check_memory(settings: DataSettings, count: int, channels: int, way_out: str) -> None:
+    """Refuse what a worker could not hold decoded.
+
+    Raises:
+        SpecError: it is more than `memory_gib`.
+    """
+    size_gib = count * channels * settings.resolution**2 / 1024**3
+    if size_gib > settings.memory_gib:
+        raise SpecError(
+            f"data.path: {count:,} images of {settings.resolution} pixels take {size_gib:.1f} GiB; "
+            f"they are held in memory, up to data.memory_gib, which is {settings.memory_gib:g}: "
+            f"{way_out}"
+        )
 
 
 def _describe_glyphs(settings: DataSettings) -> DataFacts:
@@ -113,14 +130,7 @@ def _describe_folder(settings: DataSettings) -> DataFacts:
     files = class_files(settings)
     channels = settings.channels or 3
     count = sum(len(paths) for paths in files.values())
-    size = count * channels * settings.resolution**2
-    if size > MEMORY_LIMIT_BYTES:
-        raise SpecError(
-            f"data.path: {count} images of {settings.resolution} pixels take "
-            f"{size / 1024**3:.1f} GiB; an imagefolder is held in memory, up to "
-            f"{MEMORY_LIMIT_BYTES // 1024**3} GiB: "
-            "lower data.resolution or use fewer images"
-        )
+    check_memory(settings, count, channels, "lower data.resolution or raise that")
     digest = hashlib.sha256()
     for name, paths in files.items():
         for path in paths:

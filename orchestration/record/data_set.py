@@ -10,6 +10,7 @@ from typing import Any
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
 from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import DatasetInput, InputTag
 
@@ -57,6 +58,8 @@ class Images(Dataset):  # type: ignore[misc]  # MLflow says no types of it
 
 
 def _source(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> DatasetSource:
+    if str(settings.get("path")).startswith("s3://"):
+        return resolve_dataset_source(settings["path"])
     if settings.get("path"):
         return LocalArtifactDatasetSource(str(settings["path"]))
     # Made by code: what it needs to be told to make the same ones.

@@ -109,8 +109,8 @@ WRONG = {
         "'darts', 'random', 'evolution', 'rl_trials'; did you mean 'two_path'?"
     ),
     "data.source=digit": (
-        "data.source is 'digit'; expected one of 'digits', 'glyphs', 'imagefolder'; did you mean "
-        "'digits'?"
+        "data.source is 'digit'; expected one of 'digits', 'glyphs', 'imagefolder', 'parquet'; "
+        "did you mean 'digits'?"
     ),
     "data.glyphs.classes=63": "data.glyphs.classes is 63; expected 2 to 62 characters",
     "data.glyphs.test=10": ("data.glyphs.test is 10; expected 64 images or more, four per class"),
