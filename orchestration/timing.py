@@ -235,7 +235,9 @@ def _training_step_s(crew: Crew, model: Model) -> float:
     if job.retrain is None:
         return 0.0
     state = start_training(model, job.retrain, job.seed, crew.device)
-    loader = crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining")
+    loader = crew.loader(
+        crew.dataset.train, job.retrain.batch_size, "retraining", is_retraining=True
+    )
     return _step_s(crew, train_steps(state, loader, job.retrain, job.seed, crew.team))
 
 

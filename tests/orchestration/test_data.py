@@ -15,7 +15,6 @@ from orchestration.data import (
     Dataset,
     ImageSet,
     MemoryLoader,
-    decode_image,
     evaluation_batches,
     load_dataset,
     moved,
@@ -23,6 +22,7 @@ from orchestration.data import (
     split_classes,
 )
 from orchestration.data_settings import DataSettings
+from orchestration.images.decode import decode_image
 from orchestration.sources import describe
 from orchestration.spec import SpecError
 
