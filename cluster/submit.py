@@ -1,6 +1,7 @@
 """Hand a job to Ray and follow it to its end: what `make search` does.
 
-The job goes to the Ray that runs, or to one that is started for it and stopped afterwards.
+The job goes to the Ray that runs, to one that is started for it and stopped afterwards, or to one
+elsewhere, whose address is given.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from cluster.head import LocalHead, client_environment, stop_signals_to
 from cluster.jobs_api import ClusterError, JobsApi, JobState, running_head
+from cluster.remote import auth_mode, check_reachable, checked_address, is_in_the_clear, s3_names
 
 STOPPED = 130
 """Exit code of a job that was stopped; the same command goes on from there."""
@@ -28,6 +31,11 @@ STOPPED = 130
 FORWARDED = tuple(f"MLFLOW_TRACKING_{end}" for end in ("URI", "USERNAME", "PASSWORD", "TOKEN"))
 """Environment variables that a job gets from who submits it. Some are secret: they travel in a file
 that others cannot read, since a command line can be read by all."""
+
+TOKEN = {"RAY_AUTH_MODE": "token"}
+
+ELSEWHERE_TIMEOUT_S = 30.0
+"""For each answer of a Ray elsewhere."""
 
 POLL_S = 0.3
 PATIENCE_S = 60.0
@@ -44,6 +52,8 @@ def submit(
     working_dir: str | Path = ".",
     arguments: Sequence[str] = (),
     *,
+    address: str | None = None,
+    with_aws_keys: bool = False,
     stop_wait_s: int = 60,
 ) -> int:
     """Runs `job_file` as a Ray job, with its output on ours.
@@ -54,6 +64,8 @@ def submit(
         job_file: an executable file inside `working_dir`.
         working_dir: what travels to the cluster, less what `.gitignore` names.
         arguments: handed to the job file.
+        address: of the dashboard of a Ray elsewhere; None: the one that runs here, or a new one.
+        with_aws_keys: whether the keys of S3 in this environment go along to that Ray.
         stop_wait_s: seconds between SIGTERM and SIGKILL when the job is stopped.
 
     Returns:
@@ -64,13 +76,35 @@ def submit(
     """
     folder = Path(working_dir).resolve()
     words = [_entry_point(Path(job_file), folder), *arguments]
-    job = f"{Path(job_file).stem}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+    names = FORWARDED if address is None else FORWARDED + s3_names(with_aws_keys)
+    work = _Work(_submission_id(Path(job_file)), folder, words, names, stop_wait_s)
     with stop_signals_to(_interrupt):
         try:
-            with _head(folder) as address:
-                return _run(JobsApi(address), job, folder, words, stop_wait_s)
+            if address is not None:
+                return _run_elsewhere(checked_address(address), work)
+            with _head(folder) as here:
+                return _run(JobsApi(here), work)
         except KeyboardInterrupt:
             return STOPPED
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A job on its way to Ray."""
+
+    job: str
+    """What Ray calls it."""
+    folder: Path
+    words: Sequence[str]
+    names: Sequence[str]
+    """Environment variables that it gets from here, where they are set."""
+    stop_wait_s: int
+
+
+def _submission_id(job_file: Path) -> str:
+    """Letters, digits and '_.-' alone: it stands in addresses."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", job_file.stem)
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
 
 
 def _entry_point(job_file: Path, folder: Path) -> str:
@@ -97,31 +131,48 @@ def _head(folder: Path) -> Iterator[str]:
         yield head.address
 
 
-def _run(api: JobsApi, job: str, folder: Path, words: Sequence[str], stop_wait_s: int) -> int:
+def _run_elsewhere(address: str, work: _Work) -> int:
+    if is_in_the_clear(address):
+        _say(
+            f"WARNING {address} is not encrypted: others on the way can read the token; "
+            "use https://, or a tunnel to 127.0.0.1"
+        )
+    check_reachable(address)
+    _say(f"{work.job} goes to the Ray at {address}")
+    command = f"ray job logs --address {shlex.quote(address)} --follow {work.job}"
+    api = JobsApi(address, timeout_s=ELSEWHERE_TIMEOUT_S)
+    return _run(api, work, auth_mode(), lost=f"; the job goes on there: {command}")
+
+
+def _run(api: JobsApi, work: _Work, auth: Mapping[str, str] = TOKEN, lost: str = "") -> int:
+    """Its exit code; `lost` is said behind the error where it is followed no more."""
     output = _Output()
     try:
-        _hand_in(api.address, job, folder, words, stop_wait_s)
-        state = _follow(api, job, output)
+        _hand_in(api.address, work, auth)
+        try:
+            state = _follow(api, work.job, output)
+        except ClusterError as error:
+            raise ClusterError(f"{error}{lost}") from error
     except KeyboardInterrupt:
         _say("stopping the job ...")
-        state = _stop(api, job, output, stop_wait_s)
+        state = _stop(api, work.job, output, work.stop_wait_s)
     return _exit_code(state)
 
 
-def _hand_in(address: str, job: str, folder: Path, words: Sequence[str], stop_wait_s: int) -> None:
-    forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_wait_s), **forwarded}}
+def _hand_in(address: str, work: _Work, auth: Mapping[str, str] = TOKEN) -> None:
+    forwarded = {name: os.environ[name] for name in work.names if name in os.environ}
+    environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(work.stop_wait_s), **forwarded}}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:  # for this user's eyes alone
         json.dump(environment, file)
         file.flush()
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--no-wait"),
-                *("--submission-id", job, "--working-dir", "."),
-                *("--runtime-env", file.name, "--", *words),
+                *("--submission-id", work.job, "--working-dir", "."),
+                *("--runtime-env", file.name, "--", *work.words),
             ],
-            cwd=folder,
-            env=client_environment(address),
+            cwd=work.folder,
+            env={**client_environment(address), **auth},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -91,18 +91,30 @@ def _show_plan(job: Job, is_quick: bool) -> None:
 
 
 @app.command("submit")
-def submit_job(job_file: JobFile, overrides: Overrides = None) -> None:
-    """Check a job and submit it to the Ray that runs here, or to one started for it."""
+def submit_job(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="http://HOST:8265", help="A Ray elsewhere, by its dashboard."),
+    ] = None,
+    aws_credentials: Annotated[
+        bool,
+        typer.Option("--aws-credentials", help="With --address: AWS keys go along with the job."),
+    ] = False,
+) -> None:
+    """Check a job and submit it to the Ray that runs here, one started for it, or one elsewhere."""
     from cluster.submit import submit
-    from orchestration.cases import cases_of
-    from orchestration.plan import make_plan
+    from orchestration.submitting import check_here, submit_elsewhere
 
     job = load_job(job_file, overrides or [])
-    with _about(job_file):
-        Storage(job.storage).check_writable()
-        plan = make_plan(job)
-        cases_of(plan, plan.shipped)  # as far as they can be told without measuring
     words = [word for override in overrides or [] for word in ("--set", override)]
+    if address is not None:
+        raise typer.Exit(submit_elsewhere(job, job_file, words, address, aws_credentials, say))
+    if aws_credentials:
+        raise SpecError("--aws-credentials belongs to --address; add that, or leave it out")
+    with _about(job_file):
+        check_here(job)
     raise typer.Exit(submit(job_file, arguments=words))
 
 

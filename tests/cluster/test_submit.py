@@ -126,8 +126,9 @@ def test_logins_travel_in_a_file_for_this_user_alone(folder: Path, monkeypatch) 
         return SimpleNamespace(returncode=1, stdout=str(path))
 
     monkeypatch.setattr(module.subprocess, "run", ray)
+    work = module._Work("x", folder, ["./jobs/job.yaml"], module.FORWARDED, 5)
     with pytest.raises(ClusterError, match="Ray does not take the job") as told:
-        module._hand_in("http://127.0.0.1:1", "x", folder, ["./jobs/job.yaml"], 5)
+        module._hand_in("http://127.0.0.1:1", work)
     assert not Path(str(told.value).splitlines()[-1]).exists()
 
 
