@@ -19,7 +19,7 @@ from nas_core.batch import Batch
 from nas_core.randomness import generator
 from orchestration.data_settings import DataSettings
 from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
-from orchestration.images.augment import NUMBERS, Recipe, augmented
+from orchestration.images.augment import NUMBERS, Recipe, augmented, moved
 from orchestration.images.decode import decode_image, resize
 from orchestration.images.keys import is_architecture
 from orchestration.sources import class_files, describe
@@ -270,18 +270,6 @@ class MemoryLoader:
         shifts = torch.randint(-most, most + 1, (count, 2), generator=rng)
         flips = torch.rand(count, generator=rng) < (0.5 if self.flip else 0.0)
         return shifts, flips
-
-
-def moved(images: Tensor, shifts: Tensor) -> Tensor:
-    """Each (C, H, W) image moved down and right by its (2,) shift; the border is repeated."""
-    height, width = images.shape[2:]
-    steps = torch.arange(max(height, width), device=images.device)
-    rows = (steps[:height] - shifts[:, :1]).clamp(0, height - 1)
-    columns = (steps[:width] - shifts[:, 1:]).clamp(0, width - 1)
-    n, c = images.shape[:2]
-    rows = rows[:, None, :, None].expand(n, c, height, width)
-    columns = columns[:, None, None, :].expand(n, c, height, width)
-    return images.gather(2, rows).gather(3, columns)
 
 
 def evaluation_batches(

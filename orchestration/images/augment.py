@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from orchestration.data_settings import DataSettings
-from orchestration.images.decode import decode_image, pixels, size_of
+from orchestration.images.decode import decode_image, opened, pixels
 
 Kind = Literal["none", "shift", "crop"]
 TRIES = 10
@@ -76,10 +76,10 @@ def recipe_of(settings: DataSettings, *, is_retraining: bool) -> Recipe:
     return replace(found, **{name: getattr(settings, name) for name in names})
 
 
-def prepared(
+def decoded(
     data: bytes, channels: int, resolution: int, recipe: Recipe, drawn: Sequence[float]
 ) -> Tensor:
-    """An encoded image as a network sees it: (C, R, R), uint8.
+    """An encoded image, made square: (C, R, R), uint8. With `crop` a part of it.
 
     Args:
         data: the image.
@@ -92,36 +92,42 @@ def prepared(
         ValueError: the bytes are no image.
     """
     if recipe.kind != "crop":
-        return coloured(
-            moved(decode_image(data, channels, resolution), recipe, drawn), recipe, drawn
-        )
-    width, height = size_of(data)
-    if recipe.is_training:
-        box = crop_box(width, height, recipe.crop_area, drawn[6:])
-    else:
-        box = middle_box(width, height)
-    # Not smaller than what is cut out of it has to be.
-    scale = min(1.0, max(resolution / box[2], resolution / box[3]))
-    least = (math.ceil(width * scale), math.ceil(height * scale))
-    image = pixels(data, channels, least)
-    part = cut(image, box, (width, height), resolution)
-    return coloured(flipped(part, recipe, drawn), recipe, drawn)
+        return decode_image(data, channels, resolution)
+    with opened(data) as file:
+        width, height = file.size
+        is_drawn = recipe.is_training
+        box = crop_box(width, height, recipe.crop_area, drawn[6:]) if is_drawn else None
+        box = box or middle_box(width, height)
+        # Not smaller than what is cut out of it has to be.
+        scale = min(1.0, max(resolution / box[2], resolution / box[3]))
+        least = (math.ceil(width * scale), math.ceil(height * scale))
+        image = pixels(file, channels, least)
+    return cut(image, box, (width, height), resolution)
+
+
+def finished(images: Tensor, recipe: Recipe, drawn: Tensor) -> Tensor:
+    """Square images (N, C, R, R), uint8, moved, mirrored and coloured with (N, U) numbers."""
+    if not recipe.is_training:
+        return images
+    most = int(recipe.max_shift * images.shape[-1])
+    if most:
+        images = moved(images, (drawn[:, :2] * (2 * most + 1)).long() - most)
+    if recipe.flip:
+        images = torch.where(drawn[:, 2, None, None, None] < 0.5, images.flip(3), images)
+    if recipe.has_jitter:
+        pairs = zip(images, drawn[:, 3:6].tolist(), strict=True)
+        images = torch.stack([coloured(image, recipe, numbers) for image, numbers in pairs])
+    return images
 
 
 def augmented(images: Tensor, recipe: Recipe, drawn: Tensor) -> Tensor:
-    """The same of images that were made square before: (N, C, R, R) with (N, U) numbers."""
-    pairs = zip(images, drawn.tolist(), strict=True)
-    return torch.stack([_augmented(image, recipe, numbers) for image, numbers in pairs])
-
-
-def _augmented(image: Tensor, recipe: Recipe, drawn: Sequence[float]) -> Tensor:
-    side = image.shape[-1]
+    """The same of images that were made square before, of which crops may be drawn."""
     if recipe.kind == "crop" and recipe.is_training:
-        box = crop_box(side, side, recipe.crop_area, drawn[6:])
-        image = flipped(cut(image, box, (side, side), side), recipe, drawn)
-    elif recipe.kind != "crop":
-        image = moved(image, recipe, drawn)
-    return coloured(image, recipe, drawn)
+        side = images.shape[-1]
+        boxes = [crop_box(side, side, recipe.crop_area, one) for one in drawn[:, 6:].tolist()]
+        pairs = zip(images, boxes, strict=True)
+        images = torch.stack([cut(image, box, (side, side), side) for image, box in pairs])
+    return finished(images, recipe, drawn)
 
 
 Box = tuple[float, float, float, float]
@@ -161,36 +167,25 @@ def cut(image: Tensor, box: Box, whole: tuple[int, int], resolution: int) -> Ten
     return found
 
 
-def moved(image: Tensor, recipe: Recipe, drawn: Sequence[float]) -> Tensor:
-    """Down and right, the border repeated; then mirrored, perhaps."""
-    most = int(recipe.max_shift * image.shape[-1])
-    if most and recipe.is_training:
-        image = shifted(image, *(int(u * (2 * most + 1)) - most for u in drawn[:2]))
-    return flipped(image, recipe, drawn)
-
-
-def shifted(image: Tensor, down: int, right: int) -> Tensor:
-    """(C, H, W) by so many pixels, the border repeated."""
-    height, width = image.shape[1:]
-    rows = (torch.arange(height) - down).clamp_(0, height - 1)
-    columns = (torch.arange(width) - right).clamp_(0, width - 1)
-    return image[:, rows][:, :, columns]
-
-
-def flipped(image: Tensor, recipe: Recipe, drawn: Sequence[float]) -> Tensor:
-    """Mirrored half of the time."""
-    return image.flip(2) if recipe.flip and recipe.is_training and drawn[2] < 0.5 else image
+def moved(images: Tensor, shifts: Tensor) -> Tensor:
+    """Each (C, H, W) image moved down and right by its (2,) shift; the border is repeated."""
+    height, width = images.shape[2:]
+    steps = torch.arange(max(height, width), device=images.device)
+    rows = (steps[:height] - shifts[:, :1]).clamp(0, height - 1)
+    columns = (steps[:width] - shifts[:, 1:]).clamp(0, width - 1)
+    n, c = images.shape[:2]
+    rows = rows[:, None, :, None].expand(n, c, height, width)
+    columns = columns[:, None, None, :].expand(n, c, height, width)
+    return images.gather(2, rows).gather(3, columns)
 
 
 def coloured(image: Tensor, recipe: Recipe, drawn: Sequence[float]) -> Tensor:
     """Brightness, contrast and saturation times 1 - amount to 1 + amount, in this order."""
-    if not (recipe.has_jitter and recipe.is_training):
-        return image
     from torchvision.transforms.v2 import functional as V
 
     amounts = (recipe.brightness, recipe.contrast, recipe.saturation)
     changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
-    for amount, change, u in zip(amounts, changes, drawn[3:6], strict=True):
+    for amount, change, u in zip(amounts, changes, drawn, strict=True):
         if amount and not (change is V.adjust_saturation and image.shape[0] == 1):
             image = change(image, 1 + amount * (2 * u - 1))
     return image

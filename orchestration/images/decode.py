@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,54 +19,47 @@ def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
     Raises:
         ValueError: the bytes are no image.
     """
-    return resize(pixels(data, channels)[None], resolution)[0]
+    with opened(data) as file:
+        image = pixels(file, channels)
+    if image.shape[1:] == (resolution, resolution):
+        return image
+    return resize(image[None], resolution)[0]
 
 
-def pixels(data: bytes, channels: int, least: tuple[int, int] | None = None) -> Tensor:
-    """An encoded image as (channels, H, W), uint8.
-
-    Args:
-        data: in a format that Pillow reads.
-        channels: 1 for grey, 3 for colour.
-        least: width and height of which it may be made smaller, where that saves time: a JPEG can
-            be computed at a half, a quarter or an eighth of its size.
+@contextmanager
+def opened(data: bytes) -> Iterator[Any]:
+    """A Pillow image whose head is read; what is wrong with it is found out in the block.
 
     Raises:
         ValueError: the bytes are no image.
     """
     from PIL import Image, UnidentifiedImageError
 
-    mode = "L" if channels == 1 else "RGB"
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as file:
             warnings.simplefilter("ignore")  # e.g. palette images with transparency: decoded well
-            if least is not None:
-                file.draft(mode, least)
-            image = file.convert(mode)
-            size, found = image.size, bytearray(image.tobytes())
+            yield file
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
         raise ValueError(f"not an image: {reason}") from None
-    raw = torch.frombuffer(found, dtype=torch.uint8).reshape(size[1], size[0], channels)
-    return raw.permute(2, 0, 1)
 
 
-def size_of(data: bytes) -> tuple[int, int]:
-    """Width and height of an encoded image, without decoding it.
+def pixels(file: Any, channels: int, least: tuple[int, int] | None = None) -> Tensor:
+    """An opened image as (channels, H, W), uint8.
 
-    Raises:
-        ValueError: the bytes are no image.
+    Args:
+        file: the image.
+        channels: 1 for grey, 3 for colour.
+        least: width and height of which it may be made smaller, where that saves time: a JPEG can
+            be computed at a half, a quarter or an eighth of its size.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as file:
-            warnings.simplefilter("ignore")
-            width, height = file.size
-            return width, height
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" <_io.")[0]
-        raise ValueError(f"not an image: {reason}") from None
+    mode = "L" if channels == 1 else "RGB"
+    if least is not None:
+        file.draft(mode, least)
+    image = file if file.mode == mode else file.convert(mode)
+    found = bytearray(image.tobytes())
+    raw = torch.frombuffer(found, dtype=torch.uint8).view(image.size[1], image.size[0], channels)
+    return raw.permute(2, 0, 1)
 
 
 def resize(images: Tensor, resolution: int) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orchestration.images.augment import NUMBERS, Recipe, prepared
+from orchestration.images.augment import NUMBERS, Recipe, decoded, finished
 from orchestration.images.draws import draws
 from orchestration.images.keys import Hashes
 
@@ -106,11 +106,11 @@ def _block(plan: ReadPlan, place: str, group: int, images: Any, places: Numbers)
         try:
             if data is None:
                 raise ValueError("there is none")
-            found[i] = prepared(data, plan.channels, plan.resolution, plan.recipe, numbers)
+            found[i] = decoded(data, plan.channels, plan.resolution, plan.recipe, numbers)
         except ValueError as error:
             problems[i] = f"{_key(plan, place, group, int(row))}\t{error}"
     return {
-        "image": found.numpy(),
+        "image": finished(found, plan.recipe, torch.from_numpy(drawn)).numpy(),
         "label": plan.labels[places],
         "hash": hashes,
         "place": places,

@@ -162,15 +162,15 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_told(
 ) -> None:
     from orchestration.images import reader
 
-    real, broken = reader.prepared, []
+    real, broken = reader.decoded, []
 
-    def prepared(image: bytes, *words: Any) -> torch.Tensor:
+    def decoded(image: bytes, *words: Any) -> torch.Tensor:
         if not broken or image in broken:
             broken[:] = [image]
             raise ValueError("not an image: cut off")
         return real(image, *words)
 
-    monkeypatch.setattr(reader, "prepared", prepared)
+    monkeypatch.setattr(reader, "decoded", decoded)
     told: list[str] = []
     one = loader(data, reading=reading(on_problems=told.extend))
     batches = whole_pass(one)
@@ -186,10 +186,10 @@ def test_a_batch_of_which_nothing_can_be_decoded_is_an_error(
 ) -> None:
     from orchestration.images import reader
 
-    def prepared(*_: Any) -> torch.Tensor:
+    def decoded(*_: Any) -> torch.Tensor:
         raise ValueError("no")
 
-    monkeypatch.setattr(reader, "prepared", prepared)
+    monkeypatch.setattr(reader, "decoded", decoded)
     with pytest.raises(StreamError, match=r"none of a worker's 1\d images of a batch can be"):
         next(loader(data).batches(0))
 
