@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -103,7 +104,7 @@ def ray_blocks(plan: ReadPlan, readers: int, ahead_bytes: int) -> Any:
     import ray.data
     from ray.data import ExecutionResources, TaskPoolStrategy
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
     pieces = len(plan.files)
     if pieces == 0:
         return
@@ -135,7 +136,7 @@ def held_plan(reference: Any) -> ReadPlan:
 
 
 def reason_of(error: BaseException) -> str:
-    """The last line of an error, which says what it was; Ray puts the traceback in front."""
+    """What a reader said of a file, else the last line: Ray puts tracebacks around it."""
+    told: list[str] = re.findall(r"ReadError: (.+)", str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
-    return last.partition("ReadError: ")[2] or last
+    return [type(error).__name__, *lines, *told][-1]

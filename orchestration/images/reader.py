@@ -34,17 +34,7 @@ there is none: key and reason, with a tabulator between them."""
 
 
 class ReadError(Exception):
-    """A file cannot be read."""
-
-    def __init__(self, place: str, group: int, reason: str) -> None:
-        super().__init__(place, group, reason)
-
-    def __str__(self) -> str:
-        place, group, reason = self.args
-        return (
-            f"{place} cannot be read, row group {group}: {reason}; see that it is there and whole, "
-            "then run the same command again"
-        )
+    """A file cannot be read. One line, since Ray adds others to it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +134,11 @@ def _column(place: str, group: int, name: str) -> Any:
         except (pa.ArrowInvalid, OSError) as error:
             _open.cache_clear()
             if attempt == ATTEMPTS:
-                raise ReadError(place, group, str(error).splitlines()[0]) from None
+                reason = str(error).splitlines()[0]
+                raise ReadError(
+                    f"{place} cannot be read, row group {group}: {reason}; see that it is there "
+                    "and whole, then run the same command again"
+                ) from None
         time.sleep(wait_s)
         wait_s *= 2
     raise AssertionError("the last attempt returns or raises")
