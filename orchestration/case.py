@@ -6,23 +6,40 @@ whose result is in storage already is not repeated, one in progress goes on from
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cluster.hardware import Target
 from cluster.storage import Storage
+from nas_core.batch import Batch, Loader
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from nas_core.step import LossError
 from nas_core.team import DivergenceError
 from orchestration.board import Board, NoBoard, RayBoard
 from orchestration.cases import Case, checkpoints_place
-from orchestration.data import Dataset, ImageSet, MemoryLoader, keep_rendered, load_dataset
+from orchestration.data import (
+    Dataset,
+    ImageSet,
+    MemoryLoader,
+    evaluation_batches,
+    keep_rendered,
+    load_dataset,
+    normalise,
+)
 from orchestration.finished import is_done
+from orchestration.images.augment import recipe_of
+from orchestration.images.damage import Damage, DamageError
+from orchestration.images.dataset import StreamedDataset, load_streamed
+from orchestration.images.stream import Reading, StreamLoader, streamed_batches
+from orchestration.images.streamed import StreamedSet
 from orchestration.job import Job
+from orchestration.sources import describe, is_streamed
 from orchestration.spec import check_job
 from orchestration.workers import RayTeam, Stopped, worker_device
 
@@ -80,7 +97,7 @@ class Crew:
     work: CaseWork
     team: RayTeam
     device: torch.device
-    dataset: Dataset
+    dataset: Dataset | StreamedDataset
     storage: Storage
     """The job's."""
     board: Board = field(default_factory=NoBoard)
@@ -101,9 +118,8 @@ class Crew:
     @cached_property
     def space(self) -> SearchSpace:
         """The space of the job."""
-        data = self.dataset
-        channels, resolution, _ = data.train.images.shape[1:]
-        return self.work.job.space.build(len(data.classes), channels, resolution)
+        channels, resolution, _ = self.dataset.shape
+        return self.work.job.space.build(len(self.dataset.classes), channels, resolution)
 
     @property
     def root(self) -> Storage:
@@ -116,26 +132,73 @@ class Crew:
         return self.storage.sub(checkpoints_place(self.work.case))
 
     def loader(
-        self, part: ImageSet, batch_size: int, purpose: str, *, is_augmented: bool = True
-    ) -> MemoryLoader:
+        self,
+        part: ImageSet | StreamedSet,
+        batch_size: int,
+        purpose: str,
+        *,
+        is_augmented: bool = True,
+        is_retraining: bool = False,
+    ) -> Loader:
         """This worker's training batches of a part of the data."""
-        data = self.work.job.data
+        data, seed = self.work.job.data, self.work.job.seed
+        recipe = recipe_of(data, is_retraining=is_retraining)
+        if not is_augmented:
+            recipe = recipe.for_test
+        rank, size = self.team.rank, self.team.size
+        if isinstance(part, StreamedSet):
+            words = (recipe, self.reading, rank, size)
+            return StreamLoader(part, batch_size, seed, purpose, *words)
+        is_drawn = recipe.needs_numbers
         return MemoryLoader(
             part,
             self.dataset.mean,
             self.dataset.std,
             batch_size=batch_size,
-            seed=self.work.job.seed,
+            seed=seed,
             purpose=purpose,
-            rank=self.team.rank,
-            size=self.team.size,
-            max_shift=data.max_shift if is_augmented else 0.0,
-            flip=data.flip and is_augmented,
+            rank=rank,
+            size=size,
+            max_shift=0.0 if is_drawn else recipe.max_shift,
+            flip=recipe.flip and not is_drawn,
+            recipe=recipe if is_drawn else None,
             device=self.device,
         )
 
+    @property
+    def reading(self) -> Reading:
+        """How this worker reads images that do not fit into memory."""
+        dataset, stream = self.dataset, self.work.job.data.stream
 
-FINAL = (DivergenceError, LossError)
+        def normalised(images: Tensor) -> Tensor:
+            return normalise(images.to(self.device, non_blocking=True), dataset.mean, dataset.std)
+
+        return Reading(
+            normalise=normalised,
+            device=self.device,
+            readers=self.work.threads if stream.readers == "auto" else stream.readers,
+            ahead_bytes=stream.ahead_mib * 1024**2,
+            on_problems=lambda problems: self.damage.note(problems),
+        )
+
+    @cached_property
+    def damage(self) -> Damage:
+        """Images of a streamed set that cannot be decoded."""
+        facts = describe(self.work.job.data)
+        return Damage(self.storage, facts.fingerprint, facts.count)
+
+    def test_batches(self) -> Iterator[Batch]:
+        """This worker's part of the test images."""
+        dataset, team = self.dataset, self.team
+        if isinstance(dataset, StreamedDataset):
+            recipe = recipe_of(self.work.job.data, is_retraining=True)
+            return streamed_batches(dataset.test, recipe, self.reading, team.rank, team.size)
+        return evaluation_batches(
+            dataset.test, dataset.mean, dataset.std, team.rank, team.size, self.device
+        )
+
+
+FINAL = (DivergenceError, LossError, DamageError)
 """What another attempt would not mend."""
 
 
@@ -145,6 +208,8 @@ def case_worker(config: dict[str, Any]) -> None:
     crew = crew_of_worker(work, RayBoard(config["board"], work.case.name))
     crew.team.watch.start()
     try:
+        if isinstance(crew.dataset, StreamedDataset):
+            crew.damage.check()  # as an attempt before this one may have left it
         if work.case.kind == "warmup":
             _do_warm_up(crew)
         else:
@@ -190,9 +255,19 @@ def crew_of_worker(work: CaseWork, board: RayBoard) -> Crew:
     team = RayTeam(device, board, cluster.hang_timeout_s)
     if team.rank == 0:
         board.begin()
-    storage = Storage(work.job.storage)
-    if team.rank == 0:
-        keep_rendered(work.job.data, storage)
-    team.wait()  # the others find what it has rendered
-    dataset = load_dataset(work.job.data, work.job.seed, storage)
+    dataset = _dataset(work.job, team)
     return Crew(work, team, device, dataset, Storage(work.folder), board)
+
+
+def _dataset(job: Job, team: RayTeam) -> Dataset | StreamedDataset:
+    """The images of a job: what takes long is done by the first worker, and the others find it."""
+    storage, streams = Storage(job.storage), is_streamed(job.data, describe(job.data))
+    if team.rank == 0:
+        if streams:
+            load_streamed(job.data, storage)
+        else:
+            keep_rendered(job.data, storage)
+    team.wait()
+    if streams:
+        return load_streamed(job.data, storage)
+    return load_dataset(job.data, job.seed, storage)

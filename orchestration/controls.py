@@ -131,7 +131,7 @@ def _work(crew: Crew, case: Case) -> _Work:
     assert job.retrain is not None, "checked when the job was read"
     assert case.budget_ms is not None, "random networks have the budget of a search"
     _, weight = search_parts(crew)
-    training = crew.loader(weight, job.retrain.batch_size, "random weights")
+    training = crew.loader(weight, job.retrain.batch_size, "random weights", is_retraining=True)
     goal, data = LatencyGoal(crew.table, case.budget_ms, crew.device), search_data(crew)
     count = _number(crew, data)
     paths = [tuple(path) for path in random_networks_at(goal, count, job.seed)]

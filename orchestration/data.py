@@ -6,15 +6,12 @@ an architecture part, retraining uses both. Shapes: N images, C channels, H and 
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cluster.storage import Storage
@@ -22,6 +19,8 @@ from nas_core.batch import Batch
 from nas_core.randomness import generator
 from orchestration.data_settings import DataSettings
 from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
+from orchestration.images.augment import NUMBERS, Recipe, augmented, moved
+from orchestration.images.decode import decode_image, resize
 from orchestration.images.keys import is_architecture
 from orchestration.sources import class_files, describe
 from orchestration.spec import SpecError
@@ -60,6 +59,16 @@ class Dataset:
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def examples(self, count: int) -> Tensor:
+        """(n, C, H, W), uint8: the first images of the test part."""
+        return self.test.images[:count]
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
@@ -109,18 +118,21 @@ def keep_rendered(settings: DataSettings, storage: Storage) -> None:
 
 
 def split_classes(
-    whole: ImageSet, share: float, seed: int, purpose: str
+    whole: ImageSet, share: float, seed: int, purpose: str, test_share: float = 0.0
 ) -> tuple[ImageSet, ImageSet]:
     """Split off `share` of every class, at least one image of each and never all.
 
     Where images have groups, as many of the groups are split off, at least one and never all. Where
-    they have hashes of keys, these decide, whatever seed and purpose are.
+    they have hashes of keys, these decide, whatever seed and purpose are: then `test_share` says
+    which of them were in the test part.
 
     Returns:
         The part split off, and the rest; both in the order of `whole`.
     """
     if whole.hashes is not None:
-        chosen = torch.from_numpy(is_architecture(whole.hashes.numpy().view(np.uint64), share))
+        chosen = torch.from_numpy(
+            is_architecture(whole.hashes.numpy().view(np.uint64), share, test_share)
+        )
         return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
     if whole.groups is not None:
         groups = torch.tensor(sorted(set(whole.groups.tolist())))
@@ -137,33 +149,6 @@ def _some_of(members: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """At least one of the members, and not all."""
     count = min(max(1, round(share * len(members))), len(members) - 1)
     return members[torch.randperm(len(members), generator=rng)[:count]]
-
-
-def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
-    """An encoded image as (channels, resolution, resolution), uint8; stretched, not cropped.
-
-    Raises:
-        ValueError: the bytes are no image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as file:
-            warnings.simplefilter("ignore")  # e.g. palette images with transparency: decoded well
-            image = file.convert("L" if channels == 1 else "RGB")
-            size, pixels = image.size, bytearray(image.tobytes())
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
-        raise ValueError(f"not an image: {reason}") from None
-    raw = torch.frombuffer(pixels, dtype=torch.uint8).reshape(size[1], size[0], channels)
-    return resize(raw.permute(2, 0, 1)[None], resolution)[0]
-
-
-def resize(images: Tensor, resolution: int) -> Tensor:
-    """uint8 (N, C, H, W) to square uint8 images, bilinear with antialiasing."""
-    size = (resolution, resolution)
-    scaled = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
-    return scaled.round().clamp(0, 255).byte()
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -232,6 +217,8 @@ class MemoryLoader:
     size: int = 1
     max_shift: float = 0.0
     flip: bool = False
+    recipe: Recipe | None = None
+    """Where crops or colours are drawn: it moves and mirrors too."""
     device: torch.device = CPU
 
     def __post_init__(self) -> None:
@@ -265,6 +252,9 @@ class MemoryLoader:
         shifts, flips = self._draw(len(indices), rng)
         mine = torch.arange(len(indices)).tensor_split(self.size)[self.rank]
         part = self.data.subset(indices[mine])
+        if self.recipe is not None:
+            numbers = torch.rand(len(indices), NUMBERS, dtype=torch.float64, generator=rng)
+            part = replace(part, images=augmented(part.images, self.recipe, numbers[mine]))
         images = part.images.to(self.device, non_blocking=True)
         images = moved(images, shifts[mine].to(self.device))
         images = torch.where(
@@ -280,18 +270,6 @@ class MemoryLoader:
         shifts = torch.randint(-most, most + 1, (count, 2), generator=rng)
         flips = torch.rand(count, generator=rng) < (0.5 if self.flip else 0.0)
         return shifts, flips
-
-
-def moved(images: Tensor, shifts: Tensor) -> Tensor:
-    """Each (C, H, W) image moved down and right by its (2,) shift; the border is repeated."""
-    height, width = images.shape[2:]
-    steps = torch.arange(max(height, width), device=images.device)
-    rows = (steps[:height] - shifts[:, :1]).clamp(0, height - 1)
-    columns = (steps[:width] - shifts[:, 1:]).clamp(0, width - 1)
-    n, c = images.shape[:2]
-    rows = rows[:, None, :, None].expand(n, c, height, width)
-    columns = columns[:, None, None, :].expand(n, c, height, width)
-    return images.gather(2, rows).gather(3, columns)
 
 
 def evaluation_batches(

@@ -82,6 +82,32 @@ class ColumnSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamSettings(Section):
+    """How images are read that do not fit into memory."""
+
+    lanes: int = 8
+    """Streams that an epoch is dealt to, read side by side: a case may have so many workers at
+    most. Another number gives other batches."""
+
+    window_mib: int = 128
+    """Decoded images that are shuffled together, of all lanes. Another size gives another order."""
+
+    readers: int | Literal["auto"] = "auto"
+    """Processes that read and decode for each worker. `auto`: as many as it has cores."""
+
+    ahead_mib: int = 128
+    """Decoded images that may wait in Ray's object store for each worker and part."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.lanes <= 4096, "lanes", self.lanes, "1 to 4096, e.g. 8")
+        for name in ("window_mib", "ahead_mib"):
+            value = getattr(self, name)
+            require(1 <= value <= 65536, name, value, "MiB of 1 or more, e.g. 128")
+        readers = self.readers
+        require(readers == "auto" or readers >= 1, "readers", readers, "'auto' or 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
     """Which images. The `data:` section of a job file."""
 
@@ -102,7 +128,11 @@ class DataSettings(Section):
     in the order of the labels; without them they are called by their labels."""
 
     memory_gib: float = 4.0
-    """Decoded images are held in memory by every worker, up to this size."""
+    """Decoded images are held in memory by every worker, up to this size. More are streamed where
+    `source` is `parquet`, else refused."""
+
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    """For `parquet` that does not fit into memory."""
 
     glyphs: GlyphSettings = field(default_factory=GlyphSettings)
     """For `glyphs`: how many, which, how distorted."""
@@ -118,11 +148,27 @@ class DataSettings(Section):
     """Part of every class that is held out and read once per network, after its last epoch; glyphs
     say themselves how many."""
 
+    augment: Literal["none", "shift", "crop"] = "shift"
+    """Of training images. `shift`: moved by `max_shift`; `crop`: a part of the image at random,
+    made square, and in the test its middle. Either is mirrored where `flip` says so."""
+
     max_shift: float = 0.1
     """Training images are moved by up to this part of their size; 0 switches it off."""
 
     flip: bool = False
     """Training images are mirrored half of the time. Not for digits and letters."""
+
+    crop_area: float = 0.08
+    """With `crop`: the smallest part of an image that is cut out."""
+
+    brightness: float = 0.0
+    """Of images that a network is retrained on: times 1 - this to 1 + this."""
+
+    contrast: float = 0.0
+    """The same of contrast."""
+
+    saturation: float = 0.0
+    """The same of saturation."""
 
     def __post_init__(self) -> None:
         require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")
@@ -132,7 +178,11 @@ class DataSettings(Section):
         require(0 <= self.max_shift <= 0.5, "max_shift", self.max_shift, "0 to 0.5, e.g. 0.1")
         is_own = self.source in ("imagefolder", "parquet")
         require(is_own == (self.path is not None), "path", self.path, PATH_RULE[is_own])
-        require(0 < self.memory_gib <= 1024, "memory_gib", self.memory_gib, "above 0, e.g. 4")
+        require(0 <= self.memory_gib <= 1024, "memory_gib", self.memory_gib, "0 or more, e.g. 4")
+        require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "above 0, up to 1, e.g. 0.08")
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, "0 to 1, e.g. 0.4")
         is_named = self.classes is None or self.source == "parquet"
         require(is_named, "classes", self.classes, "no names, except for source: parquet")
 

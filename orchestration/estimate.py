@@ -7,7 +7,7 @@ the time of a job is that of the longest lane.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.storage import Storage
@@ -20,7 +20,7 @@ from orchestration.keys import digest
 from orchestration.order import Waves, with_references
 from orchestration.plan import Plan, search_steps
 
-FORMAT = "timings/2"
+FORMAT = "timings/3"
 
 RAY_S = 8.0
 """Start and end of a Ray of one's own: seen on two cores."""
@@ -47,6 +47,11 @@ class Timings:
     """Files of a trained network, its program for the target measured, by target."""
     model_step_s: Mapping[str, float]
     """A training step of networks that the job names, by digest of their JSON."""
+    waits: Mapping[str, float] = field(default_factory=dict)
+    """By phase, which part of its steps is waiting for images."""
+    reading_per_s: float | None = None
+    """Images that the readers of a case's workers make ready in a second, about; None where images
+    are in memory."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -72,6 +77,22 @@ class CaseEstimate:
 
 
 @dataclass(frozen=True)
+class Feeding:
+    """Images a second of one case, where they are read from files while it trains."""
+
+    reading: float
+    """That its readers make ready."""
+    training: Mapping[str, float]
+    """By phase, that training takes where it waits for none."""
+    waits: Mapping[str, float]
+    """By phase, which part of the steps that were timed was waiting."""
+
+    def waiting(self, phase: str) -> float:
+        """Which part of a phase will be waiting, about."""
+        return max(self.waits[phase], 1 - self.reading / self.training[phase])
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a job will take until its last network is there; tables and MLflow are not counted."""
 
@@ -89,6 +110,8 @@ class Estimate:
     """Cases that run beside each other."""
     nodes: int
     price_per_hour: float | None
+    feeding: Feeding | None = None
+    """None where images are in memory."""
 
     def node_hours(self, seconds: float) -> float:
         """Of all nodes, for so long."""
@@ -139,7 +162,22 @@ def estimate(
         at_once=crew.at_once,
         nodes=nodes,
         price_per_hour=plan.job.cluster.price_per_hour,
+        feeding=_feeding(plan.job, timings),
     )
+
+
+def _feeding(job: Job, timings: Timings) -> Feeding | None:
+    if timings.reading_per_s is None:
+        return None
+    batches = {"search": (job.search.batch_size, timings.search_step_s)}
+    if job.retrain is not None:
+        batches["retrain"] = (job.retrain.batch_size, timings.retrain_step_s)
+    training = {
+        phase: size / (step_s * (1 - min(0.99, timings.waits[phase])))
+        for phase, (size, step_s) in batches.items()
+        if step_s > 0
+    }
+    return Feeding(timings.reading_per_s, training, timings.waits)
 
 
 def _cases(

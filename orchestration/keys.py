@@ -16,8 +16,9 @@ from cluster.runtimes import runtime_of
 from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
+from orchestration.data_settings import DataSettings
 from orchestration.job import Job
-from orchestration.sources import DataFacts
+from orchestration.sources import DataFacts, is_streamed
 
 Parts = dict[str, str]
 """By name of something that a result depends on, the digest of it."""
@@ -109,11 +110,29 @@ def search_key(parts: Parts) -> str:
 
 
 def _images(job: Job, data: DataFacts, space: SearchSpace) -> Parts:
-    settings = asdict(job.data)
-    for name in ("path", "glyphs"):  # the fingerprint stands for what is there
-        del settings[name]
     return {
-        "data": digest({"settings": settings, "fingerprint": data.fingerprint}),
+        "data": digest({"settings": _looks(job.data, data), "fingerprint": data.fingerprint}),
         "space": digest(space.to_dict()),
         "seed": str(job.seed),
     }
+
+
+def _looks(settings: DataSettings, data: DataFacts) -> dict[str, Any]:
+    """What images look like, and in which order they come.
+
+    The fingerprint stands for what there is. Settings that ask for nothing are left out, so that
+    what was made before there were such settings still holds.
+    """
+    found = asdict(settings)
+    for name in ("path", "glyphs", "columns", "classes", "memory_gib", "stream"):
+        del found[name]
+    for name in ("brightness", "contrast", "saturation"):
+        if found[name] == 0:
+            del found[name]
+    if found["augment"] != "crop":
+        del found["crop_area"]
+    if found["augment"] == "shift":
+        del found["augment"]
+    if is_streamed(settings, data):
+        found["stream"] = [settings.stream.lanes, settings.stream.window_mib]
+    return found

@@ -164,7 +164,7 @@ def _images(crew: Crew) -> dict[str, Any]:
     data = crew.dataset
     return {
         "classes": list(data.classes),
-        "input_shape": list(data.train.images.shape[1:]),
+        "input_shape": list(data.shape),
         "mean": list(data.mean),
         "std": list(data.std),
     }

@@ -17,7 +17,7 @@ from orchestration.job import Job
 from orchestration.keys import shipped_key, table_key
 from orchestration.latency_tables import shipped_table
 from orchestration.models import named_model
-from orchestration.sources import DataFacts, describe
+from orchestration.sources import DataFacts, describe, is_streamed
 from orchestration.spec import SpecError
 
 
@@ -36,6 +36,8 @@ class Plan:
     """By target."""
     shipped: dict[str, LatencyTable]
     """By target, tables of those that are not measured."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about the data."""
 
 
 def make_plan(job: Job) -> Plan:
@@ -53,6 +55,7 @@ def make_plan(job: Job) -> Plan:
     _check_ranking(job, space)
     _check_seeds(job)
     _check_updates(job, data)
+    notes = _check_streamed(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
     targets = _present_targets(job)
     found = {target.name: shipped_table(target, space) for target in targets}
@@ -66,7 +69,15 @@ def make_plan(job: Job) -> Plan:
         else _table_key(space, target, job)
         for target in targets
     }
-    return Plan(job, data, space, models, targets, keys, shipped)
+    return Plan(job, data, space, models, targets, keys, shipped, notes)
+
+
+def _check_streamed(job: Job, data: DataFacts) -> tuple[str, ...]:
+    if not is_streamed(job.data, data):
+        return ()
+    from orchestration.images.checks import check_streamed
+
+    return tuple(check_streamed(job, data))
 
 
 def _present_targets(job: Job) -> tuple[Target, ...]:

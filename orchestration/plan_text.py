@@ -12,11 +12,12 @@ from nas_core.space import SearchSpace
 from orchestration.asha import stopped_early
 from orchestration.budgets import DEFAULT_BUDGETS, span_of
 from orchestration.cases import Case
-from orchestration.estimate import Estimate, training_steps
+from orchestration.estimate import Estimate, Feeding, training_steps
 from orchestration.finished import renamed, why
 from orchestration.job import Job
 from orchestration.plan import Plan, search_steps
 from orchestration.progress import duration
+from orchestration.sources import is_streamed
 
 
 def plan_lines(
@@ -43,7 +44,8 @@ def plan_lines(
     lines = [
         f"job      {job.name}, {_seeds(job)}, storage {job.storage}",
         f"data     {job.data.source}: {data.count} images of {size}, {len(data.classes)} classes; "
-        f"about {data.count - test} for training, {test} for the test",
+        f"about {data.count - test} for training, {test} for the test; {_where_held(plan)}",
+        *(f"WARNING  {note}" for note in plan.notes),
         f"space    {space.name}: {len(space.sites)} sites, {space.size():,} networks, "
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
@@ -57,7 +59,37 @@ def plan_lines(
         lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
     lines += list(_later(plan, tables))
     lines += [f"workers  {workers}", *_stage_lines(plan)]
-    return [*lines, *([] if expected is None else time_lines(expected))]
+    if expected is not None:
+        lines += [*feeding_lines(expected.feeding), *time_lines(expected)]
+    return lines
+
+
+WORTH_A_WARNING = 0.1
+"""Part of a phase that is spent with waiting for images."""
+
+
+def feeding_lines(feeding: Feeding | None) -> Iterator[str]:
+    """Images a second that are made ready and that are taken; whether training would wait."""
+    if feeding is None:
+        return
+    taken = [f"{phase} takes {speed:,.0f}" for phase, speed in feeding.training.items()]
+    yield f"reading  about {feeding.reading:,.0f} images a second for a case; {', '.join(taken)}"
+    for phase in feeding.training:
+        if (share := feeding.waiting(phase)) > WORTH_A_WARNING:
+            yield (
+                f"WARNING  {phase} would wait for images in {share:.0%} of its time: give reading "
+                "more cores (data.stream.readers, or nodes with more of them), or lower "
+                "data.resolution"
+            )
+
+
+def _where_held(plan: Plan) -> str:
+    data, stream = plan.job.data, plan.job.data.stream
+    if is_streamed(data, plan.data):
+        return (
+            f"streamed in {stream.lanes} lanes, since they do not fit into {data.memory_gib:g} GiB"
+        )
+    return "held in memory"
 
 
 def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:

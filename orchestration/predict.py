@@ -52,7 +52,8 @@ def predict(model_folder: Path, images: Sequence[Path], *, top: int = 3) -> list
 def _prediction(
     path: Path, run: Callable[[Tensor], Tensor], facts: ModelFacts, top: int
 ) -> Prediction:
-    from orchestration.data import decode_image, normalise
+    from orchestration.data import normalise
+    from orchestration.images.decode import decode_image
 
     channels, resolution, _ = facts.input_shape
     try:

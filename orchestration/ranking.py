@@ -70,7 +70,7 @@ def _training(crew: Crew) -> Loader:
     retrain = crew.work.job.retrain
     assert retrain is not None, "checked when the job was read"
     _, weight = search_parts(crew)
-    return crew.loader(weight, retrain.batch_size, "ranking weights")
+    return crew.loader(weight, retrain.batch_size, "ranking weights", is_retraining=True)
 
 
 def _ranked(

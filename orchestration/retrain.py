@@ -26,7 +26,7 @@ from nas_core.train import (
 from orchestration.case import Crew
 from orchestration.cases import Case
 from orchestration.compilers import exported
-from orchestration.data import evaluation_batches, normalise
+from orchestration.data import normalise
 from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.stage import Ground, Stage
@@ -45,7 +45,9 @@ def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     job, team = crew.work.job, crew.team
     assert job.retrain is not None, "the job asks for retraining"
     state = start_training(model, job.retrain, job.seed, crew.device)
-    loader = TimedLoader(crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining"))
+    loader = TimedLoader(
+        crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining", is_retraining=True)
+    )
     work = RetrainWork(state, loader, job.retrain, job.seed, team)
     shown = {"epochs": job.retrain.epochs, "network": case.name}
     ground = Ground(crew.checkpoints.sub(f"retrain_{case.name}"))
@@ -84,9 +86,8 @@ class RetrainWork:
 
 def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     """Read the test part, once; the first worker exports the network that was tested."""
-    data, team = crew.dataset, crew.team
-    batches = evaluation_batches(data.test, data.mean, data.std, team.rank, team.size, crew.device)
-    found = evaluate(network, batches, team)
+    team = crew.team
+    found = evaluate(network, crew.test_batches(), team)
     exported = export_network(crew, network.cpu(), case, model) if team.rank == 0 else {}
     return {
         "top1": found.top1,
@@ -100,15 +101,14 @@ def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
 def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
     """Write the files of a trained network; what its program for the target says and takes."""
     data = crew.dataset
-    channels, height, width = data.train.images.shape[1:]
     facts = ModelFacts(
         classes=data.classes,
-        input_shape=(channels, height, width),
+        input_shape=data.shape,
         mean=data.mean,
         std=data.std,
         architecture=model.to_dict(),
     )
-    example = normalise(data.test.images[:EXAMPLE_IMAGES], data.mean, data.std)
+    example = normalise(data.examples(EXAMPLE_IMAGES), data.mean, data.std)
     made = exported(model, network.state_dict(), crew.target, facts, example)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in made.files.items():

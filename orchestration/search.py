@@ -22,6 +22,7 @@ from orchestration.case import Crew
 from orchestration.cases import search_place, warmup_place
 from orchestration.checkpoint import Checkpoints
 from orchestration.data import ImageSet, split_classes
+from orchestration.images.streamed import StreamedSet
 from orchestration.stage import Ground, Stage
 from orchestration.stage_end import is_ended
 from orchestration.stage_meter import Meter, TimedLoader
@@ -159,11 +160,13 @@ class SearchWork:
         return ScoredReport(**asdict(report), score=score_within(self._search))
 
 
-def search_parts(crew: Crew) -> tuple[ImageSet, ImageSet]:
+def search_parts(crew: Crew) -> tuple[ImageSet | StreamedSet, ImageSet | StreamedSet]:
     """Architecture part and weight part of the training images."""
-    job = crew.work.job
-    share = job.search.architecture_share
-    return split_classes(crew.dataset.train, share, job.seed, "architecture split")
+    job, train = crew.work.job, crew.dataset.train
+    share, test_share = job.search.architecture_share, job.data.test_share
+    if isinstance(train, StreamedSet):
+        return train.split_architecture(share)
+    return split_classes(train, share, job.seed, "architecture split", test_share)
 
 
 def search_data(crew: Crew) -> SearchData:

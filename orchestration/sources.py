@@ -57,16 +57,27 @@ def describe(settings: DataSettings) -> DataFacts:
     return _describe_folder(settings)
 
 
+def size_gib(settings: DataSettings, count: int, channels: int) -> float:
+    """Of so many images when they are decoded."""
+    return count * channels * settings.resolution**2 / 1024**3
+
+
+def is_streamed(settings: DataSettings, facts: DataFacts) -> bool:
+    """Whether the images are read from their files as they are needed, since they do not fit."""
+    size = size_gib(settings, facts.count, facts.channels)
+    return settings.source == "parquet" and size > settings.memory_gib
+
+
 def check_memory(settings: DataSettings, count: int, channels: int, way_out: str) -> None:
     """Refuse what a worker could not hold decoded.
 
     Raises:
         SpecError: it is more than `memory_gib`.
     """
-    size_gib = count * channels * settings.resolution**2 / 1024**3
-    if size_gib > settings.memory_gib:
+    size = size_gib(settings, count, channels)
+    if size > settings.memory_gib:
         raise SpecError(
-            f"data.path: {count:,} images of {settings.resolution} pixels take {size_gib:.1f} GiB; "
+            f"data.path: {count:,} images of {settings.resolution} pixels take {size:.1f} GiB; "
             f"they are held in memory, up to data.memory_gib, which is {settings.memory_gib:g}: "
             f"{way_out}"
         )
@@ -130,7 +141,10 @@ def _describe_folder(settings: DataSettings) -> DataFacts:
     files = class_files(settings)
     channels = settings.channels or 3
     count = sum(len(paths) for paths in files.values())
-    check_memory(settings, count, channels, "lower data.resolution or raise that")
+    way_out = (
+        f"`proxyless data convert {settings.path} DEST`, whose images need not fit, or raise that"
+    )
+    check_memory(settings, count, channels, way_out)
     digest = hashlib.sha256()
     for name, paths in files.items():
         for path in paths:

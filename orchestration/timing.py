@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines import model_from_dict
+from nas_core.batch import Loader, SearchData
 from nas_core.controls import random_within
 from nas_core.objective import LatencyGoal
 from nas_core.randomness import generator
@@ -31,9 +32,11 @@ from orchestration.case import CaseWork, Crew, crew_of_worker
 from orchestration.crewing import Crewing
 from orchestration.estimate import Timings
 from orchestration.found import measured_together
+from orchestration.images.speed import reading_speed
 from orchestration.keys import digest
 from orchestration.retrain import export_network
 from orchestration.search import search_data
+from orchestration.stage_meter import TimedLoader
 from orchestration.stopping import Stopper
 from orchestration.trials import run_cases
 
@@ -83,6 +86,8 @@ def timed_steps(
         step_s = alone.values["warmup_step_s"]
         warm = {"warmup_start_s": alone.start_s, "warmup_step_s": step_s}
     models = [one for lane in lanes for one in lane.values["model_step_s"].items()]
+    waits = [lane.values["waits"] for lane in lanes]
+    reading = [speed for lane in lanes if (speed := lane.values["reading"]) is not None]
     return Timings(
         start_s=fmean(lane.start_s for lane in lanes[: crews[0].at_once]),
         **warm,
@@ -90,6 +95,8 @@ def timed_steps(
         measure_s=_by_target(lanes, "measure_s"),
         export_s=_by_target(lanes, "export_s"),
         model_step_s=dict(models),
+        waits={phase: fmean(one[phase] for one in waits) for phase in waits[0]},
+        reading_per_s=fmean(reading) if reading else None,
     )
 
 
@@ -125,9 +132,12 @@ def time_case(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker: seconds of everything that a case does."""
     with _timed_worker(config) as (crew, seconds):
         typical = _typical(crew)
+        search, retrain = Waits(), Waits()
         seconds["own_warmup_step_s"] = _warmup_step_s(crew)
-        seconds["search_step_s"] = _search_step_s(crew)
-        seconds["retrain_step_s"] = _training_step_s(crew, typical)
+        seconds["search_step_s"] = _search_step_s(crew, search)
+        seconds["retrain_step_s"] = _training_step_s(crew, typical, retrain)
+        seconds["waits"] = {"search": search.share, "retrain": retrain.share}
+        seconds["reading"] = reading_speed(crew)
         seconds["measure_s"] = _clocked(lambda: measured_together(crew, typical))
         seconds["export_s"] = _export_s(crew, typical)
         seconds["model_step_s"] = {
@@ -163,24 +173,46 @@ def _clocked(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _step_s(crew: Crew, steps: Iterator[object], together: int = 1) -> float:
+@dataclass
+class Waits:
+    """How much of the steps that are timed is waiting for images."""
+
+    loaders: list[TimedLoader] = field(default_factory=list)
+    share: float = 0.0
+
+    def timed(self, loader: Loader) -> Loader:
+        """The loader, watched."""
+        self.loaders.append(TimedLoader(loader))
+        return self.loaders[-1]
+
+    @property
+    def waited_s(self) -> float:
+        """Until now."""
+        return sum(loader.waited_s for loader in self.loaders)
+
+
+def _step_s(
+    crew: Crew, steps: Iterator[object], together: int = 1, waits: Waits | None = None
+) -> float:
     """Seconds of a step, the first ones left out unless there are no others; `together` so many
-    are timed as one.
+    are timed as one. `waits` is told its share of waiting.
 
     All workers make as many steps: the first says when it was long enough.
     """
     first_s, number = _clocked_steps(steps, together)
+    waits = waits or Waits()
     spent = torch.zeros(1, dtype=torch.float64, device=crew.device)
-    count = 0
+    count, own_s, waited_s = 0, 0.0, waits.waited_s
     while count < FEWEST_STEPS or (count < MOST_STEPS and float(spent) < LONG_ENOUGH_S):
         seconds, made = _clocked_steps(steps, together)
         if made == 0:
             break
         spent += seconds
-        count += made
+        count, own_s = count + made, own_s + seconds
         if crew.team.rank > 0:
             spent.zero_()
         crew.team.sum([spent])
+    waits.share = (waits.waited_s - waited_s) / own_s if own_s else 0.0
     return float(spent) / count if count else first_s / max(1, number)
 
 
@@ -192,12 +224,18 @@ def _clocked_steps(steps: Iterator[object], together: int) -> tuple[float, int]:
 
 
 def _steps(
-    crew: Crew, settings: SearchSettings, epoch: int, goal: LatencyGoal | None
+    crew: Crew,
+    settings: SearchSettings,
+    epoch: int,
+    goal: LatencyGoal | None,
+    waits: Waits | None = None,
 ) -> Iterator[object]:
-    job = crew.work.job
+    job, data = crew.work.job, search_data(crew)
+    if waits is not None:
+        data = SearchData(waits.timed(data.weight), waits.timed(data.architecture))
     state = start_search(crew.space, settings, job.seed, crew.device)
     state.epoch = epoch
-    return search_steps(Search(state, search_data(crew), goal, settings, job.seed, crew.team))
+    return search_steps(Search(state, data, goal, settings, job.seed, crew.team))
 
 
 def _warmup_step_s(crew: Crew) -> float:
@@ -206,7 +244,7 @@ def _warmup_step_s(crew: Crew) -> float:
     return _step_s(crew, _steps(crew, crew.work.job.search, 0, None))
 
 
-def _search_step_s(crew: Crew) -> float:
+def _search_step_s(crew: Crew, waits: Waits | None = None) -> float:
     """What `estimate.search_units` counts: of weight steps those with updates in between."""
     search, budget_ms = crew.work.job.search, crew.work.case.search_ms
     if budget_ms is None:
@@ -216,8 +254,9 @@ def _search_step_s(crew: Crew) -> float:
         return _step_s(crew, _steps(crew, path, 0, None))
     held = 0 if search.strategy in WITHOUT_HOLD else search.hold_epochs
     goal = LatencyGoal(crew.table, budget_ms, crew.device)
-    steps = _steps(crew, search, search.warmup_epochs + held, goal)
-    return _step_s(crew, steps, 1 if search.strategy in WITHOUT_HOLD else search.alpha_every)
+    steps = _steps(crew, search, search.warmup_epochs + held, goal, waits)
+    together = 1 if search.strategy in WITHOUT_HOLD else search.alpha_every
+    return _step_s(crew, steps, together, waits)
 
 
 def _typical(crew: Crew) -> Architecture:
@@ -230,13 +269,16 @@ def _typical(crew: Crew) -> Architecture:
     return Architecture.from_path(table.space, path)
 
 
-def _training_step_s(crew: Crew, model: Model) -> float:
+def _training_step_s(crew: Crew, model: Model, waits: Waits | None = None) -> float:
     job = crew.work.job
     if job.retrain is None:
         return 0.0
     state = start_training(model, job.retrain, job.seed, crew.device)
-    loader = crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining")
-    return _step_s(crew, train_steps(state, loader, job.retrain, job.seed, crew.team))
+    part, size = crew.dataset.train, job.retrain.batch_size
+    waits = waits or Waits()
+    loader = waits.timed(crew.loader(part, size, "retraining", is_retraining=True))
+    steps = train_steps(state, loader, job.retrain, job.seed, crew.team)
+    return _step_s(crew, steps, waits=waits)
 
 
 def _export_s(crew: Crew, model: Architecture) -> float:

@@ -17,9 +17,10 @@ FORBIDDEN = {
     "cluster": {"nas_core", "orchestration", "mlflow"},
     "orchestration": {"boto3", "pyarrow"},
 }
+READ_PARQUET = ("convert.py", "index.py", "memory.py", "parquet.py", "reader.py")
 EXEMPT = {
     ("fixed_networks.py", "torchvision"),
-    *((name, "pyarrow") for name in ("row_files.py", "convert.py", "parquet.py", "memory.py")),
+    *((name, "pyarrow") for name in ("row_files.py", *READ_PARQUET)),
 }
 """Imported when a network of the literature is built, or a Parquet file written or read."""
 

@@ -27,13 +27,15 @@ def is_test(hashes: Hashes, share: float) -> NDArray[np.bool_]:
     return hashes < np.uint64(int(share * WHOLE))
 
 
-def is_architecture(hashes: Hashes, share: float) -> NDArray[np.bool_]:
-    """(N,): whether an image that is not in the test part is in the architecture part, which is
-    `share` of those, about: the bits that `is_test` has looked at are stirred first."""
-    return _stirred(hashes) < np.uint64(int(share * WHOLE))
+def is_architecture(hashes: Hashes, share: float, test_share: float) -> NDArray[np.bool_]:
+    """(N,): whether an image is in the architecture part, which is `share` of what is not in the
+    test part, about. It lies next to that: where rows stand in the order of their hashes, a part
+    is a stretch of them, and reading it is reading no other."""
+    first, last = test_share, test_share + (1 - test_share) * share
+    return (hashes >= np.uint64(int(first * WHOLE))) & (hashes < np.uint64(int(last * WHOLE)))
 
 
-def _stirred(hashes: Hashes) -> Hashes:
+def stirred(hashes: Hashes) -> Hashes:
     """Another hash of each: the last steps of SplitMix64 (Steele, Lea and Flood, 2014)."""
     with np.errstate(over="ignore"):
         mixed = hashes + np.uint64(0x9E3779B97F4A7C15)

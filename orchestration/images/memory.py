@@ -19,8 +19,9 @@ from torch import Tensor
 
 from cluster.hardware import usable_cores
 from cluster.storage import Storage
-from orchestration.data import PARTS, ImageSet, decode_image
+from orchestration.data import PARTS, ImageSet
 from orchestration.data_settings import DataSettings
+from orchestration.images.decode import decode_image
 from orchestration.images.keys import hashes_of, is_test
 from orchestration.images.parquet import File, ImageFiles, image_files
 from orchestration.sources import DataFacts, describe

@@ -14,7 +14,7 @@ from cluster.storage import Storage, StorageError
 from orchestration.data_settings import DataSettings
 from orchestration.images.manifest import Manifest, find_manifest
 from orchestration.keys import digest
-from orchestration.sources import DataFacts, check_memory
+from orchestration.sources import DataFacts
 from orchestration.spec import SpecError
 
 READERS = 16
@@ -64,7 +64,6 @@ def describe_parquet(settings: DataSettings) -> DataFacts:
     """
     found = image_files(settings)
     channels = settings.channels or 3
-    check_memory(settings, found.count, channels, "lower data.resolution or raise that")
     columns = digest({"key": settings.columns.key, "classes": list(found.classes)})
     return DataFacts(
         classes=found.classes,

@@ -15,14 +15,14 @@ from orchestration.data import (
     Dataset,
     ImageSet,
     MemoryLoader,
-    decode_image,
     evaluation_batches,
     load_dataset,
-    moved,
     normalise,
     split_classes,
 )
 from orchestration.data_settings import DataSettings
+from orchestration.images.augment import moved
+from orchestration.images.decode import decode_image
 from orchestration.sources import describe
 from orchestration.spec import SpecError
 

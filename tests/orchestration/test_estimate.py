@@ -19,7 +19,7 @@ from orchestration.keys import digest
 from orchestration.ledger import Ledger
 from orchestration.order import waves
 from orchestration.plan import Plan, make_plan, search_steps
-from orchestration.plan_text import time_lines
+from orchestration.plan_text import feeding_lines, time_lines
 from tests.orchestration.crew import tiny_job
 from tests.orchestration.tables import by_kernel, table_of
 
@@ -188,3 +188,24 @@ def test_the_time_in_which_no_case_trains_is_counted() -> None:
     assert found["steps"] == {"search": 11, "retrain": 7}
     assert found["seconds"] == {"search": 20.0, "retrain": 5.0}
     assert found["idle_s"] == pytest.approx(60 - 12 - 20)
+
+
+def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None:
+    waits = {"search": 0.05, "retrain": 0.2}
+    fed = replace(TIMINGS, retrain_step_s=0.1, waits=waits, reading_per_s=1200.0)
+    plan = make_plan(tiny_job(tmp_path, BUDGETS))
+    storage = Storage(str(tmp_path))
+    order = waves([], storage, storage.sub("tiny"))
+    crew, folder = Crewing(1, 1, 0.0, 1), storage.sub("tiny")
+    found = estimate(plan, order, fed, crew, 1, folder).feeding
+    assert found is not None
+    assert found.training == {"search": 128 / (3.0 * 0.95), "retrain": 128 / (0.1 * 0.8)}
+    assert found.waiting("retrain") == pytest.approx(1 - 1200 / 1600)
+    lines = list(feeding_lines(found))
+    assert lines[0] == (
+        "reading  about 1,200 images a second for a case; search takes 45, retrain takes 1,600"
+    )
+    (warning,) = lines[1:]
+    assert warning.startswith("WARNING  retrain would wait for images in 25% of its time: give")
+    assert list(feeding_lines(None)) == []
+    assert estimate(plan, order, TIMINGS, crew, 1, folder).feeding is None

@@ -52,6 +52,11 @@ def here(
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions need none, and have small shards and row groups."""
+    small_shards(monkeypatch)
+
+
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `without_ray` does."""
     monkeypatch.setattr(conversion, "_made_on_ray", here)
     monkeypatch.setattr(conversion, "FEWEST_ROWS", 20)
     monkeypatch.setattr(conversion, "GROUP_BYTES", 4_000)

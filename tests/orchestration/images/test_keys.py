@@ -23,15 +23,25 @@ def test_parts_have_about_the_share_that_was_asked_for() -> None:
     hashes = hashes_of(KEYS)
     test = is_test(hashes, 0.25)
     assert abs(test.mean() - 0.25) < 0.01
-    for rest in (hashes[~test], hashes[test]):  # as many of those that are tested as of the others
-        assert abs(is_architecture(rest, 0.4).mean() - 0.4) < 0.02
+    held = is_architecture(hashes, 0.4, test_share=0.25)
+    assert not (held & test).any()
+    assert abs(held[~test].mean() - 0.4) < 0.02
+
+
+def test_parts_are_stretches_of_what_is_ordered_by_hash() -> None:
+    hashes = np.sort(hashes_of(KEYS))
+    for part in (is_test(hashes, 0.25), is_architecture(hashes, 0.4, test_share=0.25)):
+        places = np.flatnonzero(part)
+        assert places[-1] - places[0] + 1 == len(places)
 
 
 def test_an_image_stays_in_its_part_whatever_others_there_are() -> None:
     hashes = hashes_of(KEYS)
     some = np.arange(0, len(KEYS), 7)
     assert (is_test(hashes, 0.2)[some] == is_test(hashes[some], 0.2)).all()
-    assert (is_architecture(hashes, 0.5)[some] == is_architecture(hashes[some], 0.5)).all()
+    assert (
+        is_architecture(hashes, 0.5, 0.2)[some] == is_architecture(hashes[some], 0.5, 0.2)
+    ).all()
 
 
 def test_a_larger_share_holds_the_smaller_one() -> None:

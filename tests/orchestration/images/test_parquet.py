@@ -18,7 +18,7 @@ from orchestration.data import load_dataset, split_classes
 from orchestration.data_settings import ColumnSettings, DataSettings
 from orchestration.images import memory
 from orchestration.images.samples import folder_listing
-from orchestration.sources import describe
+from orchestration.sources import describe, is_streamed
 from orchestration.spec import SpecError
 from tests.orchestration.images.sets import converted, encoded, image_folder, without_ray
 from tests.s3 import BUCKET, reached, s3_server
@@ -74,8 +74,8 @@ def test_its_images_are_those_of_the_folder(own: Storage, tmp_path: Path) -> Non
 def test_parts_follow_from_keys_whatever_the_seed(own: Storage) -> None:
     one, two = (load_dataset(settings(own.uri), seed=seed) for seed in (0, 1))
     assert torch.equal(one.train.images, two.train.images)
-    held, rest = split_classes(one.train, 0.4, 0, "architecture split")
-    again, _ = split_classes(one.train, 0.4, 1, "another purpose")
+    held, rest = split_classes(one.train, 0.4, 0, "architecture split", 0.25)
+    again, _ = split_classes(one.train, 0.4, 1, "another purpose", 0.25)
     assert torch.equal(held.images, again.images)
     assert len(held) + len(rest) == len(one.train)
     assert 0.2 < len(held) / len(one.train) < 0.6
@@ -121,11 +121,20 @@ def test_sets_in_s3_are_read_as_those_in_folders(
             describe(asked)
 
 
-def test_what_does_not_fit_in_memory_is_refused_with_its_size(own: Storage) -> None:
-    with pytest.raises(
-        SpecError, match=r"180 images of 12 pixels take 0.0 GiB; they are held in m"
-    ):
-        describe(settings(own.uri, memory_gib=1e-5))
+def test_what_does_not_fit_in_memory_is_streamed(own: Storage) -> None:
+    large = settings(own.uri, memory_gib=1e-5)
+    assert is_streamed(large, describe(large))
+    small = settings(own.uri, memory_gib=1e-3)
+    assert not is_streamed(small, describe(small))
+
+
+def test_a_folder_that_does_not_fit_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path,
+) -> None:
+    folder = str(image_folder(tmp_path / "images", 60))
+    asked = DataSettings(source="imagefolder", path=folder, resolution=12, memory_gib=1e-5)
+    with pytest.raises(SpecError, match=r"180 images of 12 pixels take .* `proxyless data convert"):
+        describe(asked)
 
 
 @pytest.mark.parametrize(
