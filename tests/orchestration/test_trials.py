@@ -1,13 +1,17 @@
-"""Where trials run: on a node that nobody takes away, where nodes say which that is."""
+"""Several nodes: trials run where nobody takes the node away, and a folder has to be shared."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.storage import Storage
+from orchestration.prepared import _check_shared
+from orchestration.spec import SpecError
 from tests.orchestration.faults import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -47,3 +51,19 @@ def test_trials_keep_off_preemptible_nodes(spot_and_steady: dict[str, str]) -> N
         ray.get(group.ready(), timeout=60)
         nodes = placement_group_table(group)["bundles_to_node_id"].values()
         assert set(nodes) == {spot_and_steady["steady"]}
+
+
+def test_a_folder_that_another_node_does_not_see_is_refused(
+    spot_and_steady: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _check_shared(Storage(str(tmp_path / "shared")))
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    # One path, and another folder for each process: as on nodes with disks of their own.
+    with pytest.raises(
+        SpecError,
+        match=r"/proc/self/cwd/runs, which these nodes do not share: .*; name a folder of a",
+    ):
+        _check_shared(Storage("/proc/self/cwd/runs"))
+    assert os.listdir(tmp_path / "driver" / "runs") == []
+    _check_shared(Storage("s3://bucket/runs"))  # it is the same from everywhere
