@@ -59,6 +59,8 @@ class Dataset:
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+    is_cropped: bool = False
+    """Whether networks see the middle of images; these are made square as a whole."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

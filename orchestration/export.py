@@ -48,6 +48,9 @@ class ModelFacts:
     architecture: Mapping[str, Any]
     """JSON of the architecture, or of the baseline."""
 
+    is_cropped: bool = False
+    """Whether the model sees the middle of an image, and not the whole of it made square."""
+
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
         if len(self.mean) != channels or len(self.std) != channels:
@@ -73,6 +76,7 @@ class ModelFacts:
                 mean=tuple(values["mean"]),
                 std=tuple(values["std"]),
                 architecture=values["architecture"],
+                is_cropped=values.get("is_cropped", False),
             )
         except KeyError as error:
             raise ValueError(f"the facts of this model lack {error}") from error

@@ -53,11 +53,12 @@ def _prediction(
     path: Path, run: Callable[[Tensor], Tensor], facts: ModelFacts, top: int
 ) -> Prediction:
     from orchestration.data import normalise
-    from orchestration.images.decode import decode_image
+    from orchestration.images.augment import Recipe, decoded
 
     channels, resolution, _ = facts.input_shape
+    recipe = Recipe("crop" if facts.is_cropped else "none", is_training=False)
     try:
-        image = decode_image(path.read_bytes(), channels, resolution)
+        image = decoded(path.read_bytes(), channels, resolution, recipe)
     except ValueError as error:
         return Prediction(path=path, error=f"{path}: {error}")
     except OSError as error:

@@ -107,6 +107,7 @@ def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[s
         mean=data.mean,
         std=data.std,
         architecture=model.to_dict(),
+        is_cropped=data.is_cropped,
     )
     example = normalise(data.examples(EXAMPLE_IMAGES), data.mean, data.std)
     made = exported(model, network.state_dict(), crew.target, facts, example)

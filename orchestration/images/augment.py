@@ -77,7 +77,7 @@ def recipe_of(settings: DataSettings, *, is_retraining: bool) -> Recipe:
 
 
 def decoded(
-    data: bytes, channels: int, resolution: int, recipe: Recipe, drawn: Sequence[float]
+    data: bytes, channels: int, resolution: int, recipe: Recipe, drawn: Sequence[float] = ()
 ) -> Tensor:
     """An encoded image, made square: (C, R, R), uint8. With `crop` a part of it.
 
@@ -86,7 +86,7 @@ def decoded(
         channels: C.
         resolution: R.
         recipe: how it is augmented.
-        drawn: U numbers from 0 to below 1.
+        drawn: U numbers from 0 to below 1, for training.
 
     Raises:
         ValueError: the bytes are no image.

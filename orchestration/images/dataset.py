@@ -34,6 +34,11 @@ class StreamedDataset:
     """The same; never below 1/255."""
 
     @property
+    def is_cropped(self) -> bool:
+        """Whether networks see the middle of images in the test."""
+        return self.train.settings.augment == "crop"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """C, R, R."""
         return self.train.channels, self.train.settings.resolution, self.train.settings.resolution

@@ -22,13 +22,14 @@ class Brightness(nn.Module):
         return -10 * (images.mean(dim=(1, 2, 3))[:, None] - self.levels).abs()
 
 
-def save(folder, channels=1):
+def save(folder, channels=1, is_cropped=False):
     facts = ModelFacts(
         classes=CLASSES,
         input_shape=(channels, 8, 8),
         mean=(0.3,) * channels,
         std=(0.4,) * channels,
         architecture={},
+        is_cropped=is_cropped,
     )
     save_model(Brightness(0.3, 0.4), torch.randn(2, channels, 8, 8), facts, folder)
     return folder
@@ -90,3 +91,12 @@ def test_files_that_are_no_images_are_named_and_the_others_classified(model, tmp
 def test_a_prediction_is_one_line(tmp_path):
     prediction = Prediction(path=tmp_path / "a.png", top=(("cat", 0.971), ("dog", 0.02)))
     assert prediction.line() == f"{tmp_path}/a.png  cat 97.1 %  dog 2.0 %"
+
+
+def test_a_model_that_saw_the_middle_of_images_sees_it_again(tmp_path):
+    framed = Image.new("L", (32, 32), 255)  # white around a black middle
+    framed.paste(0, (4, 4, 28, 28))
+    framed.save(tmp_path / "framed.png")
+    whole, middle = save(tmp_path / "whole"), save(tmp_path / "middle", is_cropped=True)
+    seen = [predict(one, [tmp_path / "framed.png"])[0].top[0][0] for one in (whole, middle)]
+    assert seen == ["middle", "dark"]
