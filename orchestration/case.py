@@ -147,8 +147,10 @@ class Crew:
             recipe = recipe.for_test
         rank, size = self.team.rank, self.team.size
         if isinstance(part, StreamedSet):
-            words = (recipe, self.reading, rank, size)
-            return StreamLoader(part, batch_size, seed, purpose, *words)
+            reading = self.reading
+            if not is_augmented:  # the smaller part of a search, read beside the larger one
+                reading = replace(reading, readers=max(1, reading.readers // 2))
+            return StreamLoader(part, batch_size, seed, purpose, recipe, reading, rank, size)
         is_drawn = recipe.needs_numbers
         return MemoryLoader(
             part,
@@ -178,13 +180,14 @@ class Crew:
             device=self.device,
             readers=self.work.threads if stream.readers == "auto" else stream.readers,
             ahead_bytes=stream.ahead_mib * 1024**2,
-            on_problems=lambda problems: self.damage.note(problems),
+            on_problems=self.damage.note,
         )
 
-    @cached_property
+    @property
     def damage(self) -> Damage:
         """Images of a streamed set that cannot be decoded."""
-        facts = describe(self.work.job.data)
+        assert isinstance(self.dataset, StreamedDataset), "others are decoded before"
+        facts = self.dataset.facts
         return Damage(self.storage, facts.fingerprint, facts.count)
 
     def test_batches(self) -> Iterator[Batch]:
@@ -261,13 +264,13 @@ def crew_of_worker(work: CaseWork, board: RayBoard) -> Crew:
 
 def _dataset(job: Job, team: RayTeam) -> Dataset | StreamedDataset:
     """The images of a job: what takes long is done by the first worker, and the others find it."""
-    storage, streams = Storage(job.storage), is_streamed(job.data, describe(job.data))
-    if team.rank == 0:
-        if streams:
-            load_streamed(job.data, storage)
-        else:
-            keep_rendered(job.data, storage)
+    storage, facts = Storage(job.storage), describe(job.data)
+    streams = is_streamed(job.data, facts)
+    if team.rank == 0 and streams:
+        load_streamed(job.data, storage, facts)
+    elif team.rank == 0:
+        keep_rendered(job.data, storage)
     team.wait()
     if streams:
-        return load_streamed(job.data, storage)
+        return load_streamed(job.data, storage, facts)
     return load_dataset(job.data, job.seed, storage)

@@ -101,12 +101,15 @@ def _fair_cores(rooms: Sequence[Room], workers: int, share: float) -> int:
     return cores
 
 
-def warmup_crewing(crew: Crewing, rooms: Sequence[Room], batch_size: int) -> Crewing:
-    """Workers of a warm-up: all that the nodes hold, each with images enough and whole GPUs, since
-    nothing else runs meanwhile."""
+def warmup_crewing(
+    crew: Crewing, rooms: Sequence[Room], batch_size: int, most: int | None = None
+) -> Crewing:
+    """Workers of a warm-up: all that the nodes hold, `most` of them where that is said, each with
+    images enough and whole GPUs, since nothing else runs meanwhile."""
     share = max(1.0, crew.gpus_per_worker) if crew.gpus_per_worker else 0.0
     slots = _slots(rooms, crew.cpus_per_worker, share)
-    workers = max(crew.workers, min(slots, batch_size // FEWEST_IMAGES))
+    wanted = min(slots, batch_size // FEWEST_IMAGES)
+    workers = max(crew.workers, wanted if most is None else min(wanted, most))
     cores = crew.cpus_per_worker
     if share == 0:
         cores = max(cores, _fair_cores(rooms, workers, 0.0))

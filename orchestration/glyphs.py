@@ -36,7 +36,10 @@ UNIT = 1 << 16
 """One, in the whole numbers that stand for fractions."""
 
 CHUNK = 256
-"""Images that are rendered at a time: what they need fits in a processor's cache."""
+"""Images whose numbers are drawn together."""
+
+PIXELS = 1 << 18
+"""Of drawings that are moved at a time: what they need fits in a processor's cache."""
 
 
 class Glyphs(NamedTuple):
@@ -156,7 +159,10 @@ def _images(
     drawings: Tensor, settings: GlyphSettings, channels: int, rng: torch.Generator
 ) -> Tensor:
     """Drawings (n, S + 2, S + 2) -> images (n, C, R, R), uint8."""
-    ink = _made_small(_moved(drawings, _maps(len(drawings), settings, drawings.shape[1] - 2, rng)))
+    side = drawings.shape[1] - 2
+    maps, some = _maps(len(drawings), settings, side, rng), max(1, PIXELS // side**2)
+    pairs = zip(torch.split(drawings, some), torch.split(maps, some), strict=True)
+    ink = torch.cat([_made_small(_moved(*pair)) for pair in pairs])
     if channels == 3:
         ink = _coloured(ink, rng)
     noise = _noise(ink.shape, settings.noise, rng)

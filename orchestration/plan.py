@@ -39,6 +39,12 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What a person should know about the data."""
 
+    @property
+    def lanes(self) -> int | None:
+        """How many workers a case may have at most; None where any number may be."""
+        data = self.job.data
+        return data.stream.lanes if is_streamed(data, self.data) else None
+
 
 def make_plan(job: Job) -> Plan:
     """Look at the data, put the space together and find the models that are named.

@@ -47,7 +47,8 @@ class Prepared:
     @property
     def warmup_crew(self) -> Crewing:
         """Workers of a warm-up that is trained by itself."""
-        return warmup_crewing(self.crew, self.rooms, self.plan.job.search.batch_size)
+        batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
+        return warmup_crewing(self.crew, self.rooms, batch_size, lanes)
 
     def missing(self) -> list[Case]:
         """Cases that are to be done."""
@@ -108,6 +109,11 @@ def prepared(
         problem = check_placeable(crew, rooms)
         if problem:
             raise SpecError(problem)
+        if plan.lanes is not None and crew.workers > plan.lanes:
+            raise SpecError(
+                f"data.stream.lanes is {plan.lanes}, and a case has {crew.workers} workers here; "
+                "expected a lane for each at least: raise it, or set cluster.workers"
+            )
         _check_shared(storage)
         _check_devices(plan, storage, tables)
         tables = {**tables, **_measure_missing(plan, storage, tables, say)}

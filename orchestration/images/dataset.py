@@ -25,13 +25,18 @@ SAMPLE, SAMPLED_GROUPS = 2048, 8
 class StreamedDataset:
     """A data source, split; see `orchestration.data.Dataset`."""
 
+    facts: DataFacts
     train: StreamedSet
     test: StreamedSet
-    classes: tuple[str, ...]
     mean: tuple[float, ...]
     """Per channel, of some training images, 0 to 1."""
     std: tuple[float, ...]
     """The same; never below 1/255."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.facts.classes
 
     @property
     def is_cropped(self) -> bool:
@@ -48,22 +53,25 @@ class StreamedDataset:
         return some_images(self.test, count, 1)
 
 
-def load_streamed(settings: DataSettings, storage: Storage | None) -> StreamedDataset:
+def load_streamed(
+    settings: DataSettings, storage: Storage | None, facts: DataFacts | None = None
+) -> StreamedDataset:
     """Find out which rows belong to which part, and what the images are like.
 
     Args:
         settings: which files.
         storage: where both is kept for the next time, if anywhere.
+        facts: of the files, if they were looked at before.
 
     Raises:
         SpecError: a file cannot serve.
         ReadError: one cannot be read.
     """
-    facts = describe(settings)
+    facts = facts or describe(settings)
     index = row_index(settings, facts, storage)
     test, train = all_rows(index, settings, facts.channels).split_test()
     mean, std = _statistics(train, facts, storage)
-    return StreamedDataset(train, test, facts.classes, mean, std)
+    return StreamedDataset(facts, train, test, mean, std)
 
 
 def _statistics(

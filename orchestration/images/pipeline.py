@@ -21,6 +21,8 @@ END = None
 """Behind the last block."""
 ROOM = 2
 """Blocks that lie ready in the worker itself."""
+END_S = 1.0
+"""How long a stream that is left is waited for; it ends by itself, and takes a while."""
 LOOK_S = 0.5
 """How often a thread that waits looks whether it is still wanted."""
 
@@ -73,7 +75,7 @@ class Pipeline:
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=END_S)
 
     def _fill(self, plan: ReadPlan, readers: int, ahead_bytes: int) -> None:
         """Body of the thread."""

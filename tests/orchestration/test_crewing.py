@@ -94,6 +94,7 @@ def test_a_warm_up_takes_the_whole_cluster_with_images_enough_for_each() -> None
     case = crew(EIGHT_GPUS, workers=1)
     assert warmup_crewing(case, EIGHT_GPUS, 256).workers == 8
     assert warmup_crewing(case, EIGHT_GPUS, 64).workers == 4
+    assert warmup_crewing(case, EIGHT_GPUS, 256, most=3).workers == 3
     small = crew(TWO_CORES, workers=1, cpus_per_worker=1)
     assert warmup_crewing(small, TWO_CORES, 32) == Crewing(2, 1, 0.0, 1)
     # 16 images are few for two: one worker with both cores.

@@ -1,0 +1,89 @@
+"""A job whose images are streamed, on a real local Ray, with an image that cannot be decoded."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from orchestration.__main__ import main
+from orchestration.images.keys import hashes_of, is_test
+from tests.orchestration.crew import CHAIN, SEARCH
+from tests.orchestration.images.sets import encoded
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(420)]
+COUNT, TEST_SHARE = 1200, 0.25
+KEYS = [f"image-{number}" for number in range(COUNT)]
+HASHES = hashes_of(KEYS)
+
+
+def write_set(place: Path, broken: list[int]) -> None:
+    """Images of noise in the order of their hashes, as another program may write them."""
+    place.mkdir()
+    order = np.argsort(HASHES)
+    images = [b"\x89PNG no more" if n in broken else encoded(n, size=16) for n in order]
+    columns = {"image": images, "label": [n % 4 for n in order], "key": [KEYS[n] for n in order]}
+    pq.write_table(pa.table(columns), place / "all.parquet", row_group_size=200)
+
+
+def write_job(place: Path, path: Path) -> Path:
+    job: dict[str, Any] = {
+        "name": "streamed",
+        "data": {
+            "source": "parquet",
+            "path": str(path),
+            "resolution": 16,
+            "memory_gib": 0.0,
+            "augment": "crop",
+            "test_share": TEST_SHARE,
+            "stream": {"lanes": 2, "window_mib": 1},
+        },
+        "space": CHAIN,
+        "targets": {"mobile": {"stand_in": True}},
+        "cases": [{"target": "mobile", "budgets_ms": ["110%"]}],
+        "search": SEARCH,
+        "measure": {"calibrate_s": 0.0, "accept_noisy": True, "across": False},
+        "retrain": {"epochs": 1, "batch_size": 64},
+        "cluster": {"workers": 2, "max_failures": 1},
+        "storage": str(place / "storage"),
+    }
+    file = place / "job.yaml"
+    file.write_text(yaml.safe_dump(job))
+    return file
+
+
+def test_a_streamed_job_ends_with_its_networks_and_names_what_is_damaged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = int(np.flatnonzero(~is_test(HASHES, TEST_SHARE))[0])
+    write_set(tmp_path / "set", [broken])
+    job = write_job(tmp_path, tmp_path / "set")
+    assert main([str(job)]) == 0
+    assert "streamed in 2 lanes" in capfd.readouterr().out
+    folder = tmp_path / "storage" / "streamed"
+    results = [json.loads(path.read_text()) for path in folder.glob("cases/*/result.json")]
+    assert {one["kind"] for one in results} == {"reference", "search"}
+    assert {one["tested"] for one in results} == {int(is_test(HASHES, TEST_SHARE).sum())}
+    with open(folder / "bad_samples.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["key"], row["reason"][:13]) == (KEYS[broken], "not an image:")
+    assert main([str(job)]) == 0
+    assert "nothing to train" in capfd.readouterr().out
+
+
+def test_a_set_with_too_much_damage_stops_the_job_with_the_place_of_its_names(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_set(tmp_path / "set", np.flatnonzero(~is_test(HASHES, TEST_SHARE))[:30].tolist())
+    assert main([str(write_job(tmp_path, tmp_path / "set"))]) == 1
+    said = capfd.readouterr().out
+    place = tmp_path / "storage" / "streamed" / "bad_samples.csv"
+    assert "of 1,200 images cannot be decoded, e.g. image-" in said
+    assert f"expected at most 0.1%: mend or remove those in {place}" in said
