@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ import yaml
 
 from orchestration.images.keys import hashes_of, is_test
 from tests.conftest import REPOSITORY
-from tests.orchestration.crew import CHAIN, SEARCH
+from tests.orchestration.faults import job_file, rows_of_a_board
 from tests.orchestration.images.sets import encoded
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
@@ -32,34 +31,27 @@ def write_set(place: Path, broken: list[int]) -> None:
     place.mkdir()
     order = np.argsort(HASHES)
     images = [b"\x89PNG no more" if n in broken else encoded(n, size=16) for n in order]
-    columns = {"image": images, "label": [n % 4 for n in order], "key": [KEYS[n] for n in order]}
+    columns = {"image": images, "label": [n % 10 for n in order], "key": [KEYS[n] for n in order]}
     pq.write_table(pa.table(columns), place / "all.parquet", row_group_size=200)
 
 
 def write_job(place: Path, path: Path) -> Path:
-    job: dict[str, Any] = {
-        "name": "streamed",
-        "data": {
-            "source": "parquet",
-            "path": str(path),
-            "resolution": 16,
-            "memory_gib": 0.0,
-            "augment": "crop",
-            "test_share": TEST_SHARE,
-            "stream": {"lanes": 2, "window_mib": 1},
-        },
-        "space": CHAIN,
-        "targets": {"mobile": {"stand_in": True}},
-        "cases": [{"target": "mobile", "budgets_ms": ["110%"]}],
-        "search": SEARCH,
-        "measure": {"calibrate_s": 0.0, "accept_noisy": True, "across": False},
-        "retrain": {"epochs": 1, "batch_size": 64},
-        "cluster": {"workers": 2, "max_failures": 1},
-        "storage": str(place / "storage"),
-    }
-    file = place / "job.yaml"
-    file.write_text(yaml.safe_dump(job))
-    return file
+    """A job on it that measures nothing."""
+    table = place / "board.yaml"
+    table.write_text(yaml.safe_dump(rows_of_a_board(place)))
+    data = {"source": "parquet", "path": str(path), "resolution": 16, "channels": 1}
+    data |= {"memory_gib": 0.0, "augment": "crop", "test_share": TEST_SHARE}
+    data["stream"] = {"lanes": 2, "window_mib": 1}
+    search = {"warmup_epochs": 1, "epochs": 1, "hold_epochs": 0, "batch_size": 128}
+    search |= {"architecture_share": 0.2}
+    return job_file(
+        place / "storage",
+        table,
+        data=data,
+        search=search,
+        retrain={"epochs": 1, "batch_size": 64},
+        cluster={"workers": 2, "max_failures": 1},
+    )
 
 
 def run(job: Path) -> tuple[int, str]:
@@ -83,7 +75,7 @@ def test_a_streamed_job_ends_with_its_networks_and_names_what_is_damaged(tmp_pat
     code, said = run(job)
     assert code == 0, said
     assert "streamed in 2 lanes" in said
-    folder = tmp_path / "storage" / "streamed"
+    folder = tmp_path / "storage" / "faulty"
     results = [json.loads(path.read_text()) for path in folder.glob("cases/*/result.json")]
     assert {one["kind"] for one in results} == {"reference", "search"}
     assert {one["tested"] for one in results} == {int(is_test(HASHES, TEST_SHARE).sum())}
@@ -101,6 +93,6 @@ def test_a_set_with_too_much_damage_stops_the_job_with_the_place_of_its_names(
     write_set(tmp_path / "set", np.flatnonzero(~is_test(HASHES, TEST_SHARE))[:30].tolist())
     code, said = run(write_job(tmp_path, tmp_path / "set"))
     assert code == 1, said
-    place = tmp_path / "storage" / "streamed" / "bad_samples.csv"
+    place = tmp_path / "storage" / "faulty" / "bad_samples.csv"
     assert "of 1,200 images cannot be decoded, e.g. image-" in said
     assert f"expected at most 0.1%: mend or remove those in {place}" in said
