@@ -18,7 +18,6 @@ from orchestration.images.keys import Hashes, is_architecture, is_test
 from orchestration.images.lanes import Epoch, Piece
 from orchestration.images.reader import ReadPlan, plan_arrays
 
-
 MOST_TOGETHER = 10_000
 """Images that are shuffled together, however small: an epoch begins when the first are there."""
 
