@@ -90,7 +90,8 @@ class StreamSettings(Section):
     most. Another number gives other batches."""
 
     window_mib: int = 128
-    """Decoded images that are shuffled together, of all lanes. Another size gives another order."""
+    """Decoded images that are shuffled together, of all lanes; 10,000 images at most. Another size
+    gives another order."""
 
     readers: int | Literal["auto"] = "auto"
     """Processes that read and decode for each worker. `auto`: as many as it has cores."""

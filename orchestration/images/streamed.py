@@ -18,6 +18,9 @@ from orchestration.images.keys import Hashes, is_architecture, is_test
 from orchestration.images.lanes import Epoch, Piece
 from orchestration.images.reader import ReadPlan, plan_arrays
 
+MOST_TOGETHER = 10_000
+"""Images that are shuffled together, however small: an epoch begins when the first are there."""
+
 
 def all_rows(index: RowIndex, settings: DataSettings, channels: int) -> StreamedSet:
     """A whole set."""
@@ -115,12 +118,12 @@ class StreamedSet:
         """The order of an epoch."""
         stream = self.settings.stream
         image_bytes = self.channels * self.settings.resolution**2
-        window = stream.window_mib * 1024**2 // (stream.lanes * image_bytes)
+        together = min(stream.window_mib * 1024**2 // image_bytes, MOST_TOGETHER)
         return Epoch(
             sizes=self.sizes,
             lanes=stream.lanes,
             steps=-(-len(self) // batch_size),
-            window=max(1, window),
+            window=max(1, together // stream.lanes),
             seed=seed,
             purpose=purpose,
             number=number,
