@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-ATTEMPTS, TIMEOUT_S = 10, 20.0
-"""Of a request to S3."""
+from cluster.store import ATTEMPTS, ENDPOINTS, REGIONS, TIMEOUT_S
 
 
 def open_file(uri: str) -> Any:
@@ -19,11 +19,13 @@ def open_file(uri: str) -> Any:
     import pyarrow.fs
 
     if uri.startswith("s3://"):
-        names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-        endpoint = next((os.environ[name] for name in names if os.environ.get(name)), None)
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return _s3(endpoint, region).open_input_file(uri.removeprefix("s3://"))
+        return _s3(_first(ENDPOINTS), _first(REGIONS)).open_input_file(uri.removeprefix("s3://"))
     return pyarrow.fs.LocalFileSystem().open_input_file(uri)
+
+
+def _first(names: Sequence[str]) -> str | None:
+    """The environment variable that is set."""
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 @cache

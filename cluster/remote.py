@@ -11,11 +11,11 @@ from importlib.metadata import version
 from urllib.parse import SplitResult, urlsplit
 
 from cluster.jobs_api import ClusterError, JobsApi, NobodyAnswersError, token
+from cluster.store import ENDPOINTS, REGIONS
 
 EXAMPLE = "http://127.0.0.1:8265"
 
-S3_PLACE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Environment variables that say where S3 is; none is secret."""
+S3_PLACE = ENDPOINTS + REGIONS
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Environment variables that open it."""

@@ -36,7 +36,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from cluster.store import StorageError
+from cluster.store import ATTEMPTS, TIMEOUT_S, StorageError
 
 T = TypeVar("T")
 
@@ -45,9 +45,6 @@ EXPECTED = "expected s3://<bucket>/<prefix>; endpoint and credentials are AWS's 
 SHA = "sha256"
 """Name of the checksum in the metadata of an object."""
 
-ATTEMPTS = 10
-"""Of every request; the waits between them come to half a minute or more."""
-TIMEOUT_S = 20.0
 READS = 5
 """Of an object whose content breaks off, or is not what its checksum says."""
 PART_BYTES = 16 * 1024**2

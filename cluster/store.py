@@ -6,6 +6,15 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment variables that say where S3 is; none is secret. Of each the first counts."""
+
+ATTEMPTS = 10
+"""Of every request to S3; the waits between them come to half a minute or more."""
+TIMEOUT_S = 20.0
+"""Of connecting, and between two parts of an answer."""
+
 WAY_OUT = "name a folder that you may write, e.g. ~/proxyless"
 
 

@@ -28,7 +28,7 @@ from orchestration.data import (
     ImageSet,
     MemoryLoader,
     evaluation_batches,
-    keep_rendered,
+    keep_images,
     load_dataset,
     normalise,
 )
@@ -269,7 +269,7 @@ def _dataset(job: Job, team: RayTeam) -> Dataset | StreamedDataset:
     if team.rank == 0 and streams:
         load_streamed(job.data, storage, facts)
     elif team.rank == 0:
-        keep_rendered(job.data, storage)
+        keep_images(job.data, storage)
     team.wait()
     if streams:
         return load_streamed(job.data, storage, facts)

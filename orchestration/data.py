@@ -18,12 +18,13 @@ from cluster.storage import Storage
 from nas_core.batch import Batch
 from nas_core.randomness import generator
 from orchestration.data_settings import DataSettings
-from orchestration.glyphs import glyphs_from_bytes, glyphs_to_bytes, render
+from orchestration.glyphs import Glyphs, render
 from orchestration.images.augment import NUMBERS, Recipe, augmented, moved
 from orchestration.images.decode import decode_image, resize
 from orchestration.images.keys import is_architecture
 from orchestration.sources import class_files, describe
 from orchestration.spec import SpecError
+from orchestration.tensor_files import tensors_from_bytes, tensors_to_bytes
 
 CPU = torch.device("cpu")
 PARTS = ("train", "test")
@@ -108,7 +109,7 @@ def load_dataset(settings: DataSettings, seed: int, storage: Storage | None = No
     return Dataset(train, test, classes)
 
 
-def keep_rendered(settings: DataSettings, storage: Storage) -> None:
+def keep_images(settings: DataSettings, storage: Storage) -> None:
     """Render or decode what takes long, so that `load_dataset` finds it in storage."""
     if settings.source == "parquet":
         from orchestration.images.memory import load_parquet
@@ -174,14 +175,15 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
 def _glyphs(settings: DataSettings, part: str, storage: Storage | None) -> ImageSet:
     """A part of the glyphs: from storage, else rendered and kept there."""
     key = f"data/{describe(settings).fingerprint}/{part}.npz"
-    if storage is not None and storage.exists(key):
-        found = glyphs_from_bytes(storage.read_bytes(key))
+    kept = None if storage is None else storage.find_bytes(key)
+    if kept is not None:
+        found = Glyphs(**tensors_from_bytes(kept))
     else:
         asked = settings.glyphs
         count = asked.test if part == "test" else asked.train
         found = render(asked, part, count, settings.resolution, settings.channels or 1)
         if storage is not None:
-            storage.write_bytes(key, glyphs_to_bytes(found))
+            storage.write_bytes(key, tensors_to_bytes(**found._asdict()))
     groups = found.fonts if settings.glyphs.separate_fonts else None
     return ImageSet(found.images, found.labels, groups)
 

@@ -15,14 +15,12 @@ lie beside them). Shapes: N images, M drawings, C channels, R pixels of a side, 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -103,19 +101,6 @@ def checksum(images: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256(images.contiguous().numpy().tobytes())
     digest.update(labels.to(torch.int64).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def glyphs_to_bytes(glyphs: Glyphs) -> bytes:
-    """For a file: numpy's `npz`, without pickles."""
-    file = io.BytesIO()
-    numpy.savez(file, **{name: value.numpy() for name, value in glyphs._asdict().items()})
-    return file.getvalue()
-
-
-def glyphs_from_bytes(data: bytes) -> Glyphs:
-    """The inverse of `glyphs_to_bytes`."""
-    with numpy.load(io.BytesIO(data), allow_pickle=False) as found:
-        return Glyphs(*(torch.from_numpy(found[name]) for name in Glyphs._fields))
 
 
 def fonts_of(settings: GlyphSettings, part: str) -> list[int]:

@@ -61,7 +61,7 @@ def make_plan(job: Job) -> Plan:
     _check_ranking(job, space)
     _check_seeds(job)
     _check_updates(job, data)
-    notes = _check_streamed(job, data)
+    notes = _check_files(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
     targets = _present_targets(job)
     found = {target.name: shipped_table(target, space) for target in targets}
@@ -78,12 +78,12 @@ def make_plan(job: Job) -> Plan:
     return Plan(job, data, space, models, targets, keys, shipped, notes)
 
 
-def _check_streamed(job: Job, data: DataFacts) -> tuple[str, ...]:
-    if not is_streamed(job.data, data):
+def _check_files(job: Job, data: DataFacts) -> tuple[str, ...]:
+    if job.data.source != "parquet":
         return ()
-    from orchestration.images.checks import check_streamed
+    from orchestration.images.checks import check_set
 
-    return tuple(check_streamed(job, data))
+    return tuple(check_set(job, data))
 
 
 def _present_targets(job: Job) -> tuple[Target, ...]:

@@ -1,4 +1,4 @@
-"""Whether a set that is streamed can serve a job: asked at the plan, from its index.
+"""Whether a set of Parquet files can serve a job: asked at the plan, from its index.
 
 Shapes: N rows, K classes.
 """
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from cluster.storage import Storage
-from orchestration.images.index import Numbers, RowIndex, row_index
-from orchestration.images.keys import is_architecture, is_test
+from orchestration.images.index import RowIndex, row_index
+from orchestration.images.keys import Numbers, check_classes, is_architecture, is_test
 from orchestration.job import Job
-from orchestration.sources import DataFacts
+from orchestration.sources import DataFacts, is_streamed
 from orchestration.spec import SpecError
 
 LOOKED_AT = 64
@@ -22,14 +22,16 @@ ALIKE = 2.0
 """So many times as often as in the whole set two images of a row group may be of one class."""
 
 
-def check_streamed(job: Job, facts: DataFacts) -> list[str]:
-    """Refuse what cannot work, and say what a person should know.
+def check_set(job: Job, facts: DataFacts) -> list[str]:
+    """Refuse what cannot work, and say what a person should know of a set that is streamed.
 
     Raises:
         SpecError: a part is without a class, or batches and workers do not fit the lanes.
     """
     index = row_index(job.data, facts, Storage(job.storage))
     _check_parts(job, facts, index)
+    if not is_streamed(job.data, facts):
+        return []
     _check_lanes(job)
     return list(_notes(index, len(facts.classes)))
 
@@ -39,14 +41,7 @@ def _check_parts(job: Job, facts: DataFacts, index: RowIndex) -> None:
     test = is_test(index.hashes, test_share)
     held = is_architecture(index.hashes, share, test_share)
     for part, rows in (("test", test), ("architecture", held), ("weight", ~test & ~held)):
-        counts = np.bincount(index.labels[rows], minlength=len(facts.classes))
-        if counts.min() == 0:
-            name = facts.classes[int(counts.argmin())]
-            raise SpecError(
-                f"data.path: class {name!r} has no image in the {part} part, to which keys belong "
-                "by their hash; add images of it, or change data.test_share or "
-                "search.architecture_share"
-            )
+        check_classes(index.labels[rows], facts.classes, part)
 
 
 def _check_lanes(job: Job) -> None:

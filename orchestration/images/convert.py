@@ -6,15 +6,15 @@ it holds. The manifest comes last: a set without one is not finished.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.storage import Storage
+from orchestration.images.damage import BAD, bad_table, complaint
 from orchestration.images.manifest import PLACE, Manifest, Shard, find_manifest
 from orchestration.images.samples import BadImageError, Listing, encoded
 from orchestration.spec import SpecError
@@ -24,9 +24,7 @@ GROUP_BYTES, SHARD_BYTES = 16 * 1024**2, 128 * 1024**2
 FEWEST_SHARDS = 8
 """However little there is, as long as a shard has `FEWEST_ROWS`."""
 FEWEST_ROWS = 1024
-MOST_BAD = 0.001
-"""Part of the images that may be unreadable."""
-WORKING, MARK, BAD = "_shards", "_conversion.json", "bad_samples.csv"
+WORKING, MARK = "_shards", "_conversion.json"
 SAY_S = 5.0
 
 Say = Callable[[str], None]
@@ -47,14 +45,13 @@ class Made:
         return cls(Shard.from_dict(values["shard"]), bad)
 
 
-def convert(listing: Listing, dest: Storage, say: Say, most_bad: float = MOST_BAD) -> Manifest:
+def convert(listing: Listing, dest: Storage, say: Say) -> Manifest:
     """Write a set, or what is missing of it.
 
     Args:
         listing: what to convert.
         dest: a folder of its own, or a prefix in S3.
         say: takes the lines that a person reads.
-        most_bad: part of the images that may be unreadable.
 
     Raises:
         SpecError: there is something else, or too many images are unreadable.
@@ -68,7 +65,7 @@ def convert(listing: Listing, dest: Storage, say: Say, most_bad: float = MOST_BA
         return finished
     dest.write_json(MARK, mark)
     spans = spans_of(listing)
-    made = _all_made(listing, dest, spans, say, most_bad)
+    made = _all_made(listing, dest, spans, say)
     return _finish(listing, dest, made, say)
 
 
@@ -110,7 +107,6 @@ def _all_made(
     dest: Storage,
     spans: Sequence[tuple[int, int]],
     say: Say,
-    most_bad: float,
 ) -> list[Made]:
     """All shards, those that were there and those that are made now, in their order."""
     names = [_name(number, len(spans)) for number in range(len(spans))]
@@ -122,7 +118,7 @@ def _all_made(
     speed = _Speed(say, total)
     for name, one in _made_on_ray(listing, dest, todo):
         made[name] = one
-        _check_bad(made.values(), total, most_bad, dest)
+        _check_bad(made.values(), total, dest)
         speed.tell(sum(each.shard.rows for each in made.values()))
     return [made[name] for name in names]
 
@@ -235,29 +231,20 @@ def _groups(rows: Sequence[tuple[bytes, int, str]]) -> Iterator[list[tuple[bytes
         yield group
 
 
-def _check_bad(made: Any, total: int, most: float, dest: Storage) -> None:
-    bad = [pair for one in made for pair in one.bad]
-    if len(bad) > most * total:
-        _write_bad(dest, bad)
-        key, reason = bad[0]
-        raise SpecError(
-            f"{len(bad)} images cannot be read, e.g. {key}: {reason}; expected at most {most:.1%} "
-            f"of {total:,}: mend or remove those in {dest.where(BAD)}, and convert again into "
-            "another folder"
-        )
-
-
-def _write_bad(dest: Storage, bad: Sequence[tuple[str, str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([("key", "reason"), *bad])
-    dest.write_text(BAD, text.getvalue())
+def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str]:
+    """Name the images that cannot be read, by key why, and refuse too many of them."""
+    bad = {key: reason for one in made for key, reason in one.bad}
+    if bad:
+        dest.write_bytes(BAD, bad_table({"key": k, "reason": r} for k, r in bad.items()))
+    if problem := complaint(bad, total, dest.where(BAD)):
+        raise SpecError(f"{problem} into another folder")
+    return bad
 
 
 def _finish(listing: Listing, dest: Storage, made: Sequence[Made], say: Say) -> Manifest:
     """Write the manifest, and remove what only the conversion needed."""
-    bad = [pair for one in made for pair in one.bad]
+    bad = _check_bad(made, len(listing.keys), dest)
     if bad:
-        _write_bad(dest, bad)
         say(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD)}")
     source = str(listing.description.get("path") or listing.description["source"])
     shards = tuple(one.shard for one in made if one.shard.rows)

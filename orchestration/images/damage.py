@@ -1,22 +1,21 @@
-"""Images that cannot be decoded: named in `bad_samples.csv` of a job, and too many of them refused.
+"""Images that cannot be decoded: named in `bad_samples.csv`, and too many of them refused.
 
-Workers meet them while they train. Each adds what is not named yet; all see the same file, so the
-job stops by the images of all workers and all its runs together.
+Where a set is streamed, workers meet them while they train. Each adds what is not named yet; all
+see the same file, so the job stops by the images of all workers and all its runs together.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.storage import Storage
 
 MOST_BAD = 0.001
-"""Part of a set that may be undecodable."""
+"""Part of a set that may be undecodable, or unreadable when it is converted."""
 BAD = "bad_samples.csv"
-HEAD = ("set", "key", "reason")
 
 
 class DamageError(Exception):
@@ -56,14 +55,8 @@ class Damage:
         Raises:
             DamageError: it is one.
         """
-        known = self._parsed(self.folder.find_bytes(BAD))
-        if len(known) > MOST_BAD * self.count:
-            key, reason = next(iter(known.items()))
-            raise DamageError(
-                f"{len(known)} of {self.count:,} images cannot be decoded, e.g. {key}: {reason}; "
-                f"expected at most {MOST_BAD:.1%}: mend or remove those in "
-                f"{self.folder.where(BAD)}, and convert the set again"
-            )
+        if problem := complaint(self.named(), self.count, self.folder.where(BAD)):
+            raise DamageError(problem)
 
     def named(self) -> Mapping[str, str]:
         """By key, why an image cannot be decoded."""
@@ -74,8 +67,32 @@ class Damage:
         return {row["key"]: row["reason"] for row in rows if row["set"] == self.fingerprint}
 
     def _table(self, known: Mapping[str, str]) -> bytes:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(HEAD)
-        writer.writerows((self.fingerprint, *pair) for pair in sorted(known.items()))
-        return text.getvalue().encode()
+        return bad_table({"set": self.fingerprint, "key": k, "reason": known[k]} for k in known)
+
+
+def complaint(bad: Mapping[str, str], count: int, place: str | None) -> str | None:
+    """What is wrong if too many images of a set are bad; None if they are few enough.
+
+    Args:
+        bad: by key, why an image cannot be read.
+        count: images of the set.
+        place: where all are named, if anywhere.
+    """
+    if len(bad) <= MOST_BAD * count:
+        return None
+    key, reason = next(iter(bad.items()))
+    named = f"those in {place}" if place else "them"
+    return (
+        f"{len(bad)} of {count:,} images cannot be decoded, e.g. {key}: {reason}; expected at most "
+        f"{MOST_BAD:.1%}: mend or remove {named}, and convert the set again"
+    )
+
+
+def bad_table(rows: Iterable[Mapping[str, str]]) -> bytes:
+    """Content of `bad_samples.csv`, sorted by key."""
+    ordered = sorted(rows, key=lambda row: row["key"])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(ordered[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(ordered)
+    return text.getvalue().encode()

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from orchestration.images.lanes import Epoch, Numbers
+from orchestration.images.keys import Numbers
+from orchestration.images.lanes import Epoch
 from orchestration.images.reader import Block
 
 Problems = Callable[[list[str]], None]

@@ -15,17 +15,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cluster.storage import Storage
 from orchestration.data_settings import ColumnSettings, DataSettings
-from orchestration.images.keys import Hashes, hashes_of
-from orchestration.images.parquet import READERS, ImageFiles, image_files
+from orchestration.images.keys import Hashes, Numbers, hashes_of
+from orchestration.images.parquet import (
+    READERS,
+    ImageFiles,
+    image_files,
+    keys_of,
+    whole_parquet,
+)
 from orchestration.sources import DataFacts
-from orchestration.spec import SpecError
 
 FORMAT = "image-index/1"
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,8 @@ def row_index(settings: DataSettings, facts: DataFacts, storage: Storage | None)
 def index_of(files: ImageFiles, columns: ColumnSettings) -> RowIndex:
     """Read keys and labels of all files."""
     places = tuple(files.folder.where(file.name) for file in files.files)
-    names = [file.name for file in files.files]
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(_read, places, names, [columns] * len(places)))
+        found = list(pool.map(_read, places, [columns] * len(places)))
     sizes = [size for _, _, each in found for size in each]
     return RowIndex(
         places=places,
@@ -135,25 +137,16 @@ def index_of(files: ImageFiles, columns: ColumnSettings) -> RowIndex:
     )
 
 
-def _read(place: str, name: str, columns: ColumnSettings) -> tuple[Hashes, Numbers, Sequence[int]]:
+def _read(place: str, columns: ColumnSettings) -> tuple[Hashes, Numbers, Sequence[int]]:
     """Hashes and labels of a file, and rows of its row groups."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from cluster.files import open_file
 
     wanted = [columns.label] if columns.key is None else [columns.label, columns.key]
-    try:
-        with open_file(place) as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
-            table = file.read(columns=wanted)
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise SpecError(f"data.path: {place} cannot be read ({reason}); replace it") from None
-    numbers = [f"{name}:{row}" for row in range(table.num_rows)]
-    keys = numbers if columns.key is None else table.column(columns.key).to_pylist()
-    missing = [row for row, key in enumerate(keys) if key is None]
-    if missing:
-        raise SpecError(f"data.path: {place} has no key in row {missing[0]}; give it one")
-    return hashes_of(keys), _whole(table.column(columns.label).to_numpy()), sizes
+    with whole_parquet(place), open_file(place) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
+        table = file.read(columns=wanted)
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    hashes = hashes_of(keys_of(table, columns.key, place))
+    return hashes, _whole(table.column(columns.label).to_numpy()), sizes

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.spec import SpecError
+
 Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
 WHOLE = 1 << 64
 
 
@@ -43,3 +46,23 @@ def stirred(hashes: Hashes) -> Hashes:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         stirred: Hashes = mixed ^ (mixed >> np.uint64(31))
     return stirred
+
+
+def check_classes(labels: Numbers, classes: Sequence[str], part: str) -> None:
+    """Refuse a part without an image of some class.
+
+    Args:
+        labels: (n,), of the part.
+        classes: names of all.
+        part: what it is called.
+
+    Raises:
+        SpecError: there is one; says which.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() == 0:
+        raise SpecError(
+            f"data.path: class {classes[int(counts.argmin())]!r} has no image in the {part} part, "
+            "to which keys belong by their hash; add images of it, or change data.test_share or "
+            "search.architecture_share"
+        )

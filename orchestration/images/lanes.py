@@ -15,11 +15,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nas_core.randomness import generator
-
-Numbers = NDArray[np.int64]
+from orchestration.images.keys import Numbers
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ Shapes: N images, C channels, R pixels of a side.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,15 +19,13 @@ from cluster.hardware import usable_cores
 from cluster.storage import Storage
 from orchestration.data import PARTS, ImageSet
 from orchestration.data_settings import DataSettings
+from orchestration.images.damage import BAD, bad_table, complaint
 from orchestration.images.decode import decode_image
-from orchestration.images.keys import hashes_of, is_test
-from orchestration.images.parquet import File, ImageFiles, image_files
+from orchestration.images.keys import check_classes, hashes_of, is_test
+from orchestration.images.parquet import File, ImageFiles, image_files, keys_of, whole_parquet
 from orchestration.sources import DataFacts, describe
 from orchestration.spec import SpecError
-
-MOST_BAD = 0.001
-"""Part of the images that may be undecodable."""
-BAD = "bad_samples.csv"
+from orchestration.tensor_files import tensors_from_bytes, tensors_to_bytes
 
 
 class Row(NamedTuple):
@@ -55,12 +51,10 @@ def load_parquet(settings: DataSettings, storage: Storage | None) -> tuple[Image
     place = f"data/{facts.fingerprint}/{facts.resolution}x{facts.channels}"
     kept = [f"{place}/{part}-{settings.test_share:g}.npz" for part in PARTS]
     if storage is not None and all(map(storage.exists, kept)):
-        train, test = (_from_bytes(storage.read_bytes(key)) for key in kept)
+        train, test = (ImageSet(**tensors_from_bytes(storage.read_bytes(key))) for key in kept)
         return train, test
     rows, bad = _rows(image_files(settings), settings, facts.channels)
-    if bad and storage is not None:
-        storage.write_text(f"{place}/{BAD}", _table(bad))
-    _check_bad(bad, facts, None if storage is None else storage.where(f"{place}/{BAD}"))
+    _tell(bad, facts.count, storage, f"{place}/{BAD}")
     train, test = _split(rows, settings.test_share, facts)
     if storage is not None:
         for key, part in zip(kept, (train, test), strict=True):
@@ -96,16 +90,10 @@ def _columns(
             "convert the images again"
         )
     wanted = [name for name in (names.image, names.label, names.key) if name is not None]
-    try:
+    with whole_parquet(folder.where(file.name)):
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = source.read(columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise SpecError(
-            f"data.path: {folder.where(file.name)} cannot be read ({reason}); replace it"
-        ) from None
-    numbers = [f"{file.name}:{row}" for row in range(table.num_rows)]
-    keys = numbers if names.key is None else table.column(names.key).to_pylist()
+    keys = keys_of(table, names.key, folder.where(file.name))
     return keys, table.column(names.label).to_pylist(), table.column(names.image).to_pylist()
 
 
@@ -128,43 +116,20 @@ def _split(rows: Sequence[Row], share: float, facts: DataFacts) -> tuple[ImageSe
     held = torch.from_numpy(is_test(hashes, share))
     train, test = (whole.subset(some.nonzero().flatten()) for some in (~held, held))
     for part, images in zip(PARTS, (train, test), strict=True):
-        missing = set(range(len(facts.classes))) - set(images.labels.tolist())
-        if missing:
-            name = facts.classes[min(missing)]
-            raise SpecError(
-                f"data.path: class {name!r} has no image in the {part} part, to which keys belong "
-                "by their hash; add images of it, or change data.test_share"
-            )
+        check_classes(images.labels.numpy(), facts.classes, part)
     return train, test
 
 
-def _check_bad(bad: Sequence[Row], facts: DataFacts, place: str | None) -> None:
-    if len(bad) > MOST_BAD * facts.count:
-        row = bad[0]
-        named = f"; all are in {place}" if place else ""
-        raise SpecError(
-            f"data.path: {len(bad)} of {facts.count:,} images cannot be decoded, e.g. {row.key}: "
-            f"{row.pixels}; expected at most {MOST_BAD:.1%}{named}: mend or remove them"
-        )
-
-
-def _table(bad: Sequence[Row]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows([("key", "reason"), *((row.key, row.pixels) for row in bad)])
-    return text.getvalue()
+def _tell(bad: Sequence[Row], count: int, storage: Storage | None, key: str) -> None:
+    """Name images that cannot be decoded, and refuse the set if they are too many."""
+    reasons = {row.key: str(row.pixels) for row in bad}
+    if bad and storage is not None:
+        storage.write_bytes(key, bad_table({"key": k, "reason": r} for k, r in reasons.items()))
+    place = None if storage is None else storage.where(key)
+    if problem := complaint(reasons, count, place):
+        raise SpecError(f"data.path: {problem}")
 
 
 def _to_bytes(part: ImageSet) -> bytes:
-    """For a file: numpy's `npz`, without pickles."""
     assert part.hashes is not None, "images of files have keys"
-    file = io.BytesIO()
-    columns = {"images": part.images, "labels": part.labels, "hashes": part.hashes}
-    arrays: dict[str, Any] = {name: column.numpy() for name, column in columns.items()}
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _from_bytes(data: bytes) -> ImageSet:
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        columns: dict[str, Any] = {name: torch.from_numpy(found[name]) for name in found.files}
-        return ImageSet(columns["images"], columns["labels"], hashes=columns["hashes"])
+    return tensors_to_bytes(images=part.images, labels=part.labels, hashes=part.hashes)

@@ -5,8 +5,9 @@ The driver reads the ends of the files, where their columns, rows and the range 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +137,6 @@ def _classes(
 
 def _look(folder: Storage, name: str, settings: DataSettings, size: int | None) -> File:
     """What the end of a file tells."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from cluster.files import open_file
@@ -147,17 +147,42 @@ def _look(folder: Storage, name: str, settings: DataSettings, size: int | None) 
             f"{place} has {folder.size_bytes(name)} bytes, and the manifest says {size}; convert "
             "the images again"
         )
+    with whole_parquet(folder.where(name)), open_file(folder.where(name)) as source:
+        file = pq.ParquetFile(source)
+        _check_columns(file.schema_arrow, settings, place)
+        if file.metadata.num_rows == 0:
+            raise SpecError(f"{place} has no rows; remove it")
+        most = _most(file, settings.columns.label, place)
+        return File(name, file.metadata.num_rows, most, _layout(file.metadata))
+
+
+@contextmanager
+def whole_parquet(place: str) -> Iterator[None]:
+    """Name a file that is read inside the block and is cut off, damaged or gone."""
+    import pyarrow as pa
+
     try:
-        with open_file(folder.where(name)) as source:
-            file = pq.ParquetFile(source)
-            _check_columns(file.schema_arrow, settings, place)
-            if file.metadata.num_rows == 0:
-                raise SpecError(f"{place} has no rows; remove it")
-            most = _most(file, settings.columns.label, place)
-            return File(name, file.metadata.num_rows, most, _layout(file.metadata))
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise SpecError(f"{place} is no whole Parquet file ({reason}); replace it") from None
+        raise SpecError(
+            f"data.path: {place} is no whole Parquet file ({reason}); replace it"
+        ) from None
+
+
+def keys_of(table: Any, column: str | None, place: str) -> list[str]:
+    """Keys of the rows of a file: a column of it, else its name and their numbers.
+
+    Raises:
+        SpecError: a row has none.
+    """
+    if column is None:
+        name = place.rpartition("/")[2]
+        return [f"{name}:{row}" for row in range(table.num_rows)]
+    keys: list[str | None] = table.column(column).to_pylist()
+    if None in keys:
+        raise SpecError(f"data.path: {place} has no key in row {keys.index(None)}; give it one")
+    return [str(key) for key in keys]
 
 
 def _check_columns(schema: Any, settings: DataSettings, place: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from orchestration.images.augment import NUMBERS, Recipe, decoded, finished
 from orchestration.images.draws import draws
-from orchestration.images.keys import Hashes
+from orchestration.images.keys import Hashes, Numbers
 
 BLOCK_BYTES = 4 * 1024**2
 """Of decoded images that are handed on together."""
@@ -27,7 +27,6 @@ ATTEMPTS, FIRST_WAIT_S = 6, 0.5
 """At a row group whose file cannot be read; each wait is twice the one before."""
 OPEN_FILES = 16
 
-Numbers = NDArray[np.int64]
 Block = dict[str, NDArray[Any]]
 """Columns: `image` (n, C, R, R), `label`, `hash`, `place` in the plan, and `problem`, empty where
 there is none: key and reason, with a tabulator between them."""
@@ -80,7 +79,7 @@ def read_piece(plan: ReadPlan, number: int) -> Iterator[Block]:
     torch.set_num_threads(1)  # tasks run side by side
     start, stop = int(plan.starts[number]), int(plan.starts[number + 1])
     place, group = plan.places[plan.files[number]], int(plan.groups[number])
-    images = _images(place, group, plan.image_column)
+    images = _column(place, group, plan.image_column)
     for first in range(start, stop, plan.block_rows):
         places = np.arange(first, min(first + plan.block_rows, stop))
         yield _block(plan, place, group, images, places)
@@ -108,14 +107,6 @@ def _block(plan: ReadPlan, place: str, group: int, images: Any, places: Numbers)
     }
 
 
-def _images(place: str, group: int, column: str) -> Any:
-    """The images of a row group, encoded; tried again where a file system fails."""
-    found = _column(place, group, column)
-    if hasattr(found.type, "fields"):  # as others write them, with a name beside the bytes
-        return found.field("bytes")
-    return found
-
-
 def _key(plan: ReadPlan, place: str, group: int, row: int) -> str:
     """Of an image, for people."""
     if plan.key_column is None:
@@ -124,6 +115,7 @@ def _key(plan: ReadPlan, place: str, group: int, row: int) -> str:
 
 
 def _column(place: str, group: int, name: str) -> Any:
+    """A column of a row group; tried again where a file system fails."""
     import pyarrow as pa
 
     wait_s = FIRST_WAIT_S

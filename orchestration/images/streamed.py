@@ -13,8 +13,8 @@ import numpy as np
 
 from orchestration.data_settings import DataSettings
 from orchestration.images.augment import Recipe
-from orchestration.images.index import Numbers, RowIndex
-from orchestration.images.keys import Hashes, is_architecture, is_test
+from orchestration.images.index import RowIndex
+from orchestration.images.keys import Hashes, Numbers, is_architecture, is_test
 from orchestration.images.lanes import Epoch, Piece
 from orchestration.images.reader import ReadPlan, plan_arrays
 

@@ -39,16 +39,13 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         yield boto3.resource("ec2", region_name=REGION)
 
 
-def test_the_file_is_right_for_ray(prepared: dict[str, Any]) -> None:
-    from ray.autoscaler._private.util import validate_config
-
-    validate_config(prepared)
-
-
 @pytest.mark.parametrize("place", [[], ["docker"], ["available_node_types", "gpu-spot"]])
-def test_a_misspelled_setting_is_caught(prepared: dict[str, Any], place: list[str]) -> None:
+def test_the_file_is_right_for_ray_and_a_misspelled_setting_of_it_is_caught(
+    prepared: dict[str, Any], place: list[str]
+) -> None:
     from ray.autoscaler._private.util import validate_config
 
+    assert validate_config(prepared) is None  # it raises where something is wrong
     at = prepared
     for step in place:
         at = at[step]

@@ -10,17 +10,16 @@ import torch
 
 from cluster.storage import Storage
 from orchestration import data
-from orchestration.data import keep_rendered, load_dataset, split_classes
+from orchestration.data import keep_images, load_dataset, split_classes
 from orchestration.data_settings import CHARACTERS, FONTS, DataSettings, GlyphSettings
 from orchestration.glyphs import (
     Glyphs,
     checksum,
     fonts_of,
-    glyphs_from_bytes,
-    glyphs_to_bytes,
     render,
 )
 from orchestration.sources import describe
+from orchestration.tensor_files import tensors_from_bytes, tensors_to_bytes
 
 FEW = GlyphSettings(train=400, test=300)
 STILL = replace(FEW, rotation=0, shear=0, stretch=0, shift=0, noise=0)
@@ -127,7 +126,7 @@ def test_fonts_of_parts_are_separate_where_asked() -> None:
 
 def test_a_file_holds_the_same_images() -> None:
     found = rendered()
-    again = glyphs_from_bytes(glyphs_to_bytes(found))
+    again = Glyphs(**tensors_from_bytes(tensors_to_bytes(**found._asdict())))
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
@@ -149,7 +148,7 @@ def test_images_are_rendered_once_and_kept(
     settings: DataSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = Storage(str(tmp_path))
-    keep_rendered(settings, storage)
+    keep_images(settings, storage)
     assert len(storage.list("data")) == 2
     fresh = load_dataset(settings, seed=0)
     monkeypatch.setattr(data, "render", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +61,10 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "GROUP_BYTES", 4_000)
 
 
-def converted(listing: Listing, dest: Storage, **words: Any) -> list[str]:
+def converted(listing: Listing, dest: Storage) -> list[str]:
     """What a conversion says."""
     said: list[str] = []
-    convert(listing, dest, said.append, **words)
+    convert(listing, dest, said.append)
     return said
 
 

@@ -14,6 +14,7 @@ import pytest
 from cluster.storage import Storage
 from orchestration.data_settings import GlyphSettings
 from orchestration.images import convert as conversion
+from orchestration.images import damage
 from orchestration.images.convert import spans_of
 from orchestration.images.keys import hashes_of
 from orchestration.images.manifest import Manifest
@@ -117,12 +118,15 @@ def test_something_else_in_the_way_is_refused(tmp_path: Path, dest: Storage) -> 
         converted(folder_listing(str(folder)), dest)
 
 
-def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, dest: Storage) -> None:
+def test_images_that_cannot_be_read_are_left_out_and_named(
+    tmp_path: Path, dest: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "MOST_BAD", 0.02)
     folder = image_folder(tmp_path / "images")
     jpeg = folder / "cats" / "000.jpg"
     jpeg.write_bytes(jpeg.read_bytes()[:200])
     (folder / "dogs" / "001.png").write_bytes(b"no image")
-    said = converted(folder_listing(str(folder)), dest, most_bad=0.02)
+    said = converted(folder_listing(str(folder)), dest)
     assert said[0] == f"2 images cannot be read and are left out: {dest.uri}/bad_samples.csv"
     named = list(csv.DictReader(io.StringIO(dest.read_text("bad_samples.csv"))))
     assert {one["key"] for one in named} == {"cats/000.jpg", "dogs/001.png"}
@@ -135,7 +139,7 @@ def test_too_many_of_them_stop_the_conversion(tmp_path: Path, dest: Storage) -> 
     folder = image_folder(tmp_path / "images")
     (folder / "dogs" / "001.png").write_bytes(b"no image")
     with pytest.raises(
-        SpecError, match=r"1 images cannot be read, e.g. dogs/001.png: .*0.1% of 120"
+        SpecError, match=r"1 of 120 images cannot be decoded, e.g. dogs/001.png: .*0.1%: mend or"
     ):
         converted(folder_listing(str(folder)), dest)
     assert not dest.exists("_manifest.json")

@@ -16,7 +16,7 @@ import torch
 from cluster.storage import Storage
 from orchestration.data import load_dataset, split_classes
 from orchestration.data_settings import ColumnSettings, DataSettings
-from orchestration.images import memory
+from orchestration.images import damage, memory
 from orchestration.images.samples import folder_listing
 from orchestration.sources import describe, is_streamed
 from orchestration.spec import SpecError
@@ -209,7 +209,7 @@ def test_images_that_are_none_are_skipped_and_named_or_stop_the_job(
         SpecError, match=r"2 of 120 images cannot be decoded, e.g. 0.parquet:7: not .*bad_samples"
     ):
         load_dataset(asked, 0, storage)
-    monkeypatch.setattr(memory, "MOST_BAD", 0.1)
+    monkeypatch.setattr(damage, "MOST_BAD", 0.1)
     data = load_dataset(asked, 0, storage)
     assert len(data.train) + len(data.test) == 118
     place = next(key for key in storage.list() if key.endswith("bad_samples.csv"))
