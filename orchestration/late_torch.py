@@ -98,9 +98,25 @@ def _join(rank: int, size: int, kind: str, place: tuple[str, int], timeout_s: in
 
     from ray.train.torch import config
 
+    if one := interface_of(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", one)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place[0], str(place[1])
     config._set_torch_distributed_env_vars()
     config._setup_torch_process_group(kind, rank, size, "env://", timeout_s)
+
+
+def interface_of(address: str) -> str | None:
+    """Name of the network interface with an address; None if there is none.
+
+    Left to itself gloo listens where the name of the host leads, on Debian to 127.0.1.1: no other
+    node finds it there. All of them found this node at its address in Ray.
+    """
+    import psutil
+
+    for name, places in psutil.net_if_addrs().items():
+        if address in (place.address for place in places):
+            return name
+    return None
 
 
 def _leave(is_connected: bool) -> None:

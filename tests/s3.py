@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import boto3
 import pytest
+from werkzeug.serving import BaseWSGIServer, make_server
 
 from cluster import s3_store
 from tests.orchestration.record.proxy import Proxy
@@ -22,13 +23,40 @@ LOGIN = {
 }
 
 
-@dataclass
 class S3:
-    """A server with one bucket."""
+    """A server with one bucket, which keeps what it has while it is down."""
 
-    endpoint: str
-    port: int
-    client: Any
+    def __init__(self) -> None:
+        moto = pytest.importorskip("moto.server", reason="moto is missing: requirements-dev.txt")
+        self._application = moto.DomainDispatcherApplication(moto.create_backend_app)
+        self.port = 0
+        self.start()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        empty = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
+        urllib.request.urlopen(empty, timeout=10).close()  # of servers before it in this process
+        self.client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=LOGIN["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=LOGIN["AWS_SECRET_ACCESS_KEY"],
+        )
+        self.client.create_bucket(Bucket=BUCKET)
+
+    def start(self) -> None:
+        """Listen, at the same port as before."""
+        handler = pytest.importorskip("moto.server").MotoRequestHandler
+        words = ("127.0.0.1", self.port, self._application, True)
+        self._server: BaseWSGIServer = make_server(*words, request_handler=handler)
+        self.port = self._server.port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Nobody answers at its port."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
         """What programs need to reach it."""
@@ -36,23 +64,11 @@ class S3:
 
 
 @contextmanager
-def s3_server(port: int = 0) -> Iterator[S3]:
-    """One that runs as long as the block; empty, as all that start anew."""
-    moto = pytest.importorskip("moto.server", reason="moto is missing; see requirements-dev.txt")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=LOGIN["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=LOGIN["AWS_SECRET_ACCESS_KEY"],
-    )
-    client.create_bucket(Bucket=BUCKET)
+def s3_server() -> Iterator[S3]:
+    """One that runs as long as the block."""
+    server = S3()
     try:
-        yield S3(endpoint, port, client)
+        yield server
     finally:
         server.stop()
 
@@ -69,9 +85,9 @@ def reached(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Ite
 
 
 @contextmanager
-def before(server: S3) -> Iterator[Proxy]:
-    """A proxy in front of it, which can let it fail."""
-    proxy = Proxy(server.port)
+def before(server: S3, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    """A proxy in front of it, at an address of this machine, which can let it fail."""
+    proxy = Proxy(server.port, host)
     try:
         yield proxy
     finally:

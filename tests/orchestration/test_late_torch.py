@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.worker_group import worker_group as ray_groups
 
-from orchestration.late_torch import LateTorch
+from orchestration.late_torch import LateTorch, interface_of
 from tests.conftest import REPOSITORY
 
 
@@ -51,3 +51,8 @@ def test_who_only_manages_workers_needs_no_torch() -> None:
     words = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_network_interface_is_the_one_with_the_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") is None  # an address that documents alone may use

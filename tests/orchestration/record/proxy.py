@@ -23,8 +23,8 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"
 class Proxy:
     """Passes requests on to a server on this host; what it does with each can be changed."""
 
-    def __init__(self, server_port: int) -> None:
-        self.server_port = server_port
+    def __init__(self, server_port: int, host: str = "127.0.0.1") -> None:
+        self.server_port, self.host = server_port, host
         self.delay_s = 0.0
         """Before each answer."""
         self.late_s = 4.0
@@ -41,7 +41,7 @@ class Proxy:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def refuse(self) -> None:
         """Listen no longer."""
@@ -64,7 +64,7 @@ class Proxy:
             return self.fault(self.count)
 
     def _listen(self, port: int) -> None:
-        self._listener = _Listener(("127.0.0.1", port), self)
+        self._listener = _Listener((self.host, port), self)
         self._thread = threading.Thread(target=self._listener.serve_forever, args=[0.05])
         self._thread.daemon = True
         self._thread.start()

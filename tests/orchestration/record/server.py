@@ -21,15 +21,18 @@ ENVIRONMENT = {
 }
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.bind((host, 0))
         return int(one.getsockname()[1])
 
 
 @contextmanager
 def mlflow_server(
-    folder: Path, backend: str | None = None, options: Sequence[str] | None = None
+    folder: Path,
+    backend: str | None = None,
+    options: Sequence[str] | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[int]:
     """The port of a server that keeps everything in `folder`, as long as the block.
 
@@ -37,10 +40,11 @@ def mlflow_server(
         folder: exists.
         backend: where runs are kept; a SQLite file in `folder` if left out.
         options: where artifacts are kept; served from `folder` if left out.
+        host: the address of this machine at which it is reached.
     """
-    port = free_port()
+    port = free_port(host)
     artifacts = ["--artifacts-destination", str(folder / "artifacts")]
-    words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    words = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     words += ["--backend-store-uri", backend or f"sqlite:///{folder}/server.db", "--workers", "1"]
     words += artifacts if options is None else options
     with open(folder / "server.log", "wb") as log:
@@ -53,7 +57,7 @@ def mlflow_server(
             start_new_session=True,
         )
     try:
-        _wait_for(server, f"http://127.0.0.1:{port}/health", folder / "server.log")
+        _wait_for(server, f"http://{host}:{port}/health", folder / "server.log")
         yield port
     finally:
         _end(server)

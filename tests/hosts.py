@@ -1,0 +1,137 @@
+"""Hosts of a network of their own on this machine: network namespaces behind a bridge, by root.
+
+Nothing leads from there to any other machine. What runs on this machine itself is reached at
+`Network.address`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+IS_REQUIRED = os.environ.get("NETWORK_TESTS") == "required"
+CAN_BE_MADE = os.geteuid() == 0 and shutil.which("ip") is not None
+
+needs_hosts = pytest.mark.skipif(
+    not CAN_BE_MADE and not IS_REQUIRED,
+    reason="makes network namespaces: needs root, and ip: apt-get install iproute2",
+)
+
+
+def run(command: str) -> str:
+    """What a command of `ip` printed."""
+    return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
+
+
+@dataclass
+class Host:
+    """One of them, with an address, a temporary folder and a home of its own."""
+
+    name: str
+    address: str
+    link: str
+    """The end of its cable that is plugged in at the bridge."""
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(
+        self, words: Sequence[str], environment: Mapping[str, str], log: str
+    ) -> subprocess.Popen[bytes]:
+        """A program on it; what it prints goes into a file of this name in its folder."""
+        own = {"HOME": str(self.folder), "TMPDIR": str(self.folder)}
+        with (self.folder / log).open("ab") as file:
+            started = subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *words],
+                env={**os.environ, **environment, **own},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(started)
+        return started
+
+    def cut_off(self) -> None:
+        """Nothing comes from it and nothing gets to it."""
+        run(f"ip link set {self.link} down")
+
+    def join(self) -> None:
+        """As before."""
+        run(f"ip link set {self.link} up")
+
+    def answers(self, port: int) -> bool:
+        """Whether it takes a connection from this machine."""
+        with suppress(OSError), socket.create_connection((self.address, port), timeout=1.0):
+            return True
+        return False
+
+    def end(self) -> None:
+        """All that runs on it ends, and it goes."""
+        for _ in range(50):
+            left = run(f"ip netns pids {self.name}").split()
+            if not left:
+                break
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.1)
+        for process in self.processes:
+            process.wait()
+        run(f"ip netns del {self.name}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Hosts that reach each other, and this machine."""
+
+    address: str
+    """Of this machine, for them."""
+    hosts: list[Host]
+
+
+@contextmanager
+def network(folder: Path, count: int) -> Iterator[Network]:
+    """So many hosts as long as the block; their folders are in `folder`."""
+    number = os.getpid() % 4096
+    prefix, mark = f"10.{192 + number // 256}.{number % 256}", f"px{number}"
+    made: list[Host] = []
+    run(f"ip link add {mark} type bridge")
+    try:
+        run(f"ip addr add {prefix}.1/24 dev {mark}")
+        run(f"ip link set {mark} up")
+        for i in range(count):
+            made.append(_host(folder, mark, i, f"{prefix}.{i + 2}"))
+        yield Network(f"{prefix}.1", made)
+    finally:
+        for host in made:
+            host.end()
+        run(f"ip link del {mark}")
+
+
+def _host(folder: Path, mark: str, number: int, address: str) -> Host:
+    name, link = f"{mark}-{number}", f"{mark}h{number}"
+    here = folder / f"host-{number}"
+    here.mkdir(parents=True)
+    run(f"ip netns add {name}")
+    host = Host(name, address, link, here)
+    try:
+        run(f"ip link add {link} type veth peer name eth0 netns {name}")
+        run(f"ip link set {link} master {mark} up")
+        run(f"ip -n {name} addr add {address}/24 dev eth0")
+        run(f"ip -n {name} link set lo up")
+        run(f"ip -n {name} link set eth0 up")
+    except BaseException:
+        host.end()
+        raise
+    return host
