@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -101,11 +102,15 @@ class Network:
 
 
 @contextmanager
-def network(folder: Path, count: int) -> Iterator[Network]:
-    """So many hosts as long as the block; their folders are in `folder`."""
+def network(count: int) -> Iterator[Network]:
+    """So many hosts as long as the block.
+
+    Their folders have short names: paths of sockets end at 107 characters.
+    """
     number = os.getpid() % 4096
     prefix, mark = f"10.{192 + number // 256}.{number % 256}", f"px{number}"
     made: list[Host] = []
+    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # noqa: S108
     run(f"ip link add {mark} type bridge")
     try:
         run(f"ip addr add {prefix}.1/24 dev {mark}")
@@ -117,12 +122,13 @@ def network(folder: Path, count: int) -> Iterator[Network]:
         for host in made:
             host.end()
         run(f"ip link del {mark}")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _host(folder: Path, mark: str, number: int, address: str) -> Host:
     name, link = f"{mark}-{number}", f"{mark}h{number}"
-    here = folder / f"host-{number}"
-    here.mkdir(parents=True)
+    here = folder / str(number)
+    here.mkdir()
     run(f"ip netns add {name}")
     host = Host(name, address, link, here)
     try:

@@ -208,7 +208,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name in ADDRESSES:
             patch.delenv(name, raising=False)
-        made = stack.enter_context(network(folder, 2))
+        made = stack.enter_context(network(2))
         server = stack.enter_context(s3_server())
         proxy = stack.enter_context(before(server, made.address))
         stack.enter_context(reached(patch, server.environment(proxy.uri)))
