@@ -110,7 +110,7 @@ def network(count: int) -> Iterator[Network]:
     number = os.getpid() % 4096
     prefix, mark = f"10.{192 + number // 256}.{number % 256}", f"px{number}"
     made: list[Host] = []
-    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
     run(f"ip link add {mark} type bridge")
     try:
         run(f"ip addr add {prefix}.1/24 dev {mark}")

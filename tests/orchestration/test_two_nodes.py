@@ -119,16 +119,16 @@ class Told:
 
     def follow(self, program: subprocess.Popen[str]) -> None:
         """To its end; each thing happens once, in the order of the list."""
-        assert program.stdout is not None
         threads = []
-        for line in program.stdout:
-            self.lines.append((time.monotonic(), line))
-            if self.watched and self.watched[0][0](line):
-                threads.append(threading.Thread(target=self.watched.pop(0)[1]))
-                threads[-1].start()
+        with program:
+            for line in program.stdout or ():
+                self.lines.append((time.monotonic(), line))
+                if self.watched and self.watched[0][0](line):
+                    threads.append(threading.Thread(target=self.watched.pop(0)[1]))
+                    threads[-1].start()
+            self.code = program.wait()
         for thread in threads:
             thread.join()
-        self.code = program.wait()
 
 
 @dataclass
