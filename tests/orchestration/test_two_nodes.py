@@ -64,7 +64,7 @@ SMALL = {
         "stream": {"lanes": 2, "window_mib": 1},
     },
     "space": {"ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"]},
-    "cases": [{"target": "mobile", "budgets_ms": ["80%", "110%"]}],
+    "cases": [{"target": "mobile", "budgets_ms": ["60%", "80%"]}],
     "measure": {"calibrate_s": 0},
     "search": {"batch_size": 32, "warmup_epochs": 2, "epochs": 3},
     "retrain": {"epochs": 3},
