@@ -4,7 +4,7 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test test-faults test-rest test-all slow-faults slow-method slow-rest lint cluster stop ui bench ground-truth clean
+.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed lint cluster stop ui bench ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
@@ -43,29 +43,31 @@ ui: .venv/installed
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
 
+# Two lanes on two cores: what needs a Ray waits often. What is timed runs alone.
+LANES := @$(MAKE) --no-print-directory --jobs=2 --output-sync=target
+PYTEST := $(BIN)/python -m pytest
+
 test: .venv/installed-dev
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-faults test-rest
+	$(LANES) quick-ray quick-rest
 
-FAULTS := tests/orchestration/test_faults.py
+quick-ray:
+	$(PYTEST) -m "ray and not slow"
 
-test-faults:  # they mostly wait, so the others run beside them
-	$(BIN)/python -m pytest -m "not slow" $(FAULTS)
-
-test-rest:
-	$(BIN)/python -m pytest -m "not slow" --ignore=$(FAULTS)
+quick-rest:
+	$(PYTEST) -m "not ray and not slow"
 
 test-all: test
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target slow-faults slow-method
-	@$(MAKE) --no-print-directory slow-rest
+	$(LANES) slow-ray slow-rest
+	@$(MAKE) --no-print-directory slow-timed
 
-slow-faults:
-	$(BIN)/python -m pytest -m slow $(FAULTS)
-
-slow-method:  # they only compute, and no time is measured
-	$(BIN)/python -m pytest -m slow tests/nas_core
+slow-ray:
+	$(PYTEST) -m "slow and ray and not timed"
 
 slow-rest:
-	$(BIN)/python -m pytest -m slow --ignore=$(FAULTS) --ignore=tests/nas_core
+	$(PYTEST) -m "slow and not ray and not timed"
+
+slow-timed:
+	$(PYTEST) -m "slow and timed"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ from tests.benchmarks.search_quality import Job, controls, grouped, summary
 from tests.benchmarks.truth import Truth, truth_of
 from tests.nas_core.tiny import noisy_table
 
+pytestmark = pytest.mark.slow
+
 COUNT = len(yardstick.all_paths())
 RISING = torch.arange(COUNT).double()
 TRUTH = Truth(torch.stack([RISING - 1, RISING + 1], 1), RISING + 1)
@@ -147,7 +149,6 @@ def test_a_derivation_can_choose_by_the_supernet() -> None:
     assert end.path == min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
 
 
-@pytest.mark.slow
 def test_searches_find_better_networks_than_chance(tmp_path: Path) -> None:
     """Tuning seeds, the middle budget on `cpu`; chance are the networks at equal latency."""
     settings = replace(search_quality.SCHEDULE, strategy="two_path")

@@ -101,7 +101,13 @@ def test_a_batch_of_the_size_of_the_target_is_one_call(runtime: Runtime, block: 
 
 @pytest.mark.parametrize(
     "op",
-    ["mbconv_k3_e3", "mbconv_k7_e6", "mbconv_k5_e3_se", "mbconv_k3_e3_hswish", "sepconv_k3"],
+    [
+        "mbconv_k5_e3_se",
+        *(
+            pytest.param(op, marks=pytest.mark.slow)
+            for op in ("mbconv_k3_e3", "mbconv_k7_e6", "mbconv_k3_e3_hswish", "sepconv_k3")
+        ),
+    ],
 )
 def test_an_op_answers_like_the_op(runtime: Runtime, op: str) -> None:
     block = after_images(build_op(op, OpShape(8, 8, 1)), 8, 12, 12)

@@ -68,6 +68,7 @@ def test_a_network_for_one_runtime_goes_on_devices_of_the_other_too() -> None:
         torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_runtime_that_is_not_installed_costs_the_network_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_runtime_that_is_not_installed_costs_the_network_nothing(
     assert "no model.pte beside the network: executorch is not installed" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_example_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilers, "PORTABLE", ())
     HERE["cpu"] = replace(TARGETS["cpu"], batch_size=6)

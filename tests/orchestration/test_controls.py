@@ -132,6 +132,7 @@ def test_all_of_them_are_at_the_latency_of_the_budget(
     assert taken == pytest.approx([0.08] * len(taken))
 
 
+@pytest.mark.slow
 def test_a_case_that_was_stopped_goes_on_with_the_next_network(
     dataset: Dataset, tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def test_no_text_meets_another(targets: int, budgets: int) -> None:
     assert (figure.get_figwidth() > 10.51) == is_wide
 
 
+@pytest.mark.slow
 def test_every_word_of_a_cell_is_in_it() -> None:
     for _, words in cells(matrix_figure(many(8, 1), title="many")):
         assert words[1] == "best" or words[1].endswith("times")

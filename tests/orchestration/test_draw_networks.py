@@ -142,6 +142,7 @@ def test_no_text_of_small_networks_meets_another(results: list[dict[str, Any]]) 
     assert_legible(drawn(*results))
 
 
+@pytest.mark.slow
 def test_no_text_of_the_published_space_meets_another() -> None:
     space = proxyless_imagenet(ops=("mbconv_k7_e3_hswish", "mbconv_k5_e6_se", *MOBILE_OPS))
     tables = {"table0": table_of(space, by_kernel).to_dict()}

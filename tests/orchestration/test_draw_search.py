@@ -168,8 +168,8 @@ def test_a_search_of_no_epochs_is_refused() -> None:
     ("space", "epochs"),
     [
         (SPACE, range(2, 4)),
-        (proxyless_imagenet(ops=OPS_13), range(40, 160)),
-        (proxyless_imagenet(), range(1000, 1300)),
+        pytest.param(proxyless_imagenet(ops=OPS_13), range(40, 160), marks=pytest.mark.slow),
+        pytest.param(proxyless_imagenet(), range(1000, 1300), marks=pytest.mark.slow),
     ],
 )
 def test_no_text_meets_another(space: SearchSpace, epochs: range) -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from ray.train._internal import session as tune_session
 from ray.tune.result import RESULT_DUPLICATE
 from ray.util.queue import Empty
@@ -88,6 +89,7 @@ def test_all_reports_are_taken_before_the_trial_ends(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_tune_still_waits_for_itself_without(tmp_path: Path) -> None:
     # When this fails, Ray has mended it and orchestration/last_report.py can go.
     assert driven(lambda: None, tmp_path) == []

@@ -90,6 +90,7 @@ def test_a_target_that_is_not_here_is_refused_at_the_plan_with_what_is_here(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_path: Path) -> None:
     plan = make_plan(load_job(job_file))
     (tmp_path / "mine.json").write_text(json.dumps(table_of(plan.space, by_kernel).to_dict()))

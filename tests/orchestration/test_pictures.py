@@ -61,6 +61,7 @@ def blank(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"orchestration.{place}_png", Mock(return_value=b"blank"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank")
 def test_many_networks_have_a_picture_for_each_target_and_some_pages(tmp_path: Path) -> None:
     phone = [result(f"mobile-{n / 100}ms", budget_ms=n / 100) for n in range(20, 40)]
@@ -81,6 +82,7 @@ def test_no_two_pictures_have_one_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_probabilities_are_in_the_picture_of_a_search(tmp_path: Path) -> None:
     job, _ = drawn(tmp_path)
     heights = [
@@ -90,6 +92,7 @@ def test_probabilities_are_in_the_picture_of_a_search(tmp_path: Path) -> None:
     assert heights[0] > heights[1]  # only the first has kept them
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_drawn_again_and_what_is_gone_goes(tmp_path: Path) -> None:
     job, tables = drawn(tmp_path)
     for name in names(job):

@@ -55,6 +55,7 @@ def test_every_network_is_reported_and_counted(
         assert -1 <= found[by]["kendall"] <= 1
 
 
+@pytest.mark.slow
 def test_a_ranking_that_was_stopped_goes_on_with_the_next_network(
     dataset: Dataset, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_digits_are_learnt(digits: Dataset) -> None:
     assert top1_after_training(digits) > 0.9
 
 
+@pytest.mark.slow
 def test_with_shuffled_labels_accuracy_falls_to_chance(digits: Dataset) -> None:
     order = torch.randperm(len(digits.train), generator=torch.Generator().manual_seed(0))
     shuffled = ImageSet(digits.train.images, digits.train.labels[order])

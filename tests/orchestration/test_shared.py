@@ -52,7 +52,13 @@ def phases(reports: Reports) -> list[str]:
     return [one["phase"] for one in reports.epochs]
 
 
-@pytest.mark.parametrize("strategy", ["two_path", "reinforce", "darts", "random"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *("two_path", "random"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("reinforce", "darts")),
+    ],
+)
 def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
     dataset: Dataset, tmp_path: Path, reports: Reports, strategy: str
 ) -> None:
@@ -87,6 +93,7 @@ def test_a_warm_up_is_trained_once_and_every_search_starts_from_it(
     assert [one["phase"] for one in shared.history] == ["warmup", "search", "search"]
 
 
+@pytest.mark.slow
 def test_a_warm_up_whose_end_is_damaged_is_trained_again_from_before(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
@@ -128,6 +135,7 @@ def test_budgets_that_share_a_search_train_it_once(
     assert is_ended(other.storage.sub(search_place(str(other.work.case.search_key))))
 
 
+@pytest.mark.slow
 def test_each_budget_of_a_shared_search_gets_a_network_within_it(
     dataset: Dataset, tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

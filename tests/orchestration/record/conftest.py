@@ -38,6 +38,17 @@ def place(tmp_path, empty_database, model_folder, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def standing(tmp_path_factory, empty_database, model_folder):
+    """The same, recorded, for tests that only look; recording it again takes a moment."""
+    root = tmp_path_factory.mktemp("standing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        one = Place(root / "a storage", empty_database, model_folder)
+        one.record()
+    return one
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """Folder and port of a tracking server; it takes seconds to start."""
     folder = tmp_path_factory.mktemp("server")

@@ -54,6 +54,7 @@ def killed(place, monkeypatch, before_request):
     return False
 
 
+@pytest.mark.slow
 def test_a_recorder_that_is_killed_again_and_again_completes(
     place, tmp_path, empty_database, monkeypatch
 ):

@@ -21,9 +21,8 @@ from tests.orchestration.record.place import CASE, REFERENCE
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
-def test_the_run_of_a_case_says_what_was_asked_for(place):
-    place.record()
-    assert place.runs("case")[CASE].data.params == {
+def test_the_run_of_a_case_says_what_was_asked_for(standing):
+    assert standing.runs("case")[CASE].data.params == {
         "target": "mobile",
         "budget_ms": "0.31",
         "strategy": "two_path",
@@ -34,9 +33,8 @@ def test_the_run_of_a_case_says_what_was_asked_for(place):
     }
 
 
-def test_the_run_of_a_case_says_what_was_found(place):
-    place.record()
-    metrics = place.runs("case")[CASE].data.metrics
+def test_the_run_of_a_case_says_what_was_found(standing):
+    metrics = standing.runs("case")[CASE].data.metrics
     assert {name: value for name, value in metrics.items() if "/" not in name} == {
         "table_ms": 0.309,
         "measured_ms": 0.312,
@@ -86,25 +84,22 @@ def test_a_network_that_was_not_measured_has_no_measured_metric(place):
     assert "measured_ms" not in version.tags
 
 
-def test_search_curves_have_epochs_as_steps_and_the_time_when_they_were_found(place):
-    place.record()
-    run_id = place.runs("case")[CASE].info.run_id
-    history = place.client.get_metric_history(run_id, "search/loss")
+def test_search_curves_have_epochs_as_steps_and_the_time_when_they_were_found(standing):
+    run_id = standing.runs("case")[CASE].info.run_id
+    history = standing.client.get_metric_history(run_id, "search/loss")
     assert [(m.step, m.value, m.timestamp) for m in history] == [
         (epoch, 2.0 / (1 + epoch), int((START + 2 * epoch + 2) * 1000)) for epoch in range(4)
     ]
 
 
-def test_a_number_that_an_epoch_lacks_is_left_out(place):
-    place.record()
-    run_id = place.runs("case")[CASE].info.run_id
-    history = place.client.get_metric_history(run_id, "search/latency_ms")
+def test_a_number_that_an_epoch_lacks_is_left_out(standing):
+    run_id = standing.runs("case")[CASE].info.run_id
+    history = standing.client.get_metric_history(run_id, "search/latency_ms")
     assert [m.step for m in history] == [2, 3]
 
 
-def test_runs_are_nested_as_job_case_and_retraining(place):
-    place.record()
-    job, cases, retrained = (place.runs(kind) for kind in ("job", "case", "retrain"))
+def test_runs_are_nested_as_job_case_and_retraining(standing):
+    job, cases, retrained = (standing.runs(kind) for kind in ("job", "case", "retrain"))
     parent = {
         name: run.data.tags["mlflow.parentRunId"] for name, run in (cases | retrained).items()
     }
@@ -117,9 +112,8 @@ def test_runs_are_nested_as_job_case_and_retraining(place):
     }
 
 
-def test_a_stand_in_is_named_on_every_run_of_a_case(place):
-    place.record()
-    for run in (place.runs("case") | place.runs("retrain")).values():
+def test_a_stand_in_is_named_on_every_run_of_a_case(standing):
+    for run in (standing.runs("case") | standing.runs("retrain")).values():
         assert run.data.tags["stand_in"] == "true"
         assert run.data.tags["hardware"] == "mobile on host x86-64 (XNNPACK)"
 
@@ -142,20 +136,19 @@ def test_a_run_has_its_files(place):
     }
 
 
-def test_settings_of_the_job_are_params_of_its_run(place):
-    place.record()
-    assert place.runs("job")["search_mobile"].data.params == {
+def test_settings_of_the_job_are_params_of_its_run(standing):
+    assert standing.runs("job")["search_mobile"].data.params == {
         "search.epochs": "6",
         "cases": '[{"target": "mobile"}]',
         "retrain": "null",
     }
 
 
-def test_links_open_the_view_that_shows_runs(place):
-    links = place.record()
+def test_links_open_the_view_that_shows_runs(standing):
+    links = standing.record()
     page = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
     assert links.runs == f"{page}&viewStateShareKey=proxyless-key-of-the-job"
-    cases = {run.info.run_id for run in place.runs("case").values()}
+    cases = {run.info.run_id for run in standing.runs("case").values()}
     compared = re.fullmatch(
         r".*/#/compare-runs\?runs=(.*)&experiments=(.*)&workflowType=.*", links.compare
     )
@@ -163,22 +156,22 @@ def test_links_open_the_view_that_shows_runs(place):
     assert json.loads(unquote(compared[2])) == ["1"]
 
 
-def test_the_page_of_a_job_shows_its_run_and_its_cases(place):
-    key = place.record().runs.rpartition("viewStateShareKey=")[2]
-    state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
-    found = place.client.search_runs(["1"], state["searchFilter"])
+def test_the_page_of_a_job_shows_its_run_and_its_cases(standing):
+    key = standing.record().runs.rpartition("viewStateShareKey=")[2]
+    state = json.loads(standing.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
+    found = standing.client.search_runs(["1"], state["searchFilter"])
     assert {run.info.run_name for run in found} == {"search_mobile", CASE, REFERENCE}
 
 
-def test_the_report_of_a_job_is_the_page_of_its_run(place):
-    run = place.record().report.partition("/runs/")[2]
-    parent = place.runs("job")["search_mobile"].info.run_id
+def test_the_report_of_a_job_is_the_page_of_its_run(standing):
+    run = standing.record().report.partition("/runs/")[2]
+    parent = standing.runs("job")["search_mobile"].info.run_id
     assert run == f"{parent}?workflowType=machine_learning"
 
 
-def test_the_page_of_a_job_is_its_report(place):
-    links = place.record()
-    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+def test_the_page_of_a_job_is_its_report(standing):
+    links = standing.record()
+    note = standing.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
     assert f"({links.compare[links.compare.index('#') :]})" in note
     row = next(line for line in note.splitlines() if line[:1] == "|" and "mobile-0.31ms" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -281,15 +274,14 @@ def test_a_case_that_is_not_retrained_any_more_registers_no_old_model(place):
     assert place.record().models == ()
 
 
-def test_the_note_says_which_network_to_ship(place):
-    place.record()
-    note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
+def test_the_note_says_which_network_to_ship(standing):
+    note = standing.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
     assert "`mobile-0.31ms`, 0.312 ms, top-1 98.1 %, `models:/digits-mobile@best`" in note
     assert "report.html" not in note  # nobody has written it here
 
 
-def test_the_view_of_all_cases_is_stored_where_the_ui_looks_for_it(place):
-    key = place.record().cases.rpartition("viewStateShareKey=")[2]
-    state = json.loads(place.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
-    found = place.client.search_runs(["1"], state["searchFilter"])
+def test_the_view_of_all_cases_is_stored_where_the_ui_looks_for_it(standing):
+    key = standing.record().cases.rpartition("viewStateShareKey=")[2]
+    state = json.loads(standing.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
+    found = standing.client.search_runs(["1"], state["searchFilter"])
     assert {run.info.run_name for run in found} == {CASE, REFERENCE}

@@ -28,10 +28,10 @@ def test_the_best_version_of_a_target_that_is_not_measured_keeps_its_budget_by_t
     assert version.tags["budget_ms"] == "80.0"
 
 
-def test_the_searched_model_is_registered_and_the_reference_is_not(place):
-    assert place.record().models == ("models:/digits-mobile/1",)
-    version = place.client.get_model_version_by_alias("digits-mobile", "best")
-    assert version.run_id == place.runs("retrain")[f"{CASE} retrain"].info.run_id
+def test_the_searched_model_is_registered_and_the_reference_is_not(standing):
+    assert standing.record().models == ("models:/digits-mobile/1",)
+    version = standing.client.get_model_version_by_alias("digits-mobile", "best")
+    assert version.run_id == standing.runs("retrain")[f"{CASE} retrain"].info.run_id
 
 
 def test_best_is_the_most_accurate_version_that_keeps_its_budget(place):
@@ -94,28 +94,26 @@ def test_jobs_compete_where_their_images_are_the_same(place, images):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_mlflow_loads_the_registered_model_as_it_was_evaluated(place, batch, monkeypatch):
+def test_mlflow_loads_the_registered_model_as_it_was_evaluated(standing, batch, monkeypatch):
     import mlflow
     import torch
 
-    place.record()
     previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(place.uri)
+    mlflow.set_tracking_uri(standing.uri)
     try:
         loaded = mlflow.pytorch.load_model("models:/digits-mobile@best")
     finally:
         mlflow.set_tracking_uri(previous)
     images = torch.randn(batch, 1, 8, 8)
-    torch.testing.assert_close(loaded(images), load_model(place.model)[0](images))
+    torch.testing.assert_close(loaded(images), load_model(standing.model)[0](images))
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # mlflow.pyfunc, on import
-def test_mlflow_serves_the_model_with_its_signature_and_example(place):
+def test_mlflow_serves_the_model_with_its_signature_and_example(standing):
     import mlflow
     import numpy as np
 
-    place.record()
-    model = place.client.search_logged_models(["1"])[0]
+    model = standing.client.search_logged_models(["1"])[0]
     served = mlflow.pyfunc.load_model(model.artifact_location)
     example = served.input_example
     assert example.shape == (4, 1, 8, 8)
@@ -123,11 +121,10 @@ def test_mlflow_serves_the_model_with_its_signature_and_example(place):
     assert served.predict(example.astype(np.float32)).shape == (4, 10)
 
 
-def test_a_recorded_model_tells_its_classes_and_how_images_go_in(place):
+def test_a_recorded_model_tells_its_classes_and_how_images_go_in(standing):
     import mlflow
 
-    place.record()
-    model = place.client.search_logged_models(["1"])[0]
+    model = standing.client.search_logged_models(["1"])[0]
     assert mlflow.models.Model.load(model.artifact_location).metadata == {
         "classes": list("0123456789"),
         "input_shape": [1, 8, 8],
@@ -137,12 +134,11 @@ def test_a_recorded_model_tells_its_classes_and_how_images_go_in(place):
 
 
 @pytest.mark.parametrize("uri", ["models:/digits-mobile/1", "models:/digits-mobile@best", "run"])
-def test_a_fetched_model_is_the_one_in_storage(place, tmp_path, uri):
-    place.record()
-    run = place.runs("retrain")[f"{CASE} retrain"].info.run_id
-    folder = fetch_model(uri.replace("run", f"runs:/{run}"), place.uri, tmp_path / "fetched")
+def test_a_fetched_model_is_the_one_in_storage(standing, tmp_path, uri):
+    run = standing.runs("retrain")[f"{CASE} retrain"].info.run_id
+    folder = fetch_model(uri.replace("run", f"runs:/{run}"), standing.uri, tmp_path / "fetched")
     for name in ("model.pt2", "model.json"):
-        assert (folder / name).read_bytes() == (place.model / name).read_bytes()
+        assert (folder / name).read_bytes() == (standing.model / name).read_bytes()
     assert load_model(folder)[1].classes == tuple("0123456789")
 
 
@@ -156,10 +152,9 @@ def test_a_fetched_model_is_the_one_in_storage(place, tmp_path, uri):
         ("runs:/0123456789abcdef0123456789abcdef", "0123456789abcdef"),
     ],
 )
-def test_a_model_that_does_not_exist_is_named(place, tmp_path, uri, reason):
-    place.record()
+def test_a_model_that_does_not_exist_is_named(standing, tmp_path, uri, reason):
     with pytest.raises(RecordError, match=reason):
-        fetch_model(uri, place.uri, tmp_path / "fetched")
+        fetch_model(uri, standing.uri, tmp_path / "fetched")
 
 
 def test_a_job_without_retraining_has_no_model(place):

@@ -17,8 +17,11 @@ from tests.orchestration.record.place import Place
 from tests.orchestration.record.server import free_port, mlflow_server
 
 moto = pytest.importorskip("moto.server", reason="moto is not installed; see requirements-dev.txt")
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [
+    pytest.mark.slow,
+    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
+]
 
 
 @pytest.fixture
@@ -61,7 +64,6 @@ def test_files_of_an_experiment_in_s3_are_put_there(
     assert (fetched / PROGRAM).read_bytes() == (place.model / PROGRAM).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_server_leaves_the_files_to_s3(undisturbed: Place, s3: Any, tmp_path: Path) -> None:
     place = S3Place(tmp_path / "there", undisturbed, s3)
     place.client = MlflowClient(f"sqlite:///{tmp_path}/server.db")

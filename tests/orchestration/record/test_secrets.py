@@ -74,6 +74,7 @@ def written(job: Job, text: str, model: Path) -> Storage:
     return storage
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_mlflow_in_storage_or_in_what_is_said(
     proxy: Proxy,
     server: tuple[Path, int],
