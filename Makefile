@@ -76,7 +76,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality sharing \
-	    traffic checkpoint_cost recovery scaling sweep recording; do \
+	    traffic checkpoint_cost recovery scaling sweep recording data; do \
 	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
 
 ground-truth: .venv/installed-dev

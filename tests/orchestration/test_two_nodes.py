@@ -65,9 +65,15 @@ SMALL = {
     },
     "space": {"ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"]},
     "cases": [{"target": "mobile", "budgets_ms": ["60%", "80%"]}],
-    "measure": {"calibrate_s": 0},
+    "measure": {
+        "calibrate_s": 0,
+        "rounds": 5,
+        "network_rounds": 5,
+        "samples_per_round": 2,
+        "sample_ms": 1.0,
+    },
     "search": {"batch_size": 32, "warmup_epochs": 2, "epochs": 3},
-    "retrain": {"epochs": 3},
+    "retrain": {"epochs": 2},
     "cluster": {"workers": 2},
 }
 
