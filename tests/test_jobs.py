@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from orchestration.plan import make_plan
+from cluster.placement import Node
+from orchestration import planning
+from orchestration.__main__ import main
 from orchestration.spec import load_job
 from tests.conftest import REPOSITORY
+from tests.orchestration.images.sets import encoded
 
 JOBS = sorted((REPOSITORY / "jobs").glob("*.yaml"))
 
@@ -25,7 +30,33 @@ def test_a_job_file_is_a_program_named_like_its_job(path: Path) -> None:
     assert load_job(path).name == path.stem
 
 
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A Parquet file of images of two classes, in place of a bucket."""
+    columns = {
+        "image": [encoded(n, size=8) for n in range(600)],
+        "label": [n % 2 for n in range(600)],
+        "key": [f"image-{n}" for n in range(600)],
+    }
+    place = tmp_path / "images"
+    place.mkdir()
+    pq.write_table(pa.table(columns), place / "all.parquet")
+    return place
+
+
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
-def test_a_job_file_can_be_planned(path: Path) -> None:
-    plan = make_plan(load_job(path))
-    assert plan.table_keys.keys() == {case.target for case in plan.job.cases}
+def test_a_job_file_can_be_planned(
+    path: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine with a GPU, which need not be here."""
+    has_gpu = Node("", "here", {"CPU": 2.0, "GPU": 1.0}, {}, is_driver=True)
+    monkeypatch.setattr(planning, "this_machine", lambda: has_gpu)
+    words = ["--set", f"storage={tmp_path / 'storage'}"]
+    if load_job(path).data.source == "parquet":
+        words += ["--set", f"data.path={images}"]
+    assert main(["plan", str(path), "--quick", *words]) == 0
+    assert f"job      {path.stem}, seed 0" in capsys.readouterr().out
