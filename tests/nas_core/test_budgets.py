@@ -17,7 +17,7 @@ from tests.nas_core.tiny import table_of
 
 @pytest.mark.slow
 @pytest.mark.parametrize("c", [0.1, 0.5, 2.0])
-@pytest.mark.parametrize("budget_ms", [75.0, 85.0, 100.0, 120.0, 150.0])
+@pytest.mark.parametrize("budget_ms", [75.0, 100.0, 150.0])
 def test_learnt_ends_within_2_percent_of_the_budget_without_tuning(
     budget_ms: float, c: float
 ) -> None:
@@ -27,7 +27,7 @@ def test_learnt_ends_within_2_percent_of_the_budget_without_tuning(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("budget_ms", [75.0, 85.0, 100.0, 120.0, 150.0])
+@pytest.mark.parametrize("budget_ms", [75.0, 100.0, 150.0])
 def test_absolute_holds_a_budget_where_the_loss_gains_little(budget_ms: float) -> None:
     ended_ms, note = search_of_alphas(0.1, budget_ms, "absolute")
     assert ended_ms == pytest.approx(budget_ms, rel=0.02)
@@ -36,7 +36,7 @@ def test_absolute_holds_a_budget_where_the_loss_gains_little(budget_ms: float) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("c", [0.5, 2.0])
-@pytest.mark.parametrize("budget_ms", [75.0, 85.0, 100.0, 120.0, 150.0])
+@pytest.mark.parametrize("budget_ms", [75.0, 150.0])
 def test_absolute_reports_a_penalty_too_weak_where_the_loss_gains_more(
     budget_ms: float, c: float
 ) -> None:
