@@ -4,14 +4,14 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed lint cluster stop ui bench ground-truth clean
+.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed test-long lint cluster stop ui bench ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
 	@echo "make ui        MLflow on http://127.0.0.1:5000, where results are compared"
 	@echo "make cluster   a local Ray that stays, for 'ray job submit jobs/search_mobile.yaml'"
 	@echo "make stop      stop that Ray"
-	@echo "make test      quick tests; make test-all: all of them; make lint: ruff and mypy"
+	@echo "make test      quick tests; make test-all: the slow ones too; make lint: ruff and mypy"
 	@echo "make bench     benchmarks, into tests/benchmarks/results (an hour or more on two cores)"
 	@echo "make ground-truth  train every network of the yardstick again (an hour and a half on two cores)"
 	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
@@ -62,13 +62,16 @@ test-all: test
 	@$(MAKE) --no-print-directory slow-timed
 
 slow-ray:
-	$(PYTEST) -m "slow and ray and not timed"
+	$(PYTEST) -m "slow and ray and not timed and not long"
 
 slow-rest:
-	$(PYTEST) -m "slow and not ray and not timed"
+	$(PYTEST) -m "slow and not ray and not timed and not long"
 
 slow-timed:
 	$(PYTEST) -m "slow and timed"
+
+test-long: .venv/installed-dev
+	$(PYTEST) -m long
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -24,7 +24,7 @@ from nas_core.architecture import Architecture
 from tests.conftest import REPOSITORY
 from tests.orchestration.crew import tiny_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 DRIVER = """
 import sys

@@ -197,7 +197,9 @@ def left_on(made: Rig) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path, kind: signal.Signals
 ) -> None:
@@ -231,6 +233,7 @@ sys.exit(main([sys.argv[1]]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
@@ -249,6 +252,7 @@ def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
     assert_goes_on(two_nodes, job, whole)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_loss_that_is_never_finite_again_fails_the_case_once_and_for_all(
     two_nodes: Rig, table: Path, tmp_path: Path
@@ -264,6 +268,7 @@ def test_a_loss_that_is_never_finite_again_fails_the_case_once_and_for_all(
     assert two_nodes.attempts() == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_storage_that_refuses_checkpoints_fails_the_case_and_keeps_the_last_good_one(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
@@ -283,6 +288,7 @@ def test_a_storage_that_refuses_checkpoints_fails_the_case_and_keeps_the_last_go
     assert_goes_on(two_nodes, job, whole)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_worker_that_always_breaks_fails_the_case_with_its_reason(
     two_nodes: Rig, table: Path, tmp_path: Path
@@ -323,6 +329,7 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
     assert joined < 90
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure(
     table: Path, tmp_path: Path
@@ -348,7 +355,7 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_search_killed_at_five_random_moments_ends_as_one_never_killed(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path, seed: int
 ) -> None:

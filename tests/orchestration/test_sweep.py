@@ -171,6 +171,7 @@ def test_a_case_that_fails_stops_no_other(
     assert len(searched(copied)) == 6
 
 
+@pytest.mark.long
 def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happened(
     one_node: Rig, boards: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happene
     assert abs(last_run(tmp_path)["estimate_error"]) < 1.0
 
 
+@pytest.mark.long
 def test_budgets_that_share_a_search_take_that_of_the_middle_one(
     one_node: Rig, whole: Path, boards: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -208,6 +210,7 @@ def test_budgets_that_share_a_search_take_that_of_the_middle_one(
             assert found[name][what] == results(whole)[name][what]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(4 * PATIENCE_S)
 def test_a_driver_that_is_killed_at_three_moments_ends_with_the_same_results(
     one_node: Rig, whole: Path, boards: dict[str, Any], tmp_path: Path
@@ -237,6 +240,7 @@ def _wait_for_cases(driver: Any, storage: Path, number: int) -> None:
     raise AssertionError(f"the driver ended before {number} cases were finished")
 
 
+@pytest.mark.long
 def test_a_search_that_falls_behind_other_seeds_ends_early_and_stays_so(
     one_node: Rig, boards: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -302,6 +302,7 @@ def test_the_same_command_again_trains_nothing(finished: Finished) -> None:
     assert f"3 networks of search_mobile are in {STORAGE}/search_mobile; nothing" in told.said
 
 
+@pytest.mark.long
 def test_a_set_with_too_much_damage_stops_the_job_with_the_place_of_its_names(
     finished: Finished, tmp_path: Path
 ) -> None:
