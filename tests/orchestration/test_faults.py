@@ -169,6 +169,7 @@ def test_a_search_survives_all_that_can_break_and_ends_as_if_nothing_had(
     assert_recorded_once(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_survives_each_fault_of_the_other_worker_too(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
@@ -354,8 +355,9 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
     assert_recorded_once(storage)
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", range(2))
 def test_a_search_killed_at_five_random_moments_ends_as_one_never_killed(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path, seed: int
 ) -> None:
