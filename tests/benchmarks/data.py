@@ -65,7 +65,8 @@ def ray_of_two() -> Iterator[None]:
 
     os.environ["PYTHONPATH"] = str(REPOSITORY)
     os.environ |= STARTS
-    ray.init(num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False)
+    words = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "log_to_driver": False}
+    ray.init("local", num_cpus=2, **words)
     try:
         yield
     finally:

@@ -52,6 +52,7 @@ def ray_of_two_cores() -> Iterator[None]:
     import ray
 
     ray.init(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

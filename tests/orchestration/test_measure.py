@@ -73,6 +73,7 @@ def ray_with_sleepers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     os.environ[DEATHS] = str(deaths)
     hook = "tests.orchestration.sleeping.register"
     ray.init(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

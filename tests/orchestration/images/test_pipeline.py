@@ -39,7 +39,7 @@ def ray_of_two_cores() -> Iterator[None]:
 
     before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.getcwd()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
     os.environ.clear()
