@@ -2,8 +2,8 @@
 
 Tasks take no share of the cores that Ray counts: the workers of a case have those, and a stream
 that waited for cores which its own readers hold would wait for ever. How many tasks run at a time
-is said instead. They run on the node of who reads, if there is room: a head that has no cores
-would be given some too. What waits to be used lies in Ray's object store, and is bounded there.
+is said instead. They run on the node of who reads: a head that has no cores would be given some
+too. What waits to be used lies in Ray's object store, and is bounded there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ ROOM = 2
 """Blocks that lie ready in the worker itself."""
 END_S = 1.0
 """How long a stream that is left is waited for; it ends by itself, and takes a while."""
+NODE_LABEL = "ray.io/node-id"
+"""What Ray labels every node with."""
 LOOK_S = 0.5
 """How often a thread that waits looks whether it is still wanted."""
 
@@ -106,7 +108,6 @@ def ray_blocks(plan: ReadPlan, readers: int, ahead_bytes: int) -> Any:
     import ray
     import ray.data
     from ray.data import ExecutionResources, TaskPoolStrategy
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
     pieces = len(plan.files)
@@ -125,10 +126,9 @@ def ray_blocks(plan: ReadPlan, readers: int, ahead_bytes: int) -> Any:
     context.execution_options.resource_limits = ExecutionResources.for_limits(
         object_store_memory=ahead_bytes
     )
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    words = {"num_cpus": 0, "scheduling_strategy": here}
+    here = {NODE_LABEL: ray.get_runtime_context().get_node_id()}
     pool = TaskPoolStrategy(size=readers)
-    blocks = numbers.map_batches(read, batch_size=1, compute=pool, **words)
+    blocks = numbers.map_batches(read, batch_size=1, num_cpus=0, compute=pool, label_selector=here)
     yield from blocks.iter_batches(batch_size=None, prefetch_batches=1)
 
 
