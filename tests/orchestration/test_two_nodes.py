@@ -43,7 +43,7 @@ from tests.orchestration.record.server import mlflow_server
 from tests.s3 import BUCKET, S3, before, reached, s3_server
 
 pytestmark = [
-    *(pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500), needs_hosts),
+    *(pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(2400), needs_hosts),
     # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
 ]
