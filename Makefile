@@ -45,11 +45,11 @@ ui: .venv/installed
 
 # Two lanes on two cores: what needs a Ray waits often. What is timed runs alone. With a thread each
 # they do not wait for each other's threads: searches of 2,500 updates took 30 s, and take 19 s so.
-LANES := @$(MAKE) --no-print-directory --jobs=2 --output-sync=target
+LANES := --no-print-directory --jobs=2 --output-sync=target
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test: .venv/installed-dev
-	$(LANES) quick-ray quick-rest
+	@$(MAKE) $(LANES) quick-ray quick-rest
 
 quick-ray:
 	$(PYTEST) -m "ray and not slow"
@@ -58,7 +58,7 @@ quick-rest:
 	$(PYTEST) -m "not ray and not slow"
 
 test-all: test
-	$(LANES) slow-ray slow-rest
+	@$(MAKE) $(LANES) slow-ray slow-rest
 	@$(MAKE) --no-print-directory slow-timed
 
 slow-ray:

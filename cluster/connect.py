@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.head import STARTS, HeadProcesses, LocalHead
+from cluster.head import NODE_SETTINGS, HeadProcesses, LocalHead
 from cluster.jobs_api import ClusterError, NobodyAnswersError, ensure_token, running_head
 from cluster.submit import submit
 
@@ -88,7 +88,7 @@ def _init(address: str) -> None:
     # Without a dashboard, killed trials leak their placement groups, and later ones hang.
     local = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     if address == "local":
-        os.environ |= STARTS
+        os.environ |= NODE_SETTINGS
     try:
         ray.init(
             address=address,

@@ -32,14 +32,16 @@ DASHBOARD_PORT = 8265
 MARK = "PROXYLESS_HEAD"
 """Environment variable that marks the processes of a head, the drivers of its jobs among them."""
 
-STARTS = {
+NODE_SETTINGS = {
     "RAY_worker_maximum_startup_concurrency": "32",
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
-"""Settings of nodes. Processes that Ray starts at a time: it warns at four times as many living
-ones, and on two cores two cases beside each other have twelve, most of which only wait. How long a
-process may be idle where there are more than cores: after Ray's second every reader of images died
-while training caught up, and the next took some 10 s of a core to start."""
+"""Environment of whoever starts a node; the image (Dockerfile) has it too.
+
+Processes that Ray starts at a time: it warns at four times as many living ones, and on two cores
+two cases beside each other have twelve, most of which only wait. How long a process may be idle
+where there are more than cores: after Ray's second every reader of images died while training
+caught up, and the next took some 10 s of a core to start."""
 
 ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Environment variables that tell clients where Ray is; the second goes before the first."""
@@ -233,7 +235,7 @@ def _head_environment(mark: str) -> dict[str, str]:
     environment = client_environment("") | {
         # The jobs have ended before. Ray would wait up to 30 s for services to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        **STARTS,
+        **NODE_SETTINGS,
         MARK: mark,
     }
     return {name: value for name, value in environment.items() if name not in ADDRESSES}

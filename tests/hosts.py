@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,8 +28,12 @@ needs_hosts = pytest.mark.skipif(
 )
 
 
+CABLE = "eth0"
+"""What a host calls its end of the cable."""
+
+
 def run(command: str) -> str:
-    """What a command of `ip` printed."""
+    """What a command printed."""
     return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
 
 
@@ -45,6 +48,11 @@ class Host:
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    @property
+    def prefix(self) -> list[str]:
+        """Words before those of a program that is to run there."""
+        return ["ip", "netns", "exec", self.name]
+
     def start(
         self, words: Sequence[str], environment: Mapping[str, str], log: str
     ) -> subprocess.Popen[bytes]:
@@ -52,7 +60,7 @@ class Host:
         own = {"HOME": str(self.folder), "TMPDIR": str(self.folder)}
         with (self.folder / log).open("ab") as file:
             started = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *words],
+                [*self.prefix, *words],
                 env={**os.environ, **environment, **own},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -70,12 +78,6 @@ class Host:
     def join(self) -> None:
         """As before."""
         run(f"ip link set {self.link} up")
-
-    def answers(self, port: int) -> bool:
-        """Whether it takes a connection from this machine."""
-        with suppress(OSError), socket.create_connection((self.address, port), timeout=1.0):
-            return True
-        return False
 
     def end(self) -> None:
         """All that runs on it ends, and it goes."""
@@ -132,11 +134,11 @@ def _host(folder: Path, mark: str, number: int, address: str) -> Host:
     run(f"ip netns add {name}")
     host = Host(name, address, link, here)
     try:
-        run(f"ip link add {link} type veth peer name eth0 netns {name}")
+        run(f"ip link add {link} type veth peer name {CABLE} netns {name}")
         run(f"ip link set {link} master {mark} up")
-        run(f"ip -n {name} addr add {address}/24 dev eth0")
+        run(f"ip -n {name} addr add {address}/24 dev {CABLE}")
         run(f"ip -n {name} link set lo up")
-        run(f"ip -n {name} link set eth0 up")
+        run(f"ip -n {name} link set {CABLE} up")
     except BaseException:
         host.end()
         raise

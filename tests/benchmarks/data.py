@@ -39,7 +39,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import psutil  # noqa: E402
 
-from cluster.head import STARTS  # noqa: E402
+from cluster.head import NODE_SETTINGS  # noqa: E402
 from cluster.storage import Storage  # noqa: E402
 from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
 from orchestration.images.manifest import PLACE  # noqa: E402
@@ -64,7 +64,7 @@ def ray_of_two() -> Iterator[None]:
     import ray
 
     os.environ["PYTHONPATH"] = str(REPOSITORY)
-    os.environ |= STARTS
+    os.environ |= NODE_SETTINGS
     words = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "log_to_driver": False}
     ray.init("local", num_cpus=2, **words)
     try:

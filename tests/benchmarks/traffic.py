@@ -1,8 +1,8 @@
 """What a data-parallel weight step sends, and how long it takes over a slow link.
 
-Run `python tests/benchmarks/traffic.py` as root: it makes two network namespaces with a link of
-1 Gbit/s each way between them (veth, token bucket filter), and runs a worker in each, one thread
-each, over gloo. The published space, uniformly drawn paths, the same for both kinds of step:
+Run `python tests/benchmarks/traffic.py` as root: it makes two network namespaces behind a bridge,
+each sending at most 1 Gbit/s (token bucket filter), and runs a worker in each, one thread each,
+over gloo. The published space, uniformly drawn paths, the same for both kinds of step:
 
 - ours: gradients of the path in buckets, sent while backward runs (orchestration/workers.py);
 - DistributedDataParallel(find_unused_parameters=True) of the same supernet.
@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -43,11 +43,11 @@ from nas_core.step import Trainer  # noqa: E402
 from nas_core.team import Alone, Team  # noqa: E402
 from orchestration.workers import DistributedTeam  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.hosts import CABLE, Host, network, run  # noqa: E402
 
 SPACE = proxyless_imagenet()
 SETTINGS = SearchSettings()
 CPU = torch.device("cpu")
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
 Step = Callable[[int], object]
 
 
@@ -173,38 +173,22 @@ def work(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def slow_link(gbits: float) -> Iterator[list[list[str]]]:
-    """Two namespaces with a link between them; the words that run a program in each."""
-    names, ends = ("proxyless-0", "proxyless-1"), ("pxl0", "pxl1")
-    _run(f"ip link add {ends[0]} type veth peer name {ends[1]}")
-    try:
-        for name, end, address in zip(names, ends, ADDRESSES, strict=True):
-            _run(f"ip netns add {name}")
-            _run(f"ip link set {end} netns {name}")
-            _run(f"ip -n {name} addr add {address}/24 dev {end}")
-            _run(f"ip -n {name} link set lo up")
-            _run(f"ip -n {name} link set {end} up")
+def slow_link(gbits: float) -> Iterator[list[Host]]:
+    """Two hosts of a network of their own that send no faster."""
+    with network(2) as made:
+        for host in made.hosts:
             limit = f"rate {gbits}gbit burst 256kb latency 100ms"
-            _run(f"tc -n {name} qdisc add dev {end} root tbf {limit}")
-        yield [
-            ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={end}"]
-            for name, end in zip(names, ends, strict=True)
-        ]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False)
+            run(f"tc -n {host.name} qdisc add dev {CABLE} root tbf {limit}")
+        yield made.hosts
 
 
-def _run(command: str) -> None:
-    subprocess.run(command.split(), check=True)
-
-
-def pair(what: str, options: argparse.Namespace, prefixes: list[list[str]]) -> list[Any]:
-    """Run two workers; what the first has found."""
+def pair(what: str, options: argparse.Namespace, hosts: Sequence[Host] = ()) -> list[Any]:
+    """Run two workers, on these hosts or on this one; what the first has found."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    master = ADDRESSES[0] if prefixes[0] else "127.0.0.1"
+    master = hosts[0].address if hosts else "127.0.0.1"
+    prefixes = [[*host.prefix, "env", f"GLOO_SOCKET_IFNAME={CABLE}"] for host in hosts]
     words = ["--what", what, "--rounds", str(options.rounds), "--images", str(options.images)]
     words += ["--resolution", str(options.resolution), "--master", master, "--port", str(port)]
     workers = [
@@ -214,7 +198,7 @@ def pair(what: str, options: argparse.Namespace, prefixes: list[list[str]]) -> l
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        for rank, prefix in enumerate(prefixes)
+        for rank, prefix in enumerate(prefixes or [[], []])
     ]
     said = [worker.communicate()[0] for worker in workers]
     if any(worker.returncode for worker in workers):
@@ -237,13 +221,13 @@ def main() -> None:
     if options.rank >= 0:
         work(options)
         return
-    found = pair("loopback", options, [[], []])
+    found = pair("loopback", options)
     if os.geteuid() == 0:
-        with slow_link(1) as prefixes:
-            found += pair("1 Gbit/s", options, prefixes)
+        with slow_link(1) as hosts:
+            found += pair("1 Gbit/s", options, hosts)
     else:
         sys.stderr.write("only root can make a slow link; without those lines\n")
-    found += pair("speed", options, [[], []])
+    found += pair("speed", options)
     keep("traffic", found)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.head import NODE_SETTINGS
 from orchestration.spec import load_job
 from tests.cluster.deployment import (
     CLUSTER,
@@ -102,7 +103,8 @@ def test_every_variable_that_is_named_is_read_by_something() -> None:
 def test_variables_of_containers_are_known_too() -> None:
     words = [words for file in DOCKERFILES for name, words in instructions(file) if name == "ENV"]
     names = {word.split("=")[0] for one in words for word in one.split()}
-    assert {name for name in names if not NAME.fullmatch(name)} == CONTAINER
+    others = {name for name in names if not NAME.fullmatch(name)}
+    assert others == CONTAINER | NODE_SETTINGS.keys()
     services = compose(dict.fromkeys(required_variables(), "x"))["services"].values()
     told = {name for service in services for name in service["environment"]}
     assert {name for name in told if not NAME.fullmatch(name)} <= POSTGRES

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.head import NODE_SETTINGS
 from tests.cluster.deployment import DOCKERFILES, SECRET, instructions, pinned_versions
 from tests.conftest import REPOSITORY
 
@@ -104,6 +105,11 @@ def test_no_result_or_key_of_a_checkout_travels() -> None:
 
 def test_ray_in_the_image_asks_for_the_token() -> None:
     assert "RAY_AUTH_MODE=token" in " ".join(words_of(IMAGE, "ENV"))
+
+
+def test_nodes_of_the_image_have_the_settings_of_others() -> None:
+    given = " ".join(words_of(IMAGE, "ENV")).split()
+    assert {f"{name}={value}" for name, value in NODE_SETTINGS.items()} <= set(given)
 
 
 def test_the_server_asks_for_a_login_at_every_start() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import psutil
 import yaml
 
 from tests.conftest import REPOSITORY
+from tests.orchestration.record.server import free_port
 
 INJECTED = Path(__file__).parent / "injected"
 
@@ -183,13 +183,6 @@ class Rig:
                 driver.communicate()
         if self.cluster is not None:
             self.cluster.shutdown()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @contextmanager

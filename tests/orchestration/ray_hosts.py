@@ -1,19 +1,20 @@
-"""A Ray on two hosts of a network of their own: a head, and a worker node that comes again."""
+"""A Ray on two hosts of a network of their own, and jobs that are handed in from outside."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from cluster.head import ADDRESSES, STARTS, client_environment
+from cluster.head import ADDRESSES, NODE_SETTINGS, client_environment
 from cluster.jobs_api import ClusterError, JobsApi
 from tests.hosts import Host, Network
 
@@ -40,7 +41,7 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Of its nodes, and of who uses it."""
-        given = client_environment("") | STARTS
+        given = client_environment("") | NODE_SETTINGS
         given |= {"RAY_AUTH_TOKEN_PATH": str(self.folder / "token"), "OMP_NUM_THREADS": "1"}
         return {name: value for name, value in given.items() if name not in ADDRESSES}
 
@@ -64,6 +65,21 @@ class Cluster:
                 if started.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((self.head.folder / "start.log").read_text()) from None
                 time.sleep(0.2)
+
+    def submit(self, job_file: Path, told: Told | None = None) -> Told:
+        """Hand a job in, as a person does who sits outside, and follow it to its end."""
+        words = ["submit", f"jobs/{job_file.name}", "--address", self.address]
+        program = subprocess.Popen(
+            [sys.executable, "-m", "orchestration", *words, "--aws-credentials"],
+            cwd=job_file.parents[1],
+            env=os.environ | self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        told = told or Told([])
+        told.follow(program)
+        return told
 
     def keep_worker(self) -> None:
         """Start the worker node again whenever it ends, as Kubernetes does; body of a thread."""
@@ -90,3 +106,29 @@ def cluster(made: Network, folder: Path) -> Iterator[Cluster]:
         finally:
             one.is_wanted = False
             keeper.join()
+
+
+@dataclass
+class Told:
+    """What a program prints, and what is to happen at some of its lines."""
+
+    watched: list[tuple[Callable[[str], bool], Callable[[], None]]]
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    code: int = -1
+
+    @property
+    def said(self) -> str:
+        return "".join(line for _, line in self.lines)
+
+    def follow(self, program: subprocess.Popen[str]) -> None:
+        """To its end; each thing happens once, in the order of the list."""
+        threads = []
+        with program:
+            for line in program.stdout or ():
+                self.lines.append((time.monotonic(), line))
+                if self.watched and self.watched[0][0](line):
+                    threads.append(threading.Thread(target=self.watched.pop(0)[1]))
+                    threads[-1].start()
+            self.code = program.wait()
+        for thread in threads:
+            thread.join()

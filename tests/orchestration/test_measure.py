@@ -41,6 +41,8 @@ from tests.orchestration.sleeping import (
     weights_ms,
 )
 
+pytestmark = pytest.mark.timed
+
 SPACE = chain(
     "sleepy",
     stages=[Stage(8, 2, 2)],
@@ -113,7 +115,6 @@ def table(ray_with_sleepers: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_rows_are_what_the_parts_take_without_the_call(table: LatencyTable) -> None:
     assert [row.part for row in table.rows] == parts_of(SPACE)
     for row in table.rows:
@@ -125,7 +126,6 @@ def test_rows_are_what_the_parts_take_without_the_call(table: LatencyTable) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_line_through_whole_networks_is_judged_on_others(table: LatencyTable) -> None:
     known = table.calibration
     assert known is not None
@@ -138,7 +138,6 @@ def test_a_line_through_whole_networks_is_judged_on_others(table: LatencyTable) 
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_table_says_on_what_and_when_it_was_measured(table: LatencyTable) -> None:
     assert table.device["bed"] == "soft"
     assert {"cpu", "cores", "host", "batch_size", "threads", "precision"} <= table.device.keys()
@@ -147,7 +146,6 @@ def test_a_table_says_on_what_and_when_it_was_measured(table: LatencyTable) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_larger_batch_takes_longer(ray_with_sleepers: Path, tmp_path: Path) -> None:
     batch = Target(name="sleeper", runtime="sleeping", batch_size=3)
     found = measured(tmp_path, target=batch)
@@ -156,7 +154,6 @@ def test_a_larger_batch_takes_longer(ray_with_sleepers: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_whole_network_is_measured_against_the_reference(table: LatencyTable) -> None:
     network = Architecture.uniform(SPACE, "mbconv_k7_e3")
     found = measure_network(network, table, SLEEPER, QUICK)
@@ -165,7 +162,6 @@ def test_a_whole_network_is_measured_against_the_reference(table: LatencyTable) 
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +189,6 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_rows_of_another_device_are_not_gone_on_with(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +198,6 @@ def test_rows_of_another_device_are_not_gone_on_with(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_machine_that_becomes_slower_changes_no_row(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +220,6 @@ def test_a_machine_that_becomes_slower_changes_no_row(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_rows_of_a_table_are_taken_over_and_networks_measured_anew(
     ray_with_sleepers: Path, tmp_path: Path, table: LatencyTable
 ) -> None:
@@ -238,7 +231,6 @@ def test_rows_of_a_table_are_taken_over_and_networks_measured_anew(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
@@ -253,7 +245,6 @@ def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
     ray_with_sleepers.write_text("7 once")
     found = measured(tmp_path)
@@ -262,7 +253,6 @@ def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_compiler_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
     ray_with_sleepers.write_text("105 once")
     found = measured(tmp_path)
@@ -271,7 +261,6 @@ def test_a_compiler_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_part_with_which_a_compiler_always_dies_is_named(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
@@ -286,7 +275,6 @@ def test_a_part_with_which_a_compiler_always_dies_is_named(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_node_with_another_version_of_the_runtime_is_refused(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +284,6 @@ def test_a_node_with_another_version_of_the_runtime_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_part_with_which_a_runtime_always_dies_is_named_and_the_others_are_kept(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
@@ -315,7 +302,6 @@ def test_a_part_with_which_a_runtime_always_dies_is_named_and_the_others_are_kep
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +315,6 @@ def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_other_networks_are_measured_beside_those_of_the_space(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
@@ -355,7 +340,6 @@ CHAIN: dict[str, Any] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timed
 def test_a_derived_network_that_missed_joins_the_fit(table: LatencyTable) -> None:
     network = Architecture.uniform(SPACE, "mbconv_k5_e3")
     missed = 1.3 * table.latency_ms(network)

@@ -12,7 +12,7 @@ import pytest
 from cluster.storage import Storage
 from orchestration.prepared import _check_shared
 from orchestration.spec import SpecError
-from tests.orchestration.faults import free_port
+from tests.orchestration.record.server import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
 

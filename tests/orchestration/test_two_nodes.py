@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -37,7 +35,7 @@ from orchestration.images.keys import hashes_of, is_test
 from tests.conftest import REPOSITORY
 from tests.hosts import needs_hosts, network
 from tests.orchestration.images.sets import encoded
-from tests.orchestration.ray_hosts import PORT, Cluster, cluster
+from tests.orchestration.ray_hosts import PORT, Cluster, Told, cluster
 from tests.orchestration.record.proxy import Proxy, half
 from tests.orchestration.record.server import mlflow_server
 from tests.s3 import BUCKET, S3, before, reached, s3_server
@@ -112,39 +110,12 @@ def checkout(folder: Path, **sections: Any) -> Path:
 
 
 @dataclass
-class Told:
-    """What a program prints, and what is to happen at some of its lines."""
-
-    watched: list[tuple[Callable[[str], bool], Callable[[], None]]]
-    lines: list[tuple[float, str]] = field(default_factory=list)
-    code: int = -1
-
-    @property
-    def said(self) -> str:
-        return "".join(line for _, line in self.lines)
-
-    def follow(self, program: subprocess.Popen[str]) -> None:
-        """To its end; each thing happens once, in the order of the list."""
-        threads = []
-        with program:
-            for line in program.stdout or ():
-                self.lines.append((time.monotonic(), line))
-                if self.watched and self.watched[0][0](line):
-                    threads.append(threading.Thread(target=self.watched.pop(0)[1]))
-                    threads[-1].start()
-            self.code = program.wait()
-        for thread in threads:
-            thread.join()
-
-
-@dataclass
 class Finished:
     """A job that ran."""
 
     made: Cluster
     job_file: Path
     tracking_uri: str
-    environment: dict[str, str]
     server: S3
     proxy: Proxy
     told: Told = field(default_factory=lambda: Told([]))
@@ -158,27 +129,13 @@ class Finished:
     def folder(self) -> Storage:
         return Storage(f"{STORAGE}/search_mobile")
 
-    def submit(self, job_file: Path, told: Told) -> Told:
-        """As a person does who sits outside."""
-        words = ["submit", f"jobs/{job_file.name}", "--address", self.made.address]
-        program = subprocess.Popen(
-            [sys.executable, "-m", "orchestration", *words, "--aws-credentials"],
-            cwd=job_file.parents[1],
-            env=os.environ | self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        told.follow(program)
-        return told
-
     def cut_off_the_worker(self) -> None:
         began = time.monotonic()
         host = self.made.worker
         host.cut_off()
         time.sleep(CUT_S / 2)
         self.code_of_reaching = subprocess.run(
-            ["ip", "netns", "exec", host.name, sys.executable, "-c", REACH, self.made.head.address],
+            [*host.prefix, sys.executable, "-c", REACH, self.made.head.address],
             check=False,
         ).returncode
         time.sleep(CUT_S / 2)
@@ -225,15 +182,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         broken = training_images()[0]
         Storage(IMAGES).write_bytes("all.parquet", images([broken]))
-        job, environment = checkout(folder / "checkout"), nodes.environment
-        done = Finished(nodes, job, uri, environment, server, proxy)
+        job = checkout(folder / "checkout")
+        done = Finished(nodes, job, uri, server, proxy)
         failing = half(3, "before", 503, 429)
         proxy.fault = lambda number: failing(number) if number % 4 == 0 else None
         befalls = [
             (is_epoch("warmup"), done.cut_off_the_worker),
             (is_epoch("search"), done.restart_s3),
         ]
-        done.told = done.submit(job, Told(befalls))
+        done.told = nodes.submit(job, Told(befalls))
         proxy.heal()
         yield done
 
@@ -297,7 +254,7 @@ def test_the_files_of_mlflow_are_in_s3_and_its_model_can_be_loaded(finished: Fin
 
 
 def test_the_same_command_again_trains_nothing(finished: Finished) -> None:
-    told = finished.submit(finished.job_file, Told([]))
+    told = finished.made.submit(finished.job_file)
     assert told.code == 0, told.said
     assert f"3 networks of search_mobile are in {STORAGE}/search_mobile; nothing" in told.said
 
@@ -308,7 +265,7 @@ def test_a_set_with_too_much_damage_stops_the_job_with_the_place_of_its_names(
 ) -> None:
     Storage(f"{IMAGES}-damaged").write_bytes("all.parquet", images(training_images()[:30]))
     damaged = {**SMALL["data"], "path": f"{IMAGES}-damaged"}
-    told = finished.submit(checkout(tmp_path / "x", data=damaged, name="damaged"), Told([]))
+    told = finished.made.submit(checkout(tmp_path / "x", data=damaged, name="damaged"))
     assert told.code == 1, told.said
     assert "of 1,500 images cannot be decoded, e.g. image-" in told.said
     place = f"{STORAGE}/damaged/bad_samples.csv"

@@ -13,7 +13,7 @@ import torch
 
 from orchestration.workers import DistributedTeam, Stopped, Wishes
 from tests.conftest import REPOSITORY
-from tests.orchestration.faults import free_port
+from tests.orchestration.record.server import free_port
 
 WORKER = """
 import json, sys

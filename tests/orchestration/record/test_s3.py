@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from mlflow import MlflowClient
 
@@ -15,8 +14,8 @@ from orchestration.export import PROGRAM
 from orchestration.record import RecordError, fetch_model
 from tests.orchestration.record.place import Place
 from tests.orchestration.record.server import free_port, mlflow_server
+from tests.s3 import LOGIN, s3_server
 
-moto = pytest.importorskip("moto.server", reason="moto is not installed; see requirements-dev.txt")
 pytestmark = [
     pytest.mark.slow,
     # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
@@ -27,17 +26,11 @@ pytestmark = [
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client of it; there is a bucket `bucket`."""
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="bucket")
-    yield client
-    server.stop()
+    with s3_server() as server:
+        for name, value in LOGIN.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", server.endpoint)
+        yield server.client
 
 
 class S3Place(Place):
