@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SIDE_IN = 6.0
 FITTED, CHECKED, OTHER = "#8A949E", "#0072B2", "#D55E00"
+FOOT, NAME_HEIGHT = 0.02, 0.3
+"""Parts of the height: where a name begins, and how far it reaches at most."""
 CORNER: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": OTHER}
 
 
@@ -85,17 +87,26 @@ def _others(axes: Axes, table: LatencyTable, others: tuple[MeasuredNetwork, ...]
     marked = [(one.measured_ms, predicted_ms(table, one)) for one in within]
     known = [(x, y) for x, y in marked if y is not None]
     if known:
+        times, predicted = zip(*known, strict=True)
         label = f"named ({len(known)})"
-        x, y = zip(*known, strict=True)
-        axes.scatter(x, y, s=40, marker="D", color=OTHER, label=label)
-    for one in within:
-        axes.axvline(one.measured_ms, color=OTHER, linewidth=0.8, alpha=0.6)
+        axes.scatter(times, predicted, s=40, marker="D", color=OTHER, label=label)
+    for one, (x, y) in zip(within, marked, strict=True):
+        axes.axvline(x, color=OTHER, linewidth=0.8, alpha=0.6)
         upright: dict[str, Any] = {"rotation": 90, **CORNER}
-        axes.text(one.measured_ms, 0.02, one.name, transform=axes.get_xaxis_transform(), **upright)
+        foot = _foot(axes, x, y)
+        axes.text(x, foot, one.name, transform=axes.get_xaxis_transform(), **upright)
     beyond = [f"{one.name} {one.measured_ms:.3g}" for one in others if one not in within]
     if beyond:
         lines = "\n".join(["beyond, measured ms:", *beyond])
         axes.text(0.98, 0.02, lines, transform=axes.transAxes, **CORNER)
+
+
+def _foot(axes: Axes, x: float, y: float | None) -> float:
+    """Where a name begins, as a part of the height: at the bottom, or above a mark there."""
+    if y is None:
+        return FOOT
+    at = float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1])
+    return at + 2 * FOOT if at < NAME_HEIGHT else FOOT
 
 
 def _frame(axes: Axes, table: LatencyTable) -> None:

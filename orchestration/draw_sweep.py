@@ -125,6 +125,9 @@ def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
     for control in (point for point in points if point.kind == "random"):
         _draw_joint(axes, control, points)
     axes.margins(x=0.12, y=0.12)
+    heights = {point.spot.y for point in points}
+    if len(heights) == 1:  # matplotlib would leave 5 % above and below
+        axes.set_ylim(min(heights) - 1, min(heights) + 1)
     _draw_scale(axes, [point.spot.x for point in points])
     return points
 
@@ -135,6 +138,7 @@ def _draw_frame(axes: Axes, results: Sequence[Result]) -> None:
     axes.set_xlabel(f"{'measured latency' if is_measured else 'latency by the table'}, ms")
     axes.set_ylabel("top-1, %")
     axes.set_title(results[0]["hardware"], fontsize=10, color=INK, loc="left")
+    axes.yaxis.set_major_formatter(lambda percent, _place: f"{percent:g}" if percent <= 100 else "")
     axes.grid(color="#ECEEF0", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -85,6 +85,20 @@ def test_baselines_within_and_beyond_leave_the_picture_whole() -> None:
         assert extent.x1 <= frame.x1
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_name_does_not_stand_on_its_mark(factor: float) -> None:
+    """The fastest network is marked at the bottom of the picture, a slower one above the name."""
+    fastest = min(calibrated().calibration.checked, key=lambda one: one.measured_ms)  # type: ignore[union-attr]
+    times = {"parts_ms": factor * fastest.parts_ms, "measured_ms": factor * fastest.measured_ms}  # type: ignore[operator]
+    figure = calibration_figure(calibrated((replace(fastest, name="found for 0.377 ms", **times),)))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (text,), mark = axes.texts, axes.collections[-1]
+    ((_, at),) = mark.get_offset_transform().transform(mark.get_offsets())
+    name = text.get_window_extent()
+    assert not name.y0 < at + 4 < name.y1 + 8
+
+
 def test_a_table_that_was_not_calibrated_has_no_picture() -> None:
     with pytest.raises(ValueError, match="was not calibrated on whole networks"):
         calibration_png(TABLE)

@@ -249,3 +249,16 @@ def test_a_notebook_shows_the_summary_and_what_failed() -> None:
     html = sweep_of(REFERENCE, failed={"mobile-9ms": "a < b"})._repr_html_()
     assert "<td>mobile-reference</td>" in html
     assert "<td>a &lt; b</td>" in html
+
+
+def test_no_figure_at_the_axis_is_above_a_hundred_percent() -> None:
+    figure = sweep_figure([searched(1.0, 0.9, 0.999), searched(2.0, 1.9, 0.9)], "digits")
+    figure.canvas.draw()
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"100"} <= set(shown)
+    assert max(float(text) for text in shown if text) == 100
+
+
+def test_networks_of_one_accuracy_are_not_lost_in_an_empty_picture() -> None:
+    figure = sweep_figure([searched(1.0, 0.9, 0.989), searched(2.0, 1.9, 0.989)], "digits")
+    assert figure.axes[0].get_ylim() == pytest.approx((97.9, 99.9))
