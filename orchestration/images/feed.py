@@ -89,11 +89,15 @@ class LaneRows:
 
     def _open(self, window: int) -> None:
         """Take the next window into use: what waits begins with it."""
-        count = self._bounds[window + 1] - self._bounds[window]
-        whole = joined(self._waiting)
-        rest = {name: column[count:].copy() for name, column in whole.items()}
-        self._waiting = [rest] if len(rest["label"]) else []
-        self._now, self._window = some_of(whole, slice(count)), window
+        left, window_rows = self._bounds[window + 1] - self._bounds[window], []
+        while left:
+            block = self._waiting.pop(0)
+            window_rows.append(some_of(block, slice(left)))
+            if len(block["label"]) > left:  # a copy: no view of the rest keeps this window alive
+                rest = {name: column[left:].copy() for name, column in block.items()}
+                self._waiting.insert(0, rest)
+            left -= len(window_rows[-1]["label"])
+        self._now, self._window = joined(window_rows), window
         self._order = self.epoch.shuffled(self.lane, window)
 
 

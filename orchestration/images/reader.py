@@ -122,7 +122,10 @@ def _column(place: str, group: int, name: str) -> Any:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             table = _open(place).read_row_group(group, columns=[name], use_threads=False)
-            return table.column(name).combine_chunks()
+            column = table.column(name).combine_chunks()
+            del table
+            pa.default_memory_pool().release_unused()  # it keeps what pages were read into
+            return column
         except (pa.ArrowInvalid, OSError) as error:
             _open.cache_clear()
             if attempt == ATTEMPTS:
@@ -138,12 +141,16 @@ def _column(place: str, group: int, name: str) -> Any:
 
 @lru_cache(OPEN_FILES)
 def _open(place: str) -> Any:
-    """A Parquet file, its end read; pages are checked where they say what they should be."""
+    """A Parquet file, its end read; pages are checked where they say what they should be.
+
+    Nothing is buffered ahead: that is one request for one column all the same, and an open file
+    would keep the last row group that was read, 16 MB each.
+    """
     import pyarrow.parquet as pq
 
     from cluster.files import open_file
 
-    return pq.ParquetFile(open_file(place), page_checksum_verification=True, pre_buffer=True)
+    return pq.ParquetFile(open_file(place), page_checksum_verification=True, pre_buffer=False)
 
 
 def plan_arrays(

@@ -15,6 +15,7 @@ from cluster.storage import Storage
 from nas_core.batch import Batch
 from orchestration.data import ImageSet, load_dataset
 from orchestration.data_settings import DataSettings, StreamSettings
+from orchestration.images import reader
 from orchestration.images.augment import Recipe, recipe_of
 from orchestration.images.dataset import StreamedDataset, load_streamed
 from orchestration.images.pipeline import StreamError
@@ -71,6 +72,17 @@ def test_images_of_an_epoch_are_those_that_memory_would_hold(
         assert sorted(seen(whole_pass(loader(data), number))) == expected
     test = list(streamed_batches(data.test, NONE, reading(), batch_size=10))
     assert sorted(seen(test)) == sorted(bytes(image.numpy()) for image in held.test.images)
+
+
+def test_files_that_stay_open_keep_no_row_groups(data: StreamedDataset) -> None:
+    import pyarrow as pa
+
+    reader._open.cache_clear()
+    before = pa.total_allocated_bytes()
+    whole_pass(loader(data))
+    assert reader._open.cache_info().currsize > 1
+    images = sum(Path(place).stat().st_size for place in data.train.index.places)
+    assert pa.total_allocated_bytes() - before < images / 10  # all of them, if they were buffered
 
 
 def test_labels_stay_with_their_images(own: Storage, data: StreamedDataset) -> None:
