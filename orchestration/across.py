@@ -1,9 +1,10 @@
 """The networks of a job on all of its targets: hardware prefers the network specialized for it.
 
-On a target that can be measured all networks are timed against each other, in one run, beside the
-reference network whose change since the latency table is taken out, so that a column compares. What
-was measured is kept in the job's folder, and measured again when there are other networks. On a
-target that cannot be measured its latency table says what a network takes.
+Baselines, given networks and the reference are measured with those that were searched: on a target
+that can be measured all are timed against each other, in one run, beside the reference network
+whose change since the latency table is taken out, so that a column compares. What was measured is
+kept in the job's folder, and measured again when there are other networks. On a target that cannot
+be measured its latency table says what a network takes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.hardware import Target
 from cluster.runtimes import MeasurementError, ProgramError
 from cluster.storage import Storage
-from nas_core.architecture import Architecture
+from nas_core.architecture import Architecture, Model
+from nas_core.baselines import model_from_dict
 from nas_core.latency import LatencyTable
 from orchestration.plan import Plan
 from orchestration.result_values import Result
@@ -91,15 +93,14 @@ def latencies_across(
     runtime fails.
     """
     found = dict[str, dict[str, float]]()
-    networks = {one["architecture_hash"]: _json(one) for one in specialized(results)}
+    networks = _models(results)
     for name, table in tables.items():
         known = _known(folder, name, table)
         if table.calibration is None:  # nothing can be measured: the table is all there is
-            models = {key: Architecture.from_dict(dict(one)) for key, one in networks.items()}
             known = {
                 key: {"ms": table.latency_ms(model)}
-                for key, model in models.items()
-                if model.space == table.space
+                for key, model in networks.items()
+                if isinstance(model, Architecture) and model.space == table.space
             }
         found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
     return found
@@ -114,13 +115,22 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (MeasurementError, PlacementError, RayError)
 
 
-def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Architecture]:
-    """By hash; those of the job's space."""
-    models = {
-        one["architecture_hash"]: Architecture.from_dict(dict(_json(one)))
-        for one in specialized(results)
+def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Model]:
+    """By hash; those of the job's space, and baselines."""
+    return {
+        key: model
+        for key, model in _models(results).items()
+        if not isinstance(model, Architecture) or model.space == plan.space
     }
-    return {key: model for key, model in models.items() if model.space == plan.space}
+
+
+def _models(results: Sequence[Result]) -> dict[str, Model]:
+    """By hash; the random networks of controls left out, which stand for others like them."""
+    return {
+        one["architecture_hash"]: model_from_dict(dict(_json(one)))
+        for one in results
+        if one["kind"] != "random"
+    }
 
 
 def _json(result: Result) -> Mapping[str, Any]:
@@ -145,7 +155,7 @@ def _measured(
     plan: Plan,
     target: Target,
     table: LatencyTable,
-    networks: Mapping[str, Architecture],
+    networks: Mapping[str, Model],
     say: Say,
 ) -> dict[str, dict[str, Any]]:
     """What every network takes, on a node where nothing trains meanwhile."""
@@ -174,7 +184,7 @@ def _values(timing: Timing, drift: float) -> dict[str, Any]:
 
 
 def _lowered(
-    plan: Plan, target: Target, networks: Mapping[str, Architecture]
+    plan: Plan, target: Target, networks: Mapping[str, Model]
 ) -> Iterator[tuple[str, Program]]:
     """Programs of the networks; those that the runtime refuses are left out."""
     from orchestration.compilers import lower

@@ -73,17 +73,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     return asked
 
 
-def test_every_specialized_network_is_measured_on_every_target_once(
-    folder: Storage, clock: list[Any]
-) -> None:
-    both = sorted([Architecture(SPACE, OPS).digest(), SMALL.digest()])
+def test_every_network_is_measured_on_every_target_once(folder: Storage, clock: list[Any]) -> None:
+    every = sorted(one["architecture_hash"] for one in RESULTS)  # reference and baseline too
     for _ in range(2):
         measure_across(plan_of(), RESULTS, TABLES, folder, print)
-    assert clock == [("mobile", both), ("cpu", both)]
+    assert clock == [("mobile", every), ("cpu", every)]
     assert latencies_across(RESULTS, TABLES, folder) == {
-        "mobile": dict.fromkeys(both, 0.1 * 6),
-        "cpu": dict.fromkeys(both, 0.1 * 3),
+        "mobile": dict.fromkeys(every, 0.1 * 6),
+        "cpu": dict.fromkeys(every, 0.1 * 3),
     }
+
+
+def test_random_networks_of_a_control_are_left_out(folder: Storage, clock: list[Any]) -> None:
+    control = found("cpu", Architecture(SPACE, ("mbconv_k7_e6", *OPS[1:])), kind="random")
+    measure_across(plan_of(), [*RESULTS, control], TABLES, folder, print)
+    assert {len(networks) for _, networks in clock} == {len(RESULTS)}
 
 
 def test_another_network_is_measured_with_those_that_are_known(
@@ -97,7 +101,7 @@ def test_another_network_is_measured_with_those_that_are_known(
         "cpu",
     ]
     measure_across(plan_of(), grown, TABLES, folder, print)
-    assert {len(networks) for _, networks in clock[2:]} == {3}
+    assert {len(networks) for _, networks in clock[2:]} == {len(grown)}
 
 
 def test_a_table_that_was_measured_again_asks_for_it_again(
