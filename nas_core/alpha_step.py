@@ -130,7 +130,7 @@ def _move_alphas(
     state, schedule = search.state, search.schedule
     lr = schedule.alpha_lr(state.alpha_steps)
     settled = None
-    if pairs is not None:
+    if pairs is not None and search.settings.settle_pairs:
         settled = _stepped_copy(state, latency, lr)
     _step(
         state.supernet.alphas(),

@@ -89,6 +89,10 @@ class SearchSettings(TrainingSettings):
     architecture_share: float = 0.04
     """Part of the training images held out for architecture updates (ImageNet: 50,000 images)."""
 
+    settle_pairs: bool = True
+    """Strategy `two_path`: after an update the sum of exponentials of each pair is set to what the
+    latency term alone makes of it, so that the loss moves no op that was not looked at."""
+
     samples: int = 10
     """Strategy `reinforce`: networks that each worker draws for one update."""
 

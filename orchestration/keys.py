@@ -81,6 +81,8 @@ def search_parts(
     """Of a searched case's result: the search ran against `search_ms`."""
     settings = asdict(job.search)
     del settings["share"]  # what it does is in `search_ms`
+    if settings["settle_pairs"]:  # as before there was a choice
+        del settings["settle_pairs"]
     found = training_parts(job, data, space, table)
     return {
         **found,

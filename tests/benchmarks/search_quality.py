@@ -74,6 +74,8 @@ class Job:
         """Equal for equal searches on the same yardstick."""
         values = asdict(self)
         del values["settings"]["share"]  # every budget is searched here; see sharing.py
+        if values["settings"]["settle_pairs"]:  # as before there was a choice
+            del values["settings"]["settle_pairs"]
         text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -87,6 +89,7 @@ def run(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 def _run(job: Job) -> dict[str, Any]:
     table, budgets_ms = yardstick.latency(job.target)
     state, found = searching.searched(job.settings, table, budgets_ms[job.budget], job.seed)
+    most_probable = tuple(int(p.argmax()) for p in state.supernet.probs())
     return {
         "key": job.key(),
         "target": job.target,
@@ -97,6 +100,8 @@ def _run(job: Job) -> dict[str, Any]:
         "path": yardstick.name_of(found.path),
         "table_ms": found.table_ms,
         "expected_ms": found.expected_ms,
+        "argmax": yardstick.name_of(most_probable),
+        "argmax_ms": table.latency_ms(yardstick.network_of(most_probable)),
         "cost": round(found.cost),
         "scores": _scores(state, job),
         "settings": asdict(job.settings),

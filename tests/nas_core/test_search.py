@@ -340,6 +340,16 @@ def test_a_late_first_gradient_moves_no_alpha_far() -> None:
     assert 0 < max(float(move.abs().max()) for move in moves) <= 4 * lr + 1e-6
 
 
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_pair_keeps_its_total_where_pairs_are_settled(is_settled: bool) -> None:
+    state = start()
+    alphas = state.supernet.alphas()
+    before = [alpha.logsumexp(0).item() for alpha in alphas]
+    step_alphas(state, replace(SETTINGS, objective="none", settle_pairs=is_settled))
+    after = [alpha.logsumexp(0).item() for alpha in alphas]
+    assert (after == pytest.approx(before, abs=1e-6)) is is_settled
+
+
 def test_equal_digests_mean_equal_alphas() -> None:
     first, second = start().supernet, start().supernet
     assert alphas_digest(first) == alphas_digest(second)

@@ -1,0 +1,127 @@
+"""What each part of the method is worth: searches with it and without, on the yardstick.
+
+The base is the default; a variant changes one thing. All start from the same seeds, on both targets
+and within all budgets; networks are looked up in the committed table of networks trained alone. A
+figure of a variant is the mean over targets and budgets for each seed, less that of the base, with
+Student's 95 % interval over seeds. The schedule is that of `search_quality.py`.
+
+Two parts need no search of their own. Exact derivation is held against the most probable op of
+every site in the searches of the base. A shared warm-up changes nothing in what a case finds (they
+are equal bit for bit), but its price: beside the base stands a search with the warm-up that it
+could afford if six cases had one each for the price of one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPOSITORY))
+
+from nas_core.search_settings import SearchSettings  # noqa: E402
+from tests.benchmarks import yardstick  # noqa: E402
+from tests.benchmarks.search_quality import SCHEDULE, Job, jobs_of, run_missing  # noqa: E402
+from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
+
+BASE = "Proxyless-G with latency loss"
+TARGETS = ("cpu", "mobile")
+CASES = len(TARGETS) * len(yardstick.BUDGET_SHARES)
+VARIANTS: dict[str, SearchSettings] = {
+    BASE: SCHEDULE,
+    "Proxyless-G without latency loss": replace(SCHEDULE, objective="none"),
+    "Proxyless-R": replace(SCHEDULE, strategy="reinforce"),
+    "uniform paths in the warm-up": replace(SCHEDULE, warmup_sampling="uniform"),
+    "pairs not settled": replace(SCHEDULE, settle_pairs=False),
+    "a warm-up of its own, for its part of the price": replace(
+        SCHEDULE, warmup_epochs=round(SCHEDULE.warmup_epochs / CASES)
+    ),
+}
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def jobs(seeds: Sequence[int]) -> list[Job]:
+    """Every variant, target, budget and seed."""
+    return [job for target in TARGETS for job in jobs_of(target, seeds, list(VARIANTS.values()))]
+
+
+def searched(seeds: Sequence[int], file: Path, processes: int = 2) -> list[dict[str, Any]]:
+    """Lines of all searches; what `file` lacks is made."""
+    return run_missing(jobs(seeds), processes, file)
+
+
+def by_variant(lines: Lines) -> dict[str, list[Mapping[str, Any]]]:
+    """Lines of each variant."""
+    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in VARIANTS}
+    for one in lines:
+        found[_name(one)].append(one)
+    return found
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    settings = SearchSettings(**one["settings"])
+    (name,) = (name for name, variant in VARIANTS.items() if variant == settings)
+    return name
+
+
+def top1(one: Mapping[str, Any], path: str = "path") -> float:
+    """Of the network that was found, trained alone; percent."""
+    return float(_truth(one["target"]).mean()[yardstick.names().index(one[path])])
+
+
+@cache
+def _truth(target: str) -> Truth:
+    return truth_of(target)
+
+
+def by_seed(lines: Lines) -> dict[int, float]:
+    """Mean accuracy over targets and budgets."""
+    seeds = sorted({one["seed"] for one in lines})
+    return {seed: fmean(top1(one) for one in lines if one["seed"] == seed) for seed in seeds}
+
+
+def differences(lines: Lines) -> list[dict[str, Any]]:
+    """A row for each variant: what it finds, less the base, and at what cost."""
+    groups = by_variant(lines)
+    base = by_seed(groups[BASE])
+    rows = []
+    for name, some in groups.items():
+        found = by_seed(some)
+        row: dict[str, Any] = {
+            "what": name,
+            "top1": round(fmean(found.values()), 2),
+            "cost": round(fmean(one["cost"] for one in some)),
+            "expected_ms / budget, largest": round(
+                max(one["expected_ms"] / one["budget_ms"] for one in some), 2
+            ),
+            "n": len(found),
+        }
+        if name != BASE:
+            away = paired([found[seed] - base[seed] for seed in base])
+            row["points"] = [round(value, 2) for value in (away.mean, away.low, away.high)]
+        rows.append(row)
+    return rows
+
+
+def derivation(lines: Lines) -> dict[str, Any]:
+    """The exact derivation against the most probable op of every site, in searches of the base."""
+    base = by_variant(lines)[BASE]
+    over = [one for one in base if one["argmax_ms"] > one["budget_ms"]]
+    within = [one for one in base if one["argmax_ms"] <= one["budget_ms"]]
+    return {
+        "what": "most probable ops of all sites, in place of the exact derivation",
+        "searches": len(base),
+        "over the budget": len(over),
+        "largest excess": round(
+            max((one["argmax_ms"] / one["budget_ms"] - 1 for one in over), default=0.0), 3
+        ),
+        "points where it is within the budget": (
+            round(fmean(top1(one, "argmax") - top1(one) for one in within), 2) if within else None
+        ),
+    }

@@ -1,0 +1,105 @@
+"""Searched networks against MobileNetV2 at several widths: accuracy at equal latency, and speed.
+
+Both fronts of a comparison are of one seed, so that its differences hold the noise of training of
+both; over seeds stands Student's 95 % interval. Ratios are averaged by their logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+from statistics import fmean, stdev
+from typing import Any
+
+from tests.benchmarks.evidence.fronts import Front, Network, speed_up
+from tests.benchmarks.evidence.networks import Trained, of_kind, seeds
+from tests.benchmarks.truth import paired
+
+Row = dict[str, Any]
+
+
+def front_of(networks: Sequence[Trained], target: str) -> Front:
+    """Of networks of one seed, as they are on a target."""
+    return Front.of([Network(one.ms[target], one.top1) for one in networks])
+
+
+def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
+    """For each budget of a target: what was found, and how much better than MobileNetV2 it is.
+
+    `points` is None where MobileNetV2 has no network as fast as one that was found.
+    """
+    found = of_kind(networks, "search", target)
+    fronts = _fronts(of_kind(networks, "baseline"), target)
+    rows = []
+    for budget in sorted({one.budget for one in found}, key=lambda b: _mean_ms(found, b, target)):
+        some = [one for one in found if one.budget == budget]
+        beside = [fronts[one.seed].top1_at(one.ms[target]) for one in some]
+        away = [one.top1 - b for one, b in zip(some, beside, strict=True) if b is not None]
+        rows.append(
+            {
+                "what": f"{target}, budget {budget}: found by search",
+                "ms": round(fmean(one.ms[target] for one in some), 4),
+                **_accuracy(some),
+                "points over MobileNetV2 at its latency": (
+                    _interval(away) if len(away) == len(some) else None
+                ),
+            }
+        )
+    return rows
+
+
+def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
+    """MobileNetV2 at each of its widths."""
+    found = of_kind(networks, "baseline")
+    names = sorted({one.name for one in found}, key=lambda name: float(name.rpartition("_")[2]))
+    rows = []
+    for name in names:
+        some = [one for one in found if one.name == name]
+        ms = round(fmean(one.ms[target] for one in some), 4)
+        rows.append({"what": f"{target}: {name}", "ms": ms, **_accuracy(some)})
+    return rows
+
+
+def speed_row(networks: Sequence[Trained], target: str) -> Row:
+    """How many times faster, at the highest accuracy that both reach."""
+    ours = _fronts(of_kind(networks, "search", target), target)
+    theirs = _fronts(of_kind(networks, "baseline"), target)
+    ratios = [speed_up(ours[seed], theirs[seed]) for seed in ours]
+    reached = [min(ours[seed].networks[-1].top1, theirs[seed].networks[-1].top1) for seed in ours]
+    row: Row = {
+        "what": f"{target}: times faster than MobileNetV2 at the highest accuracy of both",
+        "top1": round(fmean(reached), 2),
+        "n": len(ratios),
+    }
+    if None in ratios or len(ratios) < 2:
+        return {**row, "times": ratios}
+    logs = paired([log(ratio) for ratio in ratios if ratio is not None])
+    return {**row, "times": [round(exp(one), 2) for one in (logs.mean, logs.low, logs.high)]}
+
+
+def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:
+    return {
+        seed: front_of([one for one in networks if one.seed == seed], target)
+        for seed in seeds(networks)
+    }
+
+
+def _mean_ms(networks: Sequence[Trained], budget: str | None, target: str) -> float:
+    return fmean(one.ms[target] for one in networks if one.budget == budget)
+
+
+def _accuracy(networks: Sequence[Trained]) -> Row:
+    found = [one.top1 for one in networks]
+    return {
+        "top1": round(fmean(found), 2),
+        "deviation": round(stdev(found), 2) if len(found) > 1 else None,
+        "n": len(found),
+    }
+
+
+def _interval(away: Sequence[float]) -> list[float]:
+    """Mean, and its interval where there are several."""
+    if len(away) < 2:
+        return [round(one, 2) for one in away]
+    found = paired(away)
+    return [round(one, 2) for one in (found.mean, found.low, found.high)]

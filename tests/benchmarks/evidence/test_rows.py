@@ -1,0 +1,86 @@
+"""Rows of the tables, from networks that were made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.evidence.cost import cost_rows
+from tests.benchmarks.evidence.curve import budget_rows, speed_row, width_rows
+from tests.benchmarks.evidence.matrix import matrix_rows, preference_rows
+from tests.benchmarks.evidence.networks import Trained
+
+
+def network(kind: str, own: str, top1: float, ms: float, seed: int = 0, **more: Any) -> Trained:
+    words: dict[str, Any] = {
+        "name": kind,
+        "budget": "60%" if kind == "search" else None,
+        "ms": {"cpu": ms, "mobile": 10 * ms},
+        "warmup_s": 80.0,
+        "search_s": 10.0,
+        "retrain_s": 20.0,
+        "ops": (),
+    }
+    return Trained(kind=kind, own=own, seed=seed, top1=top1, **{**words, **more})
+
+
+def widths(seed: int, better: float = 0.0) -> list[Trained]:
+    return [
+        network("baseline", "cpu", top1 + better, ms, seed, name=f"mobilenet_v2_{width}")
+        for width, top1, ms in ((0.35, 80.0, 1.0), (1.0, 90.0, 4.0))
+    ]
+
+
+BOTH = [
+    *widths(0),
+    *widths(1, 1.0),
+    network("search", "cpu", 90.0, 2.0, 0),
+    network("search", "cpu", 90.0, 2.0, 1),
+]
+
+
+def test_a_found_network_is_held_against_mobilenet_at_its_latency_by_seed() -> None:
+    (row,) = budget_rows(BOTH, "cpu")
+    assert (row["ms"], row["top1"], row["n"]) == (2.0, 90.0, 2)
+    mean, low, high = row["points over MobileNetV2 at its latency"]
+    assert mean == pytest.approx(4.5)  # 90 - 85 and 90 - 86
+    assert low < 4.5 < high
+
+
+def test_nothing_is_said_where_mobilenet_is_not_as_fast() -> None:
+    fast = network("search", "cpu", 70.0, 0.5)
+    (row,) = budget_rows([*widths(0), fast], "cpu")
+    assert row["points over MobileNetV2 at its latency"] is None
+
+
+def test_widths_stand_in_their_order_with_their_spread() -> None:
+    rows = width_rows(BOTH, "mobile")
+    assert [(row["what"], row["ms"]) for row in rows] == [
+        ("mobile: mobilenet_v2_0.35", 10.0),
+        ("mobile: mobilenet_v2_1.0", 40.0),
+    ]
+    assert rows[0]["deviation"] == pytest.approx(0.71)
+
+
+def test_speed_is_that_at_the_accuracy_of_both() -> None:
+    row = speed_row(BOTH, "cpu")
+    assert row["times"][0] == pytest.approx(2 / 2**0.1, abs=0.01)  # 4 ms / 2, and 2 * 2**0.8 / 2
+    assert speed_row([*widths(0), network("search", "cpu", 99.0, 2.0)], "cpu")["times"] == [None]
+
+
+def test_each_target_is_asked_for_its_own_network() -> None:
+    own = network("search", "cpu", 90.0, 2.0)
+    other = replace(network("search", "mobile", 89.0, 3.0), ms={"cpu": 3.0, "mobile": 5.0})
+    on_cpu, on_mobile = preference_rows([own, other])
+    assert (on_cpu["times"], on_cpu["points"]) == ([1.5], [1.0])
+    assert (on_mobile["times"], on_mobile["points"]) == ([4.0], [-1.0])
+    assert matrix_rows([own, other])[1]["ms"] == {"cpu": 3.0, "mobile": 5.0}
+
+
+def test_costs_are_in_trainings_of_one_network() -> None:
+    rows = {row["what"]: row["trainings"] for row in cost_rows(BOTH)}
+    assert rows["warm-up, once per sweep and seed"] == 4.0
+    assert rows["search, each case"] == 0.5
+    assert rows["a sweep of 1 cases per case, retraining included"] == 5.5
