@@ -180,12 +180,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="counted passes over all networks")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--file", type=Path, help="kept there in place of results/")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     found = lines(*rounds(bench, options.rounds), options)
     facts = {"batch": options.batch, "precision": options.precision}
-    keep("steps", [{**one, **facts} for one in found])
+    keep("steps", [{**one, **facts} for one in found], options.file)
 
 
 if __name__ == "__main__":

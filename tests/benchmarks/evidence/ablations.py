@@ -32,42 +32,33 @@ from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
 BASE = "Proxyless-G with latency loss"
 TARGETS = ("cpu", "mobile")
 CASES = len(TARGETS) * len(yardstick.BUDGET_SHARES)
-VARIANTS: dict[str, SearchSettings] = {
-    BASE: SCHEDULE,
-    "Proxyless-G without latency loss": replace(SCHEDULE, objective="none"),
-    "Proxyless-R": replace(SCHEDULE, strategy="reinforce"),
-    "uniform paths in the warm-up": replace(SCHEDULE, warmup_sampling="uniform"),
-    "pairs not settled": replace(SCHEDULE, settle_pairs=False),
-    "a warm-up of its own, for its part of the price": replace(
-        SCHEDULE, warmup_epochs=round(SCHEDULE.warmup_epochs / CASES)
-    ),
+CHANGES: dict[str, dict[str, Any]] = {
+    BASE: {},
+    "Proxyless-G without latency loss": {"objective": "none"},
+    "Proxyless-R": {"strategy": "reinforce"},
+    "uniform paths in the warm-up": {"warmup_sampling": "uniform"},
+    "pairs not settled": {"settle_pairs": False},
+    "a warm-up of its own, for its part of the price": {
+        "warmup_epochs": max(1, round(SCHEDULE.warmup_epochs / CASES))
+    },
 }
+QUICK = replace(SCHEDULE, warmup_epochs=4, epochs=2)
 
 Lines = Sequence[Mapping[str, Any]]
 
 
-def jobs(seeds: Sequence[int]) -> list[Job]:
-    """Every variant, target, budget and seed."""
-    return [job for target in TARGETS for job in jobs_of(target, seeds, list(VARIANTS.values()))]
+def searched(
+    file: Path, seeds: Sequence[int], schedule: SearchSettings = SCHEDULE, processes: int = 2
+) -> dict[str, list[dict[str, Any]]]:
+    """Lines of the searches of each variant; what `file` lacks is made."""
+    jobs = {name: _jobs(replace(schedule, **changes), seeds) for name, changes in CHANGES.items()}
+    every = [job for some in jobs.values() for job in some]
+    lines = dict(zip(map(Job.key, every), run_missing(every, processes, file), strict=True))
+    return {name: [lines[job.key()] for job in some] for name, some in jobs.items()}
 
 
-def searched(seeds: Sequence[int], file: Path, processes: int = 2) -> list[dict[str, Any]]:
-    """Lines of all searches; what `file` lacks is made."""
-    return run_missing(jobs(seeds), processes, file)
-
-
-def by_variant(lines: Lines) -> dict[str, list[Mapping[str, Any]]]:
-    """Lines of each variant."""
-    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in VARIANTS}
-    for one in lines:
-        found[_name(one)].append(one)
-    return found
-
-
-def _name(one: Mapping[str, Any]) -> str:
-    settings = SearchSettings(**one["settings"])
-    (name,) = (name for name, variant in VARIANTS.items() if variant == settings)
-    return name
+def _jobs(settings: SearchSettings, seeds: Sequence[int]) -> list[Job]:
+    return [job for target in TARGETS for job in jobs_of(target, seeds, [settings])]
 
 
 def top1(one: Mapping[str, Any], path: str = "path") -> float:
@@ -86,12 +77,11 @@ def by_seed(lines: Lines) -> dict[int, float]:
     return {seed: fmean(top1(one) for one in lines if one["seed"] == seed) for seed in seeds}
 
 
-def differences(lines: Lines) -> list[dict[str, Any]]:
+def differences(searches: Mapping[str, Lines]) -> list[dict[str, Any]]:
     """A row for each variant: what it finds, less the base, and at what cost."""
-    groups = by_variant(lines)
-    base = by_seed(groups[BASE])
+    base = by_seed(searches[BASE])
     rows = []
-    for name, some in groups.items():
+    for name, some in searches.items():
         found = by_seed(some)
         row: dict[str, Any] = {
             "what": name,
@@ -109,9 +99,8 @@ def differences(lines: Lines) -> list[dict[str, Any]]:
     return rows
 
 
-def derivation(lines: Lines) -> dict[str, Any]:
+def derivation(base: Lines) -> dict[str, Any]:
     """The exact derivation against the most probable op of every site, in searches of the base."""
-    base = by_variant(lines)[BASE]
     over = [one for one in base if one["argmax_ms"] > one["budget_ms"]]
     within = [one for one in base if one["argmax_ms"] <= one["budget_ms"]]
     return {

@@ -1,0 +1,148 @@
+"""The evidence: what the README claims on its first screen, made again and measured.
+
+`make bench` (some hours on two cores) or `make bench-quick` (a tenth of it: one seed and short
+schedules, whose figures show that it runs and mean nothing else). Parts:
+
+- networks: `jobs/compare_mobilenet.yaml`, run by the product: networks searched for two targets at
+  four budgets against MobileNetV2, five seeds, every network timed on both targets; what it costs;
+- mobile_table: the networks of the poster's first table, measured on this machine in one run;
+- ablations: searches without one part of the method each, on the yardstick;
+- steps: time of the steps of a search (`steps.py`), beside the implementations that people use.
+
+A part that is done is kept in `--state` and not done again; a job or a search that was stopped goes
+on where it was. Lines go to `results/`, one file per part; tables.py makes the tables of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from cluster.storage import Storage  # noqa: E402
+from orchestration import load_job, run  # noqa: E402
+from tests.benchmarks.evidence import cost, curve, matrix  # noqa: E402
+from tests.benchmarks.evidence.networks import Trained, trained  # noqa: E402
+from tests.benchmarks.lines import TORCH, commit, line, results_file  # noqa: E402
+
+Row = dict[str, Any]
+JOB = REPOSITORY / "jobs" / "compare_mobilenet.yaml"
+TARGETS = ("cpu", "mobile")
+QUICK = (
+    *("name=compare_mobilenet_quick", "seeds=[10]", "retrain.epochs=1"),
+    *("search.warmup_epochs=2", "search.epochs=2", "measure.calibrate_s=10"),
+    *("data.glyphs.train=2000", "data.glyphs.test=2000"),
+)
+SEEDS = range(30, 35)
+"""Of the ablations: settings were chosen on others."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the evidence, or its continuation."""
+
+    state: Path
+    """Folder that says what is done, and holds the job's storage."""
+    is_quick: bool
+
+    def networks(self) -> list[Row]:
+        """Searched networks, MobileNetV2, both targets."""
+        settings = [*(QUICK if self.is_quick else ()), f"storage={self.state / 'storage'}"]
+        job = load_job(JOB, settings)
+        result = run(job, say=_say)
+        if result.failed:
+            raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
+        return network_rows(trained(Storage(job.storage).sub(job.name), TARGETS))
+
+    def mobile_table(self) -> list[Row]:
+        """Networks of the literature."""
+        from tests.benchmarks.evidence import mobile_table
+
+        rows = mobile_table.table(with_cells=not self.is_quick)
+        return [*rows, mobile_table.on_pixel1()]
+
+    def ablations(self) -> list[Row]:
+        """Searches on the yardstick."""
+        from tests.benchmarks.evidence import ablations
+
+        seeds, schedule = SEEDS, ablations.SCHEDULE
+        if self.is_quick:
+            seeds, schedule = SEEDS[:2], ablations.QUICK
+        found = ablations.searched(self.state / "ablations.jsonl", seeds, schedule)
+        return [*ablations.differences(found), ablations.derivation(found[ablations.BASE])]
+
+    def steps(self) -> list[Row]:
+        """A process of its own, with the threads that it asks for."""
+        file = self.state / "steps.json"
+        words = [sys.executable, str(Path(__file__).with_name("steps.py")), "--file", str(file)]
+        words += ["--rounds", "1", "--networks", "3"] if self.is_quick else []
+        subprocess.run(words, check=True, stdout=sys.stderr)
+        return [json.loads(text) for text in file.read_text().splitlines()]
+
+
+def network_rows(networks: Sequence[Trained]) -> list[Row]:
+    """All rows of the job."""
+    rows: list[Row] = []
+    for target in TARGETS:
+        rows += curve.width_rows(networks, target)
+        rows += curve.budget_rows(networks, target)
+        rows.append(curve.speed_row(networks, target))
+    return [
+        *rows,
+        *matrix.matrix_rows(networks),
+        *matrix.preference_rows(networks),
+        *cost.cost_rows(networks),
+    ]
+
+
+PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "networks": Bench.networks,
+    "mobile_table": Bench.mobile_table,
+    "ablations": Bench.ablations,
+    "steps": Bench.steps,
+}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
+    """Write the lines of a part, each with where it holds."""
+    where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
+    job = {"job": str(JOB.relative_to(REPOSITORY))} if part == "networks" else {}
+    text = "".join(json.dumps({**where, **job, **row}) + "\n" for row in rows)
+    file = given.state / f"{part}.done" if given.quick else results_file(f"evidence_{part}")
+    file.write_text(text)
+    (given.state / f"{part}.done").write_text(text)
+    print(text, end="", flush=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Do what is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of it, to see that it runs")
+    parser.add_argument("--again", nargs="*", default=[], choices=list(PARTS), metavar="PART")
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--state", type=Path, help="default: ~/proxyless/bench, -quick behind it")
+    given = parser.parse_args(words)
+    given.state = given.state or Path.home() / f"proxyless/bench{'-quick' if given.quick else ''}"
+    given.state.mkdir(parents=True, exist_ok=True)
+    bench = Bench(given.state, given.quick)
+    for part in given.only:
+        if (given.state / f"{part}.done").exists() and part not in given.again:
+            _say(f"{part} is done already; --again {part} makes it anew")
+            continue
+        _kept(part, PARTS[part](bench), given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The networks of the poster's first table, built at 224 pixels and measured here, all in one run.
+
+Accuracies and Pixel 1 latencies beside them are the published ones: nothing is trained on ImageNet
+here. Latency is that of the whole network at batch 1 on one thread, the empty call taken off.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPOSITORY))
+
+from cluster.hardware import Target  # noqa: E402
+from cluster.runtimes import present  # noqa: E402
+from nas_core.architecture import Architecture, Model  # noqa: E402
+from nas_core.baselines import Baseline  # noqa: E402
+from nas_core.published import PUBLISHED, architecture  # noqa: E402
+from nas_core.settings import MeasureSettings  # noqa: E402
+from nas_core.space import proxyless_imagenet  # noqa: E402
+from orchestration.latency_tables import SHIPPED  # noqa: E402
+from orchestration.target_settings import TargetSettings, resolve  # noqa: E402
+from tests.benchmarks.evidence.poster import MOBILE_TABLE  # noqa: E402
+
+Row = dict[str, Any]
+TARGETS = {"cpu": TargetSettings(), "mobile": TargetSettings(stand_in=True)}
+CELLS = ("nasnet_a", "amoebanet_a")
+"""Networks of cells, which take minutes to lower."""
+
+
+def model_of(name: str) -> Model:
+    """A published network, or one of the literature."""
+    return architecture(name) if name in PUBLISHED else Baseline(name)
+
+
+def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
+    """Milliseconds of whole networks, timed against each other."""
+    from cluster.connect import connect
+    from cluster.placement import cores_reserved, node_for, nodes
+    from orchestration.calibrate import timed_networks
+    from orchestration.compilers import compilers_running, lower
+    from orchestration.measure import Bench
+
+    space = proxyless_imagenet()
+    with connect():
+        node = node_for(target, nodes())
+        with compilers_running([node]), cores_reserved(node, print):
+            programs = lower(space, target, [*models, None])
+            bench = Bench(space, target, MeasureSettings(), node)
+            *timings, empty = timed_networks(bench, programs)
+    return [timing.without(empty.median_ms).median_ms for timing in timings]
+
+
+def table(*, with_cells: bool) -> list[Row]:
+    """A row for each network of the poster; latencies are None where one was not measured."""
+    names = [one.model for one in MOBILE_TABLE if one.model is not None]
+    names = [name for name in dict.fromkeys(names) if with_cells or name not in CELLS]
+    models = [model_of(name) for name in names]
+    found: dict[str, dict[str, float]] = {}
+    for name, settings in TARGETS.items():
+        target = present(resolve(name, {name: settings}))
+        found[target.hardware()] = dict(zip(names, measured_together(target, models), strict=True))
+    return [
+        {
+            "what": one.title,
+            "published top1": one.top1,
+            "published pixel1 ms": one.pixel1_ms,
+            "published search, GPU hours": one.gpu_hours,
+            "params": model_of(one.model).num_params() if one.model else None,
+            "macs": model_of(one.model).macs() if one.model else None,
+            "ms": {where: ms.get(one.model or "") for where, ms in found.items()},
+        }
+        for one in MOBILE_TABLE
+    ]
+
+
+def on_pixel1() -> Row:
+    """Proxyless-Mobile by the latency model of a Pixel 1 that ships."""
+    network = architecture("proxyless_mobile")
+    assert isinstance(network, Architecture)
+    return {
+        "what": "Proxyless-Mobile by the table of a Pixel 1, ms",
+        "ms": round(SHIPPED["pixel1"](network.space).latency_ms(network), 1),
+        "published": 78,
+    }
