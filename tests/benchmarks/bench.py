@@ -29,8 +29,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 from cluster.storage import Storage  # noqa: E402
 from orchestration import load_job, run  # noqa: E402
+from orchestration.draw_sweep import sweep_png  # noqa: E402
+from tests.benchmarks import tables  # noqa: E402
 from tests.benchmarks.evidence import cost, curve, matrix  # noqa: E402
-from tests.benchmarks.evidence.networks import Trained, trained  # noqa: E402
+from tests.benchmarks.evidence.networks import Trained, pictured, trained  # noqa: E402
 from tests.benchmarks.lines import TORCH, commit, line, results_file  # noqa: E402
 
 Row = dict[str, Any]
@@ -60,7 +62,10 @@ class Bench:
         result = run(job, say=_say)
         if result.failed:
             raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
-        return network_rows(trained(Storage(job.storage).sub(job.name), TARGETS))
+        networks = trained(Storage(job.storage).sub(job.name), TARGETS)
+        picture = self.state if self.is_quick else tables.FOLDER
+        (picture / "evidence_curve.png").write_bytes(sweep_png(pictured(networks), job.name))
+        return network_rows(networks)
 
     def mobile_table(self) -> list[Row]:
         """Networks of the literature."""
@@ -142,6 +147,8 @@ def main(words: Sequence[str] | None = None) -> None:
             _say(f"{part} is done already; --again {part} makes it anew")
             continue
         _kept(part, PARTS[part](bench), given)
+    if not given.quick:
+        tables.main()
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def speed_row(networks: Sequence[Trained], target: str) -> Row:
         "top1": round(fmean(reached), 2),
         "n": len(ratios),
     }
-    if None in ratios or len(ratios) < 2:
-        return {**row, "times": ratios}
-    logs = paired([log(ratio) for ratio in ratios if ratio is not None])
+    if len(ratios) < 2:
+        return {**row, "times": [round(one, 2) for one in ratios]}
+    logs = paired([log(ratio) for ratio in ratios])
     return {**row, "times": [round(exp(one), 2) for one in (logs.mean, logs.low, logs.high)]}
 
 

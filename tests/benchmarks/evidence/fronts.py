@@ -60,11 +60,12 @@ class Front:
         return before.ms * exp(share * log(behind.ms / before.ms))
 
 
-def speed_up(ours: Front, theirs: Front) -> float | None:
+def speed_up(ours: Front, theirs: Front) -> float:
     """How many times faster ours is at the highest accuracy that both reach.
 
-    None where one of them reaches more with its fastest network than the other with its best.
+    Where one side reaches more than that with its fastest network already, it is taken at that
+    network: its front says nothing of faster ones, and they would only be faster.
     """
     top1 = min(ours.networks[-1].top1, theirs.networks[-1].top1)
-    our_ms, their_ms = ours.ms_at(top1), theirs.ms_at(top1)
-    return None if our_ms is None or their_ms is None else their_ms / our_ms
+    our_ms, their_ms = (one.ms_at(top1) or one.networks[0].ms for one in (ours, theirs))
+    return their_ms / our_ms

@@ -36,6 +36,8 @@ class Trained:
     retrain_s: float
     ops: tuple[str, ...]
     """Empty for a baseline."""
+    hardware: Mapping[str, str]
+    """What each target is."""
 
 
 def trained(job_folder: Storage, targets: Sequence[str]) -> list[Trained]:
@@ -46,10 +48,16 @@ def trained(job_folder: Storage, targets: Sequence[str]) -> list[Trained]:
     """
     across = {name: job_folder.read_json(f"across/{name}.json")["networks"] for name in targets}
     places = sorted(key for key in job_folder.list("cases/") if key.endswith("/result.json"))
-    return [_trained(job_folder.read_json(place), across) for place in places]
+    results = [job_folder.read_json(place) for place in places]
+    hardware = {one["target"]: one["hardware"] for one in results}
+    return [_trained(one, across, hardware) for one in results]
 
 
-def _trained(result: Mapping[str, Any], across: Mapping[str, Mapping[str, Any]]) -> Trained:
+def _trained(
+    result: Mapping[str, Any],
+    across: Mapping[str, Mapping[str, Any]],
+    hardware: Mapping[str, str],
+) -> Trained:
     return Trained(
         kind=result["kind"],
         name=model_name(dict(result)),
@@ -62,6 +70,7 @@ def _trained(result: Mapping[str, Any], across: Mapping[str, Mapping[str, Any]])
         search_s=result["search_s"],
         retrain_s=result["retrain_s"],
         ops=tuple(result["architecture"].get("ops", ())),
+        hardware=hardware,
     )
 
 
@@ -73,3 +82,25 @@ def of_kind(networks: Iterable[Trained], kind: str, own: str | None = None) -> l
 def seeds(networks: Iterable[Trained]) -> list[int]:
     """In their order."""
     return sorted({one.seed for one in networks})
+
+
+def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
+    """Results as the picture of a sweep takes them: baselines and the reference on every target,
+    searched networks on their own; latencies are those of the one run."""
+    return [
+        {
+            "job": "",
+            "case": f"{target}-{one.name}",
+            "kind": one.kind,
+            "target": target,
+            "hardware": one.hardware[target],
+            "budget": one.budget,
+            "budget_ms": one.ms[target] if one.kind == "search" else None,
+            "measured_ms": one.ms[target],
+            "top1": one.top1 / 100,
+            "seed": one.seed,
+        }
+        for one in networks
+        for target in one.ms
+        if one.own == target or one.kind == "baseline"
+    ]

@@ -32,4 +32,8 @@ def test_speed_is_compared_at_the_highest_accuracy_that_both_reach() -> None:
     faster = Front.of([Network(0.5, 78.0), Network(1.0, 85.0)])
     assert speed_up(faster, FRONT) == pytest.approx(2.0)
     assert speed_up(FRONT, faster) == pytest.approx(0.5)
-    assert speed_up(Front.of([Network(9.0, 99.0)]), FRONT) is None
+
+
+def test_who_is_better_with_the_fastest_network_is_taken_at_that() -> None:
+    assert speed_up(Front.of([Network(2.0, 99.0), Network(9.0, 99.5)]), FRONT) == 2.0
+    assert speed_up(FRONT, Front.of([Network(2.0, 99.0)])) == 0.5

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestration.draw_sweep import sweep_png
 from tests.benchmarks.evidence.cost import cost_rows
 from tests.benchmarks.evidence.curve import budget_rows, speed_row, width_rows
 from tests.benchmarks.evidence.matrix import matrix_rows, preference_rows
-from tests.benchmarks.evidence.networks import Trained
+from tests.benchmarks.evidence.networks import Trained, pictured
 
 
 def network(kind: str, own: str, top1: float, ms: float, seed: int = 0, **more: Any) -> Trained:
@@ -22,6 +23,7 @@ def network(kind: str, own: str, top1: float, ms: float, seed: int = 0, **more: 
         "search_s": 10.0,
         "retrain_s": 20.0,
         "ops": (),
+        "hardware": {"cpu": "a processor", "mobile": "a phone"},
     }
     return Trained(kind=kind, own=own, seed=seed, top1=top1, **{**words, **more})
 
@@ -67,7 +69,8 @@ def test_widths_stand_in_their_order_with_their_spread() -> None:
 def test_speed_is_that_at_the_accuracy_of_both() -> None:
     row = speed_row(BOTH, "cpu")
     assert row["times"][0] == pytest.approx(2 / 2**0.1, abs=0.01)  # 4 ms / 2, and 2 * 2**0.8 / 2
-    assert speed_row([*widths(0), network("search", "cpu", 99.0, 2.0)], "cpu")["times"] == [None]
+    better = network("search", "cpu", 99.0, 2.0)
+    assert speed_row([*widths(0), better], "cpu")["times"] == [2.0]
 
 
 def test_each_target_is_asked_for_its_own_network() -> None:
@@ -84,3 +87,11 @@ def test_costs_are_in_trainings_of_one_network() -> None:
     assert rows["warm-up, once per sweep and seed"] == 4.0
     assert rows["search, each case"] == 0.5
     assert rows["a sweep of 1 cases per case, retraining included"] == 5.5
+
+
+def test_baselines_are_pictured_on_every_target_and_others_on_their_own() -> None:
+    seen = [(one["kind"], one["target"], one["measured_ms"]) for one in pictured(BOTH)]
+    assert seen.count(("search", "cpu", 2.0)) == 2
+    assert ("search", "mobile", 20.0) not in seen
+    assert {("baseline", "cpu", 1.0), ("baseline", "mobile", 10.0)} <= set(seen)
+    assert sweep_png(pictured(BOTH), "x").startswith(b"\x89PNG")

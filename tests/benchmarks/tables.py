@@ -1,0 +1,190 @@
+"""Tables of the evidence, from the newest lines in `results/`: RESULTS.md, and parts of the README.
+
+`python tests/benchmarks/tables.py` writes both; `bench.py` does it in the end. In the README what
+stands between `<!-- evidence: NAME -->` and `<!-- end -->` is replaced, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.benchmarks.evidence.poster import OTHERS_CPU_S  # noqa: E402
+
+Row = dict[str, Any]
+FOLDER = Path(__file__).parent / "results"
+RESULTS, README = Path(__file__).parent / "RESULTS.md", REPOSITORY / "README.md"
+BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def newest(part: str) -> Path | None:
+    """The last file of a part; names end in the day."""
+    files = sorted(FOLDER.glob(f"evidence_{part}__*.json"), key=lambda file: file.stem[-10:])
+    return files[-1] if files else None
+
+
+def rows_of(part: str) -> list[Row]:
+    """Its lines; none where it was not made."""
+    file = newest(part)
+    return [] if file is None else [json.loads(text) for text in file.read_text().splitlines()]
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(map(_cell, one)) + " |" for one in lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+
+
+def _spread(values: Sequence[float] | None, unit: str = "") -> str:
+    """A mean with its interval."""
+    if values is None:
+        return "not covered by MobileNetV2"
+    if len(values) < 3:
+        return ", ".join(f"{one:g}{unit}" for one in values)
+    return f"{values[0]:g}{unit} ({values[1]:g} to {values[2]:g})"
+
+
+def _accuracy(row: Row) -> str:
+    deviation = row.get("deviation")
+    return f"{row['top1']:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else "")
+
+
+def curve_table() -> str:
+    """Searched networks and MobileNetV2 on each target."""
+    beside = "points over MobileNetV2 at its latency"
+    rows = [row for row in rows_of("networks") if "deviation" in row]
+    body = [
+        [
+            row["what"].replace(": found by search", ""),
+            row["ms"],
+            _accuracy(row),
+            _spread(row[beside]) if beside in row else "",
+        ]
+        for row in rows
+    ]
+    return markdown(["", "ms", "top-1 %", beside], body)
+
+
+def speed_table() -> str:
+    """How much faster, at equal accuracy."""
+    rows = [row for row in rows_of("networks") if "at the highest accuracy" in row["what"]]
+    body = [[row["what"], row["top1"], _spread(row["times"])] for row in rows]
+    return markdown(["", "top-1 %", "times (95 % interval)"], body)
+
+
+def matrix_table() -> str:
+    """Every searched network on every target."""
+    rows = [row for row in rows_of("networks") if row["what"].startswith("searched for")]
+    names = list(rows[0]["ms"]) if rows else []
+    body = [[row["what"], row["top1"], *(row["ms"][name] for name in names)] for row in rows]
+    return markdown(["network", "top-1 %", *(f"{name}, ms" for name in names)], body)
+
+
+def preference_table() -> str:
+    """How much longer the other target's network takes."""
+    rows = [row for row in rows_of("networks") if "points" in row]
+    body = [[row["what"], _spread(row["times"]), _spread(row["points"])] for row in rows]
+    head = ["latency of one over that of the other", "times", "points that its own is better"]
+    return markdown(head, body)
+
+
+def cost_table() -> str:
+    """In trainings of one network."""
+    rows = [row for row in rows_of("networks") if "trainings" in row]
+    body = [[row["what"], row["seconds"], row["trainings"]] for row in rows]
+    return markdown(["", "seconds", "trainings of one network"], body)
+
+
+def mobile_table() -> str:
+    """The poster's first table."""
+    rows = [row for row in rows_of("mobile_table") if "published top1" in row]
+    places = list(rows[0]["ms"]) if rows else []
+    body = [
+        [
+            row["what"],
+            row["published top1"],
+            row["published pixel1 ms"],
+            row["published search, GPU hours"],
+            row["macs"] and round(row["macs"] / 1e6),
+            *(ms if (ms := row["ms"][name]) is None else round(ms, 1) for name in places),
+        ]
+        for row in rows
+    ]
+    head = ["", "top-1 %, published", "Pixel 1 ms, published", "GPU hours, published", "MACs M"]
+    return markdown([*head, *(f"{name}, ms here" for name in places)], body)
+
+
+def ablation_table() -> str:
+    """What each part is worth."""
+    rows = [row for row in rows_of("ablations") if "cost" in row]
+    body = [
+        [row["what"], row["top1"], _spread(row["points"]) if "points" in row else "", row["cost"]]
+        for row in rows
+    ]
+    return markdown(["", "top-1 %", "points against the default", "cost, weight steps"], body)
+
+
+def steps_table() -> str:
+    """CPU seconds of steps, beside what others take."""
+    found = {row["what"]: row["median"] for row in rows_of("steps")}
+    body = [
+        [what, next((value for name, value in found.items() if name.startswith(what)), None), *them]
+        for what, them in OTHERS_CPU_S.items()
+    ]
+    return markdown(["CPU seconds", "here", "reference implementation", "NNI 3.0"], body)
+
+
+TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
+    "curve": ("networks", "Against MobileNetV2", curve_table),
+    "speed": ("networks", "At equal accuracy", speed_table),
+    "matrix": ("networks", "Every network on every target", matrix_table),
+    "preference": ("networks", "Hardware prefers specialized models", preference_table),
+    "cost": ("networks", "Cost", cost_table),
+    "mobile": ("mobile_table", "The networks of the poster", mobile_table),
+    "ablations": ("ablations", "What each part is worth", ablation_table),
+    "steps": ("steps", "Steps", steps_table),
+}
+"""By name: the part whose lines they show, a title, and the table."""
+
+
+def results_page() -> str:
+    """RESULTS.md."""
+    texts = ["# Results\n\nMade by `make bench` from the lines in `results/`; see bench.py.\n"]
+    for part, title, table in TABLES.values():
+        file = newest(part)
+        where = "not made yet" if file is None else f"[{file.name}](results/{file.name})"
+        texts.append(f"## {title}\n\n{where}\n\n{'' if file is None else table()}")
+    return "\n".join(texts)
+
+
+def with_tables(text: str) -> str:
+    """A page whose blocks of evidence are those of now; a block that was not made stays."""
+
+    def block(found: re.Match[str]) -> str:
+        part, _, table = TABLES[found[2]]
+        return found[0] if newest(part) is None else found[1] + table() + found[3]
+
+    return BLOCK.sub(block, text)
+
+
+def main() -> None:
+    """Write both."""
+    RESULTS.write_text(results_page())
+    README.write_text(with_tables(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()

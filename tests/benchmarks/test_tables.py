@@ -1,0 +1,87 @@
+"""Tables of the evidence, from lines that were made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import tables
+
+NETWORKS: list[dict[str, Any]] = [
+    {"what": "cpu: mobilenet_v2_0.35", "ms": 0.3, "top1": 82.51, "deviation": 0.4, "n": 5},
+    {
+        "what": "cpu, budget 60%: found by search",
+        "ms": 0.2,
+        "top1": 96.0,
+        "deviation": 0.2,
+        "points over MobileNetV2 at its latency": [3.0, 2.0, 4.0],
+    },
+    {
+        "what": "cpu: times faster than MobileNetV2 at the highest accuracy of both",
+        "top1": 93.0,
+        "times": [2.0, 1.5, 2.5],
+    },
+    {"what": "searched for cpu, budget 60%", "top1": 96.0, "ms": {"cpu": 0.2, "mobile": 0.5}},
+    {
+        "what": "on cpu, budget 60%: network for mobile / network for cpu",
+        "times": [1.2, 1.1, 1.3],
+        "points": [0.1, -0.2, 0.4],
+    },
+    {"what": "warm-up, once per sweep and seed", "seconds": 100.0, "trainings": 4.0},
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    for day, lines in (("2026-01-02", NETWORKS), ("2026-01-01", [])):
+        text = "".join(json.dumps(one) + "\n" for one in lines)
+        (tmp_path / f"evidence_networks__a-cpu__torch-1__{day}.json").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("curve", "| cpu: mobilenet_v2_0.35 | 0.3 | 82.5 ± 0.4 |  |"),
+        ("curve", "| cpu, budget 60% | 0.2 | 96.0 ± 0.2 | 3 (2 to 4) |"),
+        (
+            "speed",
+            "| cpu: times faster than MobileNetV2 at the highest accuracy of both | 93.0 | 2 (1.5 "
+            "to 2.5) |",
+        ),
+        ("matrix", "| searched for cpu, budget 60% | 96.0 | 0.2 | 0.5 |"),
+        (
+            "preference",
+            "| on cpu, budget 60%: network for mobile / network for cpu | 1.2 (1.1 to 1.3) | 0.1 "
+            "(-0.2 to 0.4) |",
+        ),
+        ("cost", "| warm-up, once per sweep and seed | 100.0 | 4.0 |"),
+    ],
+)
+def test_a_table_shows_the_newest_lines(name: str, row: str) -> None:
+    _, _, table = tables.TABLES[name]
+    assert row in table().splitlines()
+
+
+def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
+    page = "a\n<!-- evidence: cost -->\nold\n<!-- end -->\nb\n"
+    made = tables.with_tables(page)
+    assert "old" not in made
+    assert made.startswith("a\n<!-- evidence: cost -->\n| ")
+    assert made.endswith(" |\n<!-- end -->\nb\n")
+    assert tables.with_tables(made) == made
+
+
+def test_a_block_whose_part_was_not_made_stays() -> None:
+    page = "<!-- evidence: ablations -->\nold\n<!-- end -->\n"
+    assert tables.with_tables(page) == page
+
+
+def test_the_page_of_results_says_what_was_not_made() -> None:
+    page = tables.results_page()
+    assert "results/evidence_networks__a-cpu__torch-1__2026-01-02.json" in page
+    assert page.count("not made yet") == 3  # the poster's networks, ablations, steps
