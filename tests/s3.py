@@ -6,6 +6,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import boto3
 import pytest
@@ -23,12 +24,32 @@ LOGIN = {
 }
 
 
+class OneChangeAtATime:
+    """A WSGI application that answers changes with a condition one by one, as S3 does.
+
+    moto looks at the condition and then writes: of two threads at once both may have found it met
+    (one of 60 races of eight, with a switch of threads every 10 us).
+    """
+
+    def __init__(self, application: Any) -> None:
+        self._application, self._lock = application, threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        has_condition = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys()
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD") or not has_condition:
+            return self._application(environ, start_response)
+        with self._lock:
+            return self._application(environ, start_response)
+
+
 class S3:
     """A server with one bucket, which keeps what it has while it is down."""
 
     def __init__(self) -> None:
         moto = pytest.importorskip("moto.server", reason="moto is missing: requirements-dev.txt")
-        self._application = moto.DomainDispatcherApplication(moto.create_backend_app)
+        self._application = OneChangeAtATime(
+            moto.DomainDispatcherApplication(moto.create_backend_app)
+        )
         self.port = 0
         self.start()
         self.endpoint = f"http://127.0.0.1:{self.port}"
