@@ -31,8 +31,8 @@ def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
     found = of_kind(networks, "search", target)
     fronts = _fronts(of_kind(networks, "baseline"), target)
     rows = []
-    for budget in sorted({one.budget for one in found}, key=lambda b: _mean_ms(found, b, target)):
-        some = [one for one in found if one.budget == budget]
+    for budget in sorted({str(one.budget) for one in found}, key=lambda b: float(b.strip(" %"))):
+        some = [one for one in found if str(one.budget) == budget]
         beside = [fronts[one.seed].top1_at(one.ms[target]) for one in some]
         away = [one.top1 - b for one, b in zip(some, beside, strict=True) if b is not None]
         rows.append(
@@ -82,10 +82,6 @@ def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:
         seed: front_of([one for one in networks if one.seed == seed], target)
         for seed in seeds(networks)
     }
-
-
-def _mean_ms(networks: Sequence[Trained], budget: str | None, target: str) -> float:
-    return fmean(one.ms[target] for one in networks if one.budget == budget)
 
 
 def _accuracy(networks: Sequence[Trained]) -> Row:

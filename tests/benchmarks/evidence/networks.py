@@ -47,7 +47,7 @@ def trained(job_folder: Storage, targets: Sequence[str]) -> list[Trained]:
         KeyError: one was not measured on a target.
     """
     across = {name: job_folder.read_json(f"across/{name}.json")["networks"] for name in targets}
-    places = sorted(key for key in job_folder.list("cases/") if key.endswith("/result.json"))
+    places = sorted(key for key in job_folder.list("cases") if key.endswith("/result.json"))
     results = [job_folder.read_json(place) for place in places]
     hardware = {one["target"]: one["hardware"] for one in results}
     return [_trained(one, across, hardware) for one in results]
