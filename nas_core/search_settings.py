@@ -5,7 +5,7 @@ Defaults are those of the published ImageNet recipe unless the line says otherwi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from nas_core.settings import TrainingSettings, require
@@ -204,6 +204,15 @@ class SearchSettings(TrainingSettings):
         names += ["warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
         facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
         return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
+
+    def outcome_facts(self) -> dict[str, Any]:
+        """All that the outcome of a search depends on, beside its budget; `share` says which one
+        that is. `settle_pairs` is left out where it is on, as before there was a choice."""
+        facts = asdict(self)
+        del facts["share"]
+        if self.settle_pairs:
+            del facts["settle_pairs"]
+        return facts
 
     def cost_facts(self) -> dict[str, Any]:
         """All that `schedule.search_cost` depends on, and the images on which networks are scored:

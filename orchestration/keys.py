@@ -79,10 +79,7 @@ def search_parts(
     job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float, search_ms: float
 ) -> Parts:
     """Of a searched case's result: the search ran against `search_ms`."""
-    settings = asdict(job.search)
-    del settings["share"]  # what it does is in `search_ms`
-    if settings["settle_pairs"]:  # as before there was a choice
-        del settings["settle_pairs"]
+    settings = job.search.outcome_facts()
     found = training_parts(job, data, space, table)
     return {
         **found,

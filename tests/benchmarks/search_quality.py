@@ -72,10 +72,7 @@ class Job:
 
     def key(self) -> str:
         """Equal for equal searches on the same yardstick."""
-        values = asdict(self)
-        del values["settings"]["share"]  # every budget is searched here; see sharing.py
-        if values["settings"]["settle_pairs"]:  # as before there was a choice
-            del values["settings"]["settle_pairs"]
+        values = {**asdict(self), "settings": self.settings.outcome_facts()}
         text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
