@@ -1,7 +1,7 @@
 """The networks that results are compared with, by name. torch is imported only to build or count.
 
 A new baseline is one function here and one line in `BASELINES`. Modules live in `fixed_networks.py`
-(MobileNetV1 and what torchvision has) and `cells.py` (networks of cells).
+(chains of blocks) and `cells.py` (networks of cells).
 
 Strides. Every baseline halves its images at five places, 32 times in total: the stem (with it, the
 max-pool behind it or the further convolutions or reduction cells that belong to it), then its
@@ -187,11 +187,7 @@ class Baseline:
         return prod(self.place_strides)
 
     def build(self, dropout: float = 0.0) -> nn.Module:
-        """The network, with random weights and `dropout` before its classifier.
-
-        Raises:
-            ImportError: torchvision has this network, and is not installed.
-        """
+        """The network, with random weights and `dropout` before its classifier."""
         return _builder(self.name)(self, dropout)
 
     def num_params(self) -> int:
@@ -261,7 +257,6 @@ def build(
 
     Raises:
         ValueError: no such baseline.
-        ImportError: torchvision has this network, and is not installed.
     """
     default = Baseline(name) if space is None else for_space(name, space)
     pixels = default.resolution if resolution is None else resolution

@@ -19,10 +19,9 @@ FORBIDDEN = {
 }
 READ_PARQUET = ("convert.py", "index.py", "memory.py", "parquet.py", "reader.py")
 EXEMPT = {
-    ("fixed_networks.py", "torchvision"),
     *((name, "pyarrow") for name in ("row_files.py", *READ_PARQUET)),
 }
-"""Imported when a network of the literature is built, or a Parquet file written or read."""
+"""Imported when a Parquet file is written or read."""
 
 
 def imports(path: Path) -> Iterator[str]:
