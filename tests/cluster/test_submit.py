@@ -151,7 +151,9 @@ def test_a_job_runs_on_a_head_of_its_own_and_nothing_is_left(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_stopped_job_saves_and_takes_its_head_along(
     folder: Path, own_ray: Path, kind: signal.Signals
 ) -> None:

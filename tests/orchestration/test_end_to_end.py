@@ -22,12 +22,14 @@ from nas_core.latency import LatencyTable
 from orchestration.__main__ import main
 from tests.conftest import REPOSITORY
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 SMALL = {
     "data.resolution": "16",
-    "space.ops": "[mbconv_k3_e3, mbconv_k3_e6, skip]",
-    "measure.calibrate_s": "0",
+    "space": "{stem: {channels: 16, stride: 1}, head: 64, "
+    "stages: [{width: 16, blocks: 2, stride: 2}, {width: 32, blocks: 2, stride: 2}], "
+    "ops: [mbconv_k3_e3, mbconv_k3_e6, skip]}",
+    "measure.calibrate_s": "0",  # the fewest networks that a table is fitted to
     "search.batch_size": "32",
     "search.warmup_epochs": "2",
     "search.epochs": "3",

@@ -61,7 +61,15 @@ SMALL = {
         "test_share": TEST_SHARE,
         "stream": {"lanes": 2, "window_mib": 1},
     },
-    "space": {"ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"]},
+    "space": {
+        "stem": {"channels": 16, "stride": 1},
+        "stages": [
+            {"width": 16, "blocks": 2, "stride": 2},
+            {"width": 32, "blocks": 2, "stride": 2},
+        ],
+        "head": 64,
+        "ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"],
+    },
     "cases": [{"target": "mobile", "budgets_ms": ["60%", "80%"]}],
     "measure": {
         "calibrate_s": 0,
@@ -99,7 +107,7 @@ def checkout(folder: Path, **sections: Any) -> Path:
     shipped = REPOSITORY / "jobs" / "search_mobile.yaml"
     values = yaml.safe_load(shipped.read_text())
     for name, section in {**SMALL, **sections}.items():
-        is_added = isinstance(section, dict) and name != "data"
+        is_added = isinstance(section, dict) and name not in ("data", "space")
         values[name] = (values.get(name) or {}) | section if is_added else section
     path = folder / "jobs" / shipped.name
     path.parent.mkdir()
