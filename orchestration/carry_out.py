@@ -18,13 +18,13 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.across import measure_across
 from orchestration.asha_scheduler import asha_scheduler
-from orchestration.cases import Case, search_place, warmup_place
+from orchestration.cases import KNOWN, Case, search_place, warmup_place
 from orchestration.crewing import Crewing
 from orchestration.estimate import RAY_S
 from orchestration.finished import finished_results
 from orchestration.job_plan import known_further
 from orchestration.ledger import Ledger
-from orchestration.order import Waves, with_references
+from orchestration.order import Waves, in_groups
 from orchestration.plan import Plan
 from orchestration.plan_text import plan_lines
 from orchestration.planning import known_estimate
@@ -121,7 +121,7 @@ class _Runner:
             failed |= self._run(order.first, failed, show)
             failed |= self._follow(order.followers, failed, show)
             # Those that a search would have trained, had it come to its end.
-            left = [case for case in ready.missing() if case.kind == "reference"]
+            left = [case for case in ready.missing() if case.kind in KNOWN]
             return failed | self._run(left, failed, show)
 
     def _warm_up(self, order: Waves, show: Any) -> dict[str, str]:
@@ -161,7 +161,7 @@ class _Runner:
         """Run those of the cases that are neither done nor failed; why some of them fail."""
         missing = {case.name for case in self.ready.missing()}
         rest = [case for case in self._startable(cases, failed) if case.name in missing]
-        return self._run_wave(with_references(rest), self.ready.crew, show)
+        return self._run_wave(in_groups(rest, self.ready.crew.at_once), self.ready.crew, show)
 
     def _startable(self, cases: Sequence[Case], failed: dict[str, str]) -> list[Case]:
         return [case for case in cases if case.name not in failed]

@@ -50,8 +50,8 @@ class CaseWork:
 
     job: Job
     case: Case
-    references: tuple[Case, ...]
-    """Reference networks that this case trains behind its own, since nobody else does."""
+    behind: tuple[Case, ...]
+    """Networks that its workers train after its own."""
     target: Target | None
     """None for a warm-up, which is the same for all hardware; so is the table."""
     table: LatencyTable | None
@@ -67,7 +67,7 @@ class CaseWork:
         return {
             "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
             "case": asdict(self.case),
-            "references": [asdict(case) for case in self.references],
+            "behind": [asdict(case) for case in self.behind],
             "target": None if self.target is None else asdict(self.target),
             "table": None if self.table is None else self.table.to_dict(),
             "folder": self.folder,
@@ -81,7 +81,7 @@ class CaseWork:
         return cls(
             job=check_job(values["job"], "job"),
             case=Case(**values["case"]),
-            references=tuple(Case(**case) for case in values["references"]),
+            behind=tuple(Case(**case) for case in values["behind"]),
             target=values["target"] and Target.from_dict(values["target"]),
             table=values["table"] and LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
@@ -237,7 +237,7 @@ def _do_case(crew: Crew) -> None:
     from orchestration.retrain import retrain
 
     work = crew.work
-    missing = [case for case in (work.case, *work.references) if not is_done(case, crew.storage)]
+    missing = [case for case in (work.case, *work.behind) if not is_done(case, crew.storage)]
     crew.team.wait()  # until all have looked, or one would see what another has just written
     for case in missing:
         found = found_for(crew, case)

@@ -35,6 +35,9 @@ from orchestration.spec import SpecError
 ORDER = ("reference", "search", "random", "given", "baseline")
 """Kinds of cases, as they stand in tables."""
 
+KNOWN = frozenset({"reference", "given", "baseline"})
+"""Those whose network is known beforehand."""
+
 
 @dataclass(frozen=True)
 class Case:

@@ -17,7 +17,7 @@ from orchestration.crewing import Crewing
 from orchestration.finished import is_found, is_searched
 from orchestration.job import Job
 from orchestration.keys import digest
-from orchestration.order import Waves, with_references
+from orchestration.order import Waves, in_groups
 from orchestration.plan import Plan, search_steps
 
 FORMAT = "timings/3"
@@ -57,6 +57,12 @@ class Timings:
         """Plain values, for JSON."""
         return {"format": FORMAT, **asdict(self)}
 
+    def step_s(self, case: Case) -> float:
+        """Of training the network of a case."""
+        if case.model is None:
+            return self.retrain_step_s
+        return self.model_step_s.get(digest(case.model), self.retrain_step_s)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timings | None:
         """The inverse; None for what an earlier version has written."""
@@ -73,7 +79,7 @@ class CaseEstimate:
     search_steps: int
     """0 where it does not search."""
     retrain_steps: int
-    """Its reference networks included."""
+    """Those of the networks behind it included."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +145,13 @@ def estimate(
         nodes: of the cluster.
         folder: the job's; tells what is there of cases that were begun.
     """
-    first = _cases(plan, order.first, timings, folder, are_followers=False)
-    followers = _cases(plan, order.followers, timings, folder, are_followers=True)
+    first, followers = (
+        {
+            case.name: _case(plan, case, behind, timings, folder, follows=follows)
+            for case, behind in in_groups(wave, crew.at_once)
+        }
+        for wave, follows in ((order.first, False), (order.followers, True))
+    )
     found = first | followers
     warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
@@ -180,16 +191,6 @@ def _feeding(job: Job, timings: Timings) -> Feeding | None:
     return Feeding(timings.reading_per_s, training, timings.waits)
 
 
-def _cases(
-    plan: Plan, cases: Sequence[Case], timings: Timings, folder: Storage, *, are_followers: bool
-) -> dict[str, CaseEstimate]:
-    """Of a wave, in its order; reference networks belong to the case that trains them."""
-    return {
-        case.name: _case(plan, case, references, timings, folder, follows=are_followers)
-        for case, references in with_references(cases)
-    }
-
-
 def longest_lane(seconds: Iterable[float], lanes: int) -> float:
     """Time of works that are taken in their order, so many at once."""
     free = [0.0] * max(1, lanes)
@@ -208,7 +209,7 @@ def training_steps(plan: Plan) -> int:
 def _case(
     plan: Plan,
     case: Case,
-    references: Sequence[Case],
+    behind: Sequence[Case],
     timings: Timings,
     folder: Storage,
     *,
@@ -217,20 +218,18 @@ def _case(
     job, steps = plan.job, training_steps(plan)
     is_there = follows or is_searched(case, folder)
     searched = search_units(plan) if case.kind == "search" and not is_there else 0
-    own_s = timings.retrain_step_s
-    if case.model is not None:
-        own_s = timings.model_step_s.get(digest(case.model), own_s)
     seconds = timings.start_s + _searched_s(job, searched * timings.search_step_s)
-    seconds += steps * (own_s + len(references) * timings.retrain_step_s)
-    if case.kind != "reference" and not is_found(case, folder):
-        seconds += timings.measure_s.get(case.target, 0.0)
-    if steps:
-        seconds += (1 + len(references)) * timings.export_s.get(case.target, 0.0)
+    for one in (case, *behind):
+        seconds += steps * timings.step_s(one)
+        if one.kind != "reference" and not is_found(one, folder):
+            seconds += timings.measure_s.get(one.target, 0.0)
+        if steps:
+            seconds += timings.export_s.get(one.target, 0.0)
     if case.kind == "search":
         seconds += job.search.ranking_networks * steps * timings.retrain_step_s
     if case.kind == "random":
         seconds += _random_steps(plan) * timings.retrain_step_s
-    return CaseEstimate(seconds, searched, (1 + len(references)) * steps)
+    return CaseEstimate(seconds, searched, (1 + len(behind)) * steps)
 
 
 def _searched_s(job: Job, seconds: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.storage import Storage
-from orchestration.cases import ORDER, Case, search_place, warmup_case, warmup_place
+from orchestration.cases import KNOWN, ORDER, Case, search_place, warmup_case, warmup_place
 from orchestration.stage_end import is_ended
 
 
@@ -61,24 +61,37 @@ def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Case
     return list(found.values())
 
 
-def with_references(missing: Sequence[Case]) -> list[tuple[Case, tuple[Case, ...]]]:
-    """Cases to run, each with the reference networks that it trains in its worker group.
+def in_groups(missing: Sequence[Case], at_once: int) -> list[tuple[Case, tuple[Case, ...]]]:
+    """Cases to run, each with the networks that it trains behind its own in its worker group.
 
-    A worker group takes some 15 s to start, so a reference network is trained in that of the first
-    other case of its target and seed, a search if there is one; by itself only where those are
-    finished.
+    A worker group takes some 15 s to start, so networks that need no search are trained in those of
+    other cases of their target and seed, evenly over them: references always, baselines and given
+    networks where the searches alone fill all places.
+
+    Args:
+        missing: the cases.
+        at_once: places, i.e. how many groups run beside each other.
     """
-    others = sorted(
-        (case for case in missing if case.kind != "reference"),
-        key=lambda case: ORDER.index(case.kind),
-    )
-    works: dict[str, tuple[Case, ...]] = {case.name: () for case in others}
-    alone = []
-    for reference in (case for case in missing if case.kind == "reference"):
-        like = (reference.target, reference.seed)
-        host = next((case for case in others if (case.target, case.seed) == like), None)
-        if host is None:
-            alone.append((reference, ()))
+    searches = [case for case in missing if case.kind not in KNOWN]
+    others = [case for case in missing if case.kind in KNOWN - {"reference"}]
+    references = [case for case in missing if case.kind == "reference"]
+    groups = [(case, list[Case]()) for case in sorted(searches, key=_place_in_tables)]
+    if len(searches) < at_once:
+        groups += [(case, []) for case in sorted(others, key=_place_in_tables)]
+        others = []
+    for case in [*others, *references]:
+        like = [behind for host, behind in groups if _are_alike(host, case)]
+        if like:
+            min(like, key=len).append(case)
         else:
-            works[host.name] = (*works[host.name], reference)
-    return [(case, works[case.name]) for case in others] + alone
+            groups.append((case, []))
+    return [(host, tuple(behind)) for host, behind in groups]
+
+
+def _place_in_tables(case: Case) -> int:
+    return ORDER.index(case.kind)
+
+
+def _are_alike(one: Case, other: Case) -> bool:
+    """Whether they can share workers."""
+    return (one.target, one.seed) == (other.target, other.seed)

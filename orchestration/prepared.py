@@ -64,7 +64,7 @@ class Prepared:
         """In which order."""
         return waves(self.missing(), self.storage, self.folder)
 
-    def work(self, case: Case, references: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
+    def work(self, case: Case, behind: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
         """What the workers of a case are given; `place` is the storage that they write to."""
         from orchestration.case import CaseWork
 
@@ -72,7 +72,7 @@ class Prepared:
         return CaseWork(
             self.plan.job.with_seed(case.seed),
             case,
-            tuple(references),
+            tuple(behind),
             targets.get(case.target),
             self.tables.get(case.target),
             place,

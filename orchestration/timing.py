@@ -68,7 +68,7 @@ def timed_steps(
     """Time what cases are made of.
 
     Args:
-        works: a case of every target, and as many as run at once; their references are other
+        works: a case of every target, and as many as run at once; what is behind them are other
             networks whose steps are timed.
         warmup: the warm-up; None where the workers of a case train it, or there is none.
         crews: of cases, and of warm-ups.
@@ -142,7 +142,7 @@ def time_case(config: dict[str, Any]) -> None:
         seconds["export_s"] = _export_s(crew, typical)
         seconds["model_step_s"] = {
             digest(other.model): _training_step_s(crew, model_from_dict(other.model))
-            for other in crew.work.references
+            for other in crew.work.behind
             if other.model is not None
         }
 

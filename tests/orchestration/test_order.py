@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration.cases import Case, cases_of, search_place, warmup_place
-from orchestration.order import Waves, waves
+from orchestration.order import Waves, in_groups, waves
 from orchestration.plan import make_plan
 from orchestration.stage_end import END
 from tests.orchestration.crew import tiny_job
@@ -80,3 +80,39 @@ def test_where_the_middle_budget_is_finished_another_runs_the_search_again(tmp_p
     found = ordered(tmp_path, rest)
     assert names(found.first) == ["mobile-0.064ms"]
     assert names(found.followers) == ["mobile-0.104ms"]
+
+
+def case(name: str, kind: str, seed: int = 0) -> Case:
+    target = name.partition("-")[0]
+    return Case(name, kind, target, None, None, "key", "table", seed=seed)
+
+
+SEARCHED, REFERENCE = case("mobile-1ms", "search"), case("mobile-reference", "reference")
+BASELINE = case("mobile-mnasnet", "baseline")
+
+
+def test_a_reference_network_is_trained_behind_a_search_of_its_target() -> None:
+    groups = in_groups([REFERENCE, BASELINE, SEARCHED], at_once=2)
+    assert groups == [(SEARCHED, (REFERENCE,)), (BASELINE, ())]
+
+
+def test_without_a_search_it_is_trained_behind_another_network() -> None:
+    other = case("pixel1-2ms", "search")
+    groups = in_groups([REFERENCE, BASELINE, other], at_once=2)
+    assert groups == [(other, ()), (BASELINE, (REFERENCE,))]
+
+
+def test_where_all_others_are_finished_it_is_trained_alone() -> None:
+    assert in_groups([REFERENCE], at_once=1) == [(REFERENCE, ())]
+
+
+def test_where_searches_fill_all_places_known_networks_are_trained_evenly_behind_them() -> None:
+    second, given = case("mobile-2ms", "search"), case("mobile-mine", "given")
+    groups = in_groups([REFERENCE, BASELINE, given, SEARCHED, second], at_once=2)
+    assert groups == [(SEARCHED, (BASELINE, REFERENCE)), (second, (given,))]
+
+
+def test_a_group_is_of_one_target_and_one_seed() -> None:
+    elsewhere, later = case("cpu-mnasnet", "baseline"), case("mobile-mnasnet-seed1", "baseline", 1)
+    groups = in_groups([elsewhere, later, SEARCHED], at_once=1)
+    assert groups == [(SEARCHED, ()), (elsewhere, ()), (later, ())]

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from orchestration.cases import Case
-from orchestration.order import with_references
 from orchestration.progress import ProgressLines, case_bars, duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
@@ -64,32 +62,6 @@ def test_a_random_network_shows_what_it_reaches_and_what_it_takes() -> None:
 
 def test_a_note_is_a_line_of_its_own() -> None:
     assert said({"note": "too weak"}) == "NOTE mobile-0.3ms: too weak"
-
-
-def case(name: str, kind: str) -> Case:
-    target = name.partition("-")[0]
-    return Case(name, kind, target, None, None, "key", "table")
-
-
-SEARCHED, REFERENCE = case("mobile-1ms", "search"), case("mobile-reference", "reference")
-BASELINE = case("mobile-mnasnet", "baseline")
-
-
-def test_a_reference_network_is_trained_behind_a_search_of_its_target() -> None:
-    works = with_references([REFERENCE, BASELINE, SEARCHED])
-    assert works == [(SEARCHED, (REFERENCE,)), (BASELINE, ())]
-
-
-def test_without_a_search_it_is_trained_behind_another_network() -> None:
-    other = case("pixel1-2ms", "search")
-    assert with_references([REFERENCE, BASELINE, other]) == [
-        (other, ()),
-        (BASELINE, (REFERENCE,)),
-    ]
-
-
-def test_where_all_others_are_finished_it_is_trained_alone() -> None:
-    assert with_references([REFERENCE]) == [(REFERENCE, ())]
 
 
 def test_in_a_terminal_warm_up_and_search_are_one_bar_and_retraining_another(
