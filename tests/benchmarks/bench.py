@@ -7,6 +7,7 @@ schedules, whose figures show that it runs and mean nothing else). Parts:
   four budgets against MobileNetV2, five seeds, every network timed on both targets; what it costs;
 - mobile_table: the networks of the poster's first table, measured on this machine in one run;
 - ablations: searches without one part of the method each, on the yardstick;
+- traffic: what two workers send, over a link of 1 Gbit/s (`traffic.py`, as root), beside DDP;
 - steps: time of the steps of a search (`steps.py`), beside the implementations that people use.
 
 A part that is done is kept in `--state` and not done again; a job or a search that was stopped goes
@@ -84,11 +85,24 @@ class Bench:
         found = ablations.searched(self.state / "ablations.jsonl", seeds, schedule)
         return [*ablations.differences(found), ablations.derivation(found[ablations.BASE])]
 
+    def traffic(self) -> list[Row]:
+        """Two workers over a slow link, which only root can make."""
+        return self._of_script("traffic", ["--rounds", "1"])
+
     def steps(self) -> list[Row]:
-        """A process of its own, with the threads that it asks for."""
-        file = self.state / "steps.json"
-        words = [sys.executable, str(Path(__file__).with_name("steps.py")), "--file", str(file)]
-        words += ["--rounds", "1", "--networks", "3"] if self.is_quick else []
+        """Steps of a search."""
+        return self._of_script("steps", ["--rounds", "1", "--networks", "3"])
+
+    def _of_script(self, name: str, quick: Sequence[str]) -> list[Row]:
+        """A benchmark in a process of its own, with the threads that it asks for."""
+        file, script = self.state / f"{name}.json", Path(__file__).with_name(f"{name}.py")
+        words = [
+            sys.executable,
+            str(script),
+            "--file",
+            str(file),
+            *(quick if self.is_quick else ()),
+        ]
         subprocess.run(words, check=True, stdout=sys.stderr)
         return [json.loads(text) for text in file.read_text().splitlines()]
 
@@ -112,6 +126,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "networks": Bench.networks,
     "mobile_table": Bench.mobile_table,
     "ablations": Bench.ablations,
+    "traffic": Bench.traffic,
     "steps": Bench.steps,
 }
 

@@ -10,7 +10,8 @@ Run `python tests/benchmarks/steps.py`. It prints one JSON line per figure and k
 
 Everything is interleaved: for each network, one step of each kind, in rounds; the first round is
 not counted. Times are seconds of processor time (CPU) or of the device, synchronized before the
-clock is read (GPU). Ratios are of the means of a round; the spread is over rounds. On a CPU,
+clock is read (GPU). On a CPU the peak resident memory of a process that does nothing but search is
+told too. Ratios are of the means of a round; the spread is over rounds. On a CPU,
 threads that wait sleep (OMP_WAIT_POLICY), so that waiting is no processor time.
 
 On a GPU: `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory and
@@ -21,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +65,7 @@ UPDATES = {
     "full_path": "full-path alpha step",
     "reinforce": "REINFORCE update of ten networks",
 }
+PEAK = "peak memory of a process of weight steps and"
 IMAGENET_STEPS = -(-(1_281_167 - 50_000) // 256)
 """Weight steps of an epoch of the published schedule, batch 256."""
 
@@ -86,13 +90,13 @@ class Bench:
         self.goal = LatencyGoal(pixel1.table(SPACE), BUDGET_MS, self.device)
 
     def steps(self) -> dict[str, Step]:
+        updates = {what: self.update(strategy) for strategy, what in UPDATES.items()}
+        return {PLAIN: self.plain(), WEIGHT: self.weight(), **updates}
+
+    def weight(self) -> Step:
         state = self.search
         trainer = Trainer.of(state.weight_optimizer, state.scaler, self.settings(), Alone())
-        return {
-            PLAIN: self.plain(),
-            WEIGHT: lambda i: weight_step(self.search, self.batch, self.paths[i], trainer, 0.05),
-            **{what: self.update(strategy) for strategy, what in UPDATES.items()},
-        }
+        return lambda i: weight_step(state, self.batch, self.paths[i], trainer, 0.05)
 
     def plain(self) -> Step:
         def step(i: int) -> None:
@@ -171,6 +175,23 @@ def lines(
         yield line("published two-path schedule of 160 epochs, hours of this GPU", hours)
 
 
+def search_a_little(options: argparse.Namespace) -> None:
+    """Weight steps and updates of one strategy; prints the peak of the process, GB."""
+    bench = Bench(options)
+    weight, update = bench.weight(), bench.update(options.peak_of)
+    for i in range(len(bench.paths)):
+        weight(i)
+        update(i)
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}\n")
+
+
+def peak_gb(strategy: str) -> float:
+    """Peak resident memory of a process that only searches, started as this one was."""
+    words = [sys.executable, *sys.argv, "--peak-of", strategy]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=8, help="images per step")
@@ -181,10 +202,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    parser.add_argument("--peak-of", choices=list(UPDATES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    bench = Bench(options)
-    found = lines(*rounds(bench, options.rounds), options)
+    if options.peak_of:
+        search_a_little(options)
+        return
+    found = list(lines(*rounds(Bench(options), options.rounds), options))
+    if options.device == "cpu":
+        found += [line(f"{PEAK} {what}, GB", [peak_gb(name)]) for name, what in UPDATES.items()]
     facts = {"batch": options.batch, "precision": options.precision}
     keep("steps", [{**one, **facts} for one in found], options.file)
 

@@ -16,7 +16,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.evidence.poster import OTHERS_CPU_S  # noqa: E402
+from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
 
 Row = dict[str, Any]
 FOLDER = Path(__file__).parent / "results"
@@ -137,6 +137,15 @@ def ablation_table() -> str:
     return markdown(["", "top-1 %", "points against the default", "cost, weight steps"], body)
 
 
+def traffic_table() -> str:
+    """Compact averaging against DistributedDataParallel."""
+    body = [
+        [row["what"], f"{row['median']:g} ({row['p10']:g} to {row['p90']:g})"]
+        for row in rows_of("traffic")
+    ]
+    return markdown(["", "median (tenths)"], body)
+
+
 def steps_table() -> str:
     """CPU seconds of steps, beside what others take."""
     found = {row["what"]: row["median"] for row in rows_of("steps")}
@@ -144,6 +153,9 @@ def steps_table() -> str:
         [what, next((value for name, value in found.items() if name.startswith(what)), None), *them]
         for what, them in OTHERS_CPU_S.items()
     ]
+    peaks = [value for name, value in found.items() if name.startswith("peak memory")]
+    if peaks:
+        body.append(["peak memory, GB", f"{min(peaks):g} to {max(peaks):g}", *OTHERS_PEAK_GB])
     return markdown(["CPU seconds", "here", "reference implementation", "NNI 3.0"], body)
 
 
@@ -155,6 +167,7 @@ TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "cost": ("networks", "Cost", cost_table),
     "mobile": ("mobile_table", "The networks of the poster", mobile_table),
     "ablations": ("ablations", "What each part is worth", ablation_table),
+    "traffic": ("traffic", "Compact averaging", traffic_table),
     "steps": ("steps", "Steps", steps_table),
 }
 """By name: the part whose lines they show, a title, and the table."""

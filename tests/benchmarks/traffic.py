@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=-1)
     parser.add_argument("--master", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--file", type=Path, help="in place of the results of today")
     options = parser.parse_args()
     if options.rank >= 0:
         work(options)
@@ -228,7 +229,7 @@ def main() -> None:
     else:
         sys.stderr.write("only root can make a slow link; without those lines\n")
     found += pair("speed", options)
-    keep("traffic", found)
+    keep("traffic", found, options.file)
 
 
 if __name__ == "__main__":
