@@ -27,7 +27,7 @@ from tests.orchestration.record.server import free_port
 
 INJECTED = Path(__file__).parent / "injected"
 
-PATIENCE_S = 400
+PATIENCE_S = 600
 """For a worker to come to a step; one start took 10 s alone and 60 s beside other tests."""
 
 

@@ -31,7 +31,7 @@ from tests.orchestration.faults import (
     searched,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
 CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
 LONG = {"warmup_epochs": 2, "epochs": 16, "batch_size": 128, "architecture_share": 0.2}
