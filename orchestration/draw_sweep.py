@@ -118,8 +118,10 @@ def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
     """The networks of one target."""
     points = [_point(group) for group in repeats(results)]
     _draw_frame(axes, results)
-    front = pareto_front((point.place for point in points), lambda place: place)
-    axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1.2, zorder=1)
+    _draw_front(axes, points, FAINT, "-")
+    baselines = [point for point in points if point.kind == "baseline"]
+    if len(baselines) > 1:
+        _draw_front(axes, baselines, MARKS["baseline"][1], "--")
     for point in points:
         _draw_point(axes, point)
     for control in (point for point in points if point.kind == "random"):
@@ -130,6 +132,11 @@ def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
         axes.set_ylim(min(heights) - 1, min(heights) + 1)
     _draw_scale(axes, [point.spot.x for point in points])
     return points
+
+
+def _draw_front(axes: Axes, points: Sequence[Point], colour: str, style: str) -> None:
+    front = pareto_front((point.place for point in points), lambda place: place)
+    axes.plot(*zip(*front, strict=True), color=colour, linestyle=style, linewidth=1.2, zorder=1)
 
 
 def _draw_frame(axes: Axes, results: Sequence[Result]) -> None:
@@ -218,4 +225,8 @@ def _draw_legend(figure: Figure, results: Sequence[Result]) -> None:
         if kind in names
     ]
     marks.append(Line2D([], [], color=FAINT, linewidth=1.2, label="Pareto front"))
+    models = {model_name(result) for result in results if result["kind"] == "baseline"}
+    if len(models) > 1:
+        label, colour = "Pareto front of the baselines", MARKS["baseline"][1]
+        marks.append(Line2D([], [], color=colour, linestyle="--", linewidth=1.2, label=label))
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)

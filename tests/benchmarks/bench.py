@@ -31,6 +31,7 @@ sys.path.insert(0, str(REPOSITORY))
 from cluster.storage import Storage  # noqa: E402
 from orchestration import load_job, run  # noqa: E402
 from orchestration.draw_sweep import sweep_png  # noqa: E402
+from orchestration.plan import make_plan  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
 from tests.benchmarks.evidence import cost, curve, matrix  # noqa: E402
 from tests.benchmarks.evidence.networks import Trained, pictured, trained  # noqa: E402
@@ -44,6 +45,11 @@ QUICK = (
     *("search.warmup_epochs=2", "search.epochs=2", "measure.calibrate_s=10"),
     *("data.glyphs.train=2000", "data.glyphs.test=2000"),
 )
+EPOCH = -(-(1_281_167 - 50_000) // 256)
+"""Weight steps: 50,000 images are for the architecture."""
+PUBLISHED = cost.Steps(40 * EPOCH, 120 * EPOCH, 119 * EPOCH // 5, 300 * -(-1_281_167 // 256))
+"""Of the published recipe on ImageNet: an update after every five weight steps, none in the first
+epoch of the search."""
 SEEDS = range(30, 35)
 """Of the ablations: settings were chosen on others."""
 
@@ -66,7 +72,7 @@ class Bench:
         networks = trained(Storage(job.storage).sub(job.name), TARGETS)
         picture = self.state if self.is_quick else tables.FOLDER
         (picture / "evidence_curve.png").write_bytes(sweep_png(pictured(networks), job.name))
-        return network_rows(networks)
+        return [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
 
     def mobile_table(self) -> list[Row]:
         """Networks of the literature."""
@@ -90,8 +96,10 @@ class Bench:
         return self._of_script("traffic", ["--rounds", "1"])
 
     def steps(self) -> list[Row]:
-        """Steps of a search."""
-        return self._of_script("steps", ["--rounds", "1", "--networks", "3"])
+        """Steps of a search, and what the published recipe costs by them."""
+        rows = self._of_script("steps", ["--rounds", "1", "--networks", "3"])
+        seconds = {row["what"].removesuffix(", CPU s"): row["median"] for row in rows}
+        return [*rows, cost.published_row(PUBLISHED, seconds)]
 
     def _of_script(self, name: str, quick: Sequence[str]) -> list[Row]:
         """A benchmark in a process of its own, with the threads that it asks for."""
@@ -118,7 +126,6 @@ def network_rows(networks: Sequence[Trained]) -> list[Row]:
         *rows,
         *matrix.matrix_rows(networks),
         *matrix.preference_rows(networks),
-        *cost.cost_rows(networks),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ NETWORKS: list[dict[str, Any]] = [
         "what": "cpu: times faster than MobileNetV2 at the highest accuracy of both",
         "top1": 93.0,
         "times": [2.0, 1.5, 2.5],
+        "n": 5,
     },
     {"what": "searched for cpu, budget 60%", "top1": 96.0, "ms": {"cpu": 0.2, "mobile": 0.5}},
     {
@@ -30,7 +32,12 @@ NETWORKS: list[dict[str, Any]] = [
         "times": [1.2, 1.1, 1.3],
         "points": [0.1, -0.2, 0.4],
     },
-    {"what": "warm-up, once per sweep and seed", "seconds": 100.0, "trainings": 4.0},
+    {
+        "what": "warm-up, once per sweep and seed",
+        "steps": 900,
+        "seconds": 100.0,
+        "trainings": 4.0,
+    },
 ]
 
 
@@ -59,12 +66,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "| on cpu, budget 60%: network for mobile / network for cpu | 1.2 (1.1 to 1.3) | 0.1 "
             "(-0.2 to 0.4) |",
         ),
-        ("cost", "| warm-up, once per sweep and seed | 100.0 | 4.0 |"),
+        ("cost", "| warm-up, once per sweep and seed | 900 |  | 100.0 | 4.0 |"),
     ],
 )
 def test_a_table_shows_the_newest_lines(name: str, row: str) -> None:
     _, _, table = tables.TABLES[name]
-    assert row in table().splitlines()
+    assert row in re.sub(r"\[(.*?)\]\(.*?\)", r"\1", table()).splitlines()
+
+
+def test_every_row_is_linked_to_its_line() -> None:
+    _, _, table = tables.TABLES["cost"]
+    place = "results/evidence_networks__a-cpu__torch-1__2026-01-02.json#L6"
+    assert f"| [warm-up, once per sweep and seed]({place}) | 900 |  | 100.0 | 4.0 |" in table()
+
+
+def test_the_claim_is_made_of_measured_figures() -> None:
+    _, _, claim = tables.TABLES["claim"]
+    assert "[2 times (1.5 to 2.5)]" in claim()
+    assert "of 5 seeds" in claim()
 
 
 def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
@@ -72,6 +91,7 @@ def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
     made = tables.with_tables(page)
     assert "old" not in made
     assert made.startswith("a\n<!-- evidence: cost -->\n| ")
+    assert "](tests/benchmarks/results/evidence_networks" in made
     assert made.endswith(" |\n<!-- end -->\nb\n")
     assert tables.with_tables(made) == made
 
@@ -84,4 +104,4 @@ def test_a_block_whose_part_was_not_made_stays() -> None:
 def test_the_page_of_results_says_what_was_not_made() -> None:
     page = tables.results_page()
     assert "results/evidence_networks__a-cpu__torch-1__2026-01-02.json" in page
-    assert page.count("not made yet") == 3  # the poster's networks, ablations, steps
+    assert page.count("not made yet") == 4  # the poster's networks, ablations, traffic, steps

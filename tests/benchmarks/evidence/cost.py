@@ -1,32 +1,68 @@
 """What a sweep costs, in trainings of one network.
 
 The unit is the time that the job took to train one found network alone, mean over all of them, on
-the same workers as everything else.
+the same workers as everything else. What the published recipe costs is told on paper, from the
+measured times of its steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from orchestration.estimate import training_steps
+from orchestration.plan import Plan, search_steps
 from tests.benchmarks.evidence.networks import Trained, of_kind
 
 Row = dict[str, Any]
 
 
-def cost_rows(networks: Sequence[Trained]) -> list[Row]:
+@dataclass(frozen=True)
+class Steps:
+    """How many a job does."""
+
+    warmup: int
+    """Weight steps, once for all cases of a seed."""
+    search: int
+    """Weight steps of a case behind it."""
+    updates: int
+    """Of the architecture parameters, of a case."""
+    training: int
+    """Of one network alone."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Steps:
+        """Of a planned job."""
+        search, epoch = plan.job.search, search_steps(plan.job, plan.data)
+        return cls(
+            search.warmup_epochs * epoch,
+            search.epochs * epoch,
+            search.updates(epoch),
+            training_steps(plan),
+        )
+
+
+def cost_rows(networks: Sequence[Trained], steps: Steps) -> list[Row]:
     """Of the warm-up of a seed, of the search of a case, and of all cases of a seed."""
     found = of_kind(networks, "search")
     unit_s = fmean(one.retrain_s for one in found)
     warmup_s, search_s = (fmean(getattr(one, name) for one in found) for name in PARTS)
     cases = len({(one.own, one.budget) for one in found})
     rows: list[Row] = [
-        {"what": "training one found network", "seconds": unit_s},
-        {"what": "warm-up, once per sweep and seed", "seconds": warmup_s},
-        {"what": "search, each case", "seconds": search_s},
+        {"what": "training one found network", "steps": steps.training, "seconds": unit_s},
+        {"what": "warm-up, once per sweep and seed", "steps": steps.warmup, "seconds": warmup_s},
         {
-            "what": f"a sweep of {cases} cases per case, retraining included",
+            "what": "search, each case",
+            "steps": steps.search,
+            "updates": steps.updates,
+            "seconds": search_s,
+        },
+        {
+            "what": f"each of {cases} cases, its part of the warm-up and its training included",
+            "steps": round(steps.warmup / cases) + steps.search + steps.training,
+            "updates": steps.updates,
             "seconds": warmup_s / cases + search_s + unit_s,
         },
     ]
@@ -37,3 +73,21 @@ def cost_rows(networks: Sequence[Trained]) -> list[Row]:
 
 
 PARTS = ("warmup_s", "search_s")
+
+
+def published_row(steps: Steps, seconds: Mapping[str, float]) -> Row:
+    """One search and one training by the published recipe, over that training.
+
+    Args:
+        steps: of the recipe.
+        seconds: of a "plain training step", a "weight step" and a "two-path alpha step".
+    """
+    training_s = steps.training * seconds["plain training step"]
+    weights_s = (steps.warmup + steps.search) * seconds["weight step"]
+    search_s = weights_s + steps.updates * seconds["two-path alpha step"]
+    return {
+        "what": "the published recipe, warm-up, search and training, on paper",
+        "steps": steps.warmup + steps.search + steps.training,
+        "updates": steps.updates,
+        "trainings": round(1 + search_s / training_s, 2),
+    }

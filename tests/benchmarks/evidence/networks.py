@@ -26,6 +26,7 @@ class Trained:
     """The target that it was searched for."""
     budget: str | None
     """In the words of the job."""
+    budget_ms: float | None
     seed: int
     top1: float
     """Percent."""
@@ -63,6 +64,7 @@ def _trained(
         name=model_name(dict(result)),
         own=result["target"],
         budget=None if result["budget"] is None else str(result["budget"]),
+        budget_ms=result["budget_ms"],
         seed=int(result["seed"]),
         top1=100 * result["top1"],
         ms={name: known[result["architecture_hash"]]["ms"] for name, known in across.items()},
@@ -95,7 +97,7 @@ def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
             "target": target,
             "hardware": one.hardware[target],
             "budget": one.budget,
-            "budget_ms": one.ms[target] if one.kind == "search" else None,
+            "budget_ms": one.budget_ms,
             "measured_ms": one.ms[target],
             "top1": one.top1 / 100,
             "seed": one.seed,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestration import load_job
 from orchestration.draw_sweep import sweep_png
-from tests.benchmarks.evidence.cost import cost_rows
+from orchestration.plan import make_plan
+from tests.benchmarks.evidence.cost import Steps, cost_rows, published_row
 from tests.benchmarks.evidence.curve import budget_rows, speed_row, width_rows
 from tests.benchmarks.evidence.matrix import matrix_rows, preference_rows
 from tests.benchmarks.evidence.networks import Trained, pictured
@@ -18,6 +21,7 @@ def network(kind: str, own: str, top1: float, ms: float, seed: int = 0, **more: 
     words: dict[str, Any] = {
         "name": kind,
         "budget": "60%" if kind == "search" else None,
+        "budget_ms": 2.5 if kind == "search" else None,
         "ms": {"cpu": ms, "mobile": 10 * ms},
         "warmup_s": 80.0,
         "search_s": 10.0,
@@ -83,10 +87,24 @@ def test_each_target_is_asked_for_its_own_network() -> None:
 
 
 def test_costs_are_in_trainings_of_one_network() -> None:
-    rows = {row["what"]: row["trainings"] for row in cost_rows(BOTH)}
+    rows = {row["what"]: row["trainings"] for row in cost_rows(BOTH, Steps(800, 100, 50, 200))}
     assert rows["warm-up, once per sweep and seed"] == 4.0
     assert rows["search, each case"] == 0.5
-    assert rows["a sweep of 1 cases per case, retraining included"] == 5.5
+    assert rows["each of 1 cases, its part of the warm-up and its training included"] == 5.5
+
+
+def test_steps_are_those_of_the_job(tmp_path: Path) -> None:
+    job = load_job("jobs/compare_mobilenet.yaml", [f"storage={tmp_path}"])
+    epoch = 3200 // 32
+    steps = Steps.of(make_plan(job))
+    assert (steps.warmup, steps.search) == (16 * epoch, 6 * epoch)
+    assert (steps.updates, steps.training) == (5 * epoch // 2, 4 * 4000 // 32)
+
+
+def test_the_published_recipe_costs_what_its_steps_take() -> None:
+    seconds = {"plain training step": 2.0, "weight step": 2.0, "two-path alpha step": 1.0}
+    row = published_row(Steps(40, 120, 20, 300), seconds)
+    assert row["trainings"] == pytest.approx(1 + (320 + 20) / 600, abs=0.01)
 
 
 def test_baselines_are_pictured_on_every_target_and_others_on_their_own() -> None:
