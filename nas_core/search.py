@@ -46,6 +46,8 @@ def start_search(
 ) -> SearchState:
     """A freshly initialised supernet and its two optimizers."""
     supernet = Supernet(space, generator(seed, "supernet weights"))
+    if settings.op_start == "aligned":
+        supernet.align()
     place(supernet, settings, device)
     weight_optimizer = torch.optim.SGD(
         supernet.weights(),

@@ -48,6 +48,10 @@ class SearchSettings(TrainingSettings):
     eta: float | None = None
     """Objective `learnt`: step of the multiplier. Left out: 50 / number of updates."""
 
+    op_start: Literal["aligned", "independent"] = "aligned"
+    """How the ops of a supernet begin: all ops of a site as one function, where they can, or each
+    drawn by itself; see nas_core/alignment.py."""
+
     warmup_epochs: int = 40
     """Passes over the weight split before the search: paths as `warmup_sampling` says, architecture
     parameters fixed."""
@@ -201,7 +205,7 @@ class SearchSettings(TrainingSettings):
     def warmup_facts(self) -> dict[str, Any]:
         """All that the warm-up depends on: searches that agree in it start from the same one."""
         names = [one.name for one in fields(TrainingSettings)]
-        names += ["warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
+        names += ["op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
         facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
         return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
 

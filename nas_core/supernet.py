@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas_core.alignment import align
 from nas_core.blocks import Head, Stem, initialise
 from nas_core.ops import build_op
 from nas_core.space import SearchSpace
@@ -54,6 +55,11 @@ class Supernet(nn.Module):
         )
         self._weights = [p for n, p in self.named_parameters() if not n.startswith("alpha.")]
         self._norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def align(self) -> None:
+        """Let all ops of a site begin as one function; see `nas_core.alignment`."""
+        for candidates in self.sites:
+            align(cast(nn.ModuleList, candidates))
 
     def alphas(self) -> list[nn.Parameter]:
         """Architecture parameters, one (K,) per site."""

@@ -36,7 +36,7 @@ from tests.benchmarks.yardstick import Path_  # noqa: E402
 from tests.nas_core.tiny import noisy_table  # noqa: E402
 
 CPU = torch.device("cpu")
-WARM_UP = ("warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")
+WARM_UP = ("op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")
 """Settings on which a warm-up depends, beside those that all searches here share."""
 
 

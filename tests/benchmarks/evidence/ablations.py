@@ -37,6 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Proxyless-G without latency loss": {"objective": "none"},
     "Proxyless-R": {"strategy": "reinforce"},
     "uniform paths in the warm-up": {"warmup_sampling": "uniform"},
+    "ops that begin independently": {"op_start": "independent"},
     "pairs not settled": {"settle_pairs": False},
     "a warm-up of its own, for its part of the price": {
         "warmup_epochs": max(1, round(SCHEDULE.warmup_epochs / CASES))
