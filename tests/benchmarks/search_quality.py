@@ -69,10 +69,14 @@ class Job:
     budget: int
     seed: int
     settings: SearchSettings = field(default_factory=lambda: SCHEDULE)
+    is_ranked: bool = True
+    """Whether the order in which the supernet puts networks is looked at in the end."""
 
     def key(self) -> str:
         """Equal for equal searches on the same yardstick."""
         values = {**asdict(self), "settings": self.settings.outcome_facts()}
+        if values.pop("is_ranked") is False:
+            values["is_ranked"] = False
         text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -109,7 +113,7 @@ def _run(job: Job) -> dict[str, Any]:
 def _scores(state: SearchState, job: Job) -> list[tuple[float, float]]:
     """Accuracy and cross entropy with supernet weights of the networks that are ranked."""
     weights = STRATEGIES[job.settings.strategy]().weights
-    if weights == "alone":
+    if weights == "alone" or not job.is_ranked:
         return []
     if weights == "fixed":
         return _scores_after_warm_up(job.settings, job.seed)
