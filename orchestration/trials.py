@@ -162,7 +162,8 @@ def _run_trials(
         work = by_name[config["case"]]
         ray.get(board.start.remote(work.name))
         try:
-            run_trial(work, crew, folder, board, body)
+            if not ray.get(board.is_stopping.remote(work.name)):  # no workers for what then stops
+                run_trial(work, crew, folder, board, body)
         finally:
             ray.get(board.end.remote(work.name))
             hand_over()

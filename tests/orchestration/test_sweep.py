@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -169,6 +170,22 @@ def test_a_case_that_fails_stops_no_other(
     (copied / "faulty" / "cases" / lost[0]).unlink()
     driven(one_node, sweep_file(copied, boards))
     assert len(searched(copied)) == 6
+
+
+def test_a_stopped_sweep_starts_no_workers_for_cases_that_wait(
+    one_node: Rig, copied: Path, boards: dict[str, Any]
+) -> None:
+    for name in searched(copied)[:4]:
+        shutil.rmtree(copied / "faulty" / "cases" / name)
+    one_node.plan()
+    one_node.pace(0.2)
+    driver = one_node.drive(sweep_file(copied, boards))
+    one_node.wait_for_step(2, attempt=2)
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 130, said
+    assert one_node.attempts() == 2
+    one_node.plan()
 
 
 @pytest.mark.long
