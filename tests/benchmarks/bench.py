@@ -125,6 +125,7 @@ def network_rows(networks: Sequence[Trained]) -> list[Row]:
     return [
         *rows,
         *matrix.matrix_rows(networks),
+        *matrix.equal_rows(networks),
         *matrix.preference_rows(networks),
     ]
 

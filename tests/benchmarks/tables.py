@@ -95,7 +95,16 @@ def speed_table() -> str:
 
 def matrix_table() -> str:
     """Every searched network on every target."""
-    rows = [row for row in rows_of("networks") if row["what"].startswith("searched for")]
+    return _on_all_targets("searched for")
+
+
+def equal_table() -> str:
+    """Networks of every target on every target, at equal accuracy."""
+    return _on_all_targets("at equal accuracy")
+
+
+def _on_all_targets(beginning: str) -> str:
+    rows = [row for row in rows_of("networks") if row["what"].startswith(beginning)]
     names = list(rows[0]["ms"]) if rows else []
     body = [[linked(row), row["top1"], *(row["ms"][name] for name in names)] for row in rows]
     return markdown(["network", "top-1 %", *(f"{name}, ms" for name in names)], body)
@@ -103,10 +112,9 @@ def matrix_table() -> str:
 
 def preference_table() -> str:
     """How much longer the other target's network takes."""
-    rows = [row for row in rows_of("networks") if "points" in row]
-    body = [[linked(row), _spread(row["times"]), _spread(row["points"])] for row in rows]
-    head = ["latency of one over that of the other", "times", "points that its own is better"]
-    return markdown(head, body)
+    rows = [row for row in rows_of("networks") if " / searched for" in row["what"]]
+    body = [[linked(row), row["top1"], _spread(row["times"])] for row in rows]
+    return markdown(["latency of one over that of the other", "top-1 %", "times"], body)
 
 
 def cost_table() -> str:
@@ -195,6 +203,7 @@ TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "curve": ("networks", "Against MobileNetV2", curve_table),
     "speed": ("networks", "At equal accuracy", speed_table),
     "matrix": ("networks", "Every network on every target", matrix_table),
+    "equal": ("networks", "Every target's networks on every target", equal_table),
     "preference": ("networks", "Hardware prefers specialized models", preference_table),
     "cost": ("networks", "Cost", cost_table),
     "mobile": ("mobile_table", "The networks of the poster", mobile_table),

@@ -6,7 +6,7 @@ latencies and accuracies that were measured: no value is extrapolated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
@@ -59,13 +59,18 @@ class Front:
         share = (top1 - before.top1) / (behind.top1 - before.top1)
         return before.ms * exp(share * log(behind.ms / before.ms))
 
+    def ms_for(self, top1: float) -> float:
+        """The same of an accuracy that it reaches. Where its fastest network reaches more, that one
+        is taken: the front says nothing of faster ones, and they would only be faster."""
+        return self.ms_at(top1) or self.networks[0].ms
 
-def speed_up(ours: Front, theirs: Front) -> float:
-    """How many times faster ours is at the highest accuracy that both reach.
 
-    Where one side reaches more than that with its fastest network already, it is taken at that
-    network: its front says nothing of faster ones, and they would only be faster.
-    """
-    top1 = min(ours.networks[-1].top1, theirs.networks[-1].top1)
-    our_ms, their_ms = (one.ms_at(top1) or one.networks[0].ms for one in (ours, theirs))
-    return their_ms / our_ms
+def highest_of_all(fronts: Iterable[Front]) -> float:
+    """The highest accuracy that each of them reaches."""
+    return min(one.networks[-1].top1 for one in fronts)
+
+
+def speed_up(ours: Front, theirs: Front, below: float = 0.0) -> float:
+    """How many times faster ours is at the highest accuracy that both reach, or points below."""
+    top1 = highest_of_all((ours, theirs)) - below
+    return theirs.ms_for(top1) / ours.ms_for(top1)

@@ -1,7 +1,9 @@
-"""Hardware prefers specialized models: every searched network on every target, over seeds.
+"""Hardware prefers specialized models: networks searched for every target, on every target.
 
-Networks compare where the same was asked for in the words of the job, e.g. "60%": for each such
-budget, on each target, the network that was searched for it against those for the others.
+Networks of one accuracy compare: for each target, those that were searched for it have a front of
+accuracy against latency, on their own target and on every other. All fronts are read at one
+accuracy, WITHIN points below the highest that all of them reach: there they are steep, and what a
+network of the flat end gains by chance decides nothing. Fronts of a comparison are of one seed.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ from math import exp, log
 from statistics import fmean
 from typing import Any
 
-from tests.benchmarks.evidence.networks import Trained, of_kind
+from tests.benchmarks.evidence.curve import front_of
+from tests.benchmarks.evidence.fronts import Front, highest_of_all
+from tests.benchmarks.evidence.networks import Trained, of_kind, seeds
 from tests.benchmarks.truth import paired
 
 Row = dict[str, Any]
+WITHIN = 1.0
+"""Points of top-1."""
 
 
 def matrix_rows(networks: Sequence[Trained]) -> list[Row]:
@@ -34,42 +40,67 @@ def matrix_rows(networks: Sequence[Trained]) -> list[Row]:
     return rows
 
 
-def preference_rows(networks: Sequence[Trained]) -> list[Row]:
-    """On each target, how much longer the network of another target takes than its own.
-
-    `points` is how much more accurate the own network is.
-    """
-    found = of_kind(networks, "search")
-    targets = sorted({one.own for one in found})
+def equal_rows(networks: Sequence[Trained]) -> list[Row]:
+    """For each target, latency of its networks on all targets, at equal accuracy."""
+    ms, top1 = _at_equal_accuracy(of_kind(networks, "search"))
+    owns, targets = ({key[i]: None for key in ms} for i in (0, 1))
     return [
-        _preference(found, target, other, budget)
-        for target in targets
-        for other in targets
-        if other != target
-        for budget in _shared(found, target, other)
+        {
+            "what": f"at equal accuracy: searched for {own}",
+            "top1": round(fmean(top1), 2),
+            "ms": {name: round(_mean(ms[own, name]), 4) for name in targets},
+            "n": len(top1),
+        }
+        for own in owns
     ]
 
 
-def _shared(found: Sequence[Trained], target: str, other: str) -> list[str]:
-    """Budgets in words that both were searched for."""
-    words = [{str(one.budget) for one in found if one.own == own} for own in (target, other)]
-    return sorted(set.intersection(*words))
+def preference_rows(networks: Sequence[Trained]) -> list[Row]:
+    """On each target, how much longer networks of another target take than its own."""
+    ms, top1 = _at_equal_accuracy(of_kind(networks, "search"))
+    rows = []
+    for other, target in sorted(ms, key=lambda key: key[::-1]):
+        if other == target:
+            continue
+        pairs = zip(ms[other, target], ms[target, target], strict=True)
+        logs = [log(theirs / own) for theirs, own in pairs]
+        what = f"on {target}, at equal accuracy: searched for {other} / searched for {target}"
+        rows.append({"what": what, "top1": round(fmean(top1), 2), "times": _times(logs)})
+        rows[-1]["n"] = len(logs)
+    return rows
 
 
-def _preference(found: Sequence[Trained], target: str, other: str, budget: str) -> Row:
-    own, others = (
-        {one.seed: one for one in found if one.own == name and str(one.budget) == budget}
-        for name in (target, other)
-    )
-    logs = [log(others[seed].ms[target] / own[seed].ms[target]) for seed in own]
-    points = [own[seed].top1 - others[seed].top1 for seed in own]
-    row: Row = {"what": f"on {target}, budget {budget}: network for {other} / network for {target}"}
-    if len(logs) < 2:
-        return {**row, "times": [round(exp(logs[0]), 2)], "points": [round(points[0], 2)], "n": 1}
-    times, better = paired(logs), paired(points)
+def _at_equal_accuracy(
+    found: Sequence[Trained],
+) -> tuple[dict[tuple[str, str], list[float]], list[float]]:
+    """Latencies of each seed by (searched for, measured on), and the accuracy of each seed."""
+    ms: dict[tuple[str, str], list[float]] = {}
+    accuracies = []
+    for seed in seeds(found):
+        fronts = _fronts([one for one in found if one.seed == seed])
+        accuracies.append(highest_of_all(fronts.values()) - WITHIN)
+        for key, front in fronts.items():
+            ms.setdefault(key, []).append(front.ms_for(accuracies[-1]))
+    return ms, accuracies
+
+
+def _fronts(found: Sequence[Trained]) -> dict[tuple[str, str], Front]:
+    """By (searched for, measured on)."""
+    owns = sorted({one.own for one in found})
     return {
-        **row,
-        "times": [round(exp(one), 2) for one in (times.mean, times.low, times.high)],
-        "points": [round(one, 2) for one in (better.mean, better.low, better.high)],
-        "n": len(logs),
+        (own, target): front_of([one for one in found if one.own == own], target)
+        for own in owns
+        for target in owns
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return exp(fmean(log(one) for one in values))
+
+
+def _times(logs: Sequence[float]) -> list[float]:
+    """Mean, and its interval where there are several."""
+    if len(logs) < 2:
+        return [round(exp(logs[0]), 2)]
+    found = paired(logs)
+    return [round(exp(one), 2) for one in (found.mean, found.low, found.high)]

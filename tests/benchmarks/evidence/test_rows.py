@@ -13,7 +13,7 @@ from orchestration.draw_sweep import sweep_png
 from orchestration.plan import make_plan
 from tests.benchmarks.evidence.cost import Steps, cost_rows, published_row
 from tests.benchmarks.evidence.curve import budget_rows, speed_row, width_rows
-from tests.benchmarks.evidence.matrix import matrix_rows, preference_rows
+from tests.benchmarks.evidence.matrix import equal_rows, matrix_rows, preference_rows
 from tests.benchmarks.evidence.networks import Trained, pictured
 
 
@@ -80,10 +80,25 @@ def test_speed_is_that_at_the_accuracy_of_both() -> None:
 def test_each_target_is_asked_for_its_own_network() -> None:
     own = network("search", "cpu", 90.0, 2.0)
     other = replace(network("search", "mobile", 89.0, 3.0), ms={"cpu": 3.0, "mobile": 5.0})
-    on_cpu, on_mobile = preference_rows([own, other])
-    assert (on_cpu["times"], on_cpu["points"]) == ([1.5], [1.0])
-    assert (on_mobile["times"], on_mobile["points"]) == ([4.0], [-1.0])
-    assert matrix_rows([own, other])[1]["ms"] == {"cpu": 3.0, "mobile": 5.0}
+    on_cpu, on_mobile = preference_rows([own, other])  # which takes 2 ms on cpu and 20 on mobile
+    assert (on_cpu["times"], on_mobile["times"]) == ([1.5], [4.0])
+    assert on_cpu["what"].startswith("on cpu, at equal accuracy: searched for mobile / searched")
+    assert [row["ms"] for row in equal_rows([own, other])] == [
+        {"cpu": 2.0, "mobile": 20.0},
+        {"cpu": 3.0, "mobile": 5.0},
+    ]
+
+
+def test_networks_of_two_targets_compare_one_point_below_what_both_reach() -> None:
+    own = [network("search", "cpu", top1, ms) for top1, ms in ((80.0, 1.0), (90.0, 4.0))]
+    others = [
+        replace(network("search", "mobile", top1, ms), ms={"cpu": ms, "mobile": 1.0})
+        for top1, ms in ((79.0, 2.0), (86.0, 8.0))
+    ]
+    row = preference_rows([*own, *others])[0]
+    assert row["top1"] == 85.0
+    assert row["times"] == [pytest.approx(2 * 4 ** (6 / 7) / 4**0.5, abs=0.01)]
+    assert matrix_rows([own[0], others[0]])[1]["ms"] == {"cpu": 2.0, "mobile": 1.0}
 
 
 def test_costs_are_in_trainings_of_one_network() -> None:
@@ -97,8 +112,8 @@ def test_steps_are_those_of_the_job(tmp_path: Path) -> None:
     job = load_job("jobs/compare_mobilenet.yaml", [f"storage={tmp_path}"])
     epoch = 3200 // 32
     steps = Steps.of(make_plan(job))
-    assert (steps.warmup, steps.search) == (16 * epoch, 6 * epoch)
-    assert (steps.updates, steps.training) == (5 * epoch // 2, 4 * 4000 // 32)
+    assert (steps.warmup, steps.search) == (8 * epoch, 4 * epoch)
+    assert (steps.updates, steps.training) == (3 * epoch // 2, 4 * 4000 // 32)
 
 
 def test_the_published_recipe_costs_what_its_steps_take() -> None:
