@@ -45,6 +45,7 @@ SPACE = two_sites()
 TABLE = noisy_table(SPACE, seed=0)
 CPU = torch.device("cpu")
 SETTINGS = SearchSettings(
+    op_start="independent",  # equal ops would not move alphas
     objective="absolute",
     warmup_epochs=1,
     epochs=3,
