@@ -147,6 +147,7 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward() -> None:
     assert_mean("reinforce", scene, -exact_gradient(net, value))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_full_path_estimates_the_exact_gradient_where_ops_are_linear_and_the_loss_affine() -> None:
     net = three_ops(affine)
@@ -164,7 +165,7 @@ def test_full_path_estimates_its_own_expectation_under_any_loss(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", [affine, curved])
+@pytest.mark.parametrize("loss", [curved, pytest.param(affine, marks=pytest.mark.long)])
 def test_two_path_estimates_its_own_expectation(
     loss: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
     return network.eval(), Compiler.export(compiler, *words)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_baseline_answers_on_its_target_as_the_network_does() -> None:
     network, made = exported(BASELINE, "mobile")

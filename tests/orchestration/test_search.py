@@ -57,7 +57,8 @@ STEPS = {"random": 18, "evolution": 18, "rl_trials": 3}
 
 
 @pytest.mark.parametrize(
-    "part", [0.5, *(pytest.param(p, marks=pytest.mark.slow) for p in (0.2, 0.9))]
+    "part",
+    [0.5, *(pytest.param(p, marks=(pytest.mark.slow, pytest.mark.long)) for p in (0.2, 0.9))],
 )
 @pytest.mark.parametrize(
     "strategy",

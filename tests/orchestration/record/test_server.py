@@ -50,7 +50,7 @@ def test_a_case_takes_few_requests(there: ServerPlace, proxy: Proxy) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_server_that_fails_half_its_requests_gets_everything_once(
     there: ServerPlace, proxy: Proxy, undisturbed: Place, seed: int
 ) -> None:
@@ -62,7 +62,9 @@ def test_a_server_that_fails_half_its_requests_gets_everything_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["before", "after", "cut"])
+@pytest.mark.parametrize(
+    "fault", ["after", *(pytest.param(name, marks=pytest.mark.long) for name in ("before", "cut"))]
+)
 def test_every_kind_of_failure_by_itself_is_overcome(
     there: ServerPlace, proxy: Proxy, undisturbed: Place, fault: str
 ) -> None:
@@ -168,7 +170,10 @@ def test_by_default_a_server_that_is_down_costs_half_a_minute(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [2, 5, 9, 14, 20, 30, 50])
+@pytest.mark.parametrize(
+    "moment",
+    [2, 14, 30, *(pytest.param(number, marks=pytest.mark.long) for number in (5, 9, 20, 50))],
+)
 def test_a_recorder_that_is_killed_leaves_nothing_twice(
     there: ServerPlace, proxy: Proxy, undisturbed: Place, moment: int
 ) -> None:
