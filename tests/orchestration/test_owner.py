@@ -46,11 +46,11 @@ def test_a_job_that_is_owned_is_refused_with_its_owner(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_budget_that_no_network_meets_is_refused_after_measuring(tmp_path: Path) -> None:
     process = driver(tmp_path, "cases.0.budgets_ms=[99.0]")
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=800)
     assert process.returncode == 2
-    assert "cases[0].budgets_ms[0] is 99 ms; networks of 'proxyless_small' take from " in said
+    assert "cases[0].budgets_ms[0] is 99 ms; networks of 'chain' take from " in said
     assert not (tmp_path / "search_mobile" / "cases").exists()
     assert list((tmp_path / "tables").iterdir())

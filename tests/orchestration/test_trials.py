@@ -14,7 +14,7 @@ from orchestration.prepared import _check_shared
 from orchestration.spec import SpecError
 from tests.orchestration.record.server import free_port
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ IS_REQUIRED = os.environ.get("BROWSER_TESTS") == "required"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         CHROMIUM is None and not IS_REQUIRED, reason="needs Chromium: apt-get install chromium"
     ),

@@ -20,7 +20,7 @@ from tests.orchestration.record.proxy import Proxy, half
 pytestmark = [
     # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 
 
