@@ -72,26 +72,23 @@ def in_groups(missing: Sequence[Case], at_once: int) -> list[tuple[Case, tuple[C
         missing: the cases.
         at_once: places, i.e. how many groups run beside each other.
     """
-    searches = [case for case in missing if case.kind not in KNOWN]
-    others = [case for case in missing if case.kind in KNOWN - {"reference"}]
-    references = [case for case in missing if case.kind == "reference"]
-    groups = [(case, list[Case]()) for case in sorted(searches, key=_place_in_tables)]
+    ordered = sorted(missing, key=lambda case: ORDER.index(case.kind))
+    searches = [case for case in ordered if case.kind not in KNOWN]
+    others = [case for case in ordered if case.kind in KNOWN - {"reference"}]
+    references = [case for case in ordered if case.kind == "reference"]
     if len(searches) < at_once:
-        groups += [(case, []) for case in sorted(others, key=_place_in_tables)]
-        others = []
-    for case in [*others, *references]:
-        like = [behind for host, behind in groups if _are_alike(host, case)]
+        hosts, guests = [*searches, *others], references
+    else:
+        hosts, guests = searches, [*others, *references]
+    groups = [(case, list[Case]()) for case in hosts]
+    for case in guests:
+        like = [
+            behind
+            for host, behind in groups
+            if (host.target, host.seed) == (case.target, case.seed)
+        ]
         if like:
             min(like, key=len).append(case)
         else:
             groups.append((case, []))
     return [(host, tuple(behind)) for host, behind in groups]
-
-
-def _place_in_tables(case: Case) -> int:
-    return ORDER.index(case.kind)
-
-
-def _are_alike(one: Case, other: Case) -> bool:
-    """Whether they can share workers."""
-    return (one.target, one.seed) == (other.target, other.seed)

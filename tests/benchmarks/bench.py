@@ -104,13 +104,8 @@ class Bench:
     def _of_script(self, name: str, quick: Sequence[str]) -> list[Row]:
         """A benchmark in a process of its own, with the threads that it asks for."""
         file, script = self.state / f"{name}.json", Path(__file__).with_name(f"{name}.py")
-        words = [
-            sys.executable,
-            str(script),
-            "--file",
-            str(file),
-            *(quick if self.is_quick else ()),
-        ]
+        words = [sys.executable, str(script), "--file", str(file)]
+        words += quick if self.is_quick else ()
         subprocess.run(words, check=True, stdout=sys.stderr)
         return [json.loads(text) for text in file.read_text().splitlines()]
 

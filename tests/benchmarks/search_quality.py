@@ -75,8 +75,8 @@ class Job:
     def key(self) -> str:
         """Equal for equal searches on the same yardstick."""
         values = {**asdict(self), "settings": self.settings.outcome_facts()}
-        if values.pop("is_ranked") is False:
-            values["is_ranked"] = False
+        if values["is_ranked"]:  # as before there was a choice
+            del values["is_ranked"]
         text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

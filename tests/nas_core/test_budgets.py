@@ -18,7 +18,7 @@ from tests.nas_core.synthetic import search_of_alphas
 from tests.nas_core.tiny import table_of
 
 
-def searches(every: list[tuple[float, float]], always: list[tuple[float, float]]) -> list[Any]:
+def parameters(every: list[tuple[float, float]], always: list[tuple[float, float]]) -> list[Any]:
     """Half a minute each: some are for `make test-long`."""
     return [pytest.param(*one, marks=() if one in always else pytest.mark.long) for one in every]
 
@@ -29,7 +29,9 @@ BUDGETS_MS = (75.0, 100.0, 150.0)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget_ms", "c"),
-    searches(list(product(BUDGETS_MS, (0.1, 0.5, 2.0))), [(75.0, 0.1), (100.0, 0.5), (150.0, 2.0)]),
+    parameters(
+        list(product(BUDGETS_MS, (0.1, 0.5, 2.0))), [(75.0, 0.1), (100.0, 0.5), (150.0, 2.0)]
+    ),
 )
 def test_learnt_ends_within_2_percent_of_the_budget_without_tuning(
     budget_ms: float, c: float
@@ -50,7 +52,7 @@ def test_absolute_holds_a_budget_where_the_loss_gains_little(budget_ms: float) -
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget_ms", "c"),
-    searches(list(product((75.0, 150.0), (0.5, 2.0))), [(75.0, 2.0), (150.0, 0.5)]),
+    parameters(list(product((75.0, 150.0), (0.5, 2.0))), [(75.0, 2.0), (150.0, 0.5)]),
 )
 def test_absolute_reports_a_penalty_too_weak_where_the_loss_gains_more(
     budget_ms: float, c: float

@@ -24,11 +24,16 @@ from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
+FOUR_SITES = {
+    "stem": {"channels": 16, "stride": 1},
+    "stages": [{"width": 16, "blocks": 2, "stride": 2}, {"width": 32, "blocks": 2, "stride": 2}],
+    "head": 64,
+    "ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"],
+}
+"""A space whose parts are lowered in two thirds of the time of those of the job that ships."""
 SMALL = {
     "data.resolution": "16",
-    "space": "{stem: {channels: 16, stride: 1}, head: 64, "
-    "stages: [{width: 16, blocks: 2, stride: 2}, {width: 32, blocks: 2, stride: 2}], "
-    "ops: [mbconv_k3_e3, mbconv_k3_e6, skip]}",
+    "space": json.dumps(FOUR_SITES),
     "measure.calibrate_s": "0",  # the fewest networks that a table is fitted to
     "search.batch_size": "32",
     "search.warmup_epochs": "2",

@@ -109,7 +109,7 @@ def test_where_all_others_are_finished_it_is_trained_alone() -> None:
 def test_where_searches_fill_all_places_known_networks_are_trained_evenly_behind_them() -> None:
     second, given = case("mobile-2ms", "search"), case("mobile-mine", "given")
     groups = in_groups([REFERENCE, BASELINE, given, SEARCHED, second], at_once=2)
-    assert groups == [(SEARCHED, (BASELINE, REFERENCE)), (second, (given,))]
+    assert groups == [(SEARCHED, (given, REFERENCE)), (second, (BASELINE,))]
 
 
 def test_a_group_is_of_one_target_and_one_seed() -> None:

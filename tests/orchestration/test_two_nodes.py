@@ -38,6 +38,7 @@ from tests.orchestration.images.sets import encoded
 from tests.orchestration.ray_hosts import PORT, Cluster, Told, cluster
 from tests.orchestration.record.proxy import Proxy, half
 from tests.orchestration.record.server import mlflow_server
+from tests.orchestration.test_end_to_end import FOUR_SITES
 from tests.s3 import BUCKET, S3, before, reached, s3_server
 
 pytestmark = [
@@ -61,15 +62,7 @@ SMALL = {
         "test_share": TEST_SHARE,
         "stream": {"lanes": 2, "window_mib": 1},
     },
-    "space": {
-        "stem": {"channels": 16, "stride": 1},
-        "stages": [
-            {"width": 16, "blocks": 2, "stride": 2},
-            {"width": 32, "blocks": 2, "stride": 2},
-        ],
-        "head": 64,
-        "ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"],
-    },
+    "space": FOUR_SITES,
     "cases": [{"target": "mobile", "budgets_ms": ["60%", "80%"]}],
     "measure": {
         "calibrate_s": 0,

@@ -65,8 +65,8 @@ def preference_rows(networks: Sequence[Trained]) -> list[Row]:
         pairs = zip(ms[other, target], ms[target, target], strict=True)
         logs = [log(theirs / own) for theirs, own in pairs]
         what = f"on {target}, at equal accuracy: searched for {other} / searched for {target}"
-        rows.append({"what": what, "top1": round(fmean(top1), 2), "times": _times(logs)})
-        rows[-1]["n"] = len(logs)
+        found = {"top1": round(fmean(top1), 2), "times": _times(logs), "n": len(logs)}
+        rows.append({"what": what, **found})
     return rows
 
 
