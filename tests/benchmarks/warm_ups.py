@@ -30,6 +30,11 @@ BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05}
 """What the others vary."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "as in searches": {"warmup_epochs": 16, "warmup_lr": 0.1},
+    "as in searches, ops that begin independently": {
+        "warmup_epochs": 16,
+        "warmup_lr": 0.1,
+        "op_start": "independent",
+    },
     "32 epochs": {},
     "uniform paths": {"warmup_sampling": "uniform"},
     "16 epochs": {"warmup_epochs": 16},
@@ -81,12 +86,13 @@ def main() -> None:
     """Examine what is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2, help="supernets per variant")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--processes", type=int, default=2, help="supernets at a time")
     options = parser.parse_args()
     file = results_file("warm_ups")
     texts = file.read_text().splitlines() if file.exists() else []
     done = {(one["what"], one["seed"]) for one in map(json.loads, texts)}
-    wanted = [(name, seed) for seed in range(options.seeds) for name in VARIANTS]
+    wanted = [(name, seed) for seed in range(options.seeds) for name in options.only]
     missing = [one for one in wanted if one not in done]
     for found in as_they_come(examine, missing, options.processes):
         with file.open("a") as out:
