@@ -126,10 +126,9 @@ class Crew:
         """Storage of all jobs, where tables and warm-ups are."""
         return Storage(self.work.job.storage)
 
-    @property
-    def checkpoints(self) -> Storage:
-        """Where those of this very case lie."""
-        return self.storage.sub(checkpoints_place(self.work.case))
+    def checkpoints(self, case: Case) -> Storage:
+        """Where those of one of its cases lie, whichever workers have begun it."""
+        return self.storage.sub(checkpoints_place(case))
 
     def loader(
         self,
@@ -245,7 +244,8 @@ def _do_case(crew: Crew) -> None:
         write_result(crew, case, found, outcome)
     crew.team.wait()
     if crew.team.rank == 0:
-        crew.storage.delete(checkpoints_place(work.case))
+        for case in (work.case, *work.behind):
+            crew.storage.delete(checkpoints_place(case))
 
 
 def crew_of_worker(work: CaseWork, board: RayBoard) -> Crew:

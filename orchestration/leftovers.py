@@ -103,9 +103,8 @@ def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[Item]:
 
 def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
     """Why the checkpoints in a folder of this name stay or go."""
-    for case in _undone(plan, folder):  # its own, or where the workers of another retrain it
-        place = f"checkpoints/{name}/retrain_{case.name}"
-        if name == f"{case.name}-{case.key}" or folder.exists(place):
+    for case in _undone(plan, folder):
+        if name == f"{case.name}-{case.key}":
             return f"{case.name} is not finished", False
     named = re.fullmatch(r"(.+)-([0-9a-f]{16})", name)
     if named is None:

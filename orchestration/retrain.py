@@ -50,7 +50,7 @@ def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     )
     work = RetrainWork(state, loader, job.retrain, job.seed, team)
     shown = {"epochs": job.retrain.epochs, "network": case.name}
-    ground = Ground(crew.checkpoints.sub(f"retrain_{case.name}"))
+    ground = Ground(crew.checkpoints(case).sub("retrain"))
     stage = Stage(crew, ground, work, Meter(crew, [loader]), shown)
     stage.run()
     network = copy.deepcopy(state.network)

@@ -90,7 +90,7 @@ def search(crew: Crew) -> Searched:
     case, job = crew.work.case, crew.work.job
     assert case.search_ms is not None, "a searched case has a budget"
     shared = case.search_key
-    place = crew.checkpoints.sub("search")
+    place = crew.checkpoints(case).sub("search")
     folder = place if shared is None else crew.storage.sub(search_place(shared))
     origin = _origin(crew, folder)
     ground = Ground(folder, is_kept=shared is not None, origin=origin)

@@ -104,8 +104,7 @@ def job_status(root: Storage, name: str) -> JobStatus:
     """
     folder = root.sub(name)
     held, plan = holder(folder), read_plan(folder)
-    is_running = held is not None and held.is_alive
-    found = [traces(case, plan, folder, is_running=is_running) for case in plan.cases]
+    found = [traces(case, folder) for case in plan.cases]
     pairs = list(zip(plan.cases, found, strict=True))
     stopped = stopped_searches(plan, folder)
     cases = [_case(case, there, plan, stopped.get(case.key)) for case, there in pairs]

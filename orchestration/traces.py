@@ -12,7 +12,6 @@ from typing import Any
 from cluster.storage import Storage
 from orchestration.asha import PLACE as RUNGS
 from orchestration.cases import Case, checkpoints_place, search_place
-from orchestration.finished import is_done
 from orchestration.job_plan import JobPlan
 from orchestration.stage_progress import StageProgress, stage_progress
 
@@ -55,25 +54,19 @@ class Traces:
             yield from () if stage is None else stage.history
 
 
-def traces(case: Case, plan: JobPlan, folder: Storage, *, is_running: bool) -> Traces:
-    """What there is of a case.
-
-    Args:
-        case: of the job.
-        plan: of the job: another case of its target may train it, a reference network.
-        folder: the job's.
-        is_running: whether its driver lives. If not, what the workers of a finished case had begun
-            behind it is begun again.
-    """
+def traces(case: Case, folder: Storage) -> Traces:
+    """What there is of a case in the folder of its job."""
     result = _read(folder, f"{case.folder}/result.json")
     is_result = result is not None and result.get("key") == case.key
-    own, shared = f"{checkpoints_place(case)}/search", case.search_key
+    own, shared = folder.sub(checkpoints_place(case)), case.search_key
     return Traces(
         result=result if is_result else None,
         is_outdated=result is not None and not is_result,
         found=_own(case, folder, "derived.json"),
-        search=stage_progress(folder.sub(own if shared is None else search_place(shared))),
-        retraining=_retraining(case, plan, folder, is_running=is_running),
+        search=stage_progress(
+            own.sub("search") if shared is None else folder.sub(search_place(shared))
+        ),
+        retraining=stage_progress(own.sub("retrain")),
         networks=sum(
             len((_own(case, folder, file) or {}).get("networks", ()))
             for file in ("random.json", "ranking.json")
@@ -88,19 +81,6 @@ def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
     is_asked = plan.asha is not None and values.get("settings") == plan.asha
     stopped: Mapping[str, str] = values["stopped"] if is_asked else {}
     return stopped
-
-
-def _retraining(
-    case: Case, plan: JobPlan, folder: Storage, *, is_running: bool
-) -> StageProgress | None:
-    """By its own workers, or by those of another case of its target and seed."""
-    hosts = [one for one in plan.cases if (one.target, one.seed) == (case.target, case.seed)]
-    places = {host.name: f"{checkpoints_place(host)}/retrain_{case.name}" for host in hosts}
-    there = [host for host in hosts if folder.exists(places[host.name])]
-    valid = [host for host in there if is_running or not is_done(host, folder)]
-    stages = [stage_progress(folder.sub(places[host.name])) for host in valid]
-    found = [stage for stage in stages if stage is not None]
-    return max(found, key=lambda stage: stage.written, default=None)
 
 
 def _own(case: Case, folder: Storage, file: str) -> Values | None:

@@ -78,9 +78,9 @@ class BegunJob:
         place = f"{checkpoints_place(case)}/search"
         checkpoint(self.folder.sub(place), epoch, **words)
 
-    def retraining(self, case: Case, host: Case, epoch: int, **words: Any) -> None:
-        """A checkpoint of its retraining, by the workers of another case."""
-        place = f"{checkpoints_place(host)}/retrain_{case.name}"
+    def retraining(self, case: Case, epoch: int, **words: Any) -> None:
+        """A checkpoint of its retraining."""
+        place = f"{checkpoints_place(case)}/retrain"
         checkpoint(self.folder.sub(place), epoch, phase="retrain", **words)
 
 

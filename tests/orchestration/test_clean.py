@@ -109,11 +109,11 @@ def test_checkpoints_of_what_is_not_finished_stay_and_are_named(tmp_path: Path) 
     assert tops(job) == {"cases", "checkpoints", "plan.json"}
 
 
-def test_a_network_that_another_case_retrains_keeps_its_checkpoints(tmp_path: Path) -> None:
+def test_a_network_that_is_retrained_keeps_its_checkpoints(tmp_path: Path) -> None:
     job = BegunJob(tmp_path)
     job.begin()
     job.finish(job.first)
-    job.retraining(job.reference, job.first, 3)
+    job.retraining(job.reference, 3)
     assert f"{job.reference.name} is not finished" in cleaned(job)
     assert job.folder.list("checkpoints")
 

@@ -80,20 +80,18 @@ def test_a_search_that_has_ended_is_to_be_derived(begun: BegunJob) -> None:
     assert of(begun, begun.first.name).words == "searched, not yet derived"
 
 
-def test_a_reference_network_is_found_where_another_case_retrains_it(begun: BegunJob) -> None:
-    begun.retraining(begun.reference, begun.first, 3)
+def test_a_network_that_is_retrained_is_at_its_epoch(begun: BegunJob) -> None:
+    begun.retraining(begun.reference, 3)
     assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
     assert of(begun, begun.first.name).words == "not begun"
 
 
-def test_what_the_workers_of_a_finished_case_had_begun_counts_while_they_live(
+def test_what_the_workers_of_another_case_had_begun_counts_when_that_is_finished(
     begun: BegunJob,
 ) -> None:
     begun.finish(begun.first)
-    begun.retraining(begun.reference, begun.first, 3)
-    with Lease(begun.folder):
-        assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
-    assert of(begun, begun.reference.name).words == "not begun"
+    begun.retraining(begun.reference, 3)
+    assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
 
 
 def test_a_result_of_other_settings_is_to_be_done_again(begun: BegunJob) -> None:
@@ -158,7 +156,7 @@ def test_the_time_that_is_left_is_that_of_the_longest_lane(begun: BegunJob) -> N
     known_further(list(begun.cases.values()), begun.folder, at_once=2)
     begun.searching(begun.first, 4)
     begun.searching(begun.second, 3)
-    begun.retraining(begun.reference, begun.first, 1, seconds=1.0)
+    begun.retraining(begun.reference, 1, seconds=1.0)
     found = status(begun)
     assert [found.case_left(one).seconds for one in found.cases] == [3.0, 6.0, 8.0]
     assert found.left == Left(11.0, is_all=True)
