@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from nas_core.settings import RetrainSettings
 from nas_core.space import proxyless_small
 from nas_core.team import Alone
 from nas_core.train import averaged_copy, evaluate, start_training, train_epochs
+from orchestration import retrain as module
+from orchestration.case import Crew
 from orchestration.data import (
     Dataset,
     ImageSet,
@@ -20,6 +23,8 @@ from orchestration.data import (
     load_dataset,
 )
 from orchestration.data_settings import DataSettings
+from orchestration.workers import Stopped
+from tests.orchestration.crew import Reports, crew_of, tiny_job
 
 SPACE = proxyless_small(resolution=16)
 SMALLEST = Architecture(SPACE, ("mbconv_k3_e3", "skip") * 3)
@@ -66,3 +71,24 @@ def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
         return torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
     assert torch.equal(weights([]), weights([1, 2]))
+
+
+def test_a_network_goes_on_with_the_workers_of_another_case(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "export_network", lambda *_: {})
+    reports = Reports(monkeypatch)
+
+    def crew(storage: Path, case: str | None = None, stop_after: int | None = None) -> Crew:
+        job = tiny_job(storage, retrain={"epochs": 3, "batch_size": 128})  # 11 steps an epoch
+        return crew_of(job, digits, case=case, stop_after=stop_after)
+
+    reference = crew(tmp_path, "mobile-reference").work.case
+    network = Architecture.reference(crew(tmp_path).space)
+    whole = module.retrain(crew(tmp_path / "whole"), reference, network)
+    with pytest.raises(Stopped):
+        module.retrain(crew(tmp_path / "parts", stop_after=15), reference, network)
+    reports.epochs.clear()
+    found = module.retrain(crew(tmp_path / "parts", "mobile-reference"), reference, network)
+    assert [one["epoch"] for one in reports.epochs] == [1, 2]  # not the first
+    assert found["retrained_weights"] == whole["retrained_weights"]
