@@ -135,6 +135,10 @@ def averaged_copy(network: nn.Module, team: Team) -> nn.Module:
     return network
 
 
+REFRESH_BATCHES = 20
+"""Training batches from which BatchNorm statistics are taken before a test."""
+
+
 @torch.no_grad()
 def refresh_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
     """Take BatchNorm statistics anew, in place, as the plain mean over these batches.

@@ -16,6 +16,7 @@ from nas_core.search import weights_digest
 from nas_core.settings import RetrainSettings
 from nas_core.team import Team
 from nas_core.train import (
+    REFRESH_BATCHES,
     TrainState,
     averaged_copy,
     evaluate,
@@ -31,9 +32,6 @@ from orchestration.deploy import checked_program
 from orchestration.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.stage import Ground, Stage
 from orchestration.stage_meter import Meter, TimedLoader
-
-REFRESH_BATCHES = 20
-"""Training batches from which BatchNorm statistics are taken before the test."""
 
 
 def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:

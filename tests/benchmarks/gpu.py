@@ -8,7 +8,9 @@ tables as the project writes them:
   whole networks, timed against each other, the empty call taken off; a line through the reference
   and 11 random networks, judged on 24 others. Before that, every replayed part is held against fp32
   on the processor;
-- `steps.py` with batch 256 in bfloat16, and with half of that where memory does not suffice.
+- `steps.py` with batch 256 in bfloat16, and with half of that where memory does not suffice; the
+  share of what the GPU reaches in a large matrix product, and the peak memory of each kind of step
+  (`memory.py`) beside that of `darts`, with as many images as darts has memory for.
 
 `--device cpu --small` goes the same ways in a minute, on a small space and with this machine's
 processor in place of a GPU: it shows that the script works, its figures mean nothing.
@@ -80,6 +82,7 @@ class Extent:
     steps_resolution: int = 224
     steps_networks: int = 10
     steps_rounds: int = 3
+    memory_batch: int = 128
 
 
 FULL = Extent(space=proxyless_imagenet())
@@ -94,6 +97,7 @@ SMALL = Extent(
     steps_resolution=32,
     steps_networks=1,
     steps_rounds=1,
+    memory_batch=2,
 )
 
 
@@ -172,6 +176,12 @@ def answer(program: Program, images: Tensor) -> Tensor:
     return found
 
 
+def commit_is(named: str | None) -> None:
+    """Of these files, where git cannot tell."""
+    if named or shutil.which("git") is None:
+        lines.commit = lambda: named or "unknown"
+
+
 def step_lines(extent: Extent, place: str, batch: int) -> list[Line]:
     from tests.benchmarks import steps
 
@@ -198,6 +208,33 @@ def steps_that_fit(extent: Extent, place: str) -> list[Line]:
         free()
         batch //= 2
     return []
+
+
+def memory_that_fits(place: str, batch: int) -> list[Line]:
+    """Peaks of all kinds of steps, `darts` among them; with half the images where it runs out."""
+    from tests.benchmarks import memory
+
+    memory.DEVICE = torch.device(place)
+    kinds = [*memory.DARTS, *memory.OF_ONE_PATH]
+    while batch:
+        try:
+            peaks = {}
+            for kind in kinds:
+                peaks[kind] = memory.measure(kind, "proxyless_mobile", batch)["peak_mb"]
+                free()
+            break
+        except torch.cuda.OutOfMemoryError:
+            say(f"out of memory with {batch} images a step")
+        free()
+        batch //= 2
+    return [{**one, "batch": batch} for one in memory_lines(peaks, memory.PLAIN)]
+
+
+def memory_lines(peaks: dict[str, float], plain: str) -> Iterator[Line]:
+    for kind, peak in peaks.items():
+        yield line(f"{kind}: peak over weights and momentum, MB", [peak])
+        if kind != plain and peaks[plain]:
+            yield line(f"{kind} / {plain}: ratio of peaks", [peak / peaks[plain]])
 
 
 def free() -> None:
@@ -235,6 +272,7 @@ def words() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="see that it works, in a minute")
     parser.add_argument("--precisions", nargs="*", default=["fp32", "fp16"], choices=list(LIMITS))
     parser.add_argument("--no-steps", action="store_true", help="tables only")
+    parser.add_argument("--no-memory", action="store_true", help="no comparison with darts")
     parser.add_argument("--processes", type=int, default=min(12, usable_cores()), help="compilers")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--commit", help="of these files, where git cannot tell")
@@ -243,8 +281,7 @@ def words() -> argparse.Namespace:
 
 def main() -> None:
     options = words()
-    if options.commit or shutil.which("git") is None:
-        lines.commit = lambda: options.commit or "unknown"
+    commit_is(options.commit)
     if options.device == "cuda" and (reason := why_no_gpu()):
         sys.exit(f"no GPU: {reason}; see --help for a run without one")
     device: Device = CudaDevice() if options.device == "cuda" else HostDevice()
@@ -264,6 +301,11 @@ def main() -> None:
     if not options.no_steps:
         say("steps")
         keep("gpu_steps", steps_that_fit(extent, device.place), {}, device, options.out)
+    if not options.no_memory:
+        free()
+        say("memory")
+        found = memory_that_fits(device.place, extent.memory_batch)
+        keep("gpu_memory", found, {}, device, options.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import nn
 from cluster.hardware import TARGETS, facts
 from cluster.runtimes.timing import Timing
 from cluster.runtimes.torch_cuda import TorchCuda
-from nas_core.architecture import Architecture
+from nas_core.architecture import Architecture, Model
 from nas_core.blocks import Head, Stem
 from nas_core.calibration import Calibration, Errors, MeasuredNetwork, affine_fit
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
@@ -28,7 +28,7 @@ from nas_core.ranking import ranking_paths
 from nas_core.space import SearchSpace
 from tests.benchmarks.lines import line
 
-Subject = PartShape | Architecture | None
+Subject = PartShape | Model | None
 """What is compiled: a part, a whole network, or (None) an empty call."""
 Program = tuple[bytes, tuple[int, ...]]
 """What was compiled, and the shape of its input."""
@@ -46,7 +46,7 @@ def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, i
     """A module and its input for one image, as `orchestration/compilers.py` has them."""
     if subject is None:
         return nn.ReLU(), (1, 1, 1)
-    if isinstance(subject, Architecture):
+    if not isinstance(subject, PartShape):
         return subject.build(), (space.in_channels, space.resolution, space.resolution)
     size = (subject.in_channels, subject.resolution, subject.resolution)
     if subject.op in ("stem", "head"):

@@ -15,7 +15,8 @@ weights and optimizer state exist and no gradient does (Linux: VmHWM, reset thro
 and VmRSS). So weights and momentum are not in it; they have lines of their own. Each figure comes
 from a process of its own, after one step that is not counted. glibc is told to give every block
 above 64 kB back at once: else what it keeps from the step before would hide a part of the peak.
-MB are 10**6 bytes.
+MB are 10**6 bytes. On a GPU, where gpu.py takes these steps from here, it is the peak of what torch
+has allocated there, in one process.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from tests.benchmarks.lines import keep, line  # noqa: E402
 Step = Callable[[Batch], object]
 
 SPACE = proxyless_imagenet()
-CPU = torch.device("cpu")
+DEVICE = torch.device("cpu")
 PLAIN, WEIGHT = "plain training step", "weight step on its path"
 UPDATES = {
     "two_path": "two-path alpha step on its path",
@@ -84,19 +85,21 @@ def path_named(network: str) -> list[int]:
 
 
 def images(batch: int, size: int) -> Batch:
-    return Batch(torch.randn(batch, 3, size, size), torch.arange(batch) % SPACE.classes, batch)
+    pixels = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch) % SPACE.classes
+    return Batch(pixels.to(DEVICE), labels.to(DEVICE), batch)
 
 
 def plain(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     settings = RetrainSettings()
-    state = start_training(Architecture.from_path(SPACE, path), settings, 0, CPU)
+    state = start_training(Architecture.from_path(SPACE, path), settings, 0, DEVICE)
     trainer = Trainer.of(state.optimizer, state.scaler, settings, Alone())
     return (lambda batch: train_step(state, batch, trainer, 0.05, 0)), state.optimizer
 
 
 def supernet() -> SearchState:
     """A supernet every op of which has momentum."""
-    state = start_search(SPACE, SearchSettings(), 0, CPU)
+    state = start_search(SPACE, SearchSettings(), 0, DEVICE)
     for choice in range(max(state.supernet.choices())):
         path = [min(choice, k - 1) for k in state.supernet.choices()]
         weight_step(state, images(2, 64), path, trainer_of(state), 0.05)
@@ -120,7 +123,7 @@ def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optim
         state = supernet()
         for choice, values in zip(path, state.supernet.alphas(), strict=True):
             values.data[choice] = 20.0
-        goal = LatencyGoal(pixel1.table(SPACE), 85.0, CPU)
+        goal = LatencyGoal(pixel1.table(SPACE), 85.0, DEVICE)
         data: Any = SimpleNamespace(weight=SimpleNamespace(steps=1000))
         search = Search(state, data, goal, SearchSettings(strategy=strategy), 0, Alone())
         return (lambda batch: alpha_step(search, batch)), state.weight_optimizer
@@ -154,6 +157,22 @@ def status_mb(field: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
+def level_mb() -> float:
+    """What is held now; the peak is counted from here."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    level = status_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
+    return level
+
+
+def peak_mb() -> float:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    return status_mb("VmHWM")
+
+
 def measure(kind: str, network: str, batch: int) -> dict[str, float]:
     """Peak over the level before one step, and what weights and momentum take."""
     step, optimizer = KINDS[kind](path_named(network))
@@ -161,10 +180,9 @@ def measure(kind: str, network: str, batch: int) -> dict[str, float]:
     step(data)
     optimizer.zero_grad(set_to_none=True)
     gc.collect()
-    level = status_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
+    level = level_mb()
     step(data)
-    peak = status_mb("VmHWM")
+    peak = peak_mb()
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     momentum = [optimizer.state[p]["momentum_buffer"] for p in weights]
     held = sum(t.numel() * t.element_size() for t in [*weights, *momentum])

@@ -14,8 +14,9 @@ clock is read (GPU). On a CPU the peak resident memory of a process that does no
 told too. Ratios are of the means of a round; the spread is over rounds. On a CPU,
 threads that wait sleep (OMP_WAIT_POLICY), so that waiting is no processor time.
 
-On a GPU: `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory and
-what the published schedule of 160 epochs on ImageNet would take at these speeds.
+On a GPU: `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory, the
+share of what the GPU reaches in a large matrix product, and what the published schedule on ImageNet
+(160 epochs of search, 300 of training) would take at these speeds.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ UPDATES = {
 PEAK = "peak memory of a process of weight steps and"
 IMAGENET_STEPS = -(-(1_281_167 - 50_000) // 256)
 """Weight steps of an epoch of the published schedule, batch 256."""
+TRAINING_STEPS = -(-1_281_167 // 256)
+"""Steps of an epoch of the published training."""
 
 Step = Callable[[int], object]
 
@@ -166,13 +169,60 @@ def lines(
     for what, peak in peaks.items():
         yield line(f"{what}: peak memory allocated, MB", [peak])
     if options.device == "cuda":
-        yield line("weight step, images per second", [options.batch / s for s in means[WEIGHT]])
-        hours = [
-            160 * IMAGENET_STEPS * weight * (256 / options.batch) / 3600
-            + 119 * IMAGENET_STEPS / 5 * update * (256 / options.batch) / 3600
-            for weight, update in zip(means[WEIGHT], means[UPDATES["two_path"]], strict=True)
-        ]
-        yield line("published two-path schedule of 160 epochs, hours of this GPU", hours)
+        yield from gpu_lines(means, options)
+
+
+def gpu_lines(
+    means: dict[str, list[float]], options: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    """Images per second, share of the peak, hours of the published schedule."""
+    yield line("weight step, images per second", [options.batch / s for s in means[WEIGHT]])
+    yield line("plain training step, images per second", [options.batch / s for s in means[PLAIN]])
+    peak, work = product_flops(), step_flops(options)
+    yield line("large bf16 matrix product, TFLOP/s", [peak / 1e12])
+    for what in (PLAIN, WEIGHT):
+        shares = [100 * work / s / peak for s in means[what]]
+        yield line(f"{what}: share of the large matrix product, %", shares)
+    of_an_image = 256 / options.batch / 3600
+    rows = zip(means[WEIGHT], means[UPDATES["two_path"]], means[PLAIN], strict=True)
+    search, training = zip(
+        *(
+            (
+                IMAGENET_STEPS * (160 * weight + 119 / 5 * update) * of_an_image,
+                300 * TRAINING_STEPS * plain * of_an_image,
+            )
+            for weight, update, plain in rows
+        ),
+        strict=True,
+    )
+    yield line("published two-path schedule of 160 epochs, hours of this GPU", list(search))
+    yield line("published training of 300 epochs, hours of this GPU", list(training))
+
+
+def step_flops(options: argparse.Namespace) -> float:
+    """Of a training step, mean over the random networks: two per multiply-accumulate, and the
+    backward pass twice the forward one."""
+    rng = torch.Generator().manual_seed(0)
+    choices = [len(site.ops) for site in SPACE.sites]
+    paths = [uniform_path(choices, rng) for _ in range(options.networks)]
+    macs = mean(Architecture.from_path(SPACE, path).macs() for path in paths)
+    images = float(options.batch)
+    return 6.0 * macs * images * (float(options.resolution) / SPACE.resolution) ** 2
+
+
+def product_flops() -> float:
+    """Per second, of a bf16 matrix product of 8192 in each direction."""
+    size, times = 8192, 20
+    one, other = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        one @ other
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(times):
+        one @ other
+    torch.cuda.synchronize()
+    took_s = time.perf_counter() - began
+    return 2.0 * size**3 * times / took_s
 
 
 def search_a_little(options: argparse.Namespace) -> None:

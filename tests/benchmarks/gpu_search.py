@@ -1,0 +1,319 @@
+"""Networks searched for an NVIDIA GPU on that GPU, against MobileNetV2, without Ray.
+
+Run `python tests/benchmarks/gpu_search.py [JOB] [--set KEY=VALUE ...]` on a machine with a GPU; of
+the project's requirements it needs torch, numpy, PyYAML and pydantic. JOB is a job file; left out,
+it is `jobs/search_gpu.yaml`. Images, space, search and retraining are as the job says; its
+cases are not looked at: for every seed the space is searched for the GPU at `--budgets` of the
+reference network's latency, and the reference and MobileNetV2 in `--widths` are trained by the same
+recipe. Images lie on the GPU. All networks are timed against each other in the end, and with
+them those of `--also`: a file of networks, one in a line, by which networks that were searched for
+other hardware get their latency on this one.
+
+It prints one JSON line per network and keeps them in `results/` or in `--out`, beside the latency
+table. `--device cpu` goes the same ways on this machine's processor: it shows that the script
+works, its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.benchmarks import gpu  # noqa: E402  (first: it says how torch's threads wait)
+
+import torch  # isort: skip  # noqa: E402
+
+from cluster.hardware import TARGETS, usable_cores  # noqa: E402
+from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu  # noqa: E402
+from cluster.runtimes.timing import Timing, time_calls  # noqa: E402
+from cluster.runtimes.torch_cuda import TorchCuda  # noqa: E402
+from cluster.storage import Storage  # noqa: E402
+from nas_core.architecture import Architecture, Model  # noqa: E402
+from nas_core.baselines import for_space, model_from_dict  # noqa: E402
+from nas_core.batch import SearchData  # noqa: E402
+from nas_core.latency import LatencyTable  # noqa: E402
+from nas_core.objective import LatencyGoal  # noqa: E402
+from nas_core.search import choose, search_epochs, start_search  # noqa: E402
+from nas_core.space import SearchSpace  # noqa: E402
+from nas_core.team import Alone  # noqa: E402
+from nas_core.train import (  # noqa: E402
+    REFRESH_BATCHES,
+    evaluate,
+    refresh_statistics,
+    start_training,
+    train_to_the_end,
+)
+from orchestration import load_job  # noqa: E402
+from orchestration.data import (  # noqa: E402
+    Dataset,
+    ImageSet,
+    MemoryLoader,
+    evaluation_batches,
+    load_dataset,
+    split_classes,
+)
+from orchestration.job import Job  # noqa: E402
+from tests.benchmarks import lines  # noqa: E402
+from tests.benchmarks.gpu_table import Subject, all_compiled  # noqa: E402
+from tests.benchmarks.host_device import HostDevice  # noqa: E402
+
+Row = dict[str, Any]
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the processes of all seeds share."""
+
+    job: Job
+    place: str
+    """Device of torch."""
+    table: LatencyTable
+    budgets: tuple[float, ...]
+    """Of the reference network's latency."""
+    widths: tuple[float, ...]
+    """Of MobileNetV2."""
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.table.space
+
+    @property
+    def reference_ms(self) -> float:
+        assert self.table.reference_ms is not None, "the table was fitted"
+        return self.table.reference_ms
+
+
+def seeds_of(job: Job) -> tuple[int, ...]:
+    return job.seeds or (job.seed,)
+
+
+class Bench:
+    """Searches and trainings of one seed."""
+
+    def __init__(self, work: Work, seed: int) -> None:
+        torch.set_num_threads(1)
+        self.work, self.job, self.seed = work, work.job, seed
+        self.device = torch.device(work.place)
+        self.data = dataset(work.job)
+        self.mean, self.std = self.data.mean, self.data.std
+
+    def rows(self) -> Iterator[Row]:
+        """One for each network."""
+        for name, budget_ms, network, seconds in self.networks():
+            began = self.clock()
+            row = self.trained(network)
+            yield {
+                "what": name,
+                "seed": self.seed,
+                **row,
+                "budget_ms": budget_ms,
+                **seconds,
+                "retrain_s": round(self.clock() - began, 2),
+                "network": network.to_dict(),
+            }
+
+    def networks(self) -> Iterator[tuple[str, float | None, Model, Row]]:
+        """Name, budget in ms, network, and what finding it took."""
+        yield from self.searched()
+        space = self.work.space
+        yield "reference", None, Architecture.reference(space), {}
+        for width in self.work.widths:
+            name = f"mobilenet_v2_{width:g}"
+            yield name, None, for_space(name, space), {}
+
+    def searched(self) -> Iterator[tuple[str, float | None, Model, Row]]:
+        """All budgets from one warm-up."""
+        settings, table, began = self.job.search, self.work.table, self.clock()
+        warm = start_search(self.work.space, settings, self.seed, self.device)
+        data = self.search_data()
+        anything = LatencyGoal(table, table.range_ms()[1], self.device)  # not asked in a warm-up
+        epochs = search_epochs(warm, data, anything, settings, self.seed, Alone())
+        learnt = [report.top1 for report in islice(epochs, settings.warmup_epochs)]
+        warmup_s = round(self.clock() - began, 2)
+        for budget in self.work.budgets:
+            began, state = self.clock(), copy.deepcopy(warm)
+            budget_ms = budget * self.work.reference_ms
+            if budget_ms < table.range_ms()[0]:
+                gpu.say(f"no network within {budget:.0%} of the reference network's latency")
+                continue
+            goal = LatencyGoal(table, budget_ms, self.device)
+            for _ in search_epochs(state, data, goal, settings, self.seed, Alone()):
+                pass
+            found = choose(state, table, budget_ms, settings)
+            seconds = {
+                "table_ms": table.latency_ms(found),
+                "expected_ms": float(goal.expected_ms(state.supernet.probs())),
+                "supernet_top1": round(100 * learnt[-1], 2),
+                "warmup_s": warmup_s,
+                "search_s": round(self.clock() - began, 2),
+            }
+            yield f"searched, budget {budget:.0%}", budget_ms, found, seconds
+
+    def search_data(self) -> SearchData:
+        """The two parts of the training images, as the product splits them."""
+        share = self.job.search.architecture_share
+        held, weight = split_classes(self.data.train, share, self.seed, "architecture split")
+        size = self.job.search.batch_size
+        return SearchData(
+            self.loader(weight, size, "search weights", self.job.data.max_shift),
+            self.loader(held, size, "search alphas", 0.0),
+        )
+
+    def loader(self, part: ImageSet, size: int, purpose: str, shift: float) -> MemoryLoader:
+        held = ImageSet(part.images.to(self.device), part.labels.to(self.device))
+        return MemoryLoader(
+            held,
+            self.mean,
+            self.std,
+            size,
+            self.seed,
+            purpose,
+            max_shift=shift,
+            device=self.device,
+        )
+
+    def trained(self, network: Model) -> Row:
+        """Accuracy of a network that is trained from scratch."""
+        settings = self.job.retrain
+        assert settings is not None, "checked in main"
+        state = start_training(network, settings, self.seed, self.device)
+        loader = self.loader(
+            self.data.train, settings.batch_size, "retraining", self.job.data.max_shift
+        )
+        train_to_the_end(state, loader, settings, self.seed, Alone())
+        batches = loader.batches(settings.epochs * loader.steps)
+        refresh_statistics(state.network, islice(batches, REFRESH_BATCHES))
+        test = evaluation_batches(self.data.test, self.mean, self.std, device=self.device)
+        found = evaluate(state.network.eval(), test, Alone())
+        return {"top1": round(100 * found.top1, 3), "tested": found.count}
+
+    def clock(self) -> float:
+        """Seconds, when the GPU has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def of_seed(work: Work, seed: int) -> list[Row]:
+    """In a process of its own: kernels of such small networks leave most of a GPU to others."""
+    return list(Bench(work, seed).rows())
+
+
+def dataset(job: Job) -> Dataset:
+    return load_dataset(job.data, seeds_of(job)[0], Storage(job.storage))
+
+
+def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) -> LatencyTable:
+    """Measured as `gpu.py` does, lines and table kept."""
+    extent = gpu.Extent(space=space, rounds=options.rounds)
+    precision = TARGETS["gpu"].precision
+    found = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
+    for one in found:
+        if "median" in one and ":" in str(one["what"]):
+            gpu.say(f"{one['what']} {one['median']}")
+    file = options.out / gpu.file_name(f"gpu_table_{precision}", device)
+    table = LatencyTable.from_dict(json.loads(file.read_text()))
+    file.rename(options.out / gpu.file_name(f"gpu_search_{options.name}_table", device))
+    return table
+
+
+def timed(
+    networks: Sequence[Model], space: SearchSpace, device: Device, options: argparse.Namespace
+) -> list[Timing]:
+    """Of every network, the empty call taken off, all against each other."""
+    runtime = TorchCuda(TARGETS["gpu"], device)
+    subjects: list[Subject] = [*networks, None]
+    programs = all_compiled(space, TARGETS["gpu"].batch_size, subjects, options.processes)
+    calls = [runtime.load(code).prepared(torch.randn(shape)) for code, shape in programs]
+    found = time_calls(
+        calls, rounds=options.rounds, sample_ms=5.0, run_ms=runtime.run_ms, rest=runtime.rest
+    )
+    return [one.without(found[-1].median_ms) for one in found[:-1]]
+
+
+def with_latency(rows: Sequence[Row], timings: dict[str, Timing]) -> list[Row]:
+    found = []
+    for row in rows:
+        one = timings[model_from_dict(row["network"]).digest()]
+        found.append({**row, "ms": round(one.median_ms, 5), "spread": round(one.spread, 4)})
+    return found
+
+
+def also(file: Path | None) -> list[Row]:
+    """Networks that only get their latency."""
+    if file is None:
+        return []
+    return [json.loads(text) for text in file.read_text().splitlines()]
+
+
+def words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("job", nargs="?", type=Path, default=REPOSITORY / "jobs/search_gpu.yaml")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the job")
+    parser.add_argument("--budgets", nargs="*", type=float, default=[0.5, 0.75], metavar="SHARE")
+    parser.add_argument("--widths", nargs="*", type=float, default=WIDTHS, help="of MobileNetV2")
+    parser.add_argument("--also", type=Path, help="lines with a network each, to be timed too")
+    parser.add_argument("--only-also", action="store_true", help="time them and no others")
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--rounds", type=int, default=10, help="of timing")
+    parser.add_argument("--processes", type=int, default=min(12, usable_cores()))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--commit", help="of these files, where git cannot tell")
+    return parser.parse_args()
+
+
+def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]:
+    """All seeds, each in a process; the latency table first."""
+    data = dataset(job)  # rendered once, and found by the other processes
+    space = job.space.build(len(data.classes), *data.shape[:2])
+    gpu.say(f"{len(data.train)} images; table of {space.resolution} px")
+    table = table_of(space, device, options)
+    gpu.free()
+    work = Work(job, device.place, table, tuple(options.budgets), tuple(options.widths))
+    found, seeds = [], seeds_of(job)
+    for rows in lines.as_they_come(
+        of_seed, [(work, seed) for seed in seeds], min(options.processes, len(seeds))
+    ):
+        found += rows
+        with (options.out / f"gpu_search_{job.name}.part").open("a") as part:  # not yet timed
+            part.writelines(json.dumps(row) + "\n" for row in rows)
+        gpu.say(f"seed {rows[0]['seed']}: " + ", ".join(f"{r['what']} {r['top1']}" for r in rows))
+    return found
+
+
+def main() -> None:
+    options = words()
+    gpu.commit_is(options.commit)
+    if options.device == "cuda" and (reason := why_no_gpu()):
+        sys.exit(f"no GPU: {reason}; see --help for a run without one")
+    device: Device = CudaDevice() if options.device == "cuda" else HostDevice()
+    options.out.mkdir(parents=True, exist_ok=True)
+    job = load_job(options.job, options.set)
+    if job.retrain is None:
+        sys.exit(f"{options.job}: no `retrain` section; networks are compared retrained")
+    options.name = job.name
+    rows = [] if options.only_also else searches(job, device, options)
+    rows += also(options.also)
+    networks = {model.digest(): model for model in (model_from_dict(r["network"]) for r in rows)}
+    space = next(m for m in networks.values() if isinstance(m, Architecture)).space
+    gpu.say(f"timing {len(networks)} networks")
+    found = timed(list(networks.values()), space, device, options)
+    rows = with_latency(rows, dict(zip(networks, found, strict=True)))
+    facts: Row = {"torch": lines.TORCH, "commit": lines.commit(), "job": job.name}
+    gpu.keep(f"gpu_search_{job.name}", rows, facts, device, options.out)
+
+
+if __name__ == "__main__":
+    main()
