@@ -32,7 +32,7 @@ PYTHON
 
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.draw --format=csv,noheader
 rendered jobs/search_gpu.yaml "$large" & rendered jobs/compare_mobilenet.yaml "$small" &
-TAIL=25 part 60 tests python3 -m pytest -q -p no:cacheprovider -W default -m gpu tests/cluster
+TAIL=25 part 60 tests python3 -m pytest -q -p no:cacheprovider -W default -m gpu tests/cluster/test_torch_cuda.py
 wait
 part 150 compare python3 tests/benchmarks/gpu_search.py jobs/compare_mobilenet.yaml \
   --budgets 0.4 0.5 0.65 0.8 1.0 --widths --rounds 5 --out "$out" --commit "$commit" --set $small
