@@ -82,7 +82,7 @@ class Extent:
     steps_resolution: int = 224
     steps_networks: int = 10
     steps_rounds: int = 3
-    memory_batch: int = 128
+    memory_batch: int = 64
 
 
 FULL = Extent(space=proxyless_imagenet())

@@ -21,7 +21,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -69,6 +69,8 @@ from tests.benchmarks.gpu_table import Subject, all_compiled  # noqa: E402
 from tests.benchmarks.host_device import HostDevice  # noqa: E402
 
 Row = dict[str, Any]
+Named = tuple[str, float | None, Model, Row]
+"""Name, budget in ms, network, and what finding it took."""
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
 
 
@@ -109,9 +111,9 @@ class Bench:
         self.data = dataset(work.job)
         self.mean, self.std = self.data.mean, self.data.std
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, networks: Iterable[Named]) -> Iterator[Row]:
         """One for each network."""
-        for name, budget_ms, network, seconds in self.networks():
+        for name, budget_ms, network, seconds in networks:
             began = self.clock()
             row = self.trained(network)
             yield {
@@ -124,16 +126,15 @@ class Bench:
                 "network": network.to_dict(),
             }
 
-    def networks(self) -> Iterator[tuple[str, float | None, Model, Row]]:
-        """Name, budget in ms, network, and what finding it took."""
-        yield from self.searched()
+    def known(self) -> Iterator[Named]:
+        """What searched networks are compared with."""
         space = self.work.space
         yield "reference", None, Architecture.reference(space), {}
         for width in self.work.widths:
             name = f"mobilenet_v2_{width:g}"
             yield name, None, for_space(name, space), {}
 
-    def searched(self) -> Iterator[tuple[str, float | None, Model, Row]]:
+    def searched(self) -> Iterator[Named]:
         """All budgets from one warm-up."""
         settings, table, began = self.job.search, self.work.table, self.clock()
         warm = start_search(self.work.space, settings, self.seed, self.device)
@@ -206,9 +207,10 @@ class Bench:
         return time.perf_counter()
 
 
-def of_seed(work: Work, seed: int) -> list[Row]:
+def of_seed(work: Work, seed: int, is_searched: bool) -> list[Row]:
     """In a process of its own: kernels of such small networks leave most of a GPU to others."""
-    return list(Bench(work, seed).rows())
+    bench = Bench(work, seed)
+    return list(bench.rows(bench.searched() if is_searched else bench.known()))
 
 
 def dataset(job: Job) -> Dataset:
@@ -217,7 +219,7 @@ def dataset(job: Job) -> Dataset:
 
 def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) -> LatencyTable:
     """Measured as `gpu.py` does, lines and table kept."""
-    extent = gpu.Extent(space=space, rounds=options.rounds)
+    extent = gpu.Extent(space=space, rounds=options.rounds, checked=options.checked)
     precision = TARGETS["gpu"].precision
     found = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
     for one in found:
@@ -268,6 +270,7 @@ def words() -> argparse.Namespace:
     parser.add_argument("--only-also", action="store_true", help="time them and no others")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=10, help="of timing")
+    parser.add_argument("--checked", type=int, default=24, help="networks that judge the table")
     parser.add_argument("--processes", type=int, default=min(12, usable_cores()))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--commit", help="of these files, where git cannot tell")
@@ -283,9 +286,8 @@ def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]
     gpu.free()
     work = Work(job, device.place, table, tuple(options.budgets), tuple(options.widths))
     found, seeds = [], seeds_of(job)
-    for rows in lines.as_they_come(
-        of_seed, [(work, seed) for seed in seeds], min(options.processes, len(seeds))
-    ):
+    several = [(work, seed, is_searched) for seed in seeds for is_searched in (True, False)]
+    for rows in lines.as_they_come(of_seed, several, min(options.processes, len(several))):
         found += rows
         with (options.out / f"gpu_search_{job.name}.part").open("a") as part:  # not yet timed
             part.writelines(json.dumps(row) + "\n" for row in rows)
