@@ -96,7 +96,7 @@ def latencies_across(
     networks = _models(results)
     for name, table in tables.items():
         known = _known(folder, name, table)
-        if table.calibration is None:  # nothing can be measured: the table is all there is
+        if is_by_table(results, name, table):
             known = {
                 key: {"ms": table.latency_ms(model)}
                 for key, model in networks.items()
@@ -104,6 +104,13 @@ def latencies_across(
             }
         found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
     return found
+
+
+def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> bool:
+    """Whether nothing is measured on a target, so that its latency table is all there is."""
+    own = [one for one in results if one["target"] == target]
+    is_read = bool(own) and all(one["measured_ms"] is None for one in own)
+    return is_read or table.calibration is None
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -18,7 +18,7 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
-from orchestration.across import latencies_across, specialized
+from orchestration.across import is_by_table, latencies_across, specialized
 from orchestration.keys import digest
 from orchestration.matrix import Matrix, Specialized
 from orchestration.result_values import Result, has_latency, seed_of
@@ -128,7 +128,7 @@ def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix
     known = {name: LatencyTable.from_dict(dict(tables[key])) for name, key in keys.items()}
     across = latencies_across(shown, known, job)
     named = {
-        name: name if known[name].calibration is not None else f"{name} (by its table)"
+        name: f"{name} (by its table)" if is_by_table(shown, name, known[name]) else name
         for name, latencies in across.items()
         if latencies
     }
