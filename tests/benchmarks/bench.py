@@ -69,7 +69,7 @@ class Bench:
         result = run(job, say=_say)
         if result.failed:
             raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
-        networks = trained(Storage(job.storage).sub(job.name), TARGETS)
+        networks = trained(Storage(job.storage), job.name)
         picture = self.state if self.is_quick else tables.FOLDER
         (picture / "evidence_curve.png").write_bytes(sweep_png(pictured(networks), job.name))
         return [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
@@ -116,7 +116,7 @@ def network_rows(networks: Sequence[Trained]) -> list[Row]:
     for target in TARGETS:
         rows += curve.width_rows(networks, target)
         rows += curve.budget_rows(networks, target)
-        rows.append(curve.speed_row(networks, target))
+        rows += curve.speed_rows(networks, target)
     return [
         *rows,
         *matrix.matrix_rows(networks),

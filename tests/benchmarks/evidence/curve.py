@@ -11,11 +11,16 @@ from math import exp, log
 from statistics import fmean, stdev
 from typing import Any
 
-from tests.benchmarks.evidence.fronts import Front, Network, speed_up
+from tests.benchmarks.evidence.fronts import Front, Network, highest_of_all, speed_up
 from tests.benchmarks.evidence.networks import Trained, of_kind, seeds
 from tests.benchmarks.truth import paired
 
 Row = dict[str, Any]
+PLACES = {
+    "at the highest accuracy of both": 0.0,
+    "one point below the highest accuracy of both": 1.0,
+}
+"""Where speeds are compared, in points below what both reach."""
 
 
 def front_of(networks: Sequence[Trained], target: str) -> Front:
@@ -60,21 +65,29 @@ def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
     return rows
 
 
-def speed_row(networks: Sequence[Trained], target: str) -> Row:
-    """How many times faster, at the highest accuracy that both reach."""
+def speed_rows(networks: Sequence[Trained], target: str) -> list[Row]:
+    """How many times faster, at the highest accuracy that both reach and one point below it, where
+    fronts are steep: what a network of the flat end gains by chance decides little there."""
     ours = _fronts(of_kind(networks, "search", target), target)
     theirs = _fronts(of_kind(networks, "baseline"), target)
-    ratios = [speed_up(ours[seed], theirs[seed]) for seed in ours]
-    reached = [min(ours[seed].networks[-1].top1, theirs[seed].networks[-1].top1) for seed in ours]
-    row: Row = {
-        "what": f"{target}: times faster than MobileNetV2 at the highest accuracy of both",
-        "top1": round(fmean(reached), 2),
-        "n": len(ratios),
-    }
+    pairs = [(ours[seed], theirs[seed]) for seed in ours]
+    return [
+        {
+            "what": f"{target}: times faster than MobileNetV2 {where}",
+            "top1": round(fmean(highest_of_all(pair) - below for pair in pairs), 2),
+            "n": len(pairs),
+            "times": _times([speed_up(*pair, below) for pair in pairs]),
+        }
+        for where, below in PLACES.items()
+    ]
+
+
+def _times(ratios: Sequence[float]) -> list[float]:
+    """Mean, and its interval where there are several."""
     if len(ratios) < 2:
-        return {**row, "times": [round(one, 2) for one in ratios]}
+        return [round(one, 2) for one in ratios]
     logs = paired([log(ratio) for ratio in ratios])
-    return {**row, "times": [round(exp(one), 2) for one in (logs.mean, logs.low, logs.high)]}
+    return [round(exp(one), 2) for one in (logs.mean, logs.low, logs.high)]
 
 
 def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:

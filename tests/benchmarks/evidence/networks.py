@@ -1,16 +1,19 @@
 """What a finished job knows of its networks, each with its latency on all of the job's targets.
 
 Latencies that are compared come from one run that timed all networks against each other (the job's
-`across/`), not from the minutes in which each was trained.
+`across/`), not from the minutes in which each was trained. On a target that is no machine at hand
+they are what its latency table says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.across import latencies_across
 from orchestration.result_values import model_name
 
 
@@ -31,7 +34,7 @@ class Trained:
     top1: float
     """Percent."""
     ms: Mapping[str, float]
-    """By target."""
+    """By target; a baseline has none where a latency table is all there is."""
     warmup_s: float
     search_s: float
     retrain_s: float
@@ -41,24 +44,27 @@ class Trained:
     """What each target is."""
 
 
-def trained(job_folder: Storage, targets: Sequence[str]) -> list[Trained]:
-    """Networks of a finished job.
-
-    Raises:
-        KeyError: one was not measured on a target.
-    """
-    across = {name: job_folder.read_json(f"across/{name}.json")["networks"] for name in targets}
-    places = sorted(key for key in job_folder.list("cases") if key.endswith("/result.json"))
-    results = [job_folder.read_json(place) for place in places]
+def trained(storage: Storage, job: str) -> list[Trained]:
+    """Networks of a finished job, by its name in a storage."""
+    folder = storage.sub(job)
+    places = sorted(key for key in folder.list("cases") if key.endswith("/result.json"))
+    results = [folder.read_json(place) for place in places]
+    keys = {one["target"]: one["table_key"] for one in results if one["kind"] == "search"}
+    tables = {
+        name: LatencyTable.from_dict(storage.read_json(f"tables/{key}.json"))
+        for name, key in keys.items()
+    }
+    across = latencies_across(results, tables, folder)
     hardware = {one["target"]: one["hardware"] for one in results}
     return [_trained(one, across, hardware) for one in results]
 
 
 def _trained(
     result: Mapping[str, Any],
-    across: Mapping[str, Mapping[str, Any]],
+    across: Mapping[str, Mapping[str, float]],
     hardware: Mapping[str, str],
 ) -> Trained:
+    key = result["architecture_hash"]
     return Trained(
         kind=result["kind"],
         name=model_name(dict(result)),
@@ -67,7 +73,7 @@ def _trained(
         budget_ms=result["budget_ms"],
         seed=int(result["seed"]),
         top1=100 * result["top1"],
-        ms={name: known[result["architecture_hash"]]["ms"] for name, known in across.items()},
+        ms={name: known[key] for name, known in across.items() if key in known},
         warmup_s=result["warmup_s"],
         search_s=result["search_s"],
         retrain_s=result["retrain_s"],

@@ -12,7 +12,7 @@ from orchestration import load_job
 from orchestration.draw_sweep import sweep_png
 from orchestration.plan import make_plan
 from tests.benchmarks.evidence.cost import Steps, cost_rows, published_row
-from tests.benchmarks.evidence.curve import budget_rows, speed_row, width_rows
+from tests.benchmarks.evidence.curve import budget_rows, speed_rows, width_rows
 from tests.benchmarks.evidence.matrix import equal_rows, matrix_rows, preference_rows
 from tests.benchmarks.evidence.networks import Trained, pictured
 
@@ -70,11 +70,14 @@ def test_widths_stand_in_their_order_with_their_spread() -> None:
     assert rows[0]["deviation"] == pytest.approx(0.71)
 
 
-def test_speed_is_that_at_the_accuracy_of_both() -> None:
-    row = speed_row(BOTH, "cpu")
-    assert row["times"][0] == pytest.approx(2 / 2**0.1, abs=0.01)  # 4 ms / 2, and 2 * 2**0.8 / 2
+def test_speed_is_that_at_the_accuracy_of_both_and_a_point_below() -> None:
+    at, below = speed_rows(BOTH, "cpu")
+    assert at["times"][0] == pytest.approx(2 / 2**0.1, abs=0.01)  # 4 ms / 2, and 2 * 2**0.8 / 2
+    assert (at["top1"], below["top1"]) == (90.0, 89.0)
+    assert below["times"][0] == pytest.approx(2 * 4**-0.15, abs=0.01)  # of 4**0.9 and 4**0.8 ms
     better = network("search", "cpu", 99.0, 2.0)
-    assert speed_row([*widths(0), better], "cpu")["times"] == [2.0]
+    at, below = speed_rows([*widths(0), better], "cpu")
+    assert (at["times"], below["times"]) == ([2.0], [pytest.approx(2 * 4**-0.1, abs=0.01)])
 
 
 def test_each_target_is_asked_for_its_own_network() -> None:
