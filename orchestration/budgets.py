@@ -30,7 +30,7 @@ class Span:
 
     def text(self) -> str:
         """For people."""
-        share = f"{self.within:.0%}" if self.within >= 0.005 else "under 1%"
+        share = f"{self.within:.0%}" if self.within >= 0.01 else "under 1%"
         return (
             f"{share} of networks keep it (fastest {self.fastest:.4g}, median {self.median:.4g}, "
             f"slowest {self.slowest:.4g} ms)"

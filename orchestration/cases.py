@@ -71,6 +71,11 @@ class Case:
         return f"cases/{self.name}"
 
     @property
+    def name_of_all_seeds(self) -> str:
+        """Equal for cases that differ in nothing but their seed."""
+        return self.name.removesuffix(_seed_end(self.seed))
+
+    @property
     def hosts_search(self) -> bool:
         """Whether it runs the search that others share."""
         return self.search_key is not None and self.search_ms == self.budget_ms

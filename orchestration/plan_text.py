@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.hardware import Target
 from cluster.storage import Storage
@@ -53,15 +53,29 @@ def plan_lines(
     states = {name: f"done, as {old}" for name, old in renamed(cases, folder).items()}
     early = stopped_early(job.asha, cases, folder)
     states |= {name: f"stopped early {reason}" for name, reason in early.items()}
+    said = dict[str, str]()
     for case in cases:
         state = states.get(case.name) or why(case, folder)
         words = [_asked(case), *_feasible(case, tables), state]
-        lines.append(f"case     {case.name}: {'; '.join([*words, *_effort(case, expected)])}")
-    lines += list(_later(plan, tables))
+        said[case.name] = "; ".join([*words, *_effort(case, expected)])
+    lines += [*_case_lines(cases, said), *_later(plan, tables)]
     lines += [f"workers  {workers}", *_stage_lines(plan)]
     if expected is not None:
         lines += [*feeding_lines(expected.feeding), *time_lines(expected)]
     return lines
+
+
+def _case_lines(cases: Sequence[Case], said: Mapping[str, str]) -> Iterator[str]:
+    """A line for each case; those of further seeds only where something else is to be said."""
+    first, alike = dict[str, str](), 0
+    for case in cases:
+        text = said[case.name]
+        if first.setdefault(case.name_of_all_seeds, text) == text and case.seed != cases[0].seed:
+            alike += 1
+        else:
+            yield f"case     {case.name}: {text}"
+    if alike:
+        yield f"case     {alike} more of the other seeds: the same"
 
 
 WORTH_A_WARNING = 0.1
@@ -148,7 +162,9 @@ def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
 
 def _target_line(target: Target, table: LatencyTable | None) -> str:
     threads = "1 thread" if target.threads == 1 else f"{target.threads} threads"
-    words = f"target   {target.hardware()}, {threads}, batch {target.batch_size}"
+    words = f"target   {target.hardware()}"
+    if not target.table:  # the table of a file knows
+        words += f", {threads}, batch {target.batch_size}"
     if target.stand_in:
         words += f"; this host stands in for '{target.name}'"
     if table is None:

@@ -157,6 +157,21 @@ def test_a_search_too_short_to_find_anything_is_refused(
         planned(job_file, *overrides)
 
 
+def test_of_several_seeds_the_plan_says_what_differs(job_file: Path, tmp_path: Path) -> None:
+    plan = planned(job_file, "retrain.epochs=3", "seeds=[3, 4, 5]")
+    tables = {"mobile": table_of(plan.space, by_kernel)}
+    found, folder = cases_of(plan, tables), Storage(str(tmp_path / "job"))
+    done = next(case for case in found if case.name == "mobile-reference-seed4")
+    folder.write_json(f"{done.folder}/result.json", {"key": done.key})
+    lines = plan_lines(plan, tables, found, folder, "1 per case")
+    assert [line.split(":")[0] for line in lines if line.startswith("case ")] == [
+        "case     mobile-reference-seed3",
+        "case     mobile-0.16ms-seed3",
+        "case     mobile-reference-seed4",
+        "case     3 more of the other seeds",
+    ]
+
+
 def test_the_plan_says_what_will_happen(job_file: Path, tmp_path: Path) -> None:
     plan = planned(job_file, "retrain.epochs=3", "search.batch_size=64")
     tables = {"mobile": table_of(plan.space, by_kernel)}
