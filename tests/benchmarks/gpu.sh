@@ -1,7 +1,9 @@
 #!/bin/bash
-# All checks and benchmarks that need an NVIDIA GPU, in some ten minutes: `gpu.sh OUT COMMIT
-# [PART ...]`, from the folder of the project; PART is one or more of those below, or all. Needs torch, numpy, PyYAML, pydantic, and pytest for the tests; no Ray.
-# What is done is in OUT, also where a later part fails.
+# All checks and benchmarks that need an NVIDIA GPU, from the folder of the project:
+# `gpu.sh OUT COMMIT [PART ...]`. PART is one or more of those below; without one it does all, in
+# some twenty minutes. Needs torch, numpy, PyYAML, pydantic, and pytest for the tests; no Ray.
+# What is done is in OUT, also where a later part fails. Images that were rendered before, with the
+# same settings, are found in STORE; rendering them takes a minute of a core.
 out=$1 commit=$2 parts=${*:3}
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 store=${STORE:-/tmp/gpu-store}  # where images are found that were rendered before
