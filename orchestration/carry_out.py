@@ -134,7 +134,8 @@ class _Runner:
             return {}
         if self.ready.warmup_crew != self.ready.crew:
             works = [(one, ()) for one in order.warmups]
-            reasons = self._run_wave(works, self.ready.warmup_crew, show)
+            crew = self.ready.warmup_crew_for(len(works))
+            reasons = self._run_wave(works, crew, show)
             broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
             return self._failed_with(broken, order.cases)
         hosts = [_first_of(one.key, order.first) for one in order.warmups]
