@@ -134,8 +134,7 @@ class _Runner:
             return {}
         if self.ready.warmup_crew != self.ready.crew:
             works = [(one, ()) for one in order.warmups]
-            crew = self.ready.warmup_crew_for(len(works))
-            reasons = self._run_wave(works, crew, show)
+            reasons = self._run_wave(works, self.ready.warmup_crew, show)
             broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
             return self._failed_with(broken, order.cases)
         hosts = [_first_of(one.key, order.first) for one in order.warmups]

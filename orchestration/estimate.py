@@ -154,8 +154,8 @@ def estimate(
     )
     found = first | followers
     warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
+    warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
     number, fixed_s = len(order.warmups), RAY_S if found else 0.0
-    warmups_s = _warmups_s(number, warmup_steps, timings, crew.at_once)
     lanes = [
         longest_lane([one.seconds for one in wave.values()], crew.at_once)
         for wave in (first, followers)
@@ -164,8 +164,8 @@ def estimate(
         _alone(plan, one, found[one.name], timings) for one in order.cases if one.name in found
     ]
     return Estimate(
-        seconds=fixed_s + warmups_s + sum(lanes),
-        warmup_s=warmups_s,
+        seconds=fixed_s + number * warmup_s + sum(lanes),
+        warmup_s=number * warmup_s,
         warmup_steps=number * warmup_steps,
         cases=found,
         alone_s=fixed_s + longest_lane(alone, crew.at_once),
@@ -175,14 +175,6 @@ def estimate(
         price_per_hour=plan.job.cluster.price_per_hour,
         feeding=_feeding(plan.job, timings),
     )
-
-
-def _warmups_s(number: int, steps: int, timings: Timings, at_once: int) -> float:
-    """Of all warm-ups: where they fill all places, one for each, else one after the other."""
-    if number >= at_once > 1:
-        alone_s = timings.warmup_start_s + steps * timings.own_warmup_step_s
-        return longest_lane([alone_s] * number, at_once)
-    return number * (timings.warmup_start_s + steps * timings.warmup_step_s)
 
 
 def _feeding(job: Job, timings: Timings) -> Feeding | None:

@@ -1,9 +1,8 @@
 """Which cases run when, and together with what.
 
 Searches start from a warm-up, and budgets that share a search start from its end, so cases run in
-waves: warm-ups (each by all workers that the cluster holds, or beside each other where they are as
-many as cases run at once), then all that waits for nothing else, then what starts from a search of
-the wave before.
+waves: warm-ups by all workers that the cluster holds, then all that waits for nothing else, then
+what starts from a search of the wave before.
 """
 
 from __future__ import annotations

@@ -50,12 +50,6 @@ class Prepared:
         batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
         return warmup_crewing(self.crew, self.rooms, batch_size, lanes)
 
-    def warmup_crew_for(self, warmups: int) -> Crewing:
-        """Workers of each of so many warm-ups: those of a case where they fill all places so."""
-        if warmups >= self.crew.at_once > 1:
-            return self.crew
-        return self.warmup_crew
-
     def missing(self) -> list[Case]:
         """Cases that are to be done."""
         known = self.stopped().keys() | renamed(self.cases, self.folder).keys()

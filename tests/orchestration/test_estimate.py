@@ -71,15 +71,6 @@ def test_two_lanes_take_as_long_as_the_longer_one(tmp_path: Path) -> None:
     assert found.seconds == pytest.approx(RAY_S + found.warmup_s + longer)
 
 
-@pytest.mark.parametrize(
-    ("seeds", "seconds"), [([0], 8 + 9), ([0, 1], 8 + 18), ([0, 1, 2], 2 * 26)]
-)
-def test_warm_ups_that_fill_all_places_run_beside_each_other(
-    tmp_path: Path, seeds: list[int], seconds: float
-) -> None:
-    assert planned(tmp_path, BUDGETS, 2, seeds=seeds).warmup_s == seconds
-
-
 def test_without_sharing_every_case_warms_up_with_its_own_workers(tmp_path: Path) -> None:
     found = planned(tmp_path, BUDGETS, 1)
     assert found.alone_s == pytest.approx(RAY_S + 3 * (SEARCHED_S + STEPS * 2) + REFERENCE_S)
