@@ -30,6 +30,7 @@ from nas_core.space import SearchSpace
 from nas_core.supernet import Supernet
 from nas_core.team import Team
 from nas_core.train import (
+    REFRESH_BATCHES,
     TrainState,
     averaged_copy,
     evaluate,
@@ -39,9 +40,6 @@ from nas_core.train import (
 )
 
 ScoredBy = Literal["cross_entropy", "accuracy"]
-
-ALONE_REFRESH_BATCHES = 20
-"""Batches from which a network that was trained alone takes its BatchNorm statistics."""
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
@@ -287,5 +285,5 @@ def trained_alone(
     """
     state = start_training(architecture, retrain, seed, device)
     train_to_the_end(state, training, retrain, seed, team)
-    refresh_statistics(state.network, islice(training.batches(0), ALONE_REFRESH_BATCHES))
+    refresh_statistics(state.network, islice(training.batches(0), REFRESH_BATCHES))
     return state

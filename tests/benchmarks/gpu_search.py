@@ -97,10 +97,6 @@ class Work:
         return self.table.reference_ms
 
 
-def seeds_of(job: Job) -> tuple[int, ...]:
-    return job.seeds or (job.seed,)
-
-
 class Bench:
     """Searches and trainings of one seed."""
 
@@ -108,7 +104,7 @@ class Bench:
         torch.set_num_threads(1)
         self.work, self.job, self.seed = work, work.job, seed
         self.device = torch.device(work.place)
-        self.data = dataset(work.job)
+        self.data = dataset(work.job, seed)
         self.mean, self.std = self.data.mean, self.data.std
 
     def rows(self, networks: Iterable[Named]) -> Iterator[Row]:
@@ -213,8 +209,8 @@ def of_seed(work: Work, seed: int, is_searched: bool) -> list[Row]:
     return list(bench.rows(bench.searched() if is_searched else bench.known()))
 
 
-def dataset(job: Job) -> Dataset:
-    return load_dataset(job.data, seeds_of(job)[0], Storage(job.storage))
+def dataset(job: Job, seed: int) -> Dataset:
+    return load_dataset(job.data, seed, Storage(job.storage))
 
 
 def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) -> LatencyTable:
@@ -279,14 +275,14 @@ def words() -> argparse.Namespace:
 
 def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]:
     """All seeds, each in a process; the latency table first."""
-    data = dataset(job)  # rendered once, and found by the other processes
+    data = dataset(job, job.all_seeds[0])  # rendered once, and found by the other processes
     space = job.space.build(len(data.classes), *data.shape[:2])
     gpu.say(f"{len(data.train)} images; table of {space.resolution} px")
     table = table_of(space, device, options)
     gpu.free()
     work = Work(job, device.place, table, tuple(options.budgets), tuple(options.widths))
-    found, seeds = [], seeds_of(job)
-    several = [(work, seed, is_searched) for seed in seeds for is_searched in (True, False)]
+    found: list[Row] = []
+    several = [(work, seed, is_searched) for seed in job.all_seeds for is_searched in (True, False)]
     for rows in lines.as_they_come(of_seed, several, min(options.processes, len(several))):
         found += rows
         with (options.out / f"gpu_search_{job.name}.part").open("a") as part:  # not yet timed
