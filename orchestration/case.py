@@ -150,20 +150,10 @@ class Crew:
             if not is_augmented:  # the smaller part of a search, read beside the larger one
                 reading = replace(reading, readers=max(1, reading.readers // 2))
             return StreamLoader(part, batch_size, seed, purpose, recipe, reading, rank, size)
-        is_drawn = recipe.needs_numbers
-        return MemoryLoader(
-            part,
-            self.dataset.mean,
-            self.dataset.std,
-            batch_size=batch_size,
-            seed=seed,
-            purpose=purpose,
-            rank=rank,
-            size=size,
-            max_shift=0.0 if is_drawn else recipe.max_shift,
-            flip=recipe.flip and not is_drawn,
-            recipe=recipe if is_drawn else None,
-            device=self.device,
+        dataset = self.dataset
+        assert isinstance(dataset, Dataset), "parts of a streamed set are streamed"
+        return MemoryLoader.of(
+            part, dataset, recipe, batch_size, seed, purpose, rank, size, self.device
         )
 
     @property

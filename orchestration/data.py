@@ -225,6 +225,36 @@ class MemoryLoader:
     """Where crops or colours are drawn: it moves and mirrors too."""
     device: torch.device = CPU
 
+    @classmethod
+    def of(
+        cls,
+        part: ImageSet,
+        dataset: Dataset,
+        recipe: Recipe,
+        batch_size: int,
+        seed: int,
+        purpose: str,
+        rank: int = 0,
+        size: int = 1,
+        device: torch.device = CPU,
+    ) -> MemoryLoader:
+        """Of a part of a data set, augmented by a recipe; see the fields for the others."""
+        is_drawn = recipe.needs_numbers
+        return cls(
+            part,
+            dataset.mean,
+            dataset.std,
+            batch_size=batch_size,
+            seed=seed,
+            purpose=purpose,
+            rank=rank,
+            size=size,
+            max_shift=0.0 if is_drawn else recipe.max_shift,
+            flip=recipe.flip and not is_drawn,
+            recipe=recipe if is_drawn else None,
+            device=device,
+        )
+
     def __post_init__(self) -> None:
         smallest = len(self.data) // self.steps
         if smallest < self.size:

@@ -63,6 +63,7 @@ from orchestration.data import (  # noqa: E402
     load_dataset,
     split_classes,
 )
+from orchestration.images.augment import Recipe, recipe_of  # noqa: E402
 from orchestration.job import Job  # noqa: E402
 from tests.benchmarks import lines  # noqa: E402
 from tests.benchmarks.gpu_table import Subject, all_compiled  # noqa: E402
@@ -105,7 +106,6 @@ class Bench:
         self.work, self.job, self.seed = work, work.job, seed
         self.device = torch.device(work.place)
         self.data = dataset(work.job, seed)
-        self.mean, self.std = self.data.mean, self.data.std
 
     def rows(self, networks: Iterable[Named]) -> Iterator[Row]:
         """One for each network."""
@@ -163,36 +163,29 @@ class Bench:
         share = self.job.search.architecture_share
         held, weight = split_classes(self.data.train, share, self.seed, "architecture split")
         size = self.job.search.batch_size
+        recipe = recipe_of(self.job.data, is_retraining=False)
         return SearchData(
-            self.loader(weight, size, "search weights", self.job.data.max_shift),
-            self.loader(held, size, "search alphas", 0.0),
+            self.loader(weight, size, "search weights", recipe),
+            self.loader(held, size, "search alphas", recipe.for_test),
         )
 
-    def loader(self, part: ImageSet, size: int, purpose: str, shift: float) -> MemoryLoader:
+    def loader(self, part: ImageSet, size: int, purpose: str, recipe: Recipe) -> MemoryLoader:
         held = ImageSet(part.images.to(self.device), part.labels.to(self.device))
-        return MemoryLoader(
-            held,
-            self.mean,
-            self.std,
-            size,
-            self.seed,
-            purpose,
-            max_shift=shift,
-            device=self.device,
-        )
+        seed, device = self.seed, self.device
+        return MemoryLoader.of(held, self.data, recipe, size, seed, purpose, device=device)
 
     def trained(self, network: Model) -> Row:
         """Accuracy of a network that is trained from scratch."""
         settings = self.job.retrain
         assert settings is not None, "checked in main"
         state = start_training(network, settings, self.seed, self.device)
-        loader = self.loader(
-            self.data.train, settings.batch_size, "retraining", self.job.data.max_shift
-        )
+        recipe = recipe_of(self.job.data, is_retraining=True)
+        loader = self.loader(self.data.train, settings.batch_size, "retraining", recipe)
         train_to_the_end(state, loader, settings, self.seed, Alone())
         batches = loader.batches(settings.epochs * loader.steps)
         refresh_statistics(state.network, islice(batches, REFRESH_BATCHES))
-        test = evaluation_batches(self.data.test, self.mean, self.std, device=self.device)
+        data = self.data
+        test = evaluation_batches(data.test, data.mean, data.std, device=self.device)
         found = evaluate(state.network.eval(), test, Alone())
         return {"top1": round(100 * found.top1, 3), "tested": found.count}
 
