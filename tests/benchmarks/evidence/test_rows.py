@@ -115,8 +115,8 @@ def test_steps_are_those_of_the_job(tmp_path: Path) -> None:
     job = load_job("jobs/compare_mobilenet.yaml", [f"storage={tmp_path}"])
     epoch = 3200 // 32
     steps = Steps.of(make_plan(job))
-    assert (steps.warmup, steps.search) == (16 * epoch, 4 * epoch)
-    assert (steps.updates, steps.training) == (3 * epoch, 4 * 4000 // 32)
+    assert (steps.warmup, steps.search) == (16 * epoch, 3 * epoch)
+    assert (steps.updates, steps.training) == (3 * epoch, 6 * 4000 // 32)
 
 
 def test_the_published_recipe_costs_what_its_steps_take() -> None:
