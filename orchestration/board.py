@@ -79,6 +79,10 @@ class BoardActor:
     def is_running(self, case: str) -> bool:
         return case in self._running
 
+    def any_runs(self) -> bool:
+        """Whether the trial of some case trains."""
+        return bool(self._running)
+
     def tell(self, case: str, rank: int, steps: int, where: str) -> None:
         self._places.setdefault(case, {})[rank] = (steps, where)
 

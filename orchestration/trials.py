@@ -108,7 +108,10 @@ def run_cases(
     with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
         try:
             with repeating(lambda: _say_notes(board, on_epoch), NOTES_S, "notes"):
-                reasons = _run_trials(works, crew, folder, on_epoch, board, stop, body, scheduler)
+                ending = ending_when(
+                    lambda: stopper.is_stopping and not ray.get(board.any_runs.remote()), stop or {}
+                )
+                reasons = _run_trials(works, crew, folder, on_epoch, board, ending, body, scheduler)
         finally:
             ray.kill(board)
     if stopper.is_stopping:
@@ -136,7 +139,7 @@ def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> N
 class StaysHere:
     """A function of this process. Tune pickles its callbacks to keep them, not to call them."""
 
-    def __init__(self, call: Callable[..., None]) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -149,7 +152,7 @@ def _run_trials(
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
     board: Any,
-    stop: dict[str, Any] | None,
+    ending: Any,
     body: Body,
     scheduler: Any,
 ) -> dict[str, str]:
@@ -178,7 +181,7 @@ def _run_trials(
             scheduler=scheduler,
             trial_dirname_creator=lambda t: t.trial_id,
         ),
-        run_config=_run_config(folder, stop, on_epoch, most),
+        run_config=_run_config(folder, ending, on_epoch, most),
     )
     reasons: dict[str, str] = _died(tuner.fit()) | ray.get(board.reasons.remote())
     return reasons
@@ -194,7 +197,7 @@ def scratch(folder: Storage) -> str:
 
 def _run_config(
     folder: Storage,
-    stop: dict[str, Any] | None,
+    ending: Any,
     on_epoch: Callable[[str, dict[str, Any]], None],
     max_failures: int,
 ) -> Any:
@@ -202,13 +205,35 @@ def _run_config(
 
     return tune.RunConfig(
         name="tune",
-        stop=stop,
+        stop=ending,
         storage_path=scratch(folder),
         callbacks=[_progress(StaysHere(on_epoch))],
         verbose=0,
         # Of the trial's own process: what fails in a case is told by the board.
         failure_config=tune.FailureConfig(max_failures=max_failures),
     )
+
+
+def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
+    """What Tune asks for the end of a case, and of all of them.
+
+    Args:
+        is_over: whether the job ends, cases that wait included. Without it each of them would be
+            begun, in a process of its own, only to see that it is to stop.
+        stop: metrics and the values at which a case ends.
+    """
+    from ray import tune
+
+    asked = StaysHere(is_over)
+
+    class Ending(tune.Stopper):  # type: ignore[misc]  # ray has no types
+        def __call__(self, _trial: str, result: dict[str, Any]) -> bool:
+            return any(name in result and result[name] >= value for name, value in stop.items())
+
+        def stop_all(self) -> bool:
+            return bool(asked.call())
+
+    return Ending()
 
 
 def _progress(told: StaysHere) -> Any:

@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
+from ray import cloudpickle
 
 from orchestration.board import NoBoard, Place
 from orchestration.stopping import Stopper
+from orchestration.trials import ending_when
 from orchestration.watch import COMPUTING, HUNG, WAITING, Watch
 from tests.conftest import REPOSITORY
 
@@ -87,3 +89,15 @@ def test_at_other_times_a_signal_ends_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         stopper.on_signal(signal.SIGINT, None)
     assert stopper.is_stopping
+
+
+def test_tune_begins_no_case_of_a_job_that_is_over_and_keeps_none_of_its_driver() -> None:
+    is_over = False
+    ending = ending_when(lambda: is_over, {"training_iteration": 3})
+    assert not ending.stop_all()
+    is_over = True
+    assert ending.stop_all()
+    assert ending("a trial", {"training_iteration": 3})
+    assert not ending("a trial", {"training_iteration": 2})
+    assert not ending("a trial", {"loss": 3.0})
+    assert not cloudpickle.loads(cloudpickle.dumps(ending)).stop_all()
