@@ -218,9 +218,9 @@ class _Runner:
 
 
 def _references_of(hosts: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
-    """Reference networks that may be trained behind one of the hosts."""
-    like = {(host.target, host.seed) for host in hosts}
-    return [one for one in cases if one.kind == "reference" and (one.target, one.seed) in like]
+    """Reference networks that may be trained behind one of the hosts, for all targets at once."""
+    seeds = {host.seed for host in hosts}
+    return [one for one in cases if one.kind == "reference" and one.seed in seeds]
 
 
 def _first_of(warmup_key: str, cases: Sequence[Case]) -> Case:

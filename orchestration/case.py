@@ -6,7 +6,7 @@ whose result is in storage already is not repeated, one in progress goes on from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,13 @@ class CaseWork:
     """Per worker."""
     gpus: float = 0.0
     """Per worker: a part where cases share one."""
+    elsewhere: Mapping[str, tuple[Target, LatencyTable]] = field(default_factory=dict)
+    """By name, the other targets of the networks behind."""
+
+    def of(self, case: Case) -> CaseWork:
+        """What its workers are given for one of its cases, that of another target included."""
+        target, table = self.elsewhere.get(case.target, (self.target, self.table))
+        return replace(self, case=case, behind=(), target=target, table=table, elsewhere={})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to send to workers."""
@@ -73,6 +80,10 @@ class CaseWork:
             "folder": self.folder,
             "threads": self.threads,
             "gpus": self.gpus,
+            "elsewhere": {
+                name: [asdict(target), table.to_dict()]
+                for name, (target, table) in self.elsewhere.items()
+            },
         }
 
     @classmethod
@@ -87,6 +98,10 @@ class CaseWork:
             folder=values["folder"],
             threads=values["threads"],
             gpus=values["gpus"],
+            elsewhere={
+                name: (Target.from_dict(target), LatencyTable.from_dict(table))
+                for name, (target, table) in values["elsewhere"].items()
+            },
         )
 
 
@@ -102,6 +117,10 @@ class Crew:
     """The job's."""
     board: Board = field(default_factory=NoBoard)
     """Where the driver and the workers of the case write."""
+
+    def of(self, case: Case) -> Crew:
+        """The same workers, for one of their cases."""
+        return replace(self, work=self.work.of(case))
 
     @property
     def target(self) -> Target:
@@ -223,15 +242,16 @@ def _do_warm_up(crew: Crew) -> None:
 def _do_case(crew: Crew) -> None:
     from orchestration.found import found_for
     from orchestration.outcome import write_result
-    from orchestration.retrain import retrain
+    from orchestration.retrain import TrainedNetwork, retrain
 
-    work = crew.work
+    work, trained = crew.work, dict[str, TrainedNetwork]()
     missing = [case for case in (work.case, *work.behind) if not is_done(case, crew.storage)]
     crew.team.wait()  # until all have looked, or one would see what another has just written
     for case in missing:
-        found = found_for(crew, case)
-        outcome = {} if work.job.retrain is None else retrain(crew, case, found.model)
-        write_result(crew, case, found, outcome)
+        own = crew.of(case)
+        found = found_for(own, case)
+        outcome = {} if work.job.retrain is None else retrain(own, case, found.model, trained)
+        write_result(own, case, found, outcome)
     crew.team.wait()
     if crew.team.rank == 0:
         for case in (work.case, *work.behind):

@@ -81,6 +81,16 @@ class Case:
         return self.search_key is not None and self.search_ms == self.budget_ms
 
 
+def training_of(case: Case) -> str:
+    """Equal for cases that train the same network alike: where it is to run makes no difference.
+
+    What a search will find is not known beforehand, so that no other case has its training.
+    """
+    if case.kind not in KNOWN:
+        return case.name
+    return digest({name: part for name, part in case.parts.items() if name != "latency table"})
+
+
 def warmup_place(key: str) -> str:
     """Folder of a warm-up in the storage, where all jobs find it."""
     return f"warmups/{key}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.search_settings import WITHOUT_HOLD
-from orchestration.cases import Case
+from orchestration.cases import Case, training_of
 from orchestration.crewing import Crewing
 from orchestration.finished import is_found, is_searched
 from orchestration.job import Job
@@ -219,8 +219,9 @@ def _case(
     is_there = follows or is_searched(case, folder)
     searched = search_units(plan) if case.kind == "search" and not is_there else 0
     seconds = timings.start_s + _searched_s(job, searched * timings.search_step_s)
+    trained = {training_of(one): one for one in (case, *behind)}
+    seconds += sum(steps * timings.step_s(one) for one in trained.values())
     for one in (case, *behind):
-        seconds += steps * timings.step_s(one)
         if one.kind != "reference" and not is_found(one, folder):
             seconds += timings.measure_s.get(one.target, 0.0)
         if steps:
@@ -229,7 +230,7 @@ def _case(
         seconds += job.search.ranking_networks * steps * timings.retrain_step_s
     if case.kind == "random":
         seconds += _random_steps(plan) * timings.retrain_step_s
-    return CaseEstimate(seconds, searched, (1 + len(behind)) * steps)
+    return CaseEstimate(seconds, searched, len(trained) * steps)
 
 
 def _searched_s(job: Job, seconds: float) -> float:

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.storage import Storage
-from orchestration.cases import KNOWN, ORDER, Case, search_place, warmup_case, warmup_place
+from orchestration.cases import (
+    KNOWN,
+    ORDER,
+    Case,
+    search_place,
+    training_of,
+    warmup_case,
+    warmup_place,
+)
 from orchestration.stage_end import is_ended
 
 
@@ -61,12 +69,17 @@ def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Case
     return list(found.values())
 
 
+Groups = list[tuple[Case, list[Case]]]
+"""Cases, each with what is trained behind it."""
+
+
 def in_groups(missing: Sequence[Case], at_once: int) -> list[tuple[Case, tuple[Case, ...]]]:
     """Cases to run, each with the networks that it trains behind its own in its worker group.
 
     A worker group takes some 15 s to start, so networks that need no search are trained in those of
     other cases of their target and seed, evenly over them: references always, baselines and given
-    networks where the searches alone fill all places.
+    networks where the searches alone fill all places. A network that several targets ask for is
+    trained once, so it is in one group for all of them.
 
     Args:
         missing: the cases.
@@ -80,15 +93,27 @@ def in_groups(missing: Sequence[Case], at_once: int) -> list[tuple[Case, tuple[C
         hosts, guests = [*searches, *others], references
     else:
         hosts, guests = searches, [*others, *references]
-    groups = [(case, list[Case]()) for case in hosts]
+    groups: Groups = []
+    for case in hosts:
+        _join(case, groups, _with_its_training(case, groups))
     for case in guests:
-        like = [
-            behind
-            for host, behind in groups
-            if (host.target, host.seed) == (case.target, case.seed)
-        ]
-        if like:
-            min(like, key=len).append(case)
-        else:
-            groups.append((case, []))
+        _join(case, groups, _with_its_training(case, groups) or _of_its_target(case, groups))
     return [(host, tuple(behind)) for host, behind in groups]
+
+
+def _join(case: Case, groups: Groups, like: Sequence[list[Case]]) -> None:
+    """Behind the host with the least behind it; a group of its own where there is none."""
+    if like:
+        min(like, key=len).append(case)
+    else:
+        groups.append((case, []))
+
+
+def _with_its_training(case: Case, groups: Groups) -> list[list[Case]]:
+    training = training_of(case)
+    return [behind for host, behind in groups if training in map(training_of, (host, *behind))]
+
+
+def _of_its_target(case: Case, groups: Groups) -> list[list[Case]]:
+    wanted = (case.target, case.seed)
+    return [behind for host, behind in groups if (host.target, host.seed) == wanted]

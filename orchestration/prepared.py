@@ -69,6 +69,7 @@ class Prepared:
         from orchestration.case import CaseWork
 
         targets = {target.name: target for target in self.plan.targets}
+        elsewhere = {one.target for one in behind} - {case.target}
         return CaseWork(
             self.plan.job.with_seed(case.seed),
             case,
@@ -78,6 +79,7 @@ class Prepared:
             place,
             crew.cpus_per_worker,
             crew.gpus_per_worker,
+            {name: (targets[name], self.tables[name]) for name in sorted(elsewhere)},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,43 @@ from orchestration.stage import Ground, Stage
 from orchestration.stage_meter import Meter, TimedLoader
 
 
-def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that was trained and tested, which is the same on every target."""
+
+    case: str
+    """Name of the case that trained it."""
+    network: Any
+    """On the CPU."""
+    facts: dict[str, Any]
+    """What a result says about it."""
+
+
+def retrain(
+    crew: Crew, case: Case, model: Model, trained: dict[str, TrainedNetwork] | None = None
+) -> dict[str, Any]:
     """Train to the end, from the last checkpoint if there is one; test; export.
+
+    Args:
+        crew: of the case.
+        case: what the network was made for.
+        model: the network.
+        trained: by digest, networks that these workers have trained for other targets; it is not
+            trained again if it is one of them, and becomes one.
 
     Returns:
         What the result of the case says about it.
     """
+    trained, key = {} if trained is None else trained, model.digest()
+    if key not in trained:
+        trained[key] = _train(crew, case, model)
+    found = trained[key]
+    shared = {} if found.case == case.name else {"trained_with": found.case}
+    exported = export_network(crew, found.network, case, model) if crew.team.rank == 0 else {}
+    return {**found.facts, **shared, **exported}
+
+
+def _train(crew: Crew, case: Case, model: Model) -> TrainedNetwork:
     job, team = crew.work.job, crew.team
     assert job.retrain is not None, "the job asks for retraining"
     state = start_training(model, job.retrain, job.seed, crew.device)
@@ -55,8 +87,13 @@ def retrain(crew: Crew, case: Case, model: Model) -> dict[str, Any]:
     refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
     weights = weights_digest(network)
     team.agree("the weights of the network", weights)
-    found = _test(crew, averaged_copy(network, team), case, model)
-    return {**found, "retrain_history": stage.history, "retrained_weights": weights}
+    tested = averaged_copy(network, team)
+    facts = {
+        **_test(crew, tested),
+        "retrain_history": stage.history,
+        "retrained_weights": weights,
+    }
+    return TrainedNetwork(case.name, tested.cpu(), facts)
 
 
 class RetrainWork:
@@ -82,17 +119,14 @@ class RetrainWork:
         return train_steps(*self._words)
 
 
-def _test(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
-    """Read the test part, once; the first worker exports the network that was tested."""
-    team = crew.team
-    found = evaluate(network, crew.test_batches(), team)
-    exported = export_network(crew, network.cpu(), case, model) if team.rank == 0 else {}
+def _test(crew: Crew, network: Any) -> dict[str, Any]:
+    """Read the test part, once."""
+    found = evaluate(network, crew.test_batches(), crew.team)
     return {
         "top1": found.top1,
         "top5": found.top5,
         "test_loss": found.loss,
         "tested": found.count,
-        **exported,
     }
 
 

@@ -83,8 +83,9 @@ def test_where_the_middle_budget_is_finished_another_runs_the_search_again(tmp_p
 
 
 def case(name: str, kind: str, seed: int = 0) -> Case:
-    target = name.partition("-")[0]
-    return Case(name, kind, target, None, None, "key", "table", seed=seed)
+    target, _, network = name.partition("-")
+    parts = {"network": network, "latency table": target}
+    return Case(name, kind, target, None, None, "key", "table", seed=seed, parts=parts)
 
 
 SEARCHED, REFERENCE = case("mobile-1ms", "search"), case("mobile-reference", "reference")
@@ -116,3 +117,16 @@ def test_a_group_is_of_one_target_and_one_seed() -> None:
     elsewhere, later = case("cpu-mnasnet", "baseline"), case("mobile-mnasnet-seed1", "baseline", 1)
     groups = in_groups([elsewhere, later, SEARCHED], at_once=1)
     assert groups == [(SEARCHED, ()), (elsewhere, ()), (later, ())]
+
+
+def test_a_network_that_several_targets_ask_for_is_trained_in_one_group() -> None:
+    there, elsewhere = case("cpu-2ms", "search"), case("cpu-reference", "reference")
+    groups = in_groups([REFERENCE, elsewhere, SEARCHED, there], at_once=2)
+    assert groups == [(SEARCHED, (REFERENCE, elsewhere)), (there, ())]
+    again = case("cpu-mnasnet", "baseline")
+    assert in_groups([BASELINE, again], at_once=2) == [(BASELINE, (again,))]
+
+
+def test_networks_that_searches_find_are_trained_by_themselves() -> None:
+    twice = [case("mobile-1ms", "search"), case("cpu-1ms", "search")]
+    assert in_groups(twice, at_once=1) == [(one, ()) for one in twice]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from nas_core.space import proxyless_small
 from nas_core.team import Alone
 from nas_core.train import averaged_copy, evaluate, start_training, train_epochs
 from orchestration import retrain as module
-from orchestration.case import Crew
+from orchestration.case import CaseWork, Crew
 from orchestration.data import (
     Dataset,
     ImageSet,
@@ -92,3 +94,31 @@ def test_a_network_goes_on_with_the_workers_of_another_case(
     found = module.retrain(crew(tmp_path / "parts", "mobile-reference"), reference, network)
     assert [one["epoch"] for one in reports.epochs] == [1, 2]  # not the first
     assert found["retrained_weights"] == whole["retrained_weights"]
+
+
+def test_a_network_that_two_targets_ask_for_is_trained_once_and_exported_for_both(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[str] = []
+
+    def export(crew: Crew, *_: Any) -> dict[str, Any]:
+        exported.append(crew.target.name)
+        return {"measured_ms": crew.table.reference_ms}
+
+    monkeypatch.setattr(module, "export_network", export)
+    reports = Reports(monkeypatch)
+    cases = [{"target": name, "budgets_ms": ["110%"]} for name in ("mobile", "cpu")]
+    job = tiny_job(tmp_path, cases)
+    here, there = (crew_of(job, digits, case=f"{name}-reference") for name in ("mobile", "cpu"))
+    slower = replace(there.table, reference_ms=99.0)
+    work = replace(here.work, elsewhere={"cpu": (there.target, slower)})
+    both = replace(here, work=CaseWork.from_dict(work.to_dict()))
+    trained: dict[str, module.TrainedNetwork] = {}
+    network = Architecture.reference(here.space)
+    first, second = (
+        module.retrain(both.of(one.work.case), one.work.case, network, trained)
+        for one in (here, there)
+    )
+    assert len(reports.epochs) == 1
+    assert exported == ["mobile", "cpu"]
+    assert second == {**first, "measured_ms": 99.0, "trained_with": "mobile-reference"}
