@@ -157,7 +157,7 @@ def _reason(error: Exception) -> str:
 def _hint(error: Exception) -> str:
     """The way out, where the error does not say it."""
     if isinstance(error, ImportError):
-        return "; install it, e.g. pip install 'proxyless[postgres]'"
+        return "; install it in the checkout, e.g. pip install '.[postgres]'"
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
     is_refused = status in (401, 403) or "authentication failed" in str(error)
     return LOGIN_HINT if is_refused else ""

@@ -3,8 +3,9 @@
 `make bench` (some hours on two cores) or `make bench-quick` (a tenth of it: one seed and short
 schedules, whose figures show that it runs and mean nothing else). Parts:
 
-- networks: `jobs/compare_mobilenet.yaml`, run by the product: networks searched for two targets at
-  four budgets against MobileNetV2, five seeds, every network timed on both targets; what it costs;
+- networks: `jobs/compare_mobilenet.yaml`, run by the product: networks searched for `cpu` and
+  `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds; all timed on
+  `cpu` and `mobile`, and known on the H100 by its table; what it costs;
 - mobile_table: the networks of the poster's first table, measured on this machine in one run;
 - ablations: searches without one part of the method each, on the yardstick;
 - traffic: what two workers send, over a link of 1 Gbit/s (`traffic.py`, as root), beside DDP;
