@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nas_core.architecture import Model
 from nas_core.batch import Loader
 from nas_core.progress import EpochReport
@@ -41,14 +43,14 @@ class TrainedNetwork:
 
     case: str
     """Name of the case that trained it."""
-    network: Any
+    network: nn.Module
     """On the CPU."""
     facts: dict[str, Any]
     """What a result says about it."""
 
 
 def retrain(
-    crew: Crew, case: Case, model: Model, trained: dict[str, TrainedNetwork] | None = None
+    crew: Crew, case: Case, model: Model, trained: dict[str, TrainedNetwork]
 ) -> dict[str, Any]:
     """Train to the end, from the last checkpoint if there is one; test; export.
 
@@ -62,7 +64,7 @@ def retrain(
     Returns:
         What the result of the case says about it.
     """
-    trained, key = {} if trained is None else trained, model.digest()
+    key = model.digest()
     if key not in trained:
         trained[key] = _train(crew, case, model)
     found = trained[key]
@@ -119,7 +121,7 @@ class RetrainWork:
         return train_steps(*self._words)
 
 
-def _test(crew: Crew, network: Any) -> dict[str, Any]:
+def _test(crew: Crew, network: nn.Module) -> dict[str, Any]:
     """Read the test part, once."""
     found = evaluate(network, crew.test_batches(), crew.team)
     return {

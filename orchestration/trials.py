@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from orchestration.board import BoardActor
 from orchestration.crewing import Crewing
 from orchestration.job import ClusterSettings
 from orchestration.keys import digest
-from orchestration.last_report import LAST, hand_over, note_taken
+from orchestration.last_report import hand_over
 from orchestration.repeating import repeating
-from orchestration.stopping import PATIENCE_S, Stopper
+from orchestration.stopping import Stopper
+from orchestration.tune_hooks import ending_when, gentle, progress
 
 if TYPE_CHECKING:
     from orchestration.case import CaseWork
@@ -136,16 +136,6 @@ def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> N
         on_epoch(case, {"note": text})
 
 
-class StaysHere:
-    """A function of this process. Tune pickles its callbacks to keep them, not to call them."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return StaysHere, (print,)
-
-
 def _run_trials(
     works: Sequence[CaseWork],
     crew: Crewing,
@@ -207,50 +197,11 @@ def _run_config(
         name="tune",
         stop=ending,
         storage_path=scratch(folder),
-        callbacks=[_progress(StaysHere(on_epoch))],
+        callbacks=[progress(on_epoch)],
         verbose=0,
         # Of the trial's own process: what fails in a case is told by the board.
         failure_config=tune.FailureConfig(max_failures=max_failures),
     )
-
-
-def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
-    """What Tune asks for the end of a case, and of all of them.
-
-    Args:
-        is_over: whether the job ends, cases that wait included. Without it each of them would be
-            begun, in a process of its own, only to see that it is to stop.
-        stop: metrics and the values at which a case ends.
-    """
-    from ray import tune
-
-    asked = StaysHere(is_over)
-
-    class Ending(tune.Stopper):  # type: ignore[misc]  # ray has no types
-        def __call__(self, _trial: str, result: dict[str, Any]) -> bool:
-            return any(name in result and result[name] >= value for name, value in stop.items())
-
-        def stop_all(self) -> bool:
-            return bool(asked.call())
-
-    return Ending()
-
-
-def _progress(told: StaysHere) -> Any:
-    """In place of Ray's own callback, which prints a line for a trial that reported nothing."""
-    from ray.tune.experiment import Trial
-    from ray.tune.progress_reporter import TrialProgressCallback
-
-    class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
-        def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            if LAST not in result:
-                told.call(trial.config["case"], result)
-
-        def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
-
-        def on_trial_error(self, *_: Any, **__: Any) -> None: ...
-
-    return Progress()
 
 
 def _died(results: Any) -> dict[str, str]:
@@ -270,28 +221,6 @@ def _trial_place() -> Any:
 
     words = {"bundle_label_selector": [one]} if (one := steady_selector(nodes())) else {}
     return tune.PlacementGroupFactory([TRIAL_RESOURCES], **words)
-
-
-def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
-    """A trainable whose workers end at their next step, with a checkpoint, when Tune stops it."""
-    import ray
-    from ray.tune.trainable import wrap_function
-
-    class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
-        def step(self) -> Any:
-            result = super().step()
-            note_taken(result)
-            return result
-
-        def cleanup(self) -> None:
-            case, deadline = self.config["case"], time.monotonic() + PATIENCE_S
-            if ray.get(board.is_running.remote(case)):
-                ray.get(board.stop.remote(case))
-            while ray.get(board.is_running.remote(case)) and time.monotonic() < deadline:
-                time.sleep(0.2)
-            super().cleanup()
-
-    return Gentle
 
 
 def run_trial(

@@ -1,8 +1,8 @@
 """Runtimes: compile a module for a target and run it there.
 
 Adding one is a class, a line in `RUNTIMES`, and one each in `BACKENDS`, `PRECISIONS` and `DEVICES`
-(cluster/hardware.py). The classes import their libraries late: a driver
-that only looks a name up here needs none of them.
+(cluster/hardware.py). The classes import their libraries late: a driver that only looks a name up
+here needs none of them.
 """
 
 from __future__ import annotations

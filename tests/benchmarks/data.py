@@ -55,7 +55,8 @@ TARGETS = {"converted": 1500.0, "read": 1500.0, "memory": 1500.0}
 
 IMAGENET_IMAGES, IMAGENET_BYTES = 1_281_167, 150e9
 GPU_IMAGES_PER_S = (500, 1000, 2000, 3650)
-"""That a GPU may train; to be replaced with what a plan measures there."""
+"""That a GPU may train; the last is what an H100 was measured to (results/gpu_steps__*). A plan
+measures it where a job runs."""
 
 
 @contextmanager

@@ -87,11 +87,11 @@ def test_a_network_goes_on_with_the_workers_of_another_case(
 
     reference = crew(tmp_path, "mobile-reference").work.case
     network = Architecture.reference(crew(tmp_path).space)
-    whole = module.retrain(crew(tmp_path / "whole"), reference, network)
+    whole = module.retrain(crew(tmp_path / "whole"), reference, network, {})
     with pytest.raises(Stopped):
-        module.retrain(crew(tmp_path / "parts", stop_after=15), reference, network)
+        module.retrain(crew(tmp_path / "parts", stop_after=15), reference, network, {})
     reports.epochs.clear()
-    found = module.retrain(crew(tmp_path / "parts", "mobile-reference"), reference, network)
+    found = module.retrain(crew(tmp_path / "parts", "mobile-reference"), reference, network, {})
     assert [one["epoch"] for one in reports.epochs] == [1, 2]  # not the first
     assert found["retrained_weights"] == whole["retrained_weights"]
 

@@ -12,7 +12,7 @@ from ray import cloudpickle
 
 from orchestration.board import NoBoard, Place
 from orchestration.stopping import Stopper
-from orchestration.trials import ending_when
+from orchestration.tune_hooks import ending_when
 from orchestration.watch import COMPUTING, HUNG, WAITING, Watch
 from tests.conftest import REPOSITORY
 
