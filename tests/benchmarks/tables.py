@@ -124,7 +124,7 @@ def cost_table() -> str:
         [linked(row), row.get("steps"), row.get("updates"), row.get("seconds"), row["trainings"]]
         for row in rows
     ]
-    head = ["weight steps", "updates", "seconds", "trainings of one network"]
+    head = ["weight steps", "updates", "seconds of one worker", "trainings of one network"]
     return markdown(["", *head], body)
 
 

@@ -1,8 +1,8 @@
 """What a sweep costs, in trainings of one network.
 
-The unit is the time that the job took to train one found network alone, mean over all of them, on
-the same workers as everything else. What the published recipe costs is told on paper, from the
-measured times of its steps.
+The unit is the time that the job took to train one found network alone, mean over all of them.
+Seconds are those of one worker; a warm-up that two shared counts twice what the clock said. What
+the published recipe costs is told on paper, from the measured times of its steps.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class Trained:
     ms: Mapping[str, float]
     """By target; a baseline has none where a latency table is all there is."""
     warmup_s: float
+    """These three are seconds of one worker: where several shared a step, times their number."""
     search_s: float
     retrain_s: float
     ops: tuple[str, ...]
@@ -56,13 +57,23 @@ def trained(storage: Storage, job: str) -> list[Trained]:
     }
     across = latencies_across(results, tables, folder)
     hardware = {one["target"]: one["hardware"] for one in results}
-    return [_trained(one, across, hardware) for one in results]
+    return [_trained(one, across, hardware, warmup_workers(storage, one)) for one in results]
+
+
+def warmup_workers(storage: Storage, result: Mapping[str, Any]) -> int:
+    """By its last checkpoint: a warm-up takes all workers that there are, a case its own."""
+    if result["warmup_key"] is None:
+        return 1
+    folder = storage.sub(f"warmups/{result['warmup_key']}")
+    checkpoint = folder.read_json("end.json")["checkpoint"]
+    return int(folder.read_json(f"{checkpoint}/state.json")["size"])
 
 
 def _trained(
     result: Mapping[str, Any],
     across: Mapping[str, Mapping[str, float]],
     hardware: Mapping[str, str],
+    warmup_workers: int,
 ) -> Trained:
     key = result["architecture_hash"]
     return Trained(
@@ -74,9 +85,9 @@ def _trained(
         seed=int(result["seed"]),
         top1=100 * result["top1"],
         ms={name: known[key] for name, known in across.items() if key in known},
-        warmup_s=result["warmup_s"],
-        search_s=result["search_s"],
-        retrain_s=result["retrain_s"],
+        warmup_s=result["warmup_s"] * warmup_workers,
+        search_s=result["search_s"] * result["workers"],
+        retrain_s=result["retrain_s"] * result["workers"],
         ops=tuple(result["architecture"].get("ops", ())),
         hardware=hardware,
     )

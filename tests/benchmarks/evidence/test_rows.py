@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from cluster.storage import Storage
 from orchestration import load_job
 from orchestration.draw_sweep import sweep_png
 from orchestration.plan import make_plan
 from tests.benchmarks.evidence.cost import Steps, cost_rows, published_row
 from tests.benchmarks.evidence.curve import budget_rows, speed_rows, width_rows
 from tests.benchmarks.evidence.matrix import equal_rows, matrix_rows, preference_rows
-from tests.benchmarks.evidence.networks import Trained, pictured
+from tests.benchmarks.evidence.networks import Trained, pictured, warmup_workers
 
 
 def network(kind: str, own: str, top1: float, ms: float, seed: int = 0, **more: Any) -> Trained:
@@ -131,3 +132,11 @@ def test_baselines_are_pictured_on_every_target_and_others_on_their_own() -> Non
     assert ("search", "mobile", 20.0) not in seen
     assert {("baseline", "cpu", 1.0), ("baseline", "mobile", 10.0)} <= set(seen)
     assert sweep_png(pictured(BOTH), "x").startswith(b"\x89PNG")
+
+
+def test_a_warm_up_counts_all_its_workers(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_json("warmups/k/end.json", {"checkpoint": "00016-00000000"})
+    storage.write_json("warmups/k/00016-00000000/state.json", {"size": 2})
+    assert warmup_workers(storage, {"warmup_key": "k"}) == 2
+    assert warmup_workers(storage, {"warmup_key": None}) == 1
