@@ -71,9 +71,10 @@ class Bench:
         if result.failed:
             raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
         networks = trained(Storage(job.storage), job.name)
+        rows = [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
         picture = self.state if self.is_quick else tables.FOLDER
         (picture / "evidence_curve.png").write_bytes(sweep_png(pictured(networks), job.name))
-        return [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
+        return rows
 
     def mobile_table(self) -> list[Row]:
         """Networks of the literature."""
@@ -165,7 +166,11 @@ def main(words: Sequence[str] | None = None) -> None:
         if (given.state / f"{part}.done").exists() and part not in given.again:
             _say(f"{part} is done already; --again {part} makes it anew")
             continue
-        _kept(part, PARTS[part](bench), given)
+        try:
+            _kept(part, PARTS[part](bench), given)
+        except KeyboardInterrupt:
+            _say(f"stopped in {part}; the same command goes on")
+            raise SystemExit(130) from None
     if not given.quick:
         tables.main()
 

@@ -15,22 +15,42 @@ NETWORKS: list[dict[str, Any]] = [
     {"what": "cpu: mobilenet_v2_0.35", "ms": 0.3, "top1": 82.51, "deviation": 0.4, "n": 5},
     {
         "what": "cpu, budget 60%: found by search",
+        "budget_ms": 0.21,
         "ms": 0.2,
         "top1": 96.0,
         "deviation": 0.2,
+        "n": 5,
         "points over MobileNetV2 at its latency": [3.0, 2.0, 4.0],
+        "covered": 4,
     },
     {
         "what": "cpu: times faster than MobileNetV2 at the highest accuracy of both",
         "top1": 93.0,
         "times": [2.0, 1.5, 2.5],
         "n": 5,
+        "points ahead": 1.5,
     },
-    {"what": "searched for cpu, budget 60%", "top1": 96.0, "ms": {"cpu": 0.2, "mobile": 0.5}},
+    {
+        "what": "searched for cpu, budget 60%",
+        "top1": 96.0,
+        "ms": {"cpu": 0.2, "mobile": 0.5},
+        "n": 5,
+    },
     {
         "what": "on cpu, at equal accuracy: searched for mobile / searched for cpu",
         "top1": 95.0,
         "times": [1.2, 1.1, 1.3],
+        "n": 5,
+        "by table": False,
+        "their fastest is better still": 2,
+    },
+    {
+        "what": "on mobile, at equal accuracy: searched for cpu / searched for mobile",
+        "top1": 95.0,
+        "times": [1.0, 0.9, 1.1],
+        "n": 5,
+        "by table": True,
+        "their fastest is better still": 0,
     },
     {
         "what": "warm-up, once per sweep and seed",
@@ -43,6 +63,8 @@ NETWORKS: list[dict[str, Any]] = [
         "top1": 92.0,
         "times": [1.8, 1.4, 2.2],
         "n": 5,
+        "points ahead": 2.5,
+        "device": "a processor",
     },
 ]
 
@@ -59,18 +81,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("curve", "| cpu: mobilenet_v2_0.35 | 0.3 | 82.5 ± 0.4 |  |"),
-        ("curve", "| cpu, budget 60% | 0.2 | 96.0 ± 0.2 | 3 (2 to 4) |"),
+        ("curve", "| cpu: mobilenet_v2_0.35 |  | 0.3 | 82.5 ± 0.4 | 5 |  |"),
+        ("curve", "| cpu, budget 60% | 0.21 | 0.2 | 96.0 ± 0.2 | 5 | 3 (2 to 4), of 4 seeds |"),
         (
             "speed",
             "| cpu: times faster than MobileNetV2 at the highest accuracy of both | 93.0 | 2 (1.5 "
-            "to 2.5) |",
+            "to 2.5) | 5 | 1.5 |",
         ),
-        ("matrix", "| searched for cpu, budget 60% | 96.0 | 0.2 | 0.5 |"),
+        ("matrix", "| searched for cpu, budget 60% | 96.0 | 0.2 | 0.5 | 5 |"),
         (
             "preference",
             "| on cpu, at equal accuracy: searched for mobile / searched for cpu | 95.0 | 1.2 (1.1 "
-            "to 1.3) |",
+            "to 1.3) | 5 | 2 |",
         ),
         ("cost", "| warm-up, once per sweep and seed | 900 |  | 100.0 | 4.0 |"),
     ],
@@ -82,14 +104,22 @@ def test_a_table_shows_the_newest_lines(name: str, row: str) -> None:
 
 def test_every_row_is_linked_to_its_line() -> None:
     _, _, table = tables.TABLES["cost"]
-    place = "results/evidence_networks__a-cpu__torch-1__2026-01-02.json#L6"
+    place = "results/evidence_networks__a-cpu__torch-1__2026-01-02.json#L7"
     assert f"| [warm-up, once per sweep and seed]({place}) | 900 |  | 100.0 | 4.0 |" in table()
 
 
 def test_the_claim_is_made_of_measured_figures() -> None:
     _, _, claim = tables.TABLES["claim"]
-    assert "[1.8 times (1.4 to 2.2)]" in claim()
-    assert "of 5 seeds" in claim()
+    assert "[1.8 (1.4 to 2.2)]" in claim()
+    assert "5 seeds of search and training" in claim()
+
+
+def test_it_is_said_in_how_many_pairs_a_targets_own_networks_are_faster() -> None:
+    said = tables.preferred()
+    assert said.startswith(
+        "In 1 of 2 pairs the networks that were searched for a target are faster"
+    )
+    assert said.endswith("; in 1 no difference is shown.\n")
 
 
 def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:

@@ -64,6 +64,10 @@ class Front:
         is taken: the front says nothing of faster ones, and they would only be faster."""
         return self.ms_at(top1) or self.networks[0].ms
 
+    def starts_above(self, top1: float) -> bool:
+        """Whether its fastest network is more accurate, and stands for faster ones not measured."""
+        return self.networks[0].top1 > top1
+
 
 def highest_of_all(fronts: Iterable[Front]) -> float:
     """The highest accuracy that each of them reaches."""

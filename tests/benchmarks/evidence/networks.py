@@ -8,12 +8,12 @@ they are what its latency table says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from orchestration.across import latencies_across
+from orchestration.across import is_by_table, latencies_across
 from orchestration.result_values import model_name
 
 
@@ -41,8 +41,10 @@ class Trained:
     retrain_s: float
     ops: tuple[str, ...]
     """Empty for a baseline."""
-    hardware: Mapping[str, str]
+    hardware: Mapping[str, str] = field(default_factory=dict)
     """What each target is."""
+    by_table: frozenset[str] = frozenset()
+    """Targets on which nothing was measured: a latency table says what networks take there."""
 
 
 def trained(storage: Storage, job: str) -> list[Trained]:
@@ -57,7 +59,9 @@ def trained(storage: Storage, job: str) -> list[Trained]:
     }
     across = latencies_across(results, tables, folder)
     hardware = {one["target"]: one["hardware"] for one in results}
-    return [_trained(one, across, hardware, warmup_workers(storage, one)) for one in results]
+    by_table = frozenset(name for name in keys if is_by_table(results, name, tables[name]))
+    found = [_trained(one, across, warmup_workers(storage, one)) for one in results]
+    return [replace(one, hardware=hardware, by_table=by_table) for one in found]
 
 
 def warmup_workers(storage: Storage, result: Mapping[str, Any]) -> int:
@@ -70,10 +74,7 @@ def warmup_workers(storage: Storage, result: Mapping[str, Any]) -> int:
 
 
 def _trained(
-    result: Mapping[str, Any],
-    across: Mapping[str, Mapping[str, float]],
-    hardware: Mapping[str, str],
-    warmup_workers: int,
+    result: Mapping[str, Any], across: Mapping[str, Mapping[str, float]], warmed_by: int
 ) -> Trained:
     key = result["architecture_hash"]
     return Trained(
@@ -85,11 +86,10 @@ def _trained(
         seed=int(result["seed"]),
         top1=100 * result["top1"],
         ms={name: known[key] for name, known in across.items() if key in known},
-        warmup_s=result["warmup_s"] * warmup_workers,
+        warmup_s=result["warmup_s"] * warmed_by,
         search_s=result["search_s"] * result["workers"],
         retrain_s=result["retrain_s"] * result["workers"],
         ops=tuple(result["architecture"].get("ops", ())),
-        hardware=hardware,
     )
 
 
@@ -104,8 +104,8 @@ def seeds(networks: Iterable[Trained]) -> list[int]:
 
 
 def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
-    """Results as the picture of a sweep takes them: baselines and the reference on every target,
-    searched networks on their own; latencies are those of the one run."""
+    """Results as the picture of a sweep takes them: baselines on every target, others on their own;
+    latencies are those of the one run."""
     return [
         {
             "job": "",
@@ -115,7 +115,8 @@ def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
             "hardware": one.hardware[target],
             "budget": one.budget,
             "budget_ms": one.budget_ms,
-            "measured_ms": one.ms[target],
+            "measured_ms": None if target in one.by_table else one.ms[target],
+            "table_ms": one.ms[target],
             "top1": one.top1 / 100,
             "seed": one.seed,
         }

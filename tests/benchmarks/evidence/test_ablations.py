@@ -40,13 +40,12 @@ def test_a_variant_is_compared_with_the_base_by_seed() -> None:
     assert second["expected_ms / budget, largest"] == 0.9
 
 
-def test_most_probable_ops_break_budgets_or_are_worse() -> None:
+def test_most_probable_ops_break_budgets() -> None:
     said = derivation(
         [searched(50, 0, 90, 12.0), searched(50, 1, 90, 11.0), searched(50, 2, 40, 9.0)]
     )
     assert (said["searches"], said["over the budget"]) == (3, 2)
     assert said["largest excess"] == pytest.approx(0.2)
-    assert said["points where it is within the budget"] == -10.0
 
 
 def test_variants_change_one_thing_each_and_differ() -> None:

@@ -140,3 +140,34 @@ def test_a_warm_up_counts_all_its_workers(tmp_path: Path) -> None:
     storage.write_json("warmups/k/00016-00000000/state.json", {"size": 2})
     assert warmup_workers(storage, {"warmup_key": "k"}) == 2
     assert warmup_workers(storage, {"warmup_key": None}) == 1
+
+
+def test_a_search_is_held_against_the_reference_of_its_space_too() -> None:
+    networks = [
+        *BOTH,
+        network("reference", "cpu", 90.0, 3.0),
+        network("reference", "cpu", 90.0, 3.0, 1),
+    ]
+    rows = speed_rows(networks, "cpu")
+    assert [row["times"][0] for row in rows[2:]] == [1.5, 1.5]
+    assert rows[2]["what"].startswith("cpu: times faster than the reference at the highest")
+    assert width_rows(networks, "cpu")[-1]["what"] == "cpu: reference, without a search"
+
+
+def test_it_is_told_where_fronts_are_read_at_their_fastest_networks() -> None:
+    fast = network("search", "cpu", 99.0, 2.0)
+    at, below = speed_rows([*widths(0), fast], "cpu")
+    assert (at["points ahead"], below["points ahead"]) == (9.0, 10.0)
+    assert at["their fastest is better still"] == 0
+    other = replace(network("search", "mobile", 80.0, 3.0), ms={"cpu": 3.0, "mobile": 5.0})
+    on_cpu, on_mobile = preference_rows([fast, other])
+    assert on_cpu["their fastest is better still"] == 1
+    assert on_mobile["their fastest is better still"] == 1
+    assert not on_cpu["by table"]
+
+
+def test_a_budget_is_compared_in_the_seeds_that_mobilenet_covers() -> None:
+    fast = network("search", "cpu", 70.0, 0.5, 1)
+    (row,) = budget_rows([*widths(0), *widths(1), network("search", "cpu", 90.0, 2.0), fast], "cpu")
+    assert (row["covered"], row["n"]) == (1, 2)
+    assert row["points over MobileNetV2 at its latency"] == [5.0]
