@@ -6,81 +6,48 @@ stands between `<!-- evidence: NAME -->` and `<!-- end -->` is replaced, and not
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
+from tests.benchmarks.evidence.page import (  # noqa: E402
+    Row,
+    accuracy,
+    linked,
+    markdown,
+    newest,
+    rows_of,
+    spread,
+)
 from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
+from tests.benchmarks.evidence.sentences import claim, longer, preferences, preferred  # noqa: E402
 
-Row = dict[str, Any]
-FOLDER = Path(__file__).parent / "results"
 RESULTS, README = Path(__file__).parent / "RESULTS.md", REPOSITORY / "README.md"
 BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def newest(part: str) -> Path | None:
-    """The last file of a part; names end in the day."""
-    files = sorted(
-        FOLDER.glob(f"evidence_{part}__*.json"), key=lambda file: (file.stem[-10:], file.name)
-    )
-    return files[-1] if files else None
-
-
-def rows_of(part: str) -> list[Row]:
-    """Its lines, each with where it stands; none where it was not made."""
-    file = newest(part)
-    if file is None:
-        return []
-    lines = enumerate(file.read_text().splitlines(), start=1)
-    return [{**json.loads(text), "at": f"results/{file.name}#L{n}"} for n, text in lines]
-
-
-def linked(row: Row, text: str | None = None) -> str:
-    """What a row is, linked to its line."""
-    return f"[{text or row['what']}]({row['at']})"
-
-
-def markdown(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(map(_cell, one)) + " |" for one in lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
-
-
-def _spread(values: Sequence[float] | None, unit: str = "") -> str:
-    """A mean with its interval."""
-    if values is None:
-        return ""
-    if len(values) < 3:
-        return ", ".join(f"{one:g}{unit}" for one in values)
-    return f"{values[0]:g}{unit} ({values[1]:g} to {values[2]:g})"
-
-
-def _accuracy(row: Row) -> str:
-    deviation = row.get("deviation")
-    return f"{row['top1']:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else "")
-
-
 def curve_table() -> str:
     """Searched networks, MobileNetV2 and the reference on each target."""
-    rows = [row for row in rows_of("networks") if "deviation" in row]
+    return _curve("networks")
+
+
+def longer_table() -> str:
+    """The same, trained longer."""
+    return f"{_curve('longer')}\n{_speeds('longer')}"
+
+
+def _curve(part: str) -> str:
+    rows = [row for row in rows_of(part) if "deviation" in row]
     body = [
         [
             linked(row, row["what"].replace(": found by search", "")),
             row.get("budget_ms"),
             row["ms"],
-            _accuracy(row),
+            accuracy(row),
             row["n"],
             _points_over(row),
         ]
@@ -96,15 +63,19 @@ def _points_over(row: Row) -> str:
         return ""
     if not row["covered"]:
         return "MobileNetV2 has none so fast"
-    said = _spread(row["points over MobileNetV2 at its latency"])
+    said = spread(row["points over MobileNetV2 at its latency"])
     return said if row["covered"] == row["n"] else f"{said}, of {row['covered']} seeds"
 
 
 def speed_table() -> str:
     """How much faster, at equal accuracy."""
-    rows = [row for row in rows_of("networks") if "times faster than" in row["what"]]
+    return _speeds("networks")
+
+
+def _speeds(part: str) -> str:
+    rows = [row for row in rows_of(part) if "times faster than" in row["what"]]
     body = [
-        [linked(row), row["top1"], _spread(row["times"]), row["n"], row["points ahead"]]
+        [linked(row), row["top1"], spread(row["times"]), row["n"], row["points ahead"]]
         for row in rows
     ]
     ahead = "points by which even our fastest network is better"
@@ -139,12 +110,12 @@ def _on_all_targets(beginning: str) -> str:
 
 def preference_table() -> str:
     """How much longer the other target's network takes."""
-    rows = _preferences()
+    rows = preferences()
     body = [
         [
             linked(row) + (" (by its table)" if row["by table"] else ""),
             row["top1"],
-            _spread(row["times"]),
+            spread(row["times"]),
             row["n"],
             row["their fastest is better still"],
         ]
@@ -152,32 +123,6 @@ def preference_table() -> str:
     ]
     head = ["at top-1 %", "times (95 % interval)", "seeds", "seeds read at their fastest network"]
     return markdown(["latency of one over that of the other", *head], body)
-
-
-def _preferences() -> list[Row]:
-    return [row for row in rows_of("networks") if " / searched for" in row["what"]]
-
-
-def preferred() -> str:
-    """In how many pairs a target's own networks are faster, in a sentence."""
-    rows = _preferences()
-    own = [row for row in rows if _lowest(row) > 1]
-    other = [row["what"].partition(":")[2].strip() for row in rows if row["times"][-1] < 1]
-    texts = [
-        f"In {len(own)} of {len(rows)} pairs the networks that were searched for a target are "
-        f"faster on it than those of another target, at equal accuracy (the 95 % interval of "
-        f"{max((row['n'] for row in rows), default=0)} seeds is above 1)"
-    ]
-    if len(own) + len(other) < len(rows):
-        texts.append(f"in {len(rows) - len(own) - len(other)} no difference is shown")
-    if other:
-        texts.append(f"in {len(other)} they are slower ({'; '.join(other)})")
-    return "; ".join(texts) + ".\n"
-
-
-def _lowest(row: Row) -> float:
-    """Of an interval; of single seeds, which show nothing, 0."""
-    return float(row["times"][1]) if len(row["times"]) == 3 else 0.0
 
 
 def cost_table() -> str:
@@ -217,8 +162,7 @@ def ablation_table() -> str:
     """What each part is worth."""
     rows = [row for row in rows_of("ablations") if "cost" in row]
     body = [
-        [linked(row), row["top1"], _spread(row.get("points")), row["cost"], row["n"]]
-        for row in rows
+        [linked(row), row["top1"], spread(row.get("points")), row["cost"], row["n"]] for row in rows
     ]
     head = ["top-1 %", "points against the default (95 % interval)", "cost, weight steps", "seeds"]
     table = markdown(["", *head], body)
@@ -265,29 +209,6 @@ def _first(rows: Sequence[Row], beginning: str) -> Row:
     return next(row for row in rows if row["what"].startswith(beginning))
 
 
-def claim() -> str:
-    """The sentence at the top of the README."""
-    rows = rows_of("networks")
-    below = "one point below the highest accuracy of both"
-    speeds = [row for row in rows if f"MobileNetV2 {below}" in row["what"]]
-    again = [row for row in rows if f"the reference {below}" in row["what"]]
-    seeds, device = (speeds[0]["n"], speeds[0]["device"]) if speeds else (0, "")
-    return (
-        f"**Networks it finds are {_on_targets(speeds)} times as fast as MobileNetV2, at an "
-        f"accuracy that both reach**, and {_on_targets(again)} times as fast as the network of "
-        f"their own space with one op everywhere.\n(One point below the highest accuracy of both; "
-        f"mean and 95 % interval over {seeds} seeds of search and training; same images and "
-        f"training, latencies from one run on {device}.)\n"
-    )
-
-
-def _on_targets(rows: Sequence[Row]) -> str:
-    """Times on each of them."""
-    return " and ".join(
-        f"{linked(row, _spread(row['times']))} on `{row['what'].partition(':')[0]}`" for row in rows
-    )
-
-
 TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "claim": ("networks", "In one sentence", claim),
     "curve": ("networks", "Against MobileNetV2", curve_table),
@@ -298,6 +219,8 @@ TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "preferred": ("networks", "Hardware prefers specialized models", preferred),
     "cost": ("networks", "Cost", cost_table),
     "mobile": ("mobile_table", "The networks of the poster", mobile_table),
+    "longer": ("longer", "Trained four times as long, in one sentence", longer),
+    "longer_curve": ("longer", "Trained four times as long", longer_table),
     "ablations": ("ablations", "What each part is worth", ablation_table),
     "traffic": ("traffic", "Compact averaging", traffic_table),
     "steps": ("steps", "Steps", steps_table),

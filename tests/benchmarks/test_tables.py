@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import tables
+from tests.benchmarks.evidence import page
 
 NETWORKS: list[dict[str, Any]] = [
     {"what": "cpu: mobilenet_v2_0.35", "ms": 0.3, "top1": 82.51, "deviation": 0.4, "n": 5},
@@ -71,7 +72,7 @@ NETWORKS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(page, "FOLDER", tmp_path)
     for day, lines in (("2026-01-02", NETWORKS), ("2026-01-01", [])):
         text = "".join(json.dumps(one) + "\n" for one in lines)
         (tmp_path / f"evidence_networks__a-cpu__torch-1__{day}.json").write_text(text)
@@ -110,7 +111,7 @@ def test_every_row_is_linked_to_its_line() -> None:
 
 def test_the_claim_is_made_of_measured_figures() -> None:
     _, _, claim = tables.TABLES["claim"]
-    assert "[1.8 (1.4 to 2.2)]" in claim()
+    assert "MobileNetV2 takes [1.8 (1.4 to 2.2)]" in claim()
     assert "5 seeds of search and training" in claim()
 
 
@@ -123,8 +124,8 @@ def test_it_is_said_in_how_many_pairs_a_targets_own_networks_are_faster() -> Non
 
 
 def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
-    page = "a\n<!-- evidence: cost -->\nold\n<!-- end -->\nb\n"
-    made = tables.with_tables(page)
+    text = "a\n<!-- evidence: cost -->\nold\n<!-- end -->\nb\n"
+    made = tables.with_tables(text)
     assert "old" not in made
     assert made.startswith("a\n<!-- evidence: cost -->\n| ")
     assert "](tests/benchmarks/results/evidence_networks" in made
@@ -133,11 +134,13 @@ def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
 
 
 def test_a_block_whose_part_was_not_made_stays() -> None:
-    page = "<!-- evidence: ablations -->\nold\n<!-- end -->\n"
-    assert tables.with_tables(page) == page
+    text = "<!-- evidence: ablations -->\nold\n<!-- end -->\n"
+    assert tables.with_tables(text) == text
 
 
 def test_the_page_of_results_says_what_was_not_made() -> None:
-    page = tables.results_page()
-    assert "results/evidence_networks__a-cpu__torch-1__2026-01-02.json" in page
-    assert page.count("not made yet") == 4  # the poster's networks, ablations, traffic, steps
+    text = tables.results_page()
+    assert "results/evidence_networks__a-cpu__torch-1__2026-01-02.json" in text
+    assert (
+        text.count("not made yet") == 6
+    )  # the poster's networks, longer twice, ablations, traffic, steps
