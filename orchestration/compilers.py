@@ -38,6 +38,9 @@ MOST_COMPILERS = 8
 """Each takes a gigabyte."""
 
 
+PROGRAMS_A_SWEEP = 8
+"""Until a compiler looks for memory that it can give back."""
+
 Subject = PartShape | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
 
@@ -127,7 +130,9 @@ class Compiler:
         import torch
 
         torch.set_num_threads(1)
-        gc.disable()  # a sixth of the time of a lowering; what a job lowers fits in memory
+        gc.disable()  # a sixth of the time of a lowering; see `_compiled`
+        self._unswept = 0
+        """Programs made since memory was swept."""
         self._again: dict[str, Program] = {}
         """Whole networks and the empty call: the reference is asked for with every other."""
 
@@ -141,7 +146,7 @@ class Compiler:
             name = f"{target} {subject}"
             if name not in self._again:
                 shape = (target.batch_size, *_input_shape(space, subject))
-                code = _compiled(runtime, _module(space, subject), torch.zeros(shape))
+                code = self._compiled(runtime, _module(space, subject), torch.zeros(shape))
                 self._again[name] = Program(code, shape)
             programs.append(self._again[name])
             if isinstance(subject, PartShape):  # its module depends on the space too
@@ -171,26 +176,38 @@ class Compiler:
         if target.is_measured:
             runtime = runtime_of(target)
             batch = images[: target.batch_size]
-            program = Program(_compiled(runtime, network, batch), tuple(batch.shape))
+            program = Program(self._compiled(runtime, network, batch), tuple(batch.shape))
             files[runtime.file_name] = program.code
-        files = {**_elsewhere(target, network, images[:1]), **files}
+        files = {**self._elsewhere(target, network, images[:1]), **files}
         with torch.no_grad():
             return Exported(files, program, network(images), images)
 
+    def _elsewhere(self, target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
+        """Programs of a trained network for processors of servers and of phones, one image at a
+        time, where the runtimes are installed and can express it; for whoever has another device.
+        """
+        files = {}
+        plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
+        for name in set(PORTABLE) - {target.runtime}:
+            runtime = runtime_of(replace(plain, runtime=name))
+            try:
+                runtime.version()
+                files[runtime.file_name] = self._compiled(runtime, network, image)
+            except MeasurementError as error:
+                logger.warning("no %s beside the network: %s", runtime.file_name, error)
+        return files
 
-def _elsewhere(target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
-    """Programs of a trained network for processors of servers and of phones, one image at a time,
-    where the runtimes are installed and can express it; for whoever has another device."""
-    files = {}
-    plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
-    for name in set(PORTABLE) - {target.runtime}:
-        runtime = runtime_of(replace(plain, runtime=name))
-        try:
-            runtime.version()
-            files[runtime.file_name] = _compiled(runtime, network, image)
-        except MeasurementError as error:
-            logger.warning("no %s beside the network: %s", runtime.file_name, error)
-    return files
+    def _compiled(self, runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
+        """A program. Exporters leave their graphs in cycles: 60 MB of a network for ExecuTorch,
+        20 MB for ONNX Runtime. Sweeping takes half a second to one, so it is done now and then."""
+        import gc
+
+        code = _compiled(runtime, module, example)
+        self._unswept += 1
+        if self._unswept >= PROGRAMS_A_SWEEP:
+            gc.collect()
+            self._unswept = 0
+        return code
 
 
 def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
