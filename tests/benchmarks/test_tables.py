@@ -120,7 +120,7 @@ def test_it_is_said_in_how_many_pairs_a_targets_own_networks_are_faster() -> Non
     assert said.startswith(
         "In 1 of 2 pairs the networks that were searched for a target are faster"
     )
-    assert said.endswith("; in 1 no difference is shown.\n")
+    assert said.endswith("; in 1 the 95 % interval is above 1.\n")
 
 
 def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
