@@ -37,9 +37,8 @@ PORTABLE = ("onnxruntime", "executorch")
 MOST_COMPILERS = 8
 """Each takes a gigabyte."""
 
-
 PROGRAMS_A_SWEEP = 8
-"""Until a compiler looks for memory that it can give back."""
+"""Made by a compiler between two looks for memory that it can give back."""
 
 Subject = PartShape | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
@@ -130,9 +129,9 @@ class Compiler:
         import torch
 
         torch.set_num_threads(1)
-        gc.disable()  # a sixth of the time of a lowering; see `_compiled`
-        self._unswept = 0
-        """Programs made since memory was swept."""
+        gc.disable()  # a sixth of the time of a lowering; `_made` collects now and then
+        self._uncollected = 0
+        """Programs made since."""
         self._again: dict[str, Program] = {}
         """Whole networks and the empty call: the reference is asked for with every other."""
 
@@ -146,8 +145,9 @@ class Compiler:
             name = f"{target} {subject}"
             if name not in self._again:
                 shape = (target.batch_size, *_input_shape(space, subject))
-                code = self._compiled(runtime, _module(space, subject), torch.zeros(shape))
+                code = _compiled(runtime, _module(space, subject), torch.zeros(shape))
                 self._again[name] = Program(code, shape)
+                self._made(1)
             programs.append(self._again[name])
             if isinstance(subject, PartShape):  # its module depends on the space too
                 del self._again[name]
@@ -176,38 +176,37 @@ class Compiler:
         if target.is_measured:
             runtime = runtime_of(target)
             batch = images[: target.batch_size]
-            program = Program(self._compiled(runtime, network, batch), tuple(batch.shape))
+            program = Program(_compiled(runtime, network, batch), tuple(batch.shape))
             files[runtime.file_name] = program.code
-        files = {**self._elsewhere(target, network, images[:1]), **files}
+        files = {**_elsewhere(target, network, images[:1]), **files}
+        self._made(len(PORTABLE))
         with torch.no_grad():
             return Exported(files, program, network(images), images)
 
-    def _elsewhere(self, target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
-        """Programs of a trained network for processors of servers and of phones, one image at a
-        time, where the runtimes are installed and can express it; for whoever has another device.
-        """
-        files = {}
-        plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
-        for name in set(PORTABLE) - {target.runtime}:
-            runtime = runtime_of(replace(plain, runtime=name))
-            try:
-                runtime.version()
-                files[runtime.file_name] = self._compiled(runtime, network, image)
-            except MeasurementError as error:
-                logger.warning("no %s beside the network: %s", runtime.file_name, error)
-        return files
-
-    def _compiled(self, runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
-        """A program. Exporters leave their graphs in cycles: 60 MB of a network for ExecuTorch,
-        20 MB for ONNX Runtime. Sweeping takes half a second to one, so it is done now and then."""
+    def _made(self, programs: int) -> None:
+        """Count programs. Exporters leave their graphs in cycles: 60 MB of a network for
+        ExecuTorch, 20 MB for ONNX Runtime. To collect takes half a second to one."""
         import gc
 
-        code = _compiled(runtime, module, example)
-        self._unswept += 1
-        if self._unswept >= PROGRAMS_A_SWEEP:
+        self._uncollected += programs
+        if self._uncollected >= PROGRAMS_A_SWEEP:
             gc.collect()
-            self._unswept = 0
-        return code
+            self._uncollected = 0
+
+
+def _elsewhere(target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
+    """Programs of a trained network for processors of servers and of phones, one image at a time,
+    where the runtimes are installed and can express it; for whoever has another device."""
+    files = {}
+    plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
+    for name in set(PORTABLE) - {target.runtime}:
+        runtime = runtime_of(replace(plain, runtime=name))
+        try:
+            runtime.version()
+            files[runtime.file_name] = _compiled(runtime, network, image)
+        except MeasurementError as error:
+            logger.warning("no %s beside the network: %s", runtime.file_name, error)
+    return files
 
 
 def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:

@@ -37,7 +37,7 @@ from orchestration.draw_sweep import sweep_png  # noqa: E402
 from orchestration.job import Job  # noqa: E402
 from orchestration.plan import make_plan  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
-from tests.benchmarks.evidence import cost, curve, matrix, page  # noqa: E402
+from tests.benchmarks.evidence import cost, curve, markdown, matrix  # noqa: E402
 from tests.benchmarks.evidence.networks import Trained, pictured, trained  # noqa: E402
 from tests.benchmarks.lines import TORCH, commit, line, results_file  # noqa: E402
 
@@ -80,7 +80,7 @@ class Bench:
         """Searched networks, MobileNetV2, both targets."""
         job, networks = self._of_job(QUICK if self.is_quick else ())
         rows = [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
-        picture = self.state if self.is_quick else page.FOLDER
+        picture = self.state if self.is_quick else markdown.FOLDER
         (picture / "evidence_curve.png").write_bytes(sweep_png(pictured(networks), job.name))
         return rows
 

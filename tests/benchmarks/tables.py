@@ -14,14 +14,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.evidence.page import (  # noqa: E402
+from tests.benchmarks.evidence.markdown import (  # noqa: E402
     Row,
     accuracy,
+    as_table,
+    interval,
     linked,
-    markdown,
     newest,
     rows_of,
-    spread,
 )
 from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
 from tests.benchmarks.evidence.sentences import claim, longer, preferences, preferred  # noqa: E402
@@ -54,7 +54,7 @@ def _curve(part: str) -> str:
         for row in rows
     ]
     head = ["budget ms", "ms", "top-1 % ± deviation", "seeds"]
-    return markdown(["", *head, "points over MobileNetV2 at its latency (95 % interval)"], body)
+    return as_table(["", *head, "points over MobileNetV2 at its latency (95 % interval)"], body)
 
 
 def _points_over(row: Row) -> str:
@@ -63,7 +63,7 @@ def _points_over(row: Row) -> str:
         return ""
     if not row["covered"]:
         return "MobileNetV2 has none so fast"
-    said = spread(row["points over MobileNetV2 at its latency"])
+    said = interval(row["points over MobileNetV2 at its latency"])
     return said if row["covered"] == row["n"] else f"{said}, of {row['covered']} seeds"
 
 
@@ -75,11 +75,11 @@ def speed_table() -> str:
 def _speeds(part: str) -> str:
     rows = [row for row in rows_of(part) if "times faster than" in row["what"]]
     body = [
-        [linked(row), row["top1"], spread(row["times"]), row["n"], row["points ahead"]]
+        [linked(row), row["top1"], interval(row["times"]), row["n"], row["points ahead"]]
         for row in rows
     ]
     ahead = "points by which even our fastest network is better"
-    return markdown(["", "at top-1 %", "times (95 % interval)", "seeds", ahead], body)
+    return as_table(["", "at top-1 %", "times (95 % interval)", "seeds", ahead], body)
 
 
 def matrix_table() -> str:
@@ -105,7 +105,9 @@ def _on_all_targets(beginning: str) -> str:
     body = [
         [linked(row), row["top1"], *(row["ms"][name] for name in names), row["n"]] for row in rows
     ]
-    return markdown(["network", "top-1 %", *(HEADS[name] for name in names), "seeds"], body)
+    return as_table(
+        ["network", "top-1 %", *(HEADS.get(name, f"{name}, ms") for name in names), "seeds"], body
+    )
 
 
 def preference_table() -> str:
@@ -115,14 +117,14 @@ def preference_table() -> str:
         [
             linked(row) + (" (by its table)" if row["by table"] else ""),
             row["top1"],
-            spread(row["times"]),
+            interval(row["times"]),
             row["n"],
             row["their fastest is better still"],
         ]
         for row in rows
     ]
     head = ["at top-1 %", "times (95 % interval)", "seeds", "seeds read at their fastest network"]
-    return markdown(["latency of one over that of the other", *head], body)
+    return as_table(["latency of one over that of the other", *head], body)
 
 
 def cost_table() -> str:
@@ -133,7 +135,7 @@ def cost_table() -> str:
         for row in rows
     ]
     head = ["weight steps", "updates", "seconds of one worker", "trainings of one network"]
-    return markdown(["", *head], body)
+    return as_table(["", *head], body)
 
 
 def mobile_table() -> str:
@@ -152,27 +154,28 @@ def mobile_table() -> str:
         for row in rows
     ]
     head = ["", "top-1 %, published", "Pixel 1 ms, published", "GPU hours, published", "MACs M"]
-    table = markdown([*head, *(f"{name}, ms here" for name in places)], body)
+    text = as_table([*head, *(f"{name}, ms here" for name in places)], body)
     pixel1 = [row for row in rows_of("mobile_table") if "published" in row]
     said = [f"{linked(row)}: {row['ms']}; published {row['published']}." for row in pixel1]
-    return table + "\n" + "\n".join(said) + "\n"
+    return text + "\n" + "\n".join(said) + "\n"
 
 
 def ablation_table() -> str:
     """What each part is worth."""
     rows = [row for row in rows_of("ablations") if "cost" in row]
     body = [
-        [linked(row), row["top1"], spread(row.get("points")), row["cost"], row["n"]] for row in rows
+        [linked(row), row["top1"], interval(row.get("points")), row["cost"], row["n"]]
+        for row in rows
     ]
     head = ["top-1 %", "points against the default (95 % interval)", "cost, weight steps", "seeds"]
-    table = markdown(["", *head], body)
+    text = as_table(["", *head], body)
     argmax = [row for row in rows_of("ablations") if "over the budget" in row]
     said = [
         f"{linked(row)}: over the budget in {row['over the budget']} of {row['searches']} "
         f"searches, by up to {100 * row['largest excess']:.0f} %."
         for row in argmax
     ]
-    return table + "\n" + "\n".join([*said, LOOKED_UP]) + "\n"
+    return text + "\n" + "\n".join([*said, LOOKED_UP]) + "\n"
 
 
 LOOKED_UP = (
@@ -187,7 +190,7 @@ def traffic_table() -> str:
         [linked(row), f"{row['median']:g} ({row['p10']:g} to {row['p90']:g})"]
         for row in rows_of("traffic")
     ]
-    return markdown(["", "median (tenths)"], body)
+    return as_table(["", "median (tenths)"], body)
 
 
 def steps_table() -> str:
@@ -201,8 +204,8 @@ def steps_table() -> str:
     ours = max((row["median"] for row in peaks), default=None)
     at = linked(peaks[0], "peak memory of any, GB") if peaks else "peak memory of any, GB"
     body.append([at, ours, *OTHERS_PEAK_GB])
-    table = markdown(["CPU seconds", "here", "reference implementation", "NNI 3.0"], body)
-    return f"{table}\nFigures of the others are of one machine of this kind, two threads.\n"
+    text = as_table(["CPU seconds", "here", "reference implementation", "NNI 3.0"], body)
+    return f"{text}\nFigures of the others are of one machine of this kind, two threads.\n"
 
 
 def _first(rows: Sequence[Row], beginning: str) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tests.benchmarks.evidence.page import Row, linked, rows_of, spread
+from tests.benchmarks.evidence.markdown import Row, interval, linked, rows_of
 
 
 def preferences() -> list[Row]:
@@ -59,7 +59,7 @@ def claim() -> str:
 def _on_targets(rows: Sequence[Row]) -> str:
     """Times on each of them."""
     return " and ".join(
-        f"{linked(row, spread(row['times']))} times the time on `{row['what'].partition(':')[0]}`"
+        f"{linked(row, interval(row['times']))} times the time on `{row['what'].partition(':')[0]}`"
         for row in rows
     )
 
@@ -69,5 +69,5 @@ def longer() -> str:
     (row,) = [row for row in rows_of("longer") if "MobileNetV2 one point below" in row["what"]]
     return (
         f"After a training four times as long (24 epochs, one seed) it is "
-        f"{linked(row, spread(row['times']))} times on `cpu`, at {row['top1']:g} % top-1.\n"
+        f"{linked(row, interval(row['times']))} times on `cpu`, at {row['top1']:g} % top-1.\n"
     )

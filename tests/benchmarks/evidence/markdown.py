@@ -1,4 +1,4 @@
-"""Lines of the evidence, and the words that tables and sentences are made of."""
+"""Lines of the evidence in `results/`, and how their figures are written in Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def linked(row: Row, text: str | None = None) -> str:
     return f"[{text or row['what']}]({row['at']})"
 
 
-def markdown(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+def as_table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(map(_cell, one)) + " |" for one in lines) + "\n"
@@ -45,15 +45,16 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
-def spread(values: Sequence[float] | None, unit: str = "") -> str:
-    """A mean with its interval."""
+def interval(values: Sequence[float] | None) -> str:
+    """A mean with its interval; of one seed there is none."""
     if values is None:
         return ""
     if len(values) < 3:
-        return ", ".join(f"{one:g}{unit}" for one in values)
-    return f"{values[0]:g}{unit} ({values[1]:g} to {values[2]:g})"
+        return ", ".join(f"{one:g}" for one in values)
+    return f"{values[0]:g} ({values[1]:g} to {values[2]:g})"
 
 
 def accuracy(row: Row) -> str:
+    """Mean and standard deviation, percent."""
     deviation = row.get("deviation")
     return f"{row['top1']:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else "")
