@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,12 +20,23 @@ from nas_core.architecture import Architecture, Model
 from nas_core.baselines import for_space
 from nas_core.space import proxyless_small
 from orchestration import compilers
-from orchestration.compilers import Compiler, Exported
+from orchestration.compilers import PROGRAMS_A_SWEEP, Compiler, Exported
 from orchestration.export import ModelFacts
 
 SPACE = proxyless_small(resolution=16)
 HERE = {**TARGETS, "mobile": TARGETS["mobile"].on_host()}
 BASELINE = for_space("mobilenet_v2_0.35", SPACE)
+
+
+@contextmanager
+def compiling() -> Iterator[Compiler]:
+    """A compiler in this process, which has its memory and its threads back afterwards."""
+    threads = torch.get_num_threads()
+    try:
+        yield Compiler()
+    finally:
+        gc.enable()
+        torch.set_num_threads(threads)
 
 
 def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
@@ -35,9 +51,37 @@ def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
         std=(0.4,),
         architecture=model.to_dict(),
     )
-    compiler: Any = None  # a process; `export` needs nothing of it
     words = (model, network.state_dict(), HERE[target], facts, torch.randn(4, 1, 16, 16))
-    return network.eval(), Compiler.export(compiler, *words)
+    with compiling() as compiler:
+        return network.eval(), compiler.export(*words)
+
+
+class Graph:
+    """What an exporter leaves: an object that holds itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_compiler_gives_back_what_exporters_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    def compiled(*_words: object) -> bytes:
+        left.append(weakref.ref(Graph()))
+        return b"a program"
+
+    monkeypatch.setattr(compilers, "_compiled", compiled)
+    ops = SPACE.sites[0].ops[:2]
+    choices = product(ops, repeat=3)
+    rest = Architecture.uniform(SPACE, "mbconv_k3_e3").ops[3:]
+    networks = [Architecture(SPACE, (*some, *rest)) for some in choices]
+    assert len(networks) == PROGRAMS_A_SWEEP
+    with compiling() as compiler:
+        compiler.lower(SPACE, HERE["cpu"], networks[:-1])
+        assert all(one() is not None for one in left)
+        compiler.lower(SPACE, HERE["cpu"], networks)  # those of before are kept
+    assert len(left) == PROGRAMS_A_SWEEP
+    assert all(one() is None for one in left)
 
 
 @pytest.mark.long
