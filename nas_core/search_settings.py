@@ -56,8 +56,9 @@ class SearchSettings(TrainingSettings):
     """Passes over the weight split before the search: paths as `warmup_sampling` says, architecture
     parameters fixed."""
 
-    warmup_sampling: Literal["uniform", "fair"] = "fair"
-    """Paths of the warm-up: every op equally likely, or each op of a site once per round."""
+    warmup_sampling: Literal["uniform", "fair"] = "uniform"
+    """Paths of the warm-up: every op equally likely, or each op of a site once per round, which was
+    not seen to find better networks."""
 
     op_warmup: float = 0.0
     """Part of the warm-up in which sites run all their ops averaged, with a probability that falls

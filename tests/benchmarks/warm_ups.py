@@ -26,7 +26,7 @@ from tests.benchmarks.lines import as_they_come, commit, line, results_file  # n
 from tests.benchmarks.search_quality import SCHEDULE, ranked_paths  # noqa: E402
 from tests.benchmarks.truth import truth_of  # noqa: E402
 
-BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05}
+BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05, "warmup_sampling": "fair"}
 """What the others vary."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "as in searches": {"warmup_epochs": 16, "warmup_lr": 0.1},

@@ -10,6 +10,9 @@ Two parts need no search of their own. Exact derivation is held against the most
 every site in the searches of the base. A shared warm-up changes nothing in what a case finds (they
 are equal bit for bit), but its price: beside the base stands a search with the warm-up that it
 could afford if six cases had one each for the price of one.
+
+Defaults are set by `python tests/benchmarks/evidence/ablations.py`: the same on `cpu` alone, at all
+budgets, with the seeds of tuning; its lines go to `results/`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -27,6 +31,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from nas_core.search_settings import SearchSettings  # noqa: E402
 from tests.benchmarks import yardstick  # noqa: E402
+from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
 from tests.benchmarks.search_quality import SCHEDULE, Job, run_missing  # noqa: E402
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
 
@@ -39,31 +44,43 @@ CHANGES: dict[str, dict[str, Any]] = {
     BASE: {},
     "Proxyless-G without latency loss, derived within the budget": {"objective": "none"},
     "Proxyless-R": {"strategy": "reinforce"},
-    "uniform paths in the warm-up": {"warmup_sampling": "uniform"},
+    "every op equally often in the warm-up": {"warmup_sampling": "fair"},
     "ops that begin independently": {"op_start": "independent"},
     "pairs not settled": {"settle_pairs": False},
     "a warm-up of its own, for its part of the price": {
         "warmup_epochs": max(1, round(SCHEDULE.warmup_epochs / CASES))
     },
 }
+Place = tuple[str, int]
+"""A target, and which of its budgets."""
+REPORTED: list[Place] = [(target, MIDDLE) for target in TARGETS]
+TUNED: list[Place] = [("cpu", number) for number in range(len(yardstick.BUDGET_SHARES))]
 QUICK = replace(SCHEDULE, warmup_epochs=4, epochs=2)
 
 Lines = Sequence[Mapping[str, Any]]
 
 
 def searched(
-    file: Path, seeds: Sequence[int], schedule: SearchSettings = SCHEDULE, processes: int = 2
+    file: Path,
+    seeds: Sequence[int],
+    schedule: SearchSettings = SCHEDULE,
+    places: Sequence[Place] = REPORTED,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Lines of the searches of each variant; what `file` lacks is made."""
-    jobs = {name: _jobs(replace(schedule, **changes), seeds) for name, changes in CHANGES.items()}
+    """Lines of the searches of each variant; what `file` lacks is made, by two processes."""
+    jobs = {
+        name: _jobs(replace(schedule, **changes), seeds, places)
+        for name, changes in CHANGES.items()
+    }
     every = [job for some in jobs.values() for job in some]
-    lines = dict(zip(map(Job.key, every), run_missing(every, processes, file), strict=True))
+    lines = dict(zip(map(Job.key, every), run_missing(every, 2, file), strict=True))
     return {name: [lines[job.key()] for job in some] for name, some in jobs.items()}
 
 
-def _jobs(settings: SearchSettings, seeds: Sequence[int]) -> list[Job]:
+def _jobs(settings: SearchSettings, seeds: Sequence[int], places: Sequence[Place]) -> list[Job]:
     return [
-        Job(target, MIDDLE, seed, settings, is_ranked=False) for target in TARGETS for seed in seeds
+        Job(target, budget, seed, settings, is_ranked=False)
+        for target, budget in places
+        for seed in seeds
     ]
 
 
@@ -119,3 +136,16 @@ def derivation(base: Lines) -> dict[str, Any]:
             max((one["argmax_ms"] / one["budget_ms"] - 1 for one in over), default=0.0), 3
         ),
     }
+
+
+def main() -> None:
+    """On the seeds of tuning."""
+    with TemporaryDirectory() as folder:
+        found = searched(Path(folder) / "searches.jsonl", range(5), places=TUNED)
+    where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
+    rows = [*differences(found), derivation(found[BASE])]
+    keep("ablations_tuning", [{**where, **row} for row in rows])
+
+
+if __name__ == "__main__":
+    main()
