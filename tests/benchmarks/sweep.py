@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 from orchestration.plan import make_plan, search_steps  # noqa: E402
 from orchestration.spec import load_job  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
 
 JOB = REPOSITORY / "jobs" / "sweep_targets.yaml"
+PICTURE = results_file("sweep").with_name("sweep_networks.png")
+"""Of the networks from nothing."""
 
 
 def timed(*words: str) -> float:
@@ -58,6 +61,8 @@ def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
     whole_s, again_s = timed(str(JOB), *place), timed(str(JOB), *place)
     (run,) = json.loads((storage / "sweep_targets" / "job.json").read_text())["runs"]
     found, wanted = results(storage), expected_steps()
+    if not is_planned:
+        shutil.copy(storage / "sweep_targets" / "comparison" / "networks.png", PICTURE)
     how = "tables there" if is_planned else "from nothing"
     lines = [
         line(f"seconds of a sweep of six, {how}", [whole_s]),

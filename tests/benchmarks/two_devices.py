@@ -20,6 +20,7 @@ sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, install
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.latency import LatencyTable, site_part  # noqa: E402
 from orchestration import load_job, run  # noqa: E402
+from orchestration.pictures import NETWORK  # noqa: E402
 from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
 
 JOB = REPOSITORY / "jobs" / "two_devices.yaml"
@@ -61,16 +62,19 @@ def main() -> None:
         result = run(
             load_job(JOB, [f"storage={folder}"]), say=lambda text: print(text, file=sys.stderr)
         )
-        found = {case.name.partition("-")[0]: case.architecture for case in result.cases}
+        searched = [case for case in result.cases if case.kind == "search"]
+        found = {
+            case.target: case.architecture
+            for case in searched
+            if isinstance(case.architecture, Architecture)
+        }
         kept = [json.loads(path.read_text()) for path in (storage / "tables").glob("*.json")]
         tables = {table.target: table for table in map(LatencyTable.from_dict, kept)}
         keep("two_devices", list(lines(tables, found)))
-        for case in result.cases:
-            picture = storage / "two_devices" / "comparison" / f"{case.name}.png"
-            target = results_file("two_devices").with_name(
-                f"two_devices_{case.name.partition('-')[0]}.png"
-            )
-            target.write_bytes(picture.read_bytes())
+        for case in searched:
+            picture = storage / "two_devices" / "comparison" / f"{case.name}{NETWORK}"
+            shown = results_file("two_devices").with_name(f"two_devices_{case.target}.png")
+            shown.write_bytes(picture.read_bytes())
 
 
 if __name__ == "__main__":
