@@ -50,7 +50,8 @@ WINDOW = 0.95
 """Networks that take this part of a budget, or more, are at the latency of that budget."""
 
 UNITS = 2000
-"""Latencies are rounded to this part of the budget to count the networks that have them."""
+"""Latencies are rounded to this part of the budget, less the fastest network, to count the networks
+that have them."""
 
 
 class Random:
@@ -139,13 +140,16 @@ def random_networks_at(goal: LatencyGoal, count: int, seed: int) -> list[list[in
 
 
 def slowest_within(goal: LatencyGoal) -> list[int]:
-    """The slowest network within the budget, exactly.
+    """The slowest network within the budget, to a rounding of the time that each site takes.
+
+    Of exact times no choice of ops is dominated, so that all of them would have to be kept.
 
     Raises:
         ValueError: there is none.
     """
     costs = [torch.tensor(row, dtype=torch.float64) for row in goal.costs]
-    found = best_paths(costs, costs, goal.fixed_ms, goal.budget_ms, 1)
+    units = [torch.tensor(row, dtype=torch.float64) for row in _units(goal)]
+    found = best_paths(units, costs, goal.fixed_ms, goal.budget_ms, 1)
     if not found:
         raise ValueError(f"no network within {goal.budget_ms:g} ms on '{goal.table.hardware}'")
     return found[0]
@@ -154,10 +158,10 @@ def slowest_within(goal: LatencyGoal) -> list[int]:
 def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[int]:
     """A random network that takes from `least_ms` to the budget, all of them equally likely.
 
-    The networks of every latency are counted, latencies rounded to 1/2000 of the budget, and ops
-    are drawn site by site in proportion to the networks that go on from there. What rounding lets
-    in from beside the window is drawn again. Where nothing is found in it, the slowest network
-    within the budget.
+    The networks of every latency are counted, latencies rounded to 1/2000 of what the budget leaves
+    above the fastest network, and ops are drawn site by site in proportion to the networks that go
+    on from there. What rounding lets in from beside the window is drawn again. Where nothing is
+    found in it, the slowest network within the budget.
     """
     units, ways = _ways(goal)
     counts = ways[0].clone()
@@ -169,21 +173,31 @@ def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[
     return slowest_within(goal)
 
 
+def _fastest_ms(goal: LatencyGoal) -> float:
+    return goal.fixed_ms + sum(min(row) for row in goal.costs)
+
+
 def _unit_ms(goal: LatencyGoal) -> float:
-    return (goal.budget_ms - goal.fixed_ms) / UNITS or 1.0
+    room_ms = goal.budget_ms - _fastest_ms(goal)
+    return room_ms / UNITS if room_ms > 0 else 1.0
+
+
+def _units(goal: LatencyGoal) -> list[list[int]]:
+    """What every op takes above the fastest of its site."""
+    unit_ms = _unit_ms(goal)
+    return [[round((cost - min(row)) / unit_ms) for cost in row] for row in goal.costs]
 
 
 def _first_unit(goal: LatencyGoal, least_ms: float) -> int:
     """The fewest units of a network that takes `least_ms`: each site may be half a unit off."""
-    units = int((least_ms - goal.fixed_ms) / _unit_ms(goal)) - len(goal.costs) // 2 - 1
+    units = int((least_ms - _fastest_ms(goal)) / _unit_ms(goal)) - len(goal.costs) // 2 - 1
     return min(max(0, units), UNITS)
 
 
 def _ways(goal: LatencyGoal) -> tuple[list[list[int]], list[torch.Tensor]]:
     """Units of every op at every site; and for each site, how many choices of the ops from it on
     take 0, 1, 2, ... units, as far as the budget."""
-    unit_ms, most = _unit_ms(goal), UNITS + len(goal.costs) // 2 + 1
-    units = [[max(0, round(cost / unit_ms)) for cost in row] for row in goal.costs]
+    units, most = _units(goal), UNITS + len(goal.costs) // 2 + 1
     ways = [torch.zeros(most + 1, dtype=torch.float64)]
     ways[0][0] = 1.0
     for row in reversed(units):

@@ -7,6 +7,7 @@ schedules, whose figures show that it runs and mean nothing else). Parts:
   `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds; all timed on
   `cpu` and `mobile`, and known on the H100 by its table; what it costs;
 - mobile_table: the networks of the poster's first table, measured on this machine in one run;
+- random: random networks of the searched space, as slow as those that were found;
 - longer: some of these networks trained four times as long, one seed, so that none is behind
   because it learns slowly;
 - ablations: searches without one part of the method each, on the yardstick;
@@ -37,8 +38,14 @@ from orchestration.draw_sweep import sweep_png  # noqa: E402
 from orchestration.job import Job  # noqa: E402
 from orchestration.plan import make_plan  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
-from tests.benchmarks.evidence import cost, curve, markdown, matrix  # noqa: E402
-from tests.benchmarks.evidence.networks import Trained, pictured, trained  # noqa: E402
+from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks  # noqa: E402
+from tests.benchmarks.evidence.networks import (  # noqa: E402
+    Trained,
+    pictured,
+    seeds,
+    tables_of,
+    trained,
+)
 from tests.benchmarks.lines import TORCH, commit, line, results_file  # noqa: E402
 
 Row = dict[str, Any]
@@ -89,6 +96,16 @@ class Bench:
         _, networks = self._of_job((*LONGER, *QUICK[1:]) if self.is_quick else LONGER)
         rows = (curve.width_rows, curve.budget_rows, curve.speed_rows)
         return [row for kind in rows for row in kind(networks, TARGETS[0])]
+
+    def random(self) -> list[Row]:
+        """Random networks as slow as those that were found."""
+        quick = QUICK if self.is_quick else ()
+        job, networks = self._of_job(quick)
+        tables, random = tables_of(Storage(job.storage), job.name), list[Trained]()
+        for seed in seeds(networks):
+            words = random_networks.settings(networks, tables, seed, self.state / "random")
+            random += self._of_job((*words, *quick[2:]))[1]
+        return random_networks.random_rows(networks, random)
 
     def _of_job(self, settings: Sequence[str]) -> tuple[Job, list[Trained]]:
         """What a variant of the job ends with."""
@@ -151,6 +168,7 @@ def network_rows(networks: Sequence[Trained]) -> list[Row]:
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "networks": Bench.networks,
+    "random": Bench.random,
     "mobile_table": Bench.mobile_table,
     "ablations": Bench.ablations,
     "longer": Bench.longer,
@@ -166,7 +184,7 @@ def _say(text: str) -> None:
 def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
     """Write the lines of a part, each with where it holds."""
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
-    has_job = part in ("networks", "longer")
+    has_job = part in ("networks", "random", "longer")
     job = {"job": str(JOB.relative_to(REPOSITORY))} if has_job else {}
     text = "".join(json.dumps({**where, **job, **row}) + "\n" for row in rows)
     file = given.state / f"{part}.done" if given.quick else results_file(f"evidence_{part}")

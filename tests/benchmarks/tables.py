@@ -24,7 +24,14 @@ from tests.benchmarks.evidence.markdown import (  # noqa: E402
     rows_of,
 )
 from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
-from tests.benchmarks.evidence.sentences import claim, longer, preferences, preferred  # noqa: E402
+from tests.benchmarks.evidence.random_networks import AHEAD  # noqa: E402
+from tests.benchmarks.evidence.sentences import (  # noqa: E402
+    beyond_chance,
+    claim,
+    longer,
+    preferences,
+    preferred,
+)
 
 RESULTS, README = Path(__file__).parent / "RESULTS.md", REPOSITORY / "README.md"
 BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -80,6 +87,16 @@ def _speeds(part: str) -> str:
     ]
     ahead = "points by which even our fastest network is better"
     return as_table(["", "at top-1 %", "times (95 % interval)", "seeds", ahead], body)
+
+
+def random_table() -> str:
+    """Random networks of the space, as slow as what was found."""
+    body = [
+        [linked(row), accuracy(row), row["n"], row["found"], interval(row[AHEAD]), row["seeds"]]
+        for row in rows_of("random")
+    ]
+    head = ["top-1 % ± deviation", "networks", "found, top-1 %", f"{AHEAD} (95 % interval)"]
+    return as_table(["", *head, "seeds"], body)
 
 
 def matrix_table() -> str:
@@ -221,6 +238,8 @@ TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "preference": ("networks", "Own networks against those of other targets", preference_table),
     "preferred": ("networks", "Hardware prefers specialized models", preferred),
     "cost": ("networks", "Cost", cost_table),
+    "random": ("random", "Against random networks, in one sentence", beyond_chance),
+    "random_table": ("random", "Against random networks of the space", random_table),
     "mobile": ("mobile_table", "The networks of the poster", mobile_table),
     "longer": ("longer", "Trained four times as long, in one sentence", longer),
     "longer_curve": ("longer", "Trained four times as long", longer_table),

@@ -123,6 +123,22 @@ def test_it_is_said_in_how_many_pairs_a_targets_own_networks_are_faster() -> Non
     assert said.endswith("; in 1 the 95 % interval is above 1.\n")
 
 
+def test_it_is_said_what_found_networks_are_ahead_of_random_ones(folder: Path) -> None:
+    row = {
+        "what": "mobile, budget 50%: random networks as slow as what was found",
+        "top1": 93.0,
+        "deviation": 0.5,
+        "n": 10,
+        "found": 95.0,
+        "points that the found ones are ahead": [2.0, 1.0, 3.0],
+        "seeds": 5,
+    }
+    (folder / "evidence_random__a-cpu__torch-1__2026-01-01.json").write_text(json.dumps(row))
+    assert "[2 (1 to 3)](results/evidence_random" in tables.beyond_chance()
+    assert "points on `mobile` at 50%" in tables.beyond_chance()
+    assert " | 93.0 ± 0.5 | 10 | 95.0 | 2 (1 to 3) | 5 |\n" in tables.random_table()
+
+
 def test_blocks_of_a_page_are_replaced_and_nothing_else() -> None:
     text = "a\n<!-- evidence: cost -->\nold\n<!-- end -->\nb\n"
     made = tables.with_tables(text)
@@ -141,5 +157,14 @@ def test_a_block_whose_part_was_not_made_stays() -> None:
 def test_the_page_of_results_says_what_was_not_made() -> None:
     text = tables.results_page()
     assert "results/evidence_networks__a-cpu__torch-1__2026-01-02.json" in text
-    missing = ("mobile", "longer", "longer_curve", "ablations", "traffic", "steps")
+    missing = (
+        "random",
+        "random_table",
+        "mobile",
+        "longer",
+        "longer_curve",
+        "ablations",
+        "traffic",
+        "steps",
+    )
     assert text.count("not made yet") == len(missing)

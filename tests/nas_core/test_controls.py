@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from nas_core import pixel1
 from nas_core.batch import SearchData
 from nas_core.controls import (
     Evolution,
@@ -28,6 +29,7 @@ from nas_core.progress import EpochReport, Evaluation
 from nas_core.ranking import score, scoring_batches
 from nas_core.search import choose, search_epochs, start_search
 from nas_core.search_settings import SearchSettings
+from nas_core.space import proxyless_imagenet
 from nas_core.state import SearchState
 from nas_core.strategy import Scene, Trial
 from nas_core.team import Alone
@@ -141,6 +143,14 @@ def test_networks_at_a_latency_are_found_where_they_are_few_in_a_million() -> No
     found = random_networks_at(goal, 5, seed=0)
     assert len({tuple(path) for path in found}) == 5
     assert all(0.95 <= goal.path_ms(path) / goal.budget_ms <= 1 for path in found)
+
+
+@pytest.mark.parametrize("budget_ms", [35.0, 80.0, 110.0, 150.0])
+def test_networks_at_a_latency_are_found_in_the_published_space(budget_ms: float) -> None:
+    goal = LatencyGoal(pixel1.table(proxyless_imagenet()), budget_ms, CPU)  # a skip takes time off
+    found = random_networks_at(goal, 3, seed=0)
+    assert len({tuple(path) for path in found}) == 3
+    assert all(0.95 <= goal.path_ms(path) / budget_ms <= 1 for path in found)
 
 
 def test_more_networks_go_on_where_fewer_ended_and_another_seed_draws_others() -> None:

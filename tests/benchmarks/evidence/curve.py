@@ -51,8 +51,10 @@ def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
                 "what": f"{target}, budget {budget}: found by search",
                 "budget_ms": round(fmean(budgets), 4),
                 "ms": round(fmean(one.ms[target] for one in some), 4),
-                **_accuracy(some),
-                "points over MobileNetV2 at its latency": _interval(away) if away else None,
+                **accuracies(some),
+                "points over MobileNetV2 at its latency": mean_with_interval(away)
+                if away
+                else None,
                 "covered": len(away),
             }
         )
@@ -69,7 +71,7 @@ def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
         {
             "what": f"{target}: {name}",
             "ms": round(fmean(one.ms[target] for one in some), 4),
-            **_accuracy(some),
+            **accuracies(some),
         }
         for name, some in groups.items()
         if some
@@ -127,7 +129,8 @@ def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:
     }
 
 
-def _accuracy(networks: Sequence[Trained]) -> Row:
+def accuracies(networks: Sequence[Trained]) -> Row:
+    """Mean, standard deviation and number, percent."""
     found = [one.top1 for one in networks]
     return {
         "top1": round(fmean(found), 2),
@@ -136,7 +139,7 @@ def _accuracy(networks: Sequence[Trained]) -> Row:
     }
 
 
-def _interval(away: Sequence[float]) -> list[float]:
+def mean_with_interval(away: Sequence[float]) -> list[float]:
     """Mean, and its interval where there are several."""
     if len(away) < 2:
         return [round(one, 2) for one in away]

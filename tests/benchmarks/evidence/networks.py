@@ -50,18 +50,28 @@ class Trained:
 def trained(storage: Storage, job: str) -> list[Trained]:
     """Networks of a finished job, by its name in a storage."""
     folder = storage.sub(job)
-    places = sorted(key for key in folder.list("cases") if key.endswith("/result.json"))
-    results = [folder.read_json(place) for place in places]
+    results = _results(folder)
+    tables = tables_of(storage, job)
+    across = latencies_across(results, tables, folder)
+    hardware = {one["target"]: one["hardware"] for one in results}
+    by_table = frozenset(name for name in tables if is_by_table(results, name, tables[name]))
+    found = [_trained(one, across, warmup_workers(storage, one)) for one in results]
+    return [replace(one, hardware=hardware, by_table=by_table) for one in found]
+
+
+def tables_of(storage: Storage, job: str) -> dict[str, LatencyTable]:
+    """By target, those that a finished job searched by."""
+    results = _results(storage.sub(job))
     keys = {one["target"]: one["table_key"] for one in results if one["kind"] == "search"}
-    tables = {
+    return {
         name: LatencyTable.from_dict(storage.read_json(f"tables/{key}.json"))
         for name, key in keys.items()
     }
-    across = latencies_across(results, tables, folder)
-    hardware = {one["target"]: one["hardware"] for one in results}
-    by_table = frozenset(name for name in keys if is_by_table(results, name, tables[name]))
-    found = [_trained(one, across, warmup_workers(storage, one)) for one in results]
-    return [replace(one, hardware=hardware, by_table=by_table) for one in found]
+
+
+def _results(folder: Storage) -> list[dict[str, Any]]:
+    places = sorted(key for key in folder.list("cases") if key.endswith("/result.json"))
+    return [folder.read_json(place) for place in places]
 
 
 def warmup_workers(storage: Storage, result: Mapping[str, Any]) -> int:

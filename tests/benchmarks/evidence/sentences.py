@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tests.benchmarks.evidence.markdown import Row, interval, linked, rows_of
+from tests.benchmarks.evidence.random_networks import AHEAD
 
 
 def preferences() -> list[Row]:
@@ -71,4 +72,19 @@ def longer() -> str:
     return (
         f"After a training four times as long (24 epochs, one seed) MobileNetV2 takes on `cpu`, at "
         f"the highest accuracy of both and a point below, {at} and {below} times the time.\n"
+    )
+
+
+def beyond_chance() -> str:
+    """What found networks are ahead of random ones as slow, in a sentence."""
+    rows = rows_of("random")
+    texts = [
+        f"{linked(row, interval(row[AHEAD]))} points on `{place}` at {budget} of the reference"
+        for row in rows
+        for place, _, budget in [row["what"].partition(":")[0].partition(", budget ")]
+    ]
+    seeds, networks = (rows[0]["seeds"], rows[0]["n"]) if rows else (0, 0)
+    return (
+        f"Found networks are ahead of random ones of their space, as slow and trained alike, by "
+        f"{', '.join(texts)} ({networks} random networks each, in {seeds} seeds).\n"
     )
