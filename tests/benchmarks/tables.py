@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.benchmarks.evidence.markdown import (  # noqa: E402
+    AHEAD,
     Row,
     accuracy,
     as_table,
@@ -24,7 +25,6 @@ from tests.benchmarks.evidence.markdown import (  # noqa: E402
     rows_of,
 )
 from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
-from tests.benchmarks.evidence.random_networks import AHEAD  # noqa: E402
 from tests.benchmarks.evidence.sentences import (  # noqa: E402
     beyond_chance,
     claim,
@@ -185,6 +185,10 @@ def ablation_table() -> str:
         for row in rows
     ]
     head = ["top-1 %", "points against the default (95 % interval)", "cost, weight steps", "seeds"]
+    body += [
+        [linked(row), row["top1"], interval(row["points"]), None, row["n"]]
+        for row in rows_of("variants")
+    ]
     text = as_table(["", *head], body)
     argmax = [row for row in rows_of("ablations") if "over the budget" in row]
     said = [

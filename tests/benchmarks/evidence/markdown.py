@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+AHEAD = "points that the found ones are ahead"
+"""Of random networks: what such a row says of those that were found."""
 FOLDER = Path(__file__).resolve().parents[1] / "results"
 
 

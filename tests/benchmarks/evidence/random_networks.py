@@ -21,13 +21,13 @@ from nas_core.controls import random_networks_at
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from tests.benchmarks.evidence.curve import accuracies, mean_with_interval
+from tests.benchmarks.evidence.markdown import AHEAD
 from tests.benchmarks.evidence.networks import Trained, of_kind, seeds
 
 Row = dict[str, Any]
 COUNT = 2
 """Networks beside each that was found."""
 TARGETS, BUDGETS = ("cpu", "mobile"), ("50%", "100%")
-AHEAD = "points that the found ones are ahead"
 
 
 def settings(

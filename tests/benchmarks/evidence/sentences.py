@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tests.benchmarks.evidence.markdown import Row, interval, linked, rows_of
-from tests.benchmarks.evidence.random_networks import AHEAD
+from tests.benchmarks.evidence.markdown import AHEAD, Row, interval, linked, rows_of
 
 
 def preferences() -> list[Row]:

@@ -12,8 +12,9 @@ from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_imagenet
 from orchestration import load_job
+from tests.benchmarks.evidence.markdown import AHEAD
 from tests.benchmarks.evidence.networks import Trained
-from tests.benchmarks.evidence.random_networks import AHEAD, drawn, random_rows, settings
+from tests.benchmarks.evidence.random_networks import drawn, random_rows, settings
 
 SPACE = proxyless_imagenet()
 OPS = Architecture.reference(SPACE).ops
