@@ -137,9 +137,9 @@ def test_the_published_space_is_solved_in_50_ms(
     values, budget = log_probs(table.space, 1), fastest + share * (slowest - fastest)
     times = []
     for _ in range(5):  # the best of five: others use this machine too
-        start = time.perf_counter()
+        start = time.process_time()
         best_within(values, table, budget)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.050
 
 

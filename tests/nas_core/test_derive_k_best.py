@@ -121,7 +121,7 @@ def test_32_networks_of_the_published_space_are_found_within_a_second(
 ) -> None:
     table = table_of_space(proxyless_imagenet(), 0)
     values, budget = log_probs(table.space, 1), sum(table.range_ms()) / 2
-    start = time.perf_counter()
+    start = time.process_time()
     found = k_best_within(values, table, budget, 32)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(found) == 32
