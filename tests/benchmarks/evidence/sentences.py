@@ -67,7 +67,9 @@ def _after_longer() -> str:
     """What the claim comes to after a longer training, where that was seen."""
     rows = [row for row in rows_of("longer") if f"MobileNetV2 {BELOW}" in row["what"]]
     return "".join(
-        f", {linked(row, interval(row['times']))} after 24 (`cpu`, one seed)" for row in rows
+        f" (after 24, on `cpu` and from one seed, it takes {linked(row, interval(row['times']))} "
+        "times the time)"
+        for row in rows
     )
 
 
