@@ -11,7 +11,6 @@ schedules, whose figures show that it runs and mean nothing else). Parts:
 - longer: some of these networks trained four times as long, one seed, so that none is behind
   because it learns slowly;
 - ablations: searches without one part of the method each, on the yardstick;
-- variants: the same of what can be seen on the larger space of the job alone;
 - traffic: what two workers send, over a link of 1 Gbit/s (`traffic.py`, as root), beside DDP;
 - steps: time of the steps of a search (`steps.py`), beside the implementations that people use.
 
@@ -39,7 +38,7 @@ from orchestration.draw_sweep import sweep_png  # noqa: E402
 from orchestration.job import Job  # noqa: E402
 from orchestration.plan import make_plan  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
-from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks, variants  # noqa: E402
+from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks  # noqa: E402
 from tests.benchmarks.evidence.networks import (  # noqa: E402
     Trained,
     pictured,
@@ -133,15 +132,6 @@ class Bench:
         found = ablations.searched(self.state / "ablations.jsonl", seeds, schedule)
         return [*ablations.differences(found), ablations.derivation(found[ablations.BASE])]
 
-    def variants(self) -> list[Row]:
-        """Searches of the job with one change each."""
-        quick = QUICK if self.is_quick else ()
-        networks, rows = self._of_job(quick)[1], list[Row]()
-        for what in variants.VARIANTS:
-            changed = self._of_job((*variants.settings(what), *quick[1:]))[1]
-            rows.append(variants.variant_row(what, networks, changed))
-        return rows
-
     def traffic(self) -> list[Row]:
         """Two workers over a slow link, which only root can make."""
         return self._of_script("traffic", ["--rounds", "1"])
@@ -181,7 +171,6 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "random": Bench.random,
     "mobile_table": Bench.mobile_table,
     "ablations": Bench.ablations,
-    "variants": Bench.variants,
     "longer": Bench.longer,
     "traffic": Bench.traffic,
     "steps": Bench.steps,
@@ -195,7 +184,7 @@ def _say(text: str) -> None:
 def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
     """Write the lines of a part, each with where it holds."""
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
-    has_job = part in ("networks", "random", "variants", "longer")
+    has_job = part in ("networks", "random", "longer")
     job = {"job": str(JOB.relative_to(REPOSITORY))} if has_job else {}
     text = "".join(json.dumps({**where, **job, **row}) + "\n" for row in rows)
     file = given.state / f"{part}.done" if given.quick else results_file(f"evidence_{part}")

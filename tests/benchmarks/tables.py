@@ -193,10 +193,6 @@ def ablation_table() -> str:
         for row in rows
     ]
     head = ["top-1 %", "points against the default (95 % interval)", "cost, weight steps", "seeds"]
-    body += [
-        [linked(row), row["top1"], interval(row["points"]), None, row["n"]]
-        for row in rows_of("variants")
-    ]
     text = as_table(["", *head], body)
     argmax = [row for row in rows_of("ablations") if "over the budget" in row]
     said = [
