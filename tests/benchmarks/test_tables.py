@@ -137,7 +137,7 @@ def test_it_is_said_what_found_networks_are_ahead_of_random_ones(folder: Path) -
     }
     (folder / "evidence_random__a-cpu__torch-1__2026-01-01.json").write_text(json.dumps(row))
     assert "[2 (1 to 3)](results/evidence_random" in tables.beyond_chance()
-    assert "points on `mobile` at 50%" in tables.beyond_chance()
+    assert ") points within 50% of the reference's latency" in tables.beyond_chance()
     assert " | 93.0 ± 0.5 | 10 | 95.0 | 2 (1 to 3) | 5 |\n" in tables.random_table()
 
 

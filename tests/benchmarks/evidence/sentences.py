@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tests.benchmarks.evidence.markdown import AHEAD, Row, interval, linked, rows_of
 
@@ -95,13 +95,22 @@ def longer() -> str:
 def beyond_chance() -> str:
     """What found networks are ahead of random ones as slow, in a sentence."""
     rows = rows_of("random")
+    by_target: dict[str, dict[str, str]] = {}
+    for row in rows:
+        target, _, budget = row["what"].partition(":")[0].partition(", budget ")
+        by_target.setdefault(target, {})[budget] = linked(row, interval(row[AHEAD]))
     texts = [
-        f"{linked(row, interval(row[AHEAD]))} points on `{place}` at {budget} of the reference"
-        for row in rows
-        for place, _, budget in [row["what"].partition(":")[0].partition(", budget ")]
+        f"on `{target}` by {_listed(points.values())} points within {_listed(points)}"
+        for target, points in by_target.items()
     ]
     seeds, networks = (rows[0]["seeds"], rows[0]["n"]) if rows else (0, 0)
     return (
-        f"Found networks are ahead of random ones of their space, as slow and trained alike, by "
-        f"{', '.join(texts)} ({networks} random networks each, in {seeds} seeds).\n"
+        "Found networks are ahead of random ones of their space, as slow and trained alike, "
+        f"{', '.join(texts)} of the reference's latency ({networks} random networks each, in "
+        f"{seeds} seeds): where the interval holds 0, a search is not shown to be worth anything.\n"
     )
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
