@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,25 +14,10 @@ from orchestration import load_job
 from tests.benchmarks.evidence.markdown import AHEAD
 from tests.benchmarks.evidence.networks import Trained
 from tests.benchmarks.evidence.random_networks import drawn, random_rows, settings
+from tests.benchmarks.evidence.test_rows import network
 
 SPACE = proxyless_imagenet()
 OPS = Architecture.reference(SPACE).ops
-
-
-def network(kind: str, seed: int, top1: float, **more: Any) -> Trained:
-    words: dict[str, Any] = {"name": kind, "budget": None, "budget_ms": None, **more}
-    return Trained(
-        kind=kind,
-        own="cpu",
-        seed=seed,
-        top1=top1,
-        ms={},
-        warmup_s=0.0,
-        search_s=0.0,
-        retrain_s=0.0,
-        ops=OPS,
-        **words,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +25,8 @@ def table() -> LatencyTable:
     return pixel1.table(SPACE)
 
 
-def found(seed: int, top1: float = 90.0) -> Trained:
-    return network("search", seed, top1, budget="50%")
+def found(seed: int, top1: float = 90.0, budget: str = "50%") -> Trained:
+    return network("search", "cpu", top1, 1.0, seed, budget=budget, ops=OPS)
 
 
 def test_they_take_as_long_as_the_found_one(table: LatencyTable) -> None:
@@ -54,7 +38,7 @@ def test_they_take_as_long_as_the_found_one(table: LatencyTable) -> None:
 
 
 def test_a_job_trains_those_of_one_seed(table: LatencyTable, tmp_path: Path) -> None:
-    networks = [found(20), found(21), network("search", 20, 90.0, budget="75%")]
+    networks = [found(20), found(21), found(20, budget="75%")]
     words = settings(networks, {"cpu": table}, 20, tmp_path)
     job = load_job("jobs/compare_mobilenet.yaml", words)
     assert job.seeds == (20,)
@@ -65,10 +49,10 @@ def test_a_job_trains_those_of_one_seed(table: LatencyTable, tmp_path: Path) -> 
 def test_found_ones_are_held_against_those_of_their_seed() -> None:
     networks = [found(20, 90.0), found(21, 92.0)]
     beside = [
-        network("given", seed, top1, name=f"random-50-{number}")
+        network("given", "cpu", top1, 1.0, seed, name=f"random-50-{number}")
         for seed, number, top1 in ((20, 0, 88.0), (20, 1, 90.0), (21, 0, 89.0), (21, 1, 89.0))
     ]
-    others = [network("given", 20, 10.0, name="random-100-0")]
+    others = [network("given", "cpu", 10.0, 1.0, 20, name="random-100-0")]
     (row,) = random_rows(networks, [*beside, *others])
     assert row["what"].startswith("cpu, budget 50%")
     assert (row["top1"], row["n"], row["found"], row["seeds"]) == (89.0, 4, 91.0, 2)
