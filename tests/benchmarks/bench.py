@@ -103,7 +103,7 @@ class Bench:
         job, networks = self._of_job(quick)
         tables, random = tables_of(Storage(job.storage), job.name), list[Trained]()
         for seed in seeds(networks):
-            words = random_networks.settings(networks, tables, seed, self.state / "random")
+            words = random_networks.write_networks(networks, tables, seed, self.state / "random")
             random += self._of_job((*words, *quick[2:]))[1]
         return random_networks.random_rows(networks, random)
 

@@ -30,13 +30,16 @@ COUNT = 2
 TARGETS, BUDGETS = ("cpu", "mobile"), ("35%", "50%", "100%")
 
 
-def settings(
+def write_networks(
     networks: Sequence[Trained], tables: Mapping[str, LatencyTable], seed: int, folder: Path
 ) -> list[str]:
-    """Of a job that trains random networks beside what was found from a seed; their files are
-    written into the folder."""
+    """Draw random networks beside what was found from a seed, and write their files.
+
+    Returns:
+        Settings of a job that trains them.
+    """
     cases = []
-    for one in _beside(networks):
+    for one in _compared(networks):
         if one.seed != seed:
             continue
         for number, network in enumerate(drawn(one, tables[one.own])):
@@ -59,7 +62,7 @@ def drawn(found: Trained, table: LatencyTable) -> list[Architecture]:
 def random_rows(networks: Sequence[Trained], random: Sequence[Trained]) -> list[Row]:
     """For each target and budget: what random networks reach, and what found ones are ahead."""
     groups: dict[str, list[tuple[Trained, list[Trained]]]] = {}
-    for one in _beside(networks):
+    for one in _compared(networks):
         beside = [
             other
             for other in of_kind(random, "given", one.own)
@@ -80,7 +83,7 @@ def _row(what: str, pairs: Sequence[tuple[Trained, Sequence[Trained]]]) -> Row:
     }
 
 
-def _beside(networks: Sequence[Trained]) -> list[Trained]:
+def _compared(networks: Sequence[Trained]) -> list[Trained]:
     """The found networks that random ones are held against."""
     return [
         one

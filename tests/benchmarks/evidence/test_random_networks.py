@@ -13,7 +13,7 @@ from nas_core.space import proxyless_imagenet
 from orchestration import load_job
 from tests.benchmarks.evidence.markdown import AHEAD
 from tests.benchmarks.evidence.networks import Trained
-from tests.benchmarks.evidence.random_networks import drawn, random_rows, settings
+from tests.benchmarks.evidence.random_networks import drawn, random_rows, write_networks
 from tests.benchmarks.evidence.test_rows import network
 
 SPACE = proxyless_imagenet()
@@ -39,7 +39,7 @@ def test_they_take_as_long_as_the_found_one(table: LatencyTable) -> None:
 
 def test_a_job_trains_those_of_one_seed(table: LatencyTable, tmp_path: Path) -> None:
     networks = [found(20), found(21), found(20, budget="75%")]
-    words = settings(networks, {"cpu": table}, 20, tmp_path)
+    words = write_networks(networks, {"cpu": table}, 20, tmp_path)
     job = load_job("jobs/compare_mobilenet.yaml", words)
     assert job.seeds == (20,)
     files = [Path(str(case.architecture)) for case in job.cases]
