@@ -63,7 +63,7 @@ SMALL = {
         "stream": {"lanes": 2, "window_mib": 1},
     },
     "space": FOUR_SITES,
-    "cases": [{"target": "mobile", "budgets_ms": ["60%", "80%"]}],
+    "cases": [{"target": "mobile", "budgets_ms": ["50%", "65%"]}],
     "measure": {
         "calibrate_s": 0,
         "rounds": 5,
