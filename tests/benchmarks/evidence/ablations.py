@@ -12,7 +12,7 @@ are equal bit for bit), but its price: beside the base stands a search with the 
 could afford if six cases had one each for the price of one.
 
 Defaults are set by `python tests/benchmarks/evidence/ablations.py`: the same on `cpu` alone, at all
-budgets, with the seeds of tuning; its lines go to `results/`.
+budgets, with the seeds of tuning; its lines go to `results/`. Searches are kept in ~/proxyless/bench.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -139,9 +138,10 @@ def derivation(base: Lines) -> dict[str, Any]:
 
 
 def main() -> None:
-    """On the seeds of tuning."""
-    with TemporaryDirectory() as folder:
-        found = searched(Path(folder) / "searches.jsonl", range(5), places=TUNED)
+    """On the seeds of tuning; started again it goes on with what is missing."""
+    state = Path.home() / "proxyless" / "bench"
+    state.mkdir(parents=True, exist_ok=True)
+    found = searched(state / "ablations_tuning.jsonl", range(5), places=TUNED)
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
     rows = [*differences(found), derivation(found[BASE])]
     keep("ablations_tuning", [{**where, **row} for row in rows])
