@@ -26,8 +26,9 @@ def alpha_step(search: Search, batch: Batch | None) -> None:
     """One update of the strategy; no weight and no buffer moves.
 
     Only gradients travel between workers: averaging alphas afterwards would not be equivalent
-    under Adam. Of a pair of ops that were compared, the sum of exponentials is settled to what the
-    latency term alone makes of it. An update whose gradient is not finite moves nothing.
+    under Adam. With `settle_pairs`, the sum of exponentials of a pair of ops that were compared is
+    settled to what the latency term alone makes of it. An update whose gradient is not finite moves
+    nothing.
 
     Args:
         search: whose architecture parameters, baseline, multiplier and trials are updated.
@@ -126,7 +127,7 @@ def _latency_grads(search: Search, update: Update) -> tuple[list[Tensor], list[T
 def _move_alphas(
     search: Search, accuracy: list[Tensor], latency: list[Tensor], pairs: list[Pair] | None
 ) -> None:
-    """One step of Adam; then settle the pairs and the multiplier."""
+    """One step of Adam; then settle the pairs, where that is asked for, and the multiplier."""
     state, schedule = search.state, search.schedule
     lr = schedule.alpha_lr(state.alpha_steps)
     settled = None

@@ -94,9 +94,10 @@ class SearchSettings(TrainingSettings):
     architecture_share: float = 0.04
     """Part of the training images held out for architecture updates (ImageNet: 50,000 images)."""
 
-    settle_pairs: bool = True
+    settle_pairs: bool = False
     """Strategy `two_path`: after an update the sum of exponentials of each pair is set to what the
-    latency term alone makes of it, so that the loss moves no op that was not looked at."""
+    latency term alone makes of it, so that the loss moves no op that was not looked at. As
+    published; not seen to find better networks (tests/benchmarks/evidence/nine_sites.py)."""
 
     samples: int = 10
     """Strategy `reinforce`: networks that each worker draws for one update."""
@@ -212,7 +213,7 @@ class SearchSettings(TrainingSettings):
 
     def outcome_facts(self) -> dict[str, Any]:
         """All that the outcome of a search depends on, beside its budget; `share` says which one
-        that is. `settle_pairs` is left out where it is on, as before there was a choice."""
+        that is. `settle_pairs` is left out where it is on, as when there was no choice."""
         facts = asdict(self)
         del facts["share"]
         if self.settle_pairs:

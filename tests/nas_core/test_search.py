@@ -232,9 +232,9 @@ def test_a_weight_step_computes_the_gradients_of_one_path() -> None:
 # Alphas
 
 
-def test_without_a_latency_term_ops_outside_the_pair_keep_their_probability() -> None:
+def test_without_a_latency_term_ops_outside_a_settled_pair_keep_their_probability() -> None:
     space = two_sites((K3, K5, K7, "skip"))
-    settings = replace(SETTINGS, objective="none", alpha_lr=0.5)
+    settings = replace(SETTINGS, objective="none", alpha_lr=0.5, settle_pairs=True)
     state = start_search(space, settings, 0, CPU)
     table = noisy_table(space, 0)
     for seed in range(10):
@@ -245,9 +245,10 @@ def test_without_a_latency_term_ops_outside_the_pair_keep_their_probability() ->
             assert int(moved.sum()) == 2
 
 
-def test_ops_outside_the_pair_move_as_a_step_on_the_latency_alone_moves_them() -> None:
+def test_ops_outside_a_settled_pair_move_as_by_the_latency_alone() -> None:
     space = two_sites((K3, K5, K7, "skip"))
-    table, settings = noisy_table(space, 0), replace(SETTINGS, beta=0.3)
+    table = noisy_table(space, 0)
+    settings = replace(SETTINGS, beta=0.3, settle_pairs=True)
     state = start_search(space, settings, 0, CPU)
     costs = [torch.tensor(row) for row in table.costs_ms(space)]
     for number in range(6):  # later steps have a memory of the gradients before
@@ -334,7 +335,7 @@ def test_a_late_first_gradient_moves_no_alpha_far() -> None:
             "exp_avg_sq": torch.zeros_like(alpha),
         }
     before = [alpha.detach().clone() for alpha in state.supernet.alphas()]
-    step_alphas(state, replace(SETTINGS, beta=1.0))
+    step_alphas(state, replace(SETTINGS, beta=1.0, settle_pairs=True))
     moves = [a.detach() - b for a, b in zip(state.supernet.alphas(), before, strict=True)]
     # Adam alone would move them by 100 times the rate. Its step is bounded to twice the rate; the
     # shift that settles a pair comes on top, and is no larger than the moves of the pair.

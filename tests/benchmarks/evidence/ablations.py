@@ -12,7 +12,8 @@ are equal bit for bit), but its price: beside the base stands a search with the 
 could afford if six cases had one each for the price of one.
 
 Defaults are set by `python tests/benchmarks/evidence/ablations.py`: the same on `cpu` alone, at all
-budgets, with the seeds of tuning; its lines go to `results/`. Searches are kept in ~/proxyless/bench.
+budgets, with the seeds of tuning; its lines go to `results/`. Searches are kept in
+`~/proxyless/bench`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Proxyless-R": {"strategy": "reinforce"},
     "every op equally often in the warm-up": {"warmup_sampling": "fair"},
     "ops that begin independently": {"op_start": "independent"},
-    "pairs not settled": {"settle_pairs": False},
+    "pairs settled, as published": {"settle_pairs": True},
     "a warm-up of its own, for its part of the price": {
         "warmup_epochs": max(1, round(SCHEDULE.warmup_epochs / CASES))
     },
