@@ -16,13 +16,12 @@ from cluster.jobs_api import (
     running_head,
     token,
 )
+from tests.orchestration.record.server import free_port
 
 
 @pytest.fixture
 def closed_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def test_a_token_is_made_for_this_user_alone(own_ray: Path) -> None:

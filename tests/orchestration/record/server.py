@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_S = 120
+PORTS = range(20_000, 30_000)
+"""Below those that a system hands out by itself: between choosing one of them and using it, a Ray
+that starts beside these tests may take it. Its own workers use ports below."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody needs here
@@ -22,9 +26,12 @@ ENVIRONMENT = {
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
+    """One at which nothing listens, to be used soon."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as one, suppress(OSError):
+            one.bind((host, port))
+            return port
+    raise RuntimeError(f"none of a hundred ports of {host} was free")
 
 
 @contextmanager
