@@ -42,6 +42,13 @@ class Fault:
     """Steps that the worker has done since it was started."""
 
 
+def put(path: Path, text: str) -> None:
+    """Write a file that another process may be reading: it sees the old text or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
 def install(module: Any) -> None:
     """Make the team of a worker break as `faults.json` says; called in processes of the Ray."""
     folder, steps = Path(os.environ["FAULTS"]), [0]
@@ -55,8 +62,7 @@ def install(module: Any) -> None:
     def breaking_hear(team: Any, wishes: list[float]) -> None:
         hear(team, wishes)
         steps[0] += 1
-        with (folder / f"step-{team.rank}").open("w") as file:
-            file.write(f"{steps[0]} {os.getpid()}")
+        put(folder / f"step-{team.rank}", f"{steps[0]} {os.getpid()}")
         _break(folder, team.rank, steps[0])
         pace = folder / "pace"
         time.sleep(float(pace.read_text()) if pace.exists() else 0.0)
@@ -109,11 +115,11 @@ class Rig:
             if path.is_file():
                 path.unlink()
         text = json.dumps([vars(fault) for fault in faults])
-        (self.folder / "faults.json").write_text(text)
+        put(self.folder / "faults.json", text)
 
     def pace(self, step_s: float) -> None:
         """Every step takes so much longer from now on."""
-        (self.folder / "pace").write_text(str(step_s))
+        put(self.folder / "pace", str(step_s))
 
     def victim(self, number: int) -> int:
         """Process in which a fault happened; fails if it did not."""
