@@ -44,7 +44,7 @@ class Fault:
 
 def put(path: Path, text: str) -> None:
     """Write a file that another process may be reading: it sees the old text or the new one."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}")  # workers of two cases may write one file
     new.write_text(text)
     new.replace(path)
 
