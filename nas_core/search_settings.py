@@ -97,7 +97,7 @@ class SearchSettings(TrainingSettings):
     settle_pairs: bool = False
     """Strategy `two_path`: after an update the sum of exponentials of each pair is set to what the
     latency term alone makes of it, so that the loss moves no op that was not looked at. As
-    published; not seen to find better networks (tests/benchmarks/evidence/nine_sites.py)."""
+    published; not seen to find better networks (tests/benchmarks/evidence/settled_pairs.py)."""
 
     samples: int = 10
     """Strategy `reinforce`: networks that each worker draws for one update."""

@@ -1,10 +1,10 @@
 """What settling pairs is worth on the space of the evidence, from the seeds of tuning.
 
 The yardstick has three ops a site, of which a pair leaves out one; here a site has seven. Run
-`python tests/benchmarks/evidence/nine_sites.py` for `jobs/compare_mobilenet.yaml` on `cpu`, within
-the two budgets at which a search is ahead of random networks, with pairs settled and without; all
-else is a default. Every network is trained alone and tested by that job; started again it goes on
-where it was stopped.
+`python tests/benchmarks/evidence/settled_pairs.py` for `jobs/compare_mobilenet.yaml` on `cpu`,
+within the two budgets at which a search is ahead of random networks, with pairs settled and
+without; all else is a default. Every network is trained alone and tested by that job; started
+again it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
     storage = parser.parse_args().storage
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
     rows = differences(searched(storage, is_settled=False), searched(storage, is_settled=True))
-    keep("nine_sites", [{**where, **row} for row in rows])
+    keep("settled_pairs", [{**where, **row} for row in rows])
 
 
 if __name__ == "__main__":

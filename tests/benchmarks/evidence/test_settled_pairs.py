@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks.evidence.networks import Trained
-from tests.benchmarks.evidence.nine_sites import differences
+from tests.benchmarks.evidence.settled_pairs import differences
 
 
 def found(budget: str, seed: int, top1: float) -> Trained:
