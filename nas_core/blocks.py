@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas_core.depthwise import Depthwise
 from nas_core.ops import OpShape, build_op
 from nas_core.space import make_divisible
 
@@ -57,12 +58,13 @@ def conv_bn(
     in_channels: int, out_channels: int, kernel: int, stride: int, eps: float, groups: int = 1
 ) -> list[nn.Module]:
     """Convolution without bias, padded to keep the size at stride 1, and its BatchNorm."""
-    return [
-        nn.Conv2d(
+    if groups == in_channels == out_channels:
+        convolution: nn.Conv2d = Depthwise(in_channels, kernel, stride)
+    else:
+        convolution = nn.Conv2d(
             in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        ),
-        nn.BatchNorm2d(out_channels, eps=eps, momentum=0.1),
-    ]
+        )
+    return [convolution, nn.BatchNorm2d(out_channels, eps=eps, momentum=0.1)]
 
 
 class SqueezeExcite(nn.Module):

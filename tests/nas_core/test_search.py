@@ -224,7 +224,7 @@ def test_an_alpha_step_of_reinforce_runs_no_backward_at_all() -> None:
 
 
 def test_a_weight_step_computes_the_gradients_of_one_path() -> None:
-    seen = backward_kernels(lambda: step_on(start(), [0, 1]))
+    seen = backward_kernels(lambda: step_on(start(), [0, 0]))
     layers = 2 * (1 + 3 + 3 + 1)  # stem, two blocks of three, head: a convolution and a BatchNorm
     assert (seen.kernels, seen.with_weights) == (layers, layers)
 
