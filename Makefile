@@ -4,7 +4,7 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed test-long lint cluster stop ui bench bench-quick bench-parts ground-truth clean
+.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed test-long lint cluster stop ui bench bench-quick bench-checks bench-parts ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
@@ -12,8 +12,10 @@ help:
 	@echo "make cluster   a local Ray that stays, for 'ray job submit jobs/search_mobile.yaml'"
 	@echo "make stop      stop that Ray"
 	@echo "make test      quick tests; make test-all: the slow ones too; make lint: ruff and mypy"
-	@echo "make bench     the evidence of the README, into tests/benchmarks (hours on two cores; goes on where"
-	@echo "               it was stopped); make bench-quick: a tenth of it; make bench-parts: all other figures"
+	@echo "make bench     the evidence of the README, into tests/benchmarks (two hours and a half on two cores;"
+	@echo "               goes on where it was stopped); make bench-checks: random networks and longer"
+	@echo "               trainings beside it; make bench-quick: to see that it runs; make bench-parts: all"
+	@echo "               other figures"
 	@echo "make ground-truth  train every network of the yardstick again (an hour and a half on two cores)"
 	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
 
@@ -81,6 +83,9 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python tests/benchmarks/bench.py
+
+bench-checks: .venv/installed-dev
+	$(BIN)/python tests/benchmarks/bench.py --only random longer
 
 bench-quick: .venv/installed-dev
 	$(BIN)/python tests/benchmarks/bench.py --quick

@@ -72,8 +72,10 @@ def measure_across(
     for target in targets_to_measure(plan, results, tables, folder):
         say(f"measure  {len(networks)} networks on {target.hardware()} ...")
         found, reason = dict[str, dict[str, Any]](), ""
+        made = _exported(plan, target, results, folder)
+        made = {key: program for key, program in made.items() if key in networks}
         try:
-            found = _measured(plan, target, tables[target.name], networks, say)
+            found = _measured(plan, target, tables[target.name], networks, made, say)
         except _refusals() as error:
             reason = str(error)
             say(f"WARNING not measured on {target.hardware()}: {reason}")
@@ -163,6 +165,7 @@ def _measured(
     target: Target,
     table: LatencyTable,
     networks: Mapping[str, Model],
+    made: Mapping[str, Program],
     say: Say,
 ) -> dict[str, dict[str, Any]]:
     """What every network takes, on a node where nothing trains meanwhile."""
@@ -174,7 +177,8 @@ def _measured(
 
     node = node_of(table, target)
     with compilers_running([node]), cores_reserved(node, say):
-        programs = dict(_lowered(plan, target, networks))
+        missing = {key: model for key, model in networks.items() if key not in made}
+        programs = {**made, **dict(_lowered(plan, target, missing))}
         beside = lower(plan.space, target, [Architecture.reference(plan.space), None])
         bench = Bench(plan.space, target, plan.job.measure, node)
         *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
@@ -188,6 +192,25 @@ def _measured(
 
 def _values(timing: Timing, drift: float) -> dict[str, Any]:
     return {"ms": timing.median_ms / drift, "spread": timing.spread}
+
+
+def _exported(
+    plan: Plan, target: Target, results: Sequence[Result], folder: Storage
+) -> dict[str, Program]:
+    """By hash, programs for the target that lie beside trained networks: lowering takes seconds."""
+    from cluster.runtimes import runtime_of
+    from orchestration.compilers import is_beside
+    from orchestration.stopwatch import Program
+
+    owns, found = {one.name: one for one in plan.targets}, dict[str, Program]()
+    for one in results:
+        if one["target"] not in owns or not is_beside(target, owns[one["target"]]):
+            continue
+        file = f"cases/{one['case']}/model/{runtime_of(target).file_name}"
+        if (code := folder.find_bytes(file)) is not None:
+            shape = (target.batch_size, *one["input_shape"])
+            found[one["architecture_hash"]] = Program(code, shape)
+    return found
 
 
 def _lowered(

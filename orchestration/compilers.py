@@ -113,6 +113,21 @@ def exported(
     return found
 
 
+def is_beside(target: Target, own: Target) -> bool:
+    """Whether a network that was exported for `own` has its program for `target` beside it."""
+    if target.runtime == own.runtime:
+        return _form(target) == _form(own)
+    return target.runtime in PORTABLE and _form(target) == _form(_plain(target))
+
+
+def _form(target: Target) -> tuple[str, str, int]:
+    return (target.device, target.precision, target.batch_size)
+
+
+def _plain(target: Target) -> Target:
+    return replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
+
+
 def _compilers() -> list[Any]:
     import ray
 
@@ -198,9 +213,8 @@ def _elsewhere(target: Target, network: nn.Module, image: Tensor) -> dict[str, b
     """Programs of a trained network for processors of servers and of phones, one image at a time,
     where the runtimes are installed and can express it; for whoever has another device."""
     files = {}
-    plain = replace(target, device="cpu", precision="fp32", batch_size=1, phone=None)
     for name in set(PORTABLE) - {target.runtime}:
-        runtime = runtime_of(replace(plain, runtime=name))
+        runtime = runtime_of(replace(_plain(target), runtime=name))
         try:
             runtime.version()
             files[runtime.file_name] = _compiled(runtime, network, image)

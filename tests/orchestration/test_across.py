@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.hardware import Target
 from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
@@ -19,10 +20,16 @@ from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_imagenet
 from orchestration import across
 from orchestration.across import latencies_across, measure_across, targets_to_measure
+from orchestration.compilers import is_beside
 from orchestration.latency_tables import SHIPPED
+from orchestration.stopwatch import Program
 from tests.orchestration.job_folder import OPS, SPACE, baseline_result, latency_table, result
 
 SMALL = Architecture(SPACE, ("mbconv_k5_e6", *OPS[1:]))
+CPU, PHONE = (
+    Target(name="cpu", runtime="onnxruntime"),
+    Target(name="mobile", runtime="executorch"),
+)
 CALIBRATED = Calibration(fitted=(), checked=(), errors=None, others=())
 TABLE = replace(latency_table(), reference_ms=0.4, calibration=CALIBRATED)
 TABLES = {"mobile": TABLE, "cpu": replace(TABLE, target="cpu", reference_ms=0.3)}
@@ -44,9 +51,7 @@ RESULTS = [
 
 
 def plan_of(**settings: Any) -> Any:
-    targets = [SimpleNamespace(name=name, is_measured=True) for name in TABLES]
-    for target in targets:
-        target.hardware = lambda name=target.name: f"the {name}"
+    targets = [PHONE, CPU]
     job = SimpleNamespace(measure=MeasureSettings(**settings))
     return SimpleNamespace(job=job, targets=targets, space=SPACE)
 
@@ -65,7 +70,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """Measures nothing; says what it was asked."""
     asked: list[tuple[str, list[str]]] = []
 
-    def measured(_plan: Any, target: Any, _table: Any, networks: Any, _say: Any) -> Any:
+    def measured(_plan: Any, target: Any, _table: Any, networks: Any, *_words: Any) -> Any:
         asked.append((target.name, sorted(networks)))
         return {key: {"ms": 0.1 * len(target.name), "spread": 0.0} for key in networks}
 
@@ -151,7 +156,7 @@ def test_a_target_that_fails_costs_no_other(
     said: list[str] = []
     measure_across(plan_of(), RESULTS, TABLES, folder, said.append)
     assert not targets_to_measure(plan_of(), RESULTS, TABLES, folder)  # a finished job does no work
-    assert "WARNING not measured on the mobile: it is gone" in said
+    assert "WARNING not measured on mobile (XNNPACK): it is gone" in said
     assert latencies_across(RESULTS, TABLES, folder) == {
         "mobile": {},
         "cpu": {SMALL.digest(): 0.2},
@@ -177,8 +182,45 @@ def test_the_change_of_the_reference_since_the_table_is_taken_out(
     monkeypatch.setattr("orchestration.devices.node_of", lambda *_: node)
     monkeypatch.setattr("orchestration.calibrate.timed_networks", timings)
     plan = plan_of()
-    found = across._measured(plan, plan.targets[0], TABLE, {"a": SMALL}, print)
+    found = across._measured(plan, plan.targets[0], TABLE, {"a": SMALL}, {}, print)
     assert found["a"]["ms"] == pytest.approx((1.0 - 0.1) / (0.6 / 0.4))
+
+
+def test_what_was_exported_is_not_lowered_again(
+    folder: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_plan: Any, target: Any, _table: Any, networks: Any, made: Any, _say: Any) -> Any:
+        asked[target.name] = made
+        return {key: {"ms": 0.1, "spread": 0.0} for key in networks}
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(across, "_measured", measured)
+    searched = found("cpu", SMALL, input_shape=[3, 8, 8])
+    for file in ("model.onnx", "model.pte"):
+        folder.write_bytes(f"cases/{searched['case']}/model/{file}", file.encode())
+    measure_across(plan_of(), [RESULTS[0], searched], TABLES, folder, print)
+    assert asked == {
+        "mobile": {SMALL.digest(): Program(b"model.pte", (1, 3, 8, 8))},
+        "cpu": {SMALL.digest(): Program(b"model.onnx", (1, 3, 8, 8))},
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "own", "is_there"),
+    [
+        (CPU, replace(CPU, threads=2), True),
+        (CPU, replace(CPU, batch_size=8), False),
+        (CPU, replace(PHONE, batch_size=8), True),  # for others it is exported for one image
+        (replace(CPU, batch_size=8), PHONE, False),
+        (replace(CPU, batch_size=8), replace(CPU, batch_size=8), True),
+        (replace(PHONE, device="android"), CPU, False),
+        (replace(CPU, runtime="torch"), PHONE, False),
+    ],
+)
+def test_a_program_is_used_where_it_is_the_one_that_would_be_made(
+    target: Target, own: Target, is_there: bool
+) -> None:
+    assert is_beside(target, own) is is_there
 
 
 def test_a_network_that_a_runtime_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

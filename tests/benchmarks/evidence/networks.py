@@ -7,14 +7,20 @@ they are what its latency table says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration import load_job, run
 from orchestration.across import is_by_table, latencies_across
+from orchestration.job import Job
 from orchestration.result_values import model_name
+
+JOB = Path(__file__).resolve().parents[3] / "jobs" / "compare_mobilenet.yaml"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,15 @@ class Trained:
     """What each target is."""
     by_table: frozenset[str] = frozenset()
     """Targets on which nothing was measured: a latency table says what networks take there."""
+
+
+def networks_of(settings: Sequence[str]) -> tuple[Job, list[Trained]]:
+    """Run a variant of the job, or what is missing of it; the networks that it ends with."""
+    job = load_job(JOB, settings)
+    result = run(job, say=lambda text: print(text, file=sys.stderr, flush=True))
+    if result.failed:
+        raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
+    return job, trained(Storage(job.storage), job.name)
 
 
 def trained(storage: Storage, job: str) -> list[Trained]:

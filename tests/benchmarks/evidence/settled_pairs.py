@@ -19,13 +19,10 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.storage import Storage  # noqa: E402
-from orchestration import load_job, run  # noqa: E402
-from tests.benchmarks.evidence.networks import Trained, of_kind, trained  # noqa: E402
+from tests.benchmarks.evidence.networks import Trained, networks_of, of_kind  # noqa: E402
 from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
 from tests.benchmarks.truth import paired  # noqa: E402
 
-JOB = REPOSITORY / "jobs" / "compare_mobilenet.yaml"
 SETTINGS = (
     *("seeds=[0, 1, 2, 3, 4]", "search.warmup_sampling=uniform", "record.experiment=tuning"),
     'cases=[{target: cpu, budgets_ms: ["35%", "50%"]}]',
@@ -36,11 +33,7 @@ def searched(storage: str, is_settled: bool) -> list[Trained]:
     """Networks that searches found, each trained."""
     word = str(is_settled).lower()
     words = (f"name=pairs_{word}", f"search.settle_pairs={word}", f"storage={storage}")
-    job = load_job(JOB, [*SETTINGS, *words])
-    result = run(job, say=lambda text: print(text, file=sys.stderr, flush=True))
-    if result.failed:
-        raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
-    return of_kind(trained(Storage(job.storage), job.name), "search")
+    return of_kind(networks_of([*SETTINGS, *words])[1], "search")
 
 
 def differences(base: Sequence[Trained], other: Sequence[Trained]) -> Iterator[dict[str, Any]]:
