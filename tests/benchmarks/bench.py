@@ -7,9 +7,9 @@ short schedules, whose figures show that it runs and mean nothing else). Parts:
   `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds; all timed on
   `cpu` and `mobile`, and known on the H100 by its table; what it costs;
 - mobile_table: the networks of the poster's first table, measured on this machine in one run;
-- ablations: searches without one part of the method each, on the yardstick;
 - traffic: what two workers send, over a link of 1 Gbit/s (`traffic.py`, as root), beside DDP;
-- steps: time of the steps of a search (`steps.py`), beside the implementations that people use.
+- steps: time of the steps of a search (`steps.py`), beside the implementations that people use;
+- ablations: searches without one part of the method each, on the yardstick.
 
 `make bench-checks` (another hour) holds the networks against what could make them look better than
 they are:
@@ -168,9 +168,9 @@ def network_rows(networks: Sequence[Trained]) -> list[Row]:
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "networks": Bench.networks,
     "mobile_table": Bench.mobile_table,
-    "ablations": Bench.ablations,
     "traffic": Bench.traffic,
     "steps": Bench.steps,
+    "ablations": Bench.ablations,
     "random": Bench.random,
     "longer": Bench.longer,
 }
