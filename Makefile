@@ -91,7 +91,7 @@ bench-quick: .venv/installed-dev
 	$(BIN)/python tests/benchmarks/bench.py --quick
 
 bench-parts: .venv/installed-dev
-	for one in main_job memory steps latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality sharing \
+	for one in main_job memory steps depthwise latency_tables two_devices budgets glyph_networks supernet_ranking alpha_schedule search_quality sharing \
 	    traffic checkpoint_cost recovery scaling sweep recording data; do \
 	  $(BIN)/python tests/benchmarks/$$one.py || exit 1; done
 
