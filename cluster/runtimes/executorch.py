@@ -10,7 +10,6 @@ moment it runs. `load` sets the pool, so programs of one process agree on a numb
 
 from __future__ import annotations
 
-import copy
 import importlib
 import io
 import logging
@@ -22,6 +21,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.folding import folded
 from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
 
@@ -55,8 +55,7 @@ class ExecuTorch:
         installed("executorch")
         import torch
 
-        # Weights in channels_last order, as training leaves them, are no layout that XNNPACK takes.
-        module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
+        module = folded(module)
         with _quiet():
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower

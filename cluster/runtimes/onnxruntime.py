@@ -10,13 +10,13 @@ searched is nobody else's business, and a thread that nobody asked for disturbs 
 
 from __future__ import annotations
 
-import copy
 import importlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes import MeasurementError
+from cluster.runtimes.folding import folded
 from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
 
@@ -64,15 +64,14 @@ class OnnxRuntime:
             installed(name)
         import torch
 
-        module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
         with torch.no_grad():
             exported = torch.onnx.export(
-                module,
+                folded(module),
                 (example.cpu().contiguous(),),
                 input_names=[IMAGES],
                 output_names=[ANSWER],
                 dynamo=True,
-                optimize=True,  # folds BatchNorm
+                optimize=True,
                 verbose=False,  # otherwise it prints its steps
             )
         assert exported is not None, "without a file name, the exporter returns the program"
