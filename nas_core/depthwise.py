@@ -73,7 +73,8 @@ class _DepthwiseConvolution(torch.autograd.Function):
 def _depthwise_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     images = max(1, CACHED * len(x) // max(1, x.numel()))
     parts = zip(torch.split(grad, images), torch.split(x, images), strict=True)
-    return torch.stack([_in_columns(part, seen, weight, stride) for part, seen in parts]).sum(0)
+    found = torch.stack([_in_columns(part, seen, weight, stride) for part, seen in parts])
+    return torch.empty_like(weight).copy_(found.sum(0))  # in its order: DDP asks for it
 
 
 def _in_columns(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -33,6 +33,12 @@ def _output_and_slopes(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tenso
     return y, into, own
 
 
+def test_gradients_are_ordered_as_the_weight() -> None:
+    wide = Depthwise(3, 5, 1).to(memory_format=torch.channels_last)
+    (grad,) = torch.autograd.grad(wide(torch.randn(2, 3, 5, 5)).sum(), wide.weight)
+    assert grad.stride() == wide.weight.stride() == (25, 1, 5, 1)
+
+
 def test_the_gradient_of_wide_depthwise_kernels_is_computed_in_columns() -> None:
     x = torch.randn(2, 3, 5, 5)
     taken = {
