@@ -17,6 +17,7 @@ from typing import TypeVar
 from cluster.hardware import KEEP_MEMORY, facts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = "tests/benchmarks/results"
 TORCH = metadata.version("torch")
 Result = TypeVar("Result")
 
@@ -39,10 +40,15 @@ def line(what: str, values: list[float]) -> dict[str, object]:
 
 
 def commit() -> str:
-    """Of the checkout; "+" where files differ from it."""
-    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """Of the checkout; "+" where files other than results differ from it."""
+    named = _git("describe", "--always", "--exclude=*")
+    differs = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}")
+    return named + ("+" if differs else "") or "unknown"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def results_file(benchmark: str) -> Path:
@@ -51,7 +57,7 @@ def results_file(benchmark: str) -> Path:
     short = "-".join(w for w in processor if w not in {"cpu", "processor", "intel", "amd", "@"})
     version = ".".join(TORCH.split(".")[:2])
     name = f"{benchmark}__{short}-{here['cores']}-cores__torch-{version}__{date.today()}.json"
-    return Path(__file__).parent / "results" / name
+    return REPOSITORY / RESULTS / name
 
 
 def keep(benchmark: str, found: Sequence[dict[str, object]], file: Path | None = None) -> None:
