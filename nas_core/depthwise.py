@@ -15,11 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 COLUMNS = 3
 """Widest kernel for which oneDNN has a fast weight gradient of depthwise convolutions."""
-CACHED = 2**19
-"""Values that are moved at a time, so that they are still in the cache when they are read."""
+VALUES_AT_ONCE = 2**19
+"""Of the input: few enough that what was moved is in the cache when it is read."""
 
 
 class Depthwise(nn.Conv2d):
@@ -64,38 +65,39 @@ class _DepthwiseConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, _ = ctx.needs_input_grad
         return (
-            _conv_grads(grad, x, weight, ctx.stride, weight.shape[-1] // 2, 0) if of_x else None,
-            _depthwise_weight_grad(grad, x, weight, ctx.stride) if of_weight else None,
+            _input_grad(grad, x, weight, ctx.stride) if of_x else None,
+            _weight_grad(grad, x, weight, ctx.stride) if of_weight else None,
             None,
         )
 
 
-def _depthwise_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    images = max(1, CACHED * len(x) // max(1, x.numel()))
+def _input_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """As torch's own; `torch.nn.grad.conv2d_input` loses the memory format, and takes up to eight
+    times as long."""
+    padding = weight.shape[-1] // 2
+    words = ([stride, stride], [padding, padding], [1, 1], False, [0, 0], weight.shape[0])
+    of_input = [True, False, False]
+    found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *words, of_input)[0]
+    return found
+
+
+def _weight_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """The sum over parts of the batch, in the order of the weight: DDP asks for it."""
+    images = max(1, VALUES_AT_ONCE * len(x) // max(1, x.numel()))
     parts = zip(torch.split(grad, images), torch.split(x, images), strict=True)
-    found = torch.stack([_in_columns(part, seen, weight, stride) for part, seen in parts])
-    return torch.empty_like(weight).copy_(found.sum(0))  # in its order: DDP asks for it
+    found = [_grad_by_columns(part, seen, weight.shape, stride) for part, seen in parts]
+    return torch.empty_like(weight).copy_(torch.stack(found).sum(0))
 
 
-def _in_columns(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    channels, kernel = weight.shape[0], weight.shape[-1]
+def _grad_by_columns(grad: Tensor, x: Tensor, shape: torch.Size, stride: int) -> Tensor:
+    channels, kernel = shape[0], shape[-1]
     height, width = ((size - 1) * stride for size in grad.shape[2:])
     above = kernel // 2
     below = height + kernel - above - x.shape[2]
-    columns = []
+    narrow, columns = (channels, 1, kernel, COLUMNS), []
     for first in range(0, kernel, COLUMNS):
         left = above - first
         moved = F.pad(x, (left, width + COLUMNS - left - x.shape[3], above, below))
-        narrow = weight.new_empty(channels, 1, kernel, COLUMNS)
-        columns.append(_conv_grads(grad, moved, narrow, stride, 0, 1))
+        found = conv2d_weight(moved, narrow, grad, stride, groups=channels)  # type: ignore[no-untyped-call]
+        columns.append(found)
     return torch.cat(columns, 3)[..., :kernel]
-
-
-def _conv_grads(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, number: int
-) -> Tensor:
-    """Of a depthwise convolution: for its input (number 0) or its weight (1)."""
-    words = ([stride, stride], [padding, padding], [1, 1], False, [0, 0], weight.shape[0])
-    mask = [number == 0, number == 1, False]
-    found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *words, mask)[number]
-    return found

@@ -73,7 +73,6 @@ def measure_across(
         say(f"measure  {len(networks)} networks on {target.hardware()} ...")
         found, reason = dict[str, dict[str, Any]](), ""
         made = _exported(plan, target, results, folder)
-        made = {key: program for key, program in made.items() if key in networks}
         try:
             found = _measured(plan, target, tables[target.name], networks, made, say)
         except _refusals() as error:
@@ -202,9 +201,10 @@ def _exported(
     from orchestration.compilers import is_beside
     from orchestration.stopwatch import Program
 
-    owns, found = {one.name: one for one in plan.targets}, dict[str, Program]()
+    networks, found = _networks(plan, results), dict[str, Program]()
+    owns = {own.name for own in plan.targets if is_beside(target, own)}
     for one in results:
-        if one["target"] not in owns or not is_beside(target, owns[one["target"]]):
+        if one["target"] not in owns or one["architecture_hash"] not in networks:
             continue
         file = f"cases/{one['case']}/model/{runtime_of(target).file_name}"
         if (code := folder.find_bytes(file)) is not None:

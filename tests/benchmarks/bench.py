@@ -1,7 +1,7 @@
 """The evidence: what the README claims on its first screen, made again and measured.
 
-`make bench` (two hours and a half on two cores) or `make bench-quick` (a fifth of it: one seed and
-short schedules, whose figures show that it runs and mean nothing else). Parts:
+`make bench` (two hours and a half on two cores) or `make bench-quick` (one seed and short
+schedules, whose figures show that it runs and mean nothing else). Parts:
 
 - networks: `jobs/compare_mobilenet.yaml`, run by the product: networks searched for `cpu` and
   `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds; all timed on
@@ -196,7 +196,7 @@ def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Do what is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of it, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="one seed, to see that it runs")
     parser.add_argument("--again", nargs="*", default=[], choices=list(PARTS), metavar="PART")
     usual = [part for part in PARTS if part not in CHECKS]
     parser.add_argument("--only", nargs="*", default=usual, choices=list(PARTS), metavar="PART")

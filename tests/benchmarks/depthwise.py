@@ -104,11 +104,7 @@ def network_ratios(space: SearchSpace, images: int) -> Iterator[float]:
     clock, rng = Clock(), torch.Generator().manual_seed(0)
     choices = [len(site.ops) for site in space.sites]
     for _ in range(NETWORKS):
-        path = uniform_path(choices, rng)
-        network = Architecture(
-            space, tuple(site.ops[i] for site, i in zip(space.sites, path, strict=True))
-        )
-        step = _training(network, images)
+        step = _training(Architecture.from_path(space, uniform_path(choices, rng)), images)
         yield median([clock.ratio(step, lambda: _theirs(step)) for _ in range(8)][1:])  # noqa: B023
 
 

@@ -51,9 +51,8 @@ RESULTS = [
 
 
 def plan_of(**settings: Any) -> Any:
-    targets = [PHONE, CPU]
     job = SimpleNamespace(measure=MeasureSettings(**settings))
-    return SimpleNamespace(job=job, targets=targets, space=SPACE)
+    return SimpleNamespace(job=job, targets=[PHONE, CPU], space=SPACE)
 
 
 def timing(ms: float) -> Timing:

@@ -1,4 +1,4 @@
-"""What a finished job knows of its networks, each with its latency on all of the job's targets.
+"""The job of the evidence, and its networks, each with its latency on all of the job's targets.
 
 Latencies that are compared come from one run that timed all networks against each other (the job's
 `across/`), not from the minutes in which each was trained. On a target that is no machine at hand
