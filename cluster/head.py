@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -48,6 +49,10 @@ ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 MAX_TEMP_DIR = 40
 """Characters. Ray puts sockets some 65 characters below, and their paths end at 107."""
+
+PORTS = range(20_000, 30_000)
+"""Below those that a system hands out by itself, and above those of Ray's workers: Ray opens a
+port that is named here seconds later, after dozens of its own, and ends if it is taken by then."""
 
 STOP_S = 10.0
 """Time that a head has to end by itself."""
@@ -160,7 +165,7 @@ class LocalHead:
             ClusterError: it ended, or did not answer in time, or its folder is there already.
         """
         ensure_token()
-        port = _free_port(self._dashboard_port)
+        port = free_port(self._dashboard_port)
         self.address = f"http://127.0.0.1:{port}"
         self._made_temp_dir = _new_folder(self._asked_temp_dir)
         try:
@@ -192,7 +197,7 @@ class LocalHead:
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *("--port=0", "--dashboard-agent-listen-port=0"),
             *("--min-worker-port=0", "--max-worker-port=0"),
-            f"--ray-client-server-port={_free_port()}",  # takes no 0
+            f"--ray-client-server-port={free_port()}",  # takes no 0
             *(f"--temp-dir={self.temp_dir}", "--disable-usage-stats", *self._options),
         ]
         with open(self.temp_dir / "start.log", "wb") as log:
@@ -248,18 +253,18 @@ def _path_with_this_python() -> str:
     return os.pathsep.join([here, *others])
 
 
-def _free_port(preferred: int = 0) -> int:
-    """`preferred` if nobody listens there, else any free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
+def free_port(*preferred: int, host: str = "127.0.0.1") -> int:
+    """A port of `host` at which nothing listens: the first such of `preferred`, or any.
+
+    Raises:
+        ClusterError: none was found.
+    """
+    for port in (*preferred, *random.SystemRandom().sample(PORTS, 100)):
+        with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-            except OSError:
-                if not port:
-                    raise
-    raise AssertionError
+            probe.bind((host, port))
+            return port
+    raise ClusterError(f"none of a hundred ports of {host} was free")
 
 
 def _new_folder(path: str | Path | None) -> Path:

@@ -39,13 +39,12 @@ sys.path.insert(0, str(REPOSITORY))
 
 import psutil  # noqa: E402
 
-from cluster.head import NODE_SETTINGS  # noqa: E402
+from cluster.head import NODE_SETTINGS, free_port  # noqa: E402
 from cluster.storage import Storage  # noqa: E402
 from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
 from orchestration.images.manifest import PLACE  # noqa: E402
 from tests.benchmarks.lines import as_they_come, keep, line  # noqa: E402
 from tests.orchestration.record.proxy import Fault, Proxy  # noqa: E402
-from tests.orchestration.record.server import free_port  # noqa: E402
 from tests.s3 import BUCKET, LOGIN  # noqa: E402
 
 SIDE, CLASSES, BATCH = 64, 16, 256

@@ -77,8 +77,20 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(tmp_path: Path) -> N
 def test_a_free_port_is_used_and_a_taken_one_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        assert head._free_port(taken) != taken
-    assert head._free_port(taken) == taken
+        assert head.free_port(taken) != taken
+    assert head.free_port(taken) == taken
+
+
+def test_no_port_is_named_that_the_system_may_hand_to_another() -> None:
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert all(head.free_port() < first for _ in range(50))
+
+
+def test_there_may_be_no_free_port(monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(head, "PORTS", [server.getsockname()[1]] * 100)
+        with pytest.raises(ClusterError, match=r"none of a hundred ports of 127\.0\.0\.1 was free"):
+            head.free_port()
 
 
 def test_a_client_finds_the_head_the_token_and_this_python(monkeypatch) -> None:

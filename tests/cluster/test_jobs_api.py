@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster import jobs_api
+from cluster.head import free_port
 from cluster.jobs_api import (
     ClusterError,
     JobsApi,
@@ -16,7 +17,6 @@ from cluster.jobs_api import (
     running_head,
     token,
 )
-from tests.orchestration.record.server import free_port
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ import boto3
 import moto.server
 import pytest
 
+from cluster.head import free_port
 from tests.cluster.deployment import CLUSTER, DOCKERFILES, compose, instructions, required_variables
 from tests.orchestration.record.postgres import PASSWORD, USER, postgres, programs
-from tests.orchestration.record.server import _end, _wait_for, free_port
+from tests.orchestration.record.server import _end, _wait_for
 
 pytestmark = [
     pytest.mark.slow,

@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 import yaml
 
+from cluster.head import free_port
 from tests.conftest import REPOSITORY
-from tests.orchestration.record.server import free_port
 
 INJECTED = Path(__file__).parent / "injected"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from cluster.head import free_port
 from cluster.storage import Storage
 from orchestration.prepared import _check_shared
 from orchestration.spec import SpecError
-from tests.orchestration.record.server import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 

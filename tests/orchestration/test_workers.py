@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.head import free_port
 from orchestration.workers import DistributedTeam, Stopped, Wishes
 from tests.conftest import REPOSITORY
-from tests.orchestration.record.server import free_port
 
 WORKER = """
 import json, sys

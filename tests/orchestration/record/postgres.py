@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.orchestration.record.server import free_port
+from cluster.head import free_port
 
 USER, PASSWORD = "proxyless", "hunter2-of-postgres"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,23 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cluster.head import free_port
+
 START_S = 120
-PORTS = range(20_000, 30_000)
-"""Below those that a system hands out by itself: between choosing one of them and using it, a Ray
-that starts beside these tests may take it. Its own workers use ports below."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody needs here
 }
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """One at which nothing listens, to be used soon."""
-    for port in random.SystemRandom().sample(PORTS, 100):
-        with socket.socket() as one, suppress(OSError):
-            one.bind((host, port))
-            return port
-    raise RuntimeError(f"none of a hundred ports of {host} was free")
 
 
 @contextmanager
@@ -49,7 +37,7 @@ def mlflow_server(
         options: where artifacts are kept; served from `folder` if left out.
         host: the address of this machine at which it is reached.
     """
-    port = free_port(host)
+    port = free_port(host=host)
     artifacts = ["--artifacts-destination", str(folder / "artifacts")]
     words = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     words += ["--backend-store-uri", backend or f"sqlite:///{folder}/server.db", "--workers", "1"]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from cluster.head import free_port
 from orchestration.record import RecordError
 from tests.orchestration.record.place import Place
 from tests.orchestration.record.postgres import PASSWORD, USER, postgres, programs
-from tests.orchestration.record.server import free_port, mlflow_server
+from tests.orchestration.record.server import mlflow_server
 
 pytestmark = [
     # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.

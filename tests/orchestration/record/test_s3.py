@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from cluster.head import free_port
 from orchestration.export import PROGRAM
 from orchestration.record import RecordError, fetch_model
 from tests.orchestration.record.place import Place
-from tests.orchestration.record.server import free_port, mlflow_server
+from tests.orchestration.record.server import mlflow_server
 from tests.s3 import LOGIN, s3_server
 
 pytestmark = [
