@@ -25,9 +25,14 @@ PLACES: tuple[tuple[float, float, str, str], ...] = (
     (-7, -7, "right", "top"),
     (0, 20, "center", "bottom"),
     (0, -20, "center", "top"),
+    (7, 18, "left", "bottom"),
+    (-7, 18, "right", "bottom"),
+    (7, -18, "left", "top"),
+    (-7, -18, "right", "top"),
 )
 POINT_PX, BAR_PX = 8.0, 3.0
 """Half the side of the square that a point takes, and half the width of its bars."""
+ROUNDS = 10
 OUTSIDE = 5.0
 """How much worse it is to leave the panel, where neighbours and edges cut, than to cover."""
 
@@ -50,10 +55,25 @@ def write_labels(axes: Axes, spots: Sequence[Spot]) -> None:
         axes: laid out already; limits and size must not change afterwards.
         spots: all points of the panel.
     """
-    taken = [box for spot in spots for box in _boxes(axes, spot)]
-    for spot in spots:
-        if spot.label:
-            taken.append(_write(axes, spot, taken))
+    points = [box for spot in spots for box in _boxes(axes, spot)]
+    labelled = [spot for spot in spots if spot.label]
+    boxes = [[_box(axes, spot, place) for place in PLACES] for spot in labelled]
+    for spot, number in zip(labelled, _places(axes, boxes, points), strict=True):
+        _annotation(axes, spot, PLACES[number])
+
+
+def _places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
+    """Which of its boxes each label takes: each goes where it covers least, until none moves."""
+    taken: dict[int, int] = {}
+    for _ in range(ROUNDS):
+        before = dict(taken)
+        for label, places in enumerate(boxes):
+            others = [boxes[other][place] for other, place in taken.items() if other != label]
+            costs = [_covered(axes, box, [*points, *others]) for box in places]
+            taken[label] = costs.index(min(costs))
+        if taken == before:
+            break
+    return [taken[label] for label in range(len(boxes))]
 
 
 def _boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
@@ -70,16 +90,12 @@ def _boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
         yield Bbox([corners[0] - margin, corners[1] + margin])
 
 
-def _write(axes: Axes, spot: Spot, taken: Sequence[Bbox]) -> Bbox:
-    """Write one where it covers least; returns what it covers now."""
-    tried = [_annotation(axes, spot, place) for place in PLACES]
-    boxes = [one.get_window_extent() for one in tried]
-    costs = [_covered(axes, box, taken) for box in boxes]
-    best = costs.index(min(costs))
-    for number, one in enumerate(tried):
-        if number != best:
-            one.remove()
-    return boxes[best]
+def _box(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Bbox:
+    """What a label would cover, pixels."""
+    label = _annotation(axes, spot, place)
+    box = label.get_window_extent()
+    label.remove()
+    return box
 
 
 def _annotation(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Annotation:
