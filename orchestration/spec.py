@@ -145,6 +145,7 @@ EXPECTED = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "dataclass_type": "a mapping",
+    "dict_type": "a mapping",
 }
 """What a wrong type should have been, by pydantic's name of the error."""
 

@@ -90,6 +90,7 @@ WRONG = {
     "search.epochs=0": "search.epochs is 0; expected a whole number of 1 or more",
     "search.beta=.nan": "search.beta is nan; expected a finite number",
     "search=5": "search is 5; expected a mapping",
+    "targets=[phone]": "targets is ['phone']; expected a mapping",
     "cases.0.budgets_ms=[5.1, -3.0]": (
         "cases[0].budgets_ms[1] is -3.0; expected milliseconds greater than 0, e.g. 5.1"
     ),
