@@ -253,13 +253,14 @@ def _path_with_this_python() -> str:
     return os.pathsep.join([here, *others])
 
 
-def free_port(*preferred: int, host: str = "127.0.0.1") -> int:
-    """A port of `host` at which nothing listens: the first such of `preferred`, or any.
+def free_port(preferred: int | None = None, *, host: str = "127.0.0.1") -> int:
+    """A port of `host` at which nothing listens: `preferred` if it is such a one, or any.
 
     Raises:
         ClusterError: none was found.
     """
-    for port in (*preferred, *random.SystemRandom().sample(PORTS, 100)):
+    ports = random.SystemRandom().sample(PORTS, 100)
+    for port in ports if preferred is None else [preferred, *ports]:
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))

@@ -32,9 +32,10 @@ PLACES: tuple[tuple[float, float, str, str], ...] = (
 )
 POINT_PX, BAR_PX = 8.0, 3.0
 """Half the side of the square that a point takes, and half the width of its bars."""
-ROUNDS = 10
 OUTSIDE = 5.0
 """How much worse it is to leave the panel, where neighbours and edges cut, than to cover."""
+ROUNDS = 10
+"""How often each label may move, at most: two could change places without end."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ def write_labels(axes: Axes, spots: Sequence[Spot]) -> None:
         axes: laid out already; limits and size must not change afterwards.
         spots: all points of the panel.
     """
-    points = [box for spot in spots for box in _boxes(axes, spot)]
+    points = [box for spot in spots for box in _point_boxes(axes, spot)]
     labelled = [spot for spot in spots if spot.label]
-    boxes = [[_box(axes, spot, place) for place in PLACES] for spot in labelled]
-    for spot, number in zip(labelled, _places(axes, boxes, points), strict=True):
+    boxes = [[_label_box(axes, spot, place) for place in PLACES] for spot in labelled]
+    for spot, number in zip(labelled, _best_places(axes, boxes, points), strict=True):
         _annotation(axes, spot, PLACES[number])
 
 
-def _places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
+def _best_places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
     """Which of its boxes each label takes: each goes where it covers least, until none moves."""
     taken: dict[int, int] = {}
     for _ in range(ROUNDS):
@@ -76,7 +77,7 @@ def _places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox])
     return [taken[label] for label in range(len(boxes))]
 
 
-def _boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
+def _point_boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
     """What a point and its bars cover, pixels."""
     from matplotlib.transforms import Bbox
 
@@ -90,7 +91,7 @@ def _boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
         yield Bbox([corners[0] - margin, corners[1] + margin])
 
 
-def _box(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Bbox:
+def _label_box(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Bbox:
     """What a label would cover, pixels."""
     label = _annotation(axes, spot, place)
     box = label.get_window_extent()

@@ -16,9 +16,8 @@ from nas_core.depthwise import Depthwise
 def test_a_depthwise_convolution_has_the_gradients_of_torchs(
     kernel: int, stride: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        depthwise, "VALUES_AT_ONCE", 5 * 6 * size * size
-    )  # of 13 images, five at a time
+    # Of 13 images, five at a time.
+    monkeypatch.setattr(depthwise, "VALUES_AT_ONCE", 5 * 6 * size * size)
     x = torch.randn(13, 6, size, size + 1).to(memory_format=torch.channels_last)
     ours = Depthwise(6, kernel, stride)
     theirs = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=6, bias=False).double()

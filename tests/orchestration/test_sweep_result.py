@@ -12,7 +12,7 @@ from PIL import Image
 
 from nas_core.baselines import model_from_dict
 from orchestration.draw_sweep import sweep_figure
-from orchestration.label_places import _places
+from orchestration.label_places import _best_places
 from orchestration.pareto import pareto_front
 from orchestration.results import CaseResult, JobResult
 from orchestration.sweep_result import COLUMNS, SweepResult
@@ -213,8 +213,8 @@ def test_a_label_makes_room_for_one_that_has_no_other_place() -> None:
     axes = Figure().subplots()
     x, y = axes.bbox.p0
     here, there = (Bbox.from_bounds(x + right, y, 20, 10) for right in (0, 40))
-    assert _places(axes, [[here, there], [here]], []) == [1, 0]
-    assert _places(axes, [[here, there], [here]], [there]) == [0, 0]
+    assert _best_places(axes, [[here, there], [here]], []) == [1, 0]
+    assert _best_places(axes, [[here, there], [here]], [there]) == [0, 0]
 
 
 def test_labels_of_a_picture_cover_no_other() -> None:
