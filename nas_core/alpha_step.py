@@ -16,10 +16,10 @@ from torch import Tensor
 from nas_core.batch import Batch
 from nas_core.gates import Pair, settle_pair
 from nas_core.objective import objective_of
-from nas_core.state import Search, SearchState
-from nas_core.step import set_lr
+from nas_core.search_state import Search, SearchState
 from nas_core.strategy import Scene, Update
-from nas_core.team import Team
+from nas_core.train_step import set_lr
+from nas_core.workers import Team
 
 
 def alpha_step(search: Search, batch: Batch | None) -> None:

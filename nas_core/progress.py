@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_core.team import Team
+from nas_core.workers import Team
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from nas_core.search_settings import SearchSettings
 from nas_core.settings import RetrainSettings
 from nas_core.space import SearchSpace
 from nas_core.supernet import Supernet
-from nas_core.team import Team
 from nas_core.train import (
     REFRESH_BATCHES,
     TrainState,
@@ -38,6 +37,7 @@ from nas_core.train import (
     start_training,
     train_to_the_end,
 )
+from nas_core.workers import Team
 
 ScoredBy = Literal["cross_entropy", "accuracy"]
 

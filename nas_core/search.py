@@ -29,13 +29,13 @@ from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import generator
 from nas_core.ranking import score, scoring_batches
 from nas_core.search_settings import SearchSettings
+from nas_core.search_state import Search, SearchState
 from nas_core.space import SearchSpace
-from nas_core.state import Search, SearchState
-from nas_core.step import Trained, Trainer
 from nas_core.strategy import Trial
 from nas_core.supernet import Choice, Supernet
-from nas_core.team import Team
 from nas_core.train import mean_entropy
+from nas_core.train_step import Trained, Trainer
+from nas_core.workers import Team
 
 MOVING = ("search", "trial")
 """Phases in which op probabilities move."""

@@ -33,7 +33,8 @@ class SearchSettings(TrainingSettings):
     derived."""
 
     strategy: Strategy = "two_path"
-    """How architectures are found; see nas_core/arch_update.py and nas_core/controls.py."""
+    """How architectures are found; see nas_core/gradient_strategies.py and
+    nas_core/sampling_strategies.py."""
 
     objective: ObjectiveName | None = None
     """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`

@@ -20,7 +20,7 @@ from nas_core.objective import LatencyGoal, Objective
 from nas_core.randomness import generator
 from nas_core.search_settings import SearchSettings
 from nas_core.supernet import Supernet
-from nas_core.team import Team
+from nas_core.workers import Team
 
 
 @dataclass(frozen=True)

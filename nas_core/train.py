@@ -22,8 +22,8 @@ from nas_core.precision import no_scaler, place, precision_of
 from nas_core.progress import EpochReport, Evaluation, Progress, Tally
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
-from nas_core.step import LossError, Trained, Trainer
-from nas_core.team import Team
+from nas_core.train_step import LossError, Trained, Trainer
+from nas_core.workers import Team
 
 
 def cosine_lr(lr: float, step: int, steps: int) -> float:

@@ -9,7 +9,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 from orchestration.api import sweep
-from orchestration.pipeline import run
-from orchestration.spec import load_job
+from orchestration.config.loading import load_job
+from orchestration.driver.pipeline import run
 
 __all__ = ["load_job", "run", "sweep"]

@@ -19,10 +19,10 @@ import typer
 from cluster.jobs_api import ClusterError
 from cluster.lease import LeaseHeld
 from cluster.storage import HOME, Storage, StorageError
-from orchestration import data_commands, folder_commands
-from orchestration.job import Job
-from orchestration.progress import progress_bar
-from orchestration.spec import SpecError, apply_override, check, check_job, load_job
+from orchestration.cli import data, jobs
+from orchestration.config.job import Job
+from orchestration.config.loading import SpecError, apply_override, check, check_job, load_job
+from orchestration.driver.progress import progress_bar
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 
@@ -63,7 +63,7 @@ def run_job(
             return
         if is_quick:
             raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
-        from orchestration.pipeline import run
+        from orchestration.driver.pipeline import run
 
         # With settings replaced the file alone would be another job.
         text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def plan_job(job_file: JobFile, overrides: Overrides = None, is_quick: Quick = F
 
 
 def _show_plan(job: Job, is_quick: bool) -> None:
-    from orchestration.pipeline import show_plan
+    from orchestration.driver.pipeline import show_plan
 
     show_plan(job, say, is_quick=is_quick)
 
@@ -105,7 +105,7 @@ def submit_job(
 ) -> None:
     """Check a job and submit it to the Ray that runs here, one started for it, or one elsewhere."""
     from cluster.submit import submit
-    from orchestration.submitting import check_here, submit_elsewhere
+    from orchestration.cli.submit import check_here, submit_elsewhere
 
     job = load_job(job_file, overrides or [])
     words = [word for override in overrides or [] for word in ("--set", override)]
@@ -138,8 +138,8 @@ def measure_target(
     ] = None,
 ) -> None:
     """Measure the latency table of a target, or read one from a file (CSV, YAML, JSON)."""
-    from orchestration.measure_job import MeasureJob, imported, measure, table_lines
-    from orchestration.table_record import keep_picture_and_record
+    from orchestration.cli.measure import MeasureJob, imported, measure, table_lines
+    from orchestration.cli.table_record import keep_picture_and_record
 
     targets: dict[str, Any] = {target: {"stand_in": True}} if stand_in else {}
     if import_file is not None:
@@ -166,9 +166,9 @@ def record(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
 ) -> None:
     """Write the results of a job into MLflow: what is missing there, and nothing twice."""
-    from orchestration.job_folders import job_folder
-    from orchestration.pipeline import tracking_uri
-    from orchestration.record import RecordError, record_job
+    from orchestration.driver.pipeline import tracking_uri
+    from orchestration.state.job_folder import job_folder
+    from orchestration.tracking import RecordError, record_job
 
     place = job_folder(folder)
     job = check_job(place.facts()["settings"], f"{folder}/job.json")
@@ -187,8 +187,8 @@ def record(
         say(link)
 
 
-folder_commands.register(app)
-app.add_typer(data_commands.app, name="data")
+jobs.register(app)
+app.add_typer(data.app, name="data")
 
 
 @app.command("predict")
@@ -198,7 +198,7 @@ def predict_images(
     storage: Annotated[str, typer.Option(help="Where its MLflow is, if no other is named.")] = HOME,
 ) -> None:
     """Classify image files with a recorded network."""
-    from orchestration.predict import predict
+    from orchestration.cli.predict import predict
 
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -214,8 +214,8 @@ def predict_images(
 def _model_folder(model: str, storage: str, temporary: Path) -> Path:
     if not model.startswith(("models:/", "runs:/")):
         return Path(model)
-    from orchestration.pipeline import tracking_uri
-    from orchestration.record import RecordError, fetch_model
+    from orchestration.driver.pipeline import tracking_uri
+    from orchestration.tracking import RecordError, fetch_model
 
     try:
         return fetch_model(model, tracking_uri(None, Storage(storage)), temporary)

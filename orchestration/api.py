@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestration.job import Job
-from orchestration.live import live_table
-from orchestration.pipeline import quiet, run
-from orchestration.progress import Say
-from orchestration.spec import SpecError, check_job, load_job
-from orchestration.sweep_result import SweepResult
+from orchestration.config.job import Job
+from orchestration.config.loading import SpecError, check_job, load_job
+from orchestration.driver.notebook import live_table
+from orchestration.driver.pipeline import quiet, run
+from orchestration.driver.progress import Say
+from orchestration.reports.sweep_result import SweepResult
 
 Budgets = Iterable[float | str]
 

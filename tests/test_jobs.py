@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.placement import Node
-from orchestration import planning
 from orchestration.__main__ import main
-from orchestration.spec import load_job
+from orchestration.config.loading import load_job
+from orchestration.driver import preview
 from tests.conftest import REPOSITORY
-from tests.orchestration.images.sets import encoded
+from tests.support.image_sets import encoded
 
 JOBS = sorted((REPOSITORY / "jobs").glob("*.yaml"))
 
@@ -54,7 +54,7 @@ def test_a_job_file_can_be_planned(
 ) -> None:
     """On a machine with a GPU, which need not be here."""
     has_gpu = Node("", "here", {"CPU": 2.0, "GPU": 1.0}, {}, is_driver=True)
-    monkeypatch.setattr(planning, "this_machine", lambda: has_gpu)
+    monkeypatch.setattr(preview, "this_machine", lambda: has_gpu)
     words = ["--set", f"storage={tmp_path / 'storage'}"]
     if load_job(path).data.source == "parquet":
         words += ["--set", f"data.path={images}"]

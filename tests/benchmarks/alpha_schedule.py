@@ -34,16 +34,16 @@ import torch  # noqa: E402
 from nas_core.architecture import Architecture, count_macs  # noqa: E402
 from nas_core.batch import SearchData  # noqa: E402
 from nas_core.blocks import Head, Stem  # noqa: E402
-from nas_core.controls import random_within  # noqa: E402
 from nas_core.latency import LatencyTable, PartShape, Row, head_part, parts_of  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.ops import OpShape, build_op  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
+from nas_core.sampling_strategies import random_within  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import mean_entropy  # noqa: E402
-from orchestration.data import split_classes  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
+from orchestration.data.loading import split_classes  # noqa: E402
 from tests.benchmarks import glyph_networks as alone  # noqa: E402
 from tests.benchmarks import supernet_ranking  # noqa: E402
 from tests.benchmarks.lines import keep, line, results_file  # noqa: E402

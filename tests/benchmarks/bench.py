@@ -37,9 +37,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from cluster.storage import Storage  # noqa: E402
-from orchestration.draw_sweep import sweep_png  # noqa: E402
-from orchestration.job import Job  # noqa: E402
-from orchestration.plan import make_plan  # noqa: E402
+from orchestration.config.job import Job  # noqa: E402
+from orchestration.planning.plan import make_plan  # noqa: E402
+from orchestration.reports.figures.sweep import sweep_png  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
 from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks  # noqa: E402
 from tests.benchmarks.evidence.networks import (  # noqa: E402

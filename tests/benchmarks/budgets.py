@@ -2,9 +2,9 @@
 
 Run `python tests/benchmarks/budgets.py`. Architecture parameters alone on the published space, the
 latency table of the Pixel 1, the loss `c * (1 - E[MACs] / MACs of the largest network)` with normal
-noise on its gradients; see `tests/nas_core/synthetic.py`. No setting is changed between the runs of
-an objective. One JSON line per objective, length, noise and c: the distance of the mean expected
-latency of the last updates from 75, 85, 100, 120 and 150 ms, in percent.
+noise on its gradients; see `tests/support/synthetic_search.py`. No setting is changed between the
+runs of an objective. One JSON line per objective, length, noise and c: the distance of the mean
+expected latency of the last updates from 75, 85, 100, 120 and 150 ms, in percent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch  # noqa: E402
 
 from nas_core.search_settings import ObjectiveName  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.nas_core.synthetic import search_of_alphas  # noqa: E402
+from tests.support.synthetic_search import search_of_alphas  # noqa: E402
 
 BUDGETS_MS = (75.0, 85.0, 100.0, 120.0, 150.0)
 GAINS = (0.1, 0.5, 2.0)

@@ -19,9 +19,9 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 from cluster.storage import Storage  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
-from orchestration.checkpoint import Checkpoints, snapshot  # noqa: E402
-from orchestration.job import ClusterSettings  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
+from orchestration.config.job import ClusterSettings  # noqa: E402
+from orchestration.stages.checkpoint import Checkpoints, snapshot  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
 from tests.benchmarks.traffic import Bench  # noqa: E402
 

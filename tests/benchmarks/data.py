@@ -41,11 +41,11 @@ import psutil  # noqa: E402
 
 from cluster.head import NODE_SETTINGS, free_port  # noqa: E402
 from cluster.storage import Storage  # noqa: E402
-from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
-from orchestration.images.manifest import PLACE  # noqa: E402
+from orchestration.config.data import DataSettings, GlyphSettings  # noqa: E402
+from orchestration.data.parquet.manifest import PLACE  # noqa: E402
 from tests.benchmarks.lines import as_they_come, keep, line  # noqa: E402
-from tests.orchestration.record.proxy import Fault, Proxy  # noqa: E402
-from tests.s3 import BUCKET, LOGIN  # noqa: E402
+from tests.support.faulty_proxy import Fault, Proxy  # noqa: E402
+from tests.support.s3 import BUCKET, LOGIN  # noqa: E402
 
 SIDE, CLASSES, BATCH = 64, 16, 256
 FAULTS = 20
@@ -108,8 +108,8 @@ def put_into_s3(folder: str, endpoint: str) -> str:
 
 def converted(count: int, dest: str) -> dict[str, float]:
     """Seconds of a conversion on Ray."""
-    from orchestration.images.convert import convert
-    from orchestration.images.samples import glyph_listing
+    from orchestration.data.parquet.convert import convert
+    from orchestration.data.parquet.samples import glyph_listing
 
     began = time.perf_counter()
     settings = GlyphSettings(classes=CLASSES, train=4 * CLASSES, test=4 * CLASSES)
@@ -125,10 +125,10 @@ def stream(path: str) -> Any:
     """The training images of a set as a job reads them, and its settings."""
     import torch
 
-    from orchestration.data import normalise
-    from orchestration.images.augment import recipe_of
-    from orchestration.images.dataset import load_streamed
-    from orchestration.images.stream import Reading, StreamLoader
+    from orchestration.data.loading import normalise
+    from orchestration.data.streaming.dataset import load_streamed
+    from orchestration.data.streaming.loader import Reading, StreamLoader
+    from orchestration.data.transforms import recipe_of
 
     words: dict[str, Any] = {"augment": "crop", "flip": True, "test_share": 0.001}
     settings = DataSettings(
@@ -302,7 +302,7 @@ def photographs(count: int) -> dict[str, float]:
     """Of one process: decoded, cropped and changed in colour, by its own time."""
     import torch
 
-    from orchestration.images.augment import NUMBERS, Recipe, decoded, finished
+    from orchestration.data.transforms import NUMBERS, Recipe, decoded, finished
 
     torch.set_num_threads(1)
     data = [photograph(seed) for seed in range(8)]

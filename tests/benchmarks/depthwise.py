@@ -29,9 +29,9 @@ from nas_core.depthwise import Depthwise  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.settings import RetrainSettings  # noqa: E402
 from nas_core.space import SearchSpace, proxyless_imagenet  # noqa: E402
-from nas_core.step import Trainer  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import start_training, train_step  # noqa: E402
+from nas_core.train_step import Trainer  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
 from orchestration import load_job  # noqa: E402
 from tests.benchmarks.lines import as_they_come, keep, line  # noqa: E402
 

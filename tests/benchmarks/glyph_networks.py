@@ -32,8 +32,8 @@ from nas_core.blocks import initialise  # noqa: E402
 from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
 from nas_core.space import Stage, chain  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import evaluate  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
 from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, results_file  # noqa: E402
 from tests.benchmarks.yardstick import Path_, Recipe, train  # noqa: E402

@@ -40,13 +40,12 @@ from cluster.runtimes.timing import Timing, time_calls  # noqa: E402
 from cluster.runtimes.torch_cuda import TorchCuda  # noqa: E402
 from cluster.storage import Storage  # noqa: E402
 from nas_core.architecture import Architecture, Model  # noqa: E402
-from nas_core.baselines import for_space, model_from_dict  # noqa: E402
+from nas_core.baselines.registry import for_space, model_from_dict  # noqa: E402
 from nas_core.batch import SearchData  # noqa: E402
 from nas_core.latency import LatencyTable  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
 from nas_core.space import SearchSpace  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import (  # noqa: E402
     REFRESH_BATCHES,
     evaluate,
@@ -54,8 +53,10 @@ from nas_core.train import (  # noqa: E402
     start_training,
     train_to_the_end,
 )
+from nas_core.workers import Alone  # noqa: E402
 from orchestration import load_job  # noqa: E402
-from orchestration.data import (  # noqa: E402
+from orchestration.config.job import Job  # noqa: E402
+from orchestration.data.loading import (  # noqa: E402
     Dataset,
     ImageSet,
     MemoryLoader,
@@ -63,8 +64,7 @@ from orchestration.data import (  # noqa: E402
     load_dataset,
     split_classes,
 )
-from orchestration.images.augment import Recipe, recipe_of  # noqa: E402
-from orchestration.job import Job  # noqa: E402
+from orchestration.data.transforms import Recipe, recipe_of  # noqa: E402
 from tests.benchmarks import lines  # noqa: E402
 from tests.benchmarks.gpu_table import Subject, all_compiled  # noqa: E402
 from tests.benchmarks.host_device import HostDevice  # noqa: E402

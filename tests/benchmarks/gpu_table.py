@@ -43,7 +43,7 @@ def networks_of(space: SearchSpace, count: int) -> list[Architecture]:
 
 
 def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A module and its input for one image, as `orchestration/compilers.py` has them."""
+    """A module and its input for one image, as `compile_workers.py` has them."""
     if subject is None:
         return nn.ReLU(), (1, 1, 1)
     if not isinstance(subject, PartShape):

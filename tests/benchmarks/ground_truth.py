@@ -104,9 +104,9 @@ def measure(target: Target) -> tuple[LatencyTable, list[float]]:
     """The latency table of the space, and the latency of every network, milliseconds."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
-    from orchestration.compilers import compilers_running, lower
-    from orchestration.measure import measure_table
-    from orchestration.stopwatch import timed
+    from orchestration.latency.build_table import measure_table
+    from orchestration.programs.compile_workers import compilers_running, lower
+    from orchestration.programs.timing_workers import timed
 
     settings = MeasureSettings()
     with tempfile.TemporaryDirectory() as folder, connect():

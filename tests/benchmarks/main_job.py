@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestration.pictures import NETWORK
+from orchestration.reports.figures.gallery import NETWORK
 from tests.benchmarks.lines import REPOSITORY, keep, line, results_file
 
 JOB = "jobs/search_mobile.yaml"

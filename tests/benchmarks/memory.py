@@ -45,12 +45,12 @@ from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
+from nas_core.search_state import Search, SearchState  # noqa: E402
 from nas_core.settings import RetrainSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
-from nas_core.state import Search, SearchState  # noqa: E402
-from nas_core.step import Trainer  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import start_training, train_step  # noqa: E402
+from nas_core.train_step import Trainer  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
 
 Step = Callable[[Batch], object]

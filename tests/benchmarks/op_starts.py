@@ -28,11 +28,11 @@ from nas_core.blocks import MBConv  # noqa: E402
 from nas_core.objective import LatencyGoal  # noqa: E402
 from nas_core.search import search_epochs, start_search  # noqa: E402
 from nas_core.supernet import Supernet  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
 from orchestration import load_job  # noqa: E402
-from orchestration.data import MemoryLoader, load_dataset, split_classes  # noqa: E402
+from orchestration.data.loading import MemoryLoader, load_dataset, split_classes  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, line, results_file  # noqa: E402
-from tests.nas_core.tiny import noisy_table  # noqa: E402
+from tests.support.tiny import noisy_table  # noqa: E402
 
 JOB = REPOSITORY / "jobs" / "compare_mobilenet.yaml"
 CPU = torch.device("cpu")

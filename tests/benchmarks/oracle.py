@@ -30,11 +30,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
-from nas_core.arch_update import Reinforce, TwoPath  # noqa: E402
 from nas_core.derive import k_best_within  # noqa: E402
 from nas_core.gates import alpha_grad, sample_active, sample_pairs  # noqa: E402
+from nas_core.gradient_strategies import Reinforce, TwoPath  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
 from nas_core.strategy import Scene, Update  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, keep  # noqa: E402

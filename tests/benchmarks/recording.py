@@ -22,17 +22,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from cluster.storage import Storage  # noqa: E402
-from orchestration.record import job as recorder  # noqa: E402
-from orchestration.record import record_job  # noqa: E402
+from orchestration.tracking import job as recorder  # noqa: E402
+from orchestration.tracking import record_job  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.orchestration.job_folder import (  # noqa: E402
+from tests.support.faulty_proxy import Proxy  # noqa: E402
+from tests.support.job_folder import (  # noqa: E402
     START,
     result,
     save_small_network,
     write_job,
 )
-from tests.orchestration.record.proxy import Proxy  # noqa: E402
-from tests.orchestration.record.server import mlflow_server  # noqa: E402
+from tests.support.mlflow_server import mlflow_server  # noqa: E402
 
 EPOCHS = 100
 TARGET_S = 120.0

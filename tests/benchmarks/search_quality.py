@@ -38,7 +38,7 @@ import torch  # noqa: E402
 from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
 from tests.benchmarks import searching, yardstick  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
 from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402

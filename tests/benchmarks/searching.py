@@ -28,12 +28,12 @@ from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.ranking import rerank, score, scoring_batches  # noqa: E402
 from nas_core.search import choose, search_epochs, start_search  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.state import STRATEGIES, SearchState  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
-from orchestration.data import MemoryLoader, split_classes  # noqa: E402
+from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
+from orchestration.data.loading import MemoryLoader, split_classes  # noqa: E402
 from tests.benchmarks import yardstick  # noqa: E402
 from tests.benchmarks.yardstick import Path_  # noqa: E402
-from tests.nas_core.tiny import noisy_table  # noqa: E402
+from tests.support.tiny import noisy_table  # noqa: E402
 
 CPU = torch.device("cpu")
 WARM_UP = ("op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")
@@ -131,7 +131,7 @@ def derived(
     table: LatencyTable,
     budget_ms: float,
 ) -> Path_:
-    """As `orchestration/derive.py` derives, but for measuring."""
+    """As `orchestration/stages/derive.py` derives, but for measuring."""
     if settings.rerank <= 1 or state.trials:
         return tuple(choose(state, table, budget_ms, settings).path())
     several = k_best_within(state.supernet.log_probs(), table, budget_ms, settings.rerank)

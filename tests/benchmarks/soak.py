@@ -29,16 +29,16 @@ sys.path.insert(0, str(REPOSITORY))
 
 from cluster.runtimes import present  # noqa: E402
 from cluster.storage import Storage  # noqa: E402
-from orchestration.case import CaseWork  # noqa: E402
-from orchestration.cases import cases_of  # noqa: E402
-from orchestration.crewing import Crewing, Room, crewing  # noqa: E402
-from orchestration.job import ClusterSettings  # noqa: E402
-from orchestration.plan import make_plan  # noqa: E402
-from orchestration.stopping import Stopper  # noqa: E402
-from orchestration.trials import run_cases  # noqa: E402
+from orchestration.config.job import ClusterSettings  # noqa: E402
+from orchestration.driver.stopping import Stopper  # noqa: E402
+from orchestration.driver.trials import run_cases  # noqa: E402
+from orchestration.planning.cases import cases_of  # noqa: E402
+from orchestration.planning.plan import make_plan  # noqa: E402
+from orchestration.planning.worker_layout import Crewing, Room, crewing  # noqa: E402
+from orchestration.stages.worker import CaseWork  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.orchestration.crew import tiny_job  # noqa: E402
-from tests.orchestration.tables import by_kernel, table_of  # noqa: E402
+from tests.support.latency_tables import by_kernel, table_of  # noqa: E402
+from tests.support.worker_context import tiny_job  # noqa: E402
 
 EPOCHS, STEPS, STEP_S = 3, 5, 0.001
 GPU_SHARE = 0.5
@@ -62,7 +62,7 @@ def loop(config: dict[str, Any]) -> None:
     """Body of a worker: a few epochs of a few milliseconds; then it writes down its span."""
     import ray
 
-    from orchestration.workers import report_epoch
+    from orchestration.distributed.process_group import report_epoch
 
     work, began = config["work"], time.time()
     case = work["case"]["name"]

@@ -44,8 +44,8 @@ from nas_core.ranking import kendall, score, spearman  # noqa: E402
 from nas_core.search import search_epochs, start_search  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
 from nas_core.supernet import Supernet  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
-from orchestration.data import (  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
+from orchestration.data.loading import (  # noqa: E402
     Dataset,
     ImageSet,
     MemoryLoader,
@@ -55,7 +55,7 @@ from orchestration.data import (  # noqa: E402
 from tests.benchmarks import glyph_networks as alone  # noqa: E402
 from tests.benchmarks.glyphs import CHARACTERS, glyphs  # noqa: E402
 from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
-from tests.nas_core.tiny import noisy_table  # noqa: E402
+from tests.support.tiny import noisy_table  # noqa: E402
 
 LENGTHS = (8, 16, 32, 64)
 LARGE_IMAGES = 2000

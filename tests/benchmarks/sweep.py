@@ -20,8 +20,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from orchestration.plan import make_plan, search_steps  # noqa: E402
-from orchestration.spec import load_job  # noqa: E402
+from orchestration.config.loading import load_job  # noqa: E402
+from orchestration.planning.plan import make_plan, search_steps  # noqa: E402
 from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
 
 JOB = REPOSITORY / "jobs" / "sweep_targets.yaml"

@@ -12,10 +12,10 @@ from nas_core.randomness import generator
 from nas_core.search_settings import SearchSettings
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
-from nas_core.team import Alone
+from nas_core.workers import Alone
 from tests.benchmarks import oracle, yardstick
 from tests.benchmarks.truth import Truth
-from tests.nas_core.tiny import Images, noisy_table
+from tests.support.tiny import Images, noisy_table
 
 GOOD = (1, 2, 1, 2)
 """The only network whose every site is right."""

@@ -15,7 +15,7 @@ from nas_core.search_settings import SearchSettings
 from tests.benchmarks import search_quality, searching, yardstick
 from tests.benchmarks.search_quality import Job, controls, grouped, summary
 from tests.benchmarks.truth import Truth, truth_of
-from tests.nas_core.tiny import noisy_table
+from tests.support.tiny import noisy_table
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,8 @@ Run `python tests/benchmarks/traffic.py` as root: it makes two network namespace
 each sending at most 1 Gbit/s (token bucket filter), and runs a worker in each, one thread each,
 over gloo. The published space, uniformly drawn paths, the same for both kinds of step:
 
-- ours: gradients of the path in buckets, sent while backward runs (orchestration/workers.py);
+- ours: gradients of the path in buckets, sent while backward runs
+  (orchestration/distributed/process_group.py);
 - DistributedDataParallel(find_unused_parameters=True) of the same supernet.
 
 Steps are interleaved. Beside it both without the limit, over the loopback device. Then, without the
@@ -39,11 +40,11 @@ from nas_core.gates import uniform_path  # noqa: E402
 from nas_core.search import start_search, weight_step  # noqa: E402
 from nas_core.search_settings import SearchSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
-from nas_core.step import Trainer  # noqa: E402
-from nas_core.team import Alone, Team  # noqa: E402
-from orchestration.workers import DistributedTeam  # noqa: E402
+from nas_core.train_step import Trainer  # noqa: E402
+from nas_core.workers import Alone, Team  # noqa: E402
+from orchestration.distributed.process_group import DistributedTeam  # noqa: E402
 from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.hosts import CABLE, Host, network, run  # noqa: E402
+from tests.support.network_namespaces import CABLE, Host, network, run  # noqa: E402
 
 SPACE = proxyless_imagenet()
 SETTINGS = SearchSettings()

@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, install
 from nas_core.architecture import Architecture  # noqa: E402
 from nas_core.latency import LatencyTable, site_part  # noqa: E402
 from orchestration import load_job, run  # noqa: E402
-from orchestration.pictures import NETWORK  # noqa: E402
+from orchestration.reports.figures.gallery import NETWORK  # noqa: E402
 from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
 
 JOB = REPOSITORY / "jobs" / "two_devices.yaml"

@@ -34,11 +34,11 @@ from nas_core.latency import LatencyTable  # noqa: E402
 from nas_core.progress import Evaluation  # noqa: E402
 from nas_core.randomness import generator  # noqa: E402
 from nas_core.space import Stage, chain  # noqa: E402
-from nas_core.team import Alone  # noqa: E402
 from nas_core.train import evaluate, refresh_statistics  # noqa: E402
-from orchestration.data import Dataset, ImageSet, load_dataset, normalise  # noqa: E402
-from orchestration.data_settings import DataSettings, GlyphSettings  # noqa: E402
-from orchestration.glyphs import checksum  # noqa: E402
+from nas_core.workers import Alone  # noqa: E402
+from orchestration.config.data import DataSettings, GlyphSettings  # noqa: E402
+from orchestration.data.glyphs import checksum  # noqa: E402
+from orchestration.data.loading import Dataset, ImageSet, load_dataset, normalise  # noqa: E402
 
 VERSION = 1
 DATA = DataSettings(

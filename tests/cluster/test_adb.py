@@ -11,7 +11,7 @@ import pytest
 from cluster.hardware import TARGETS, Phone
 from cluster.runtimes import MeasurementError, present
 from cluster.runtimes.adb import FOLDER, Adb, AttachedPhone, attached, choose
-from tests.cluster.fake_adb import SERIAL, FakePhone
+from tests.support.fake_adb import SERIAL, FakePhone
 
 
 @pytest.fixture

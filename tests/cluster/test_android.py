@@ -1,6 +1,6 @@
 """Android phones: what is sent, run, timed and refused, through an `adb` that is a script.
 
-The fake prints what the runner of ExecuTorch 1.5 prints; see tests/cluster/fake_adb.py.
+The fake prints what the runner of ExecuTorch 1.5 prints; see tests/support/fake_adb.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.runtimes.executor_runner import WARM_UP
 from cluster.runtimes.executorch import ExecuTorch
 from cluster.runtimes.throttling import MAX_RISE, check_throttling, middle_rise
 from cluster.runtimes.timing import Timing, time_calls
-from tests.cluster.fake_adb import FLAGS, FakePhone
+from tests.support.fake_adb import FLAGS, FakePhone
 
 IMAGES = torch.zeros(1, 3, 4, 4)
 

@@ -12,7 +12,7 @@ import moto
 import pytest
 
 from cluster.placement import MARKET_LABEL, SPOT
-from tests.cluster.deployment import documents
+from tests.support.deployment_files import documents
 
 REGION = "us-east-1"
 

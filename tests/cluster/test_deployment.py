@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from cluster.head import NODE_SETTINGS
-from orchestration.spec import load_job
-from tests.cluster.deployment import (
+from orchestration.config.loading import load_job
+from tests.conftest import REPOSITORY
+from tests.support.deployment_files import (
     CLUSTER,
     DOCKERFILES,
     IMAGES,
@@ -25,7 +26,6 @@ from tests.cluster.deployment import (
     pinned_versions,
     required_variables,
 )
-from tests.conftest import REPOSITORY
 
 FILES = sorted(
     path.relative_to(CLUSTER).as_posix()

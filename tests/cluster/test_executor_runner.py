@@ -10,7 +10,7 @@ from cluster.hardware import Phone
 from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.adb import Adb
 from cluster.runtimes.executor_runner import WARM_UP, Runner, runner_file, timed_ms
-from tests.cluster.fake_adb import FLAGS, SERIAL, FakePhone
+from tests.support.fake_adb import FLAGS, SERIAL, FakePhone
 
 PRINTED = """\
 I 00:00:00.000857 executorch:executor_runner.cpp:624] Model loaded in 0.196722 ms.

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from cluster.runtimes.folding import folded
-from nas_core.baselines import Baseline
-from tests.cluster.small import small_block, small_image
+from nas_core.baselines.registry import Baseline
+from tests.support.small_block import small_block, small_image
 
 
 def norms(module: nn.Module) -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cluster.head import NODE_SETTINGS
-from tests.cluster.deployment import DOCKERFILES, SECRET, instructions, pinned_versions
 from tests.conftest import REPOSITORY
+from tests.support.deployment_files import DOCKERFILES, SECRET, instructions, pinned_versions
 
 IMAGE, SERVER = DOCKERFILES
 WORKING_FOLDER = "/opt/proxyless"
@@ -81,8 +81,8 @@ def test_what_is_copied_is_there_and_travels(dockerfile: Path) -> None:
 def test_the_image_holds_all_packages_and_what_they_are_built_from() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     sources = copied(IMAGE)
-    packages = project["tool"]["setuptools"]["packages"]
-    assert {name.split(".")[0] for name in packages} <= set(sources)
+    packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {name.removesuffix("*") for name in packages} <= set(sources)
     assert {"requirements.txt", "constraints.txt", "pyproject.toml"} <= set(sources)
     assert project["project"]["readme"] in sources
     extras = set(project["project"]["optional-dependencies"])

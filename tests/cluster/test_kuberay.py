@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.placement import MARKET_LABEL, SPOT, Node, steady_selector
-from tests.cluster.deployment import (
+from tests.support.deployment_files import (
     SECRET,
     complaints,
     containers,

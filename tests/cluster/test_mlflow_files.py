@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.cluster.deployment import (
+from tests.support.deployment_files import (
     CLUSTER,
     SECRET,
     compose,

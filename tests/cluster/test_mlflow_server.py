@@ -18,9 +18,15 @@ import moto.server
 import pytest
 
 from cluster.head import free_port
-from tests.cluster.deployment import CLUSTER, DOCKERFILES, compose, instructions, required_variables
-from tests.orchestration.record.postgres import PASSWORD, USER, postgres, programs
-from tests.orchestration.record.server import _end, _wait_for
+from tests.support.deployment_files import (
+    CLUSTER,
+    DOCKERFILES,
+    compose,
+    instructions,
+    required_variables,
+)
+from tests.support.mlflow_server import _end, _wait_for
+from tests.support.postgres import PASSWORD, USER, postgres, programs
 
 pytestmark = [
     pytest.mark.slow,

@@ -21,8 +21,8 @@ from cluster.hardware import TARGETS
 from cluster.runtimes import MeasurementError
 from cluster.runtimes.onnxruntime import OnnxRuntime
 from nas_core.space import proxyless_small
-from tests.cluster.small import small_block, small_image
 from tests.conftest import REPOSITORY
+from tests.support.small_block import small_block, small_image
 
 SPACE = proxyless_small()
 

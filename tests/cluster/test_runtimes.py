@@ -18,7 +18,7 @@ from nas_core.architecture import Architecture
 from nas_core.blocks import Head, Stem
 from nas_core.ops import OpShape, build_op
 from nas_core.space import proxyless_small
-from tests.cluster.small import small_block, small_image
+from tests.support.small_block import small_block, small_image
 
 SPACE = proxyless_small()
 HERE: dict[str, Target] = {

@@ -13,8 +13,8 @@ import pytest
 from cluster import s3_store
 from cluster.lease import Lease, LeaseHeld, holder
 from cluster.storage import Storage, StorageError
-from tests.orchestration.record.proxy import Proxy, half
-from tests.s3 import BUCKET, S3, before, reached, s3_server
+from tests.support.faulty_proxy import Proxy, half
+from tests.support.s3 import BUCKET, S3, before, reached, s3_server
 
 
 @pytest.fixture(scope="module")

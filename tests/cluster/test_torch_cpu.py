@@ -14,7 +14,7 @@ from cluster.hardware import Target
 from cluster.runtimes.torch_cpu import TorchCpu
 from nas_core.architecture import Architecture
 from nas_core.space import proxyless_small
-from tests.cluster.small import small_block, small_image
+from tests.support.small_block import small_block, small_image
 
 TARGET = Target(name="server", runtime="torch")
 

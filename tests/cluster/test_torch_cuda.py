@@ -16,7 +16,7 @@ from cluster.hardware import TARGETS
 from cluster.runtimes import MeasurementError
 from cluster.runtimes.timing import time_calls
 from cluster.runtimes.torch_cuda import WARM_UPS, TorchCuda, TorchCudaProgram
-from tests.cluster.fake_gpu import FakeDevice
+from tests.support.fake_gpu import FakeDevice
 
 GPU = TARGETS["gpu"]
 ERRORS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}

@@ -13,7 +13,7 @@ from torchvision.models import get_model, get_model_weights
 
 from nas_core.architecture import Architecture, count_macs, count_params
 from nas_core.space import SearchSpace, proxyless_imagenet
-from tests.nas_core.tiny import K3, K5, all_architectures, all_paths, two_sites
+from tests.support.tiny import K3, K5, all_architectures, all_paths, two_sites
 
 SPACE = two_sites()
 

@@ -11,7 +11,7 @@ from nas_core.architecture import Architecture
 from nas_core.blocks import MBConv, Pool, ReLU6, initialise
 from nas_core.ops import OPS, OpShape, build_op
 from nas_core.space import MOBILE_OPS, proxyless_imagenet, proxyless_small
-from tests.nas_core.tiny import K3, two_sites
+from tests.support.tiny import K3, two_sites
 
 
 def conv_bn_by_hand(x: Tensor, weights: list[Tensor], stride: int, groups: int) -> Tensor:

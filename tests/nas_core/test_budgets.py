@@ -14,8 +14,8 @@ from nas_core.architecture import Architecture, count_macs
 from nas_core.latency import LatencyTable, PartShape
 from nas_core.ops import OpShape, build_op
 from nas_core.space import proxyless_small
-from tests.nas_core.synthetic import search_of_alphas
-from tests.nas_core.tiny import table_of
+from tests.support.synthetic_search import search_of_alphas
+from tests.support.tiny import table_of
 
 
 def parameters(every: list[tuple[float, float]], always: list[tuple[float, float]]) -> list[Any]:

@@ -14,7 +14,7 @@ from nas_core.architecture import Architecture
 from nas_core.derive import BudgetError, best_paths, best_within
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace, proxyless_imagenet
-from tests.nas_core.knapsacks import (
+from tests.support.knapsacks import (
     Problem,
     log_probs,
     offsets_table,
@@ -22,7 +22,7 @@ from tests.nas_core.knapsacks import (
     problems,
     totals,
 )
-from tests.nas_core.tiny import (
+from tests.support.tiny import (
     K3,
     K5,
     K7,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nas_core.derive import BudgetError, best_paths, best_within, k_best_within
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace, proxyless_imagenet
-from tests.nas_core.knapsacks import (
+from tests.support.knapsacks import (
     Problem,
     exact_problems,
     log_probs,
@@ -22,7 +22,7 @@ from tests.nas_core.knapsacks import (
     problems,
     totals,
 )
-from tests.nas_core.tiny import K3, K5, K7, all_architectures, noisy_table, two_sites
+from tests.support.tiny import K3, K5, K7, all_architectures, noisy_table, two_sites
 
 BUDGETS = st.floats(-10, 450)
 

@@ -9,7 +9,7 @@ import pytest
 from nas_core.architecture import Architecture
 from nas_core.drawing import parts
 from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
-from tests.nas_core.tiny import K3, two_sites
+from tests.support.tiny import K3, two_sites
 
 PUBLISHED = proxyless_imagenet()
 SKIPPING = Architecture(two_sites(), (K3, "skip"))

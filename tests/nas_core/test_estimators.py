@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas_core import arch_update
+from nas_core import gradient_strategies
 from nas_core.batch import Batch
 from nas_core.gates import Pair
 from nas_core.search_settings import SearchSettings
-from nas_core.state import STRATEGIES
+from nas_core.search_state import STRATEGIES
 from nas_core.strategy import Scene
 from nas_core.supernet import Supernet
-from tests.nas_core.scenes import a_scene, one_image, random_matrices, supernet_of
+from tests.support.supernets import a_scene, one_image, random_matrices, supernet_of
 
 DRAWS = 20_000
 PROBS = [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]
@@ -115,7 +115,7 @@ def expectation_of_full_path(
     total = torch.zeros(2, 3).double()
     with monkeypatch.context() as patch:
         for path, chance in paths_with_chances(PROBS):
-            patch.setattr(arch_update, "sample_path", lambda _p, _r, path=path: path)
+            patch.setattr(gradient_strategies, "sample_path", lambda _p, _r, path=path: path)
             total += chance * grads_of("full_path", a_scene(net, batch))
     return total
 
@@ -126,14 +126,16 @@ def expectation_of_two_path(
     total = torch.zeros(len(probs), len(probs[0])).double()
     with monkeypatch.context() as patch:
         for pairs, active, chance in pairs_with_chances(probs):
-            patch.setattr(arch_update, "sample_pairs", lambda _p, _r, pairs=pairs: pairs)
-            patch.setattr(arch_update, "sample_active", lambda _a, _p, _r, active=active: active)
+            patch.setattr(gradient_strategies, "sample_pairs", lambda _p, _r, pairs=pairs: pairs)
+            patch.setattr(
+                gradient_strategies, "sample_active", lambda _a, _p, _r, active=active: active
+            )
             total += chance * grads_of("two_path", a_scene(net, batch))
     return total
 
 
 def rewards_of(net: Supernet, scene: Scene) -> Callable[[list[int]], float]:
-    strategy = arch_update.Reinforce()
+    strategy = gradient_strategies.Reinforce()
     return lambda path: strategy.rewards(scene, [path])[0]
 
 

@@ -18,7 +18,7 @@ from nas_core.architecture import Architecture
 from nas_core.gates import sample_path
 from nas_core.latency import LatencyTable, PartShape, Row, expected_latency_ms, parts_of, site_part
 from nas_core.space import proxyless_imagenet, proxyless_small
-from tests.nas_core.tiny import (
+from tests.support.tiny import (
     K3,
     K5,
     all_architectures,

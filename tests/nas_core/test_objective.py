@@ -9,7 +9,7 @@ import torch
 
 from nas_core.objective import OBJECTIVES, LatencyGoal, Learnt, check_goal, missed, objective_of
 from nas_core.search_settings import ObjectiveName, SearchSettings
-from tests.nas_core.tiny import all_paths, noisy_table, two_sites
+from tests.support.tiny import all_paths, noisy_table, two_sites
 
 NAMES = list(OBJECTIVES)
 

@@ -11,7 +11,7 @@ from torch import nn
 from nas_core import published
 from nas_core.architecture import Architecture
 from nas_core.blocks import MBConv, Network
-from tests.nas_core.golden import golden
+from tests.support.golden import golden
 
 FACTS: dict[str, dict[str, Any]] = golden("published_architectures.json")["architectures"]
 

@@ -33,10 +33,10 @@ from nas_core.ranking import (
 from nas_core.search_settings import SearchSettings
 from nas_core.settings import RetrainSettings
 from nas_core.supernet import Supernet
-from nas_core.team import Alone
 from nas_core.train import evaluate, refresh_statistics, start_training, train_epochs
-from tests.nas_core.threads import Member, on_all
-from tests.nas_core.tiny import K3, K5, Images, all_architectures, two_sites
+from nas_core.workers import Alone
+from tests.support.thread_workers import Member, on_all
+from tests.support.tiny import K3, K5, Images, all_architectures, two_sites
 
 SPACE = two_sites((K3, K5, "skip"))
 DATA = SearchData(weight=Images(24, 8, seed=1), architecture=Images(18, 6, seed=2))

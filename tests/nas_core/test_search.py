@@ -35,11 +35,11 @@ from nas_core.search import (
     weight_step,
 )
 from nas_core.search_settings import SearchSettings
-from nas_core.state import STRATEGIES, Search, SearchState
-from nas_core.step import Trainer
-from nas_core.team import Alone, DivergenceError, Team
-from tests.nas_core.threads import Member, on_all
-from tests.nas_core.tiny import K3, K5, K7, Images, all_paths, noisy_table, table_of, two_sites
+from nas_core.search_state import STRATEGIES, Search, SearchState
+from nas_core.train_step import Trainer
+from nas_core.workers import Alone, DivergenceError, Team
+from tests.support.thread_workers import Member, on_all
+from tests.support.tiny import K3, K5, K7, Images, all_paths, noisy_table, table_of, two_sites
 
 SPACE = two_sites()
 TABLE = noisy_table(SPACE, seed=0)

@@ -23,7 +23,7 @@ from nas_core.space import (
     proxyless_imagenet,
     proxyless_small,
 )
-from tests.nas_core.tiny import K3, K5, two_sites
+from tests.support.tiny import K3, K5, two_sites
 
 
 def stages() -> st.SearchStrategy[list[Stage]]:

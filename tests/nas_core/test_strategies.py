@@ -15,11 +15,11 @@ from nas_core.objective import OBJECTIVES, LatencyGoal
 from nas_core.progress import EpochReport
 from nas_core.search import alphas_digest, choose, latency_note, search_epochs, start_search
 from nas_core.search_settings import ObjectiveName, SearchSettings, Strategy
-from nas_core.state import STRATEGIES, SearchState
-from nas_core.team import Alone, Team
-from tests.nas_core.scenes import CPU, a_batch, a_scene, a_search, a_supernet
-from tests.nas_core.threads import Member, on_all
-from tests.nas_core.tiny import Images, noisy_table, table_of, two_sites
+from nas_core.search_state import STRATEGIES, SearchState
+from nas_core.workers import Alone, Team
+from tests.support.supernets import CPU, a_batch, a_scene, a_search, a_supernet
+from tests.support.thread_workers import Member, on_all
+from tests.support.tiny import Images, noisy_table, table_of, two_sites
 
 SPACE = two_sites()
 TABLE = table_of(SPACE, lambda part: 2.0 + len(part.op) % 3 + part.resolution / 8)

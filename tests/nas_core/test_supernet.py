@@ -14,7 +14,7 @@ from nas_core.architecture import Architecture
 from nas_core.blocks import Network
 from nas_core.space import MOBILE_OPS, Stage, chain
 from nas_core.supernet import Supernet
-from tests.nas_core.tiny import K3, K5, all_architectures, two_sites
+from tests.support.tiny import K3, K5, all_architectures, two_sites
 
 SPACE = two_sites()
 

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
-from nas_core.baselines import Baseline
+from nas_core.baselines.registry import Baseline
 from nas_core.batch import Batch
 from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import counted_seed
 from nas_core.settings import RetrainSettings
-from nas_core.team import Alone
 from nas_core.train import (
     TrainState,
     averaged_copy,
@@ -29,8 +28,9 @@ from nas_core.train import (
     train_epochs,
     train_to_the_end,
 )
-from tests.nas_core.threads import Member, on_all
-from tests.nas_core.tiny import K3, K5, Images, two_sites
+from nas_core.workers import Alone
+from tests.support.thread_workers import Member, on_all
+from tests.support.tiny import K3, K5, Images, two_sites
 
 SETTINGS = RetrainSettings(epochs=3, batch_size=8, lr=0.1, dropout=0.2)
 LOADER = Images(24, 8)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from orchestration.api import sweep, sweep_job
-from orchestration.job import Job
-from orchestration.spec import SpecError, check_job, job_text, load_job
+from orchestration.config.job import Job
+from orchestration.config.loading import SpecError, check_job, job_text, load_job
 from tests.conftest import REPOSITORY
-from tests.orchestration.crew import tiny_job
+from tests.support.worker_context import tiny_job
 
 OWN = [
     {"target": "mobile", "budgets_ms": ["80%"]},

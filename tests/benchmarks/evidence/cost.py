@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from orchestration.estimate import training_steps
-from orchestration.plan import Plan, search_steps
+from orchestration.planning.plan import Plan, search_steps
+from orchestration.scheduling.estimate import training_steps
 from tests.benchmarks.evidence.networks import Trained, of_kind
 
 Row = dict[str, Any]

@@ -17,12 +17,12 @@ sys.path.insert(0, str(REPOSITORY))
 from cluster.hardware import Target  # noqa: E402
 from cluster.runtimes import present  # noqa: E402
 from nas_core.architecture import Architecture, Model  # noqa: E402
-from nas_core.baselines import Baseline  # noqa: E402
+from nas_core.baselines.registry import Baseline  # noqa: E402
 from nas_core.published import PUBLISHED, architecture  # noqa: E402
 from nas_core.settings import MeasureSettings  # noqa: E402
 from nas_core.space import proxyless_imagenet  # noqa: E402
-from orchestration.latency_tables import SHIPPED  # noqa: E402
-from orchestration.target_settings import TargetSettings, resolve  # noqa: E402
+from orchestration.config.targets import TargetSettings, resolve  # noqa: E402
+from orchestration.latency.table_store import SHIPPED  # noqa: E402
 from tests.benchmarks.evidence.poster import MOBILE_TABLE  # noqa: E402
 
 Row = dict[str, Any]
@@ -40,9 +40,9 @@ def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
     """Milliseconds of whole networks, timed against each other."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
-    from orchestration.calibrate import timed_networks
-    from orchestration.compilers import compilers_running, lower
-    from orchestration.measure import Bench
+    from orchestration.latency.build_table import Bench
+    from orchestration.latency.calibrate import timed_networks
+    from orchestration.programs.compile_workers import compilers_running, lower
 
     space = proxyless_imagenet()
     with connect():

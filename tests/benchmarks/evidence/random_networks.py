@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from nas_core.architecture import Architecture
-from nas_core.controls import random_networks_at
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
+from nas_core.sampling_strategies import random_networks_at
 from tests.benchmarks.evidence.curve import accuracies, mean_with_interval
 from tests.benchmarks.evidence.markdown import AHEAD
 from tests.benchmarks.evidence.networks import Trained, of_kind, seeds

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration import load_job
-from orchestration.draw_sweep import sweep_png
-from orchestration.plan import make_plan
+from orchestration.planning.plan import make_plan
+from orchestration.reports.figures.sweep import sweep_png
 from tests.benchmarks.evidence.cost import Steps, cost_rows, published_row
 from tests.benchmarks.evidence.curve import budget_rows, speed_rows, width_rows
 from tests.benchmarks.evidence.matrix import equal_rows, matrix_rows, preference_rows

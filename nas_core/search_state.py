@@ -1,0 +1,93 @@
+"""A search in progress, and what it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from nas_core.batch import SearchData
+from nas_core.gradient_strategies import Darts, FullPath, Reinforce, TwoPath
+from nas_core.objective import LatencyGoal
+from nas_core.precision import Precision, no_scaler, precision_of
+from nas_core.progress import Progress
+from nas_core.sampling_strategies import Evolution, Random, RLTrials
+from nas_core.schedule import Schedule
+from nas_core.search_settings import SearchSettings
+from nas_core.strategy import Strategy, Trial
+from nas_core.supernet import Supernet
+from nas_core.workers import Team
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "two_path": TwoPath,
+    "full_path": FullPath,
+    "reinforce": Reinforce,
+    "darts": Darts,
+    "random": Random,
+    "evolution": Evolution,
+    "rl_trials": RLTrials,
+}
+
+
+@dataclass
+class SearchState(Progress):
+    """A search in progress; everything that a resumed run needs. Epochs count the warm-up too."""
+
+    supernet: Supernet
+    weight_optimizer: torch.optim.Optimizer
+    alpha_optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler = field(default_factory=no_scaler)
+    alpha_steps: int = 0
+    """Updates made."""
+    baseline: float | None = None
+    """Moving average of rewards (`reinforce`, `rl_trials`)."""
+    multiplier: float = 0.0
+    """Of the objective `learnt`."""
+    trials: list[Trial] = field(default_factory=list)
+    """Networks that were scored (`random`, `evolution`, `rl_trials`)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search with all that it works on."""
+
+    state: SearchState
+    data: SearchData
+    goal: LatencyGoal | None
+    """None in a search that ends with its warm-up, which depends on no hardware."""
+    settings: SearchSettings
+    seed: int
+    team: Team
+
+    @property
+    def needed_goal(self) -> LatencyGoal:
+        """The goal, behind the warm-up."""
+        assert self.goal is not None, "a search behind its warm-up has a goal"
+        return self.goal
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs at its end."""
+        settings = self.settings
+        return settings.warmup_epochs if self.goal is None else settings.total_epochs
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it does what."""
+        return Schedule(self.settings, self.data.weight.steps)
+
+    @property
+    def precision(self) -> Precision:
+        """The number format of its steps."""
+        return precision_of(self.settings, self.state.supernet.alphas()[0].device)
+
+    @property
+    def strategy(self) -> Strategy:
+        """How it finds architectures."""
+        return STRATEGIES[self.settings.strategy]()
+
+    @property
+    def is_warm_up(self) -> bool:
+        """Whether the epoch to come belongs to the warm-up."""
+        return self.state.epoch < self.settings.warmup_epochs

@@ -1,0 +1,1 @@
+"""The `proxyless` command line: one module per group of commands."""

@@ -1,0 +1,209 @@
+"""What in the folder of a job is no longer needed, and what is.
+
+Results, models and comparison are. Checkpoints are not once their case is finished, nor is what Ray
+Tune and Ray Train keep of a run: a finished job is recognised by its results alone. Warm-ups and
+shared searches are where other jobs and further budgets begin: they go only where that is asked,
+and where no case that is not finished needs them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.lease import holder
+from cluster.storage import Storage, StorageError
+from orchestration.planning.cases import Case, search_place, warmup_place
+from orchestration.state.case_files import stopped_searches
+from orchestration.state.job_folder import JobFolder, jobs_in
+from orchestration.state.results_on_disk import is_done, stored_key
+from orchestration.state.run_file import JobPlan, read_plan
+
+KNOWN = {
+    "cases": "results and models",
+    "comparison": "tables and pictures",
+    "across": "what networks take on the other targets",
+    "job.json": "settings, cases and what runs took",
+    "plan.json": "cases of the run that has not ended",
+    "asha.json": "which searches were stopped early",
+    "tune": "what Ray Tune keeps of a run",
+    "train": "what Ray Train keeps of a run",
+}
+RAYS = ("tune", "train")
+ONE_BY_ONE = ("checkpoints", "searches")
+LEASE = "lease.json"
+
+TEMPORARY = ".*.tmp"
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something in storage."""
+
+    words: str
+    """What it is, and why it stays or goes."""
+    goes: bool
+    size_bytes: int
+    folder: Storage
+    place: str
+    """Its key in the folder, or TEMPORARY."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is of a job."""
+
+    done: int
+    """Finished cases."""
+    cases: int
+    items: tuple[Item, ...]
+
+    @property
+    def goes(self) -> list[Item]:
+        """What is no longer needed."""
+        return [item for item in self.items if item.goes]
+
+
+def survey(job: JobFolder, *, warmups: bool = False) -> Survey:
+    """What of a job stays and what goes; with `warmups`, where others begin too.
+
+    Raises:
+        StorageError: what the job is cannot be read.
+    """
+    plan = read_plan(job.folder)
+    done = sum(is_done(case, job.folder) for case in plan.cases)
+    items = (
+        *_others(job.folder),
+        *_checkpoints(plan, job.folder),
+        *_temporary(job.folder),
+        *_searches(plan, job.folder, warmups=warmups),
+        *_warmups(plan, job, warmups=warmups),
+        *_tables(plan, job),
+    )
+    return Survey(done, len(plan.cases), items)
+
+
+def _others(folder: Storage) -> Iterator[Item]:
+    """What lies in the folder beside checkpoints."""
+    keys = folder.list()
+    names = {key.split("/")[0] for key in keys}
+    for name in sorted(names - {*ONE_BY_ONE, LEASE}):
+        shown = name if name in keys else f"{name}/"
+        words = f"{shown}: {KNOWN[name]}" if name in KNOWN else shown
+        yield _item(words, name in RAYS, folder, name)
+
+
+def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[Item]:
+    """Those of each case."""
+    for name in _below(folder, "checkpoints"):
+        why, goes = _of_case(name, plan, folder)
+        yield _item(f"checkpoints/{name}/: {why}", goes, folder, f"checkpoints/{name}")
+
+
+def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
+    """Why the checkpoints in a folder of this name stay or go."""
+    for case in _undone(plan, folder):
+        if name == f"{case.name}-{case.key}":
+            return f"{case.name} is not finished", False
+    named = re.fullmatch(r"(.+)-([0-9a-f]{16})", name)
+    if named is None:
+        return "of no case", False
+    if stored_key(folder, named[1]) == named[2]:
+        return f"{named[1]} is finished", True
+    if named[2] in stopped_searches(plan, folder):
+        return f"the search of {named[1]} was stopped early", True
+    if plan.is_complete:
+        return f"{named[1]} with settings that the job no longer has", True
+    return f"{named[1]} is not finished", False
+
+
+def _temporary(folder: Storage) -> Iterator[Item]:
+    """What killed writers have left."""
+    size_bytes = folder.unfinished_bytes()
+    if size_bytes:
+        yield Item("temporary files of killed writers", True, size_bytes, folder, TEMPORARY)
+
+
+def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[Item]:
+    """Those that several budgets share."""
+    needed = {case.search_key: case.name for case in _undone(plan, folder)}
+    for key in _below(folder, "searches"):
+        place, is_needed = search_place(key), key in needed or not plan.is_complete
+        why = "further budgets begin there; --warmups deletes it"
+        if warmups:
+            why = "all its budgets are finished"
+        if is_needed:
+            why = f"{needed.get(key, 'the job')} is not finished"
+        yield _item(f"{place}/: {why}", warmups and not is_needed, folder, place)
+
+
+def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[Item]:
+    """Those that cases of the job start from."""
+    for key in sorted({case.warmup_key for case in plan.cases if case.warmup_key is not None}):
+        place = warmup_place(key)
+        if not _below(job.storage, place):
+            continue
+        why, needed = "for other jobs too; --warmups deletes it", ""
+        if warmups:
+            needed = _needed_by(key, plan, job)
+            why = needed or "all cases that start from it are finished"
+        goes = warmups and not needed
+        yield _item(f"../{place}/: {why}", goes, job.storage, place)
+
+
+def _tables(plan: JobPlan, job: JobFolder) -> Iterator[Item]:
+    """The latency tables of the job, which never go."""
+    keys = {case.table_key for case in plan.cases}
+    there = [f"{key}.json" for key in sorted(keys) if key and job.tables.exists(f"{key}.json")]
+    if there:
+        size_bytes = sum(job.tables.size_bytes(place) for place in there)
+        words = f"../tables/: {len(there)} latency tables, for other jobs too"
+        yield Item(words, False, size_bytes, job.tables, "")
+
+
+def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
+    """Why a warm-up has to stay; empty if nobody needs it."""
+    if not plan.is_complete or key in _starts(plan, job.folder):
+        return "a case of this job is not finished"
+    if is_owned(job.storage.sub(warmup_place(key))):
+        return "it is being trained"
+    for name in jobs_in(job.storage):
+        if name != job.name and _needs(job.storage.sub(name), key):
+            return f"the job {name} is not finished"
+    return ""
+
+
+def _needs(folder: Storage, key: str) -> bool:
+    """Whether a job may still start from a warm-up; one that cannot be read might."""
+    try:
+        plan = read_plan(folder)
+        return is_owned(folder) or key in _starts(plan, folder)
+    except StorageError:
+        return True
+
+
+def _starts(plan: JobPlan, folder: Storage) -> set[str | None]:
+    """Keys of the warm-ups of cases that are not finished."""
+    return {case.warmup_key for case in _undone(plan, folder)}
+
+
+def _undone(plan: JobPlan, folder: Storage) -> list[Case]:
+    stopped = stopped_searches(plan, folder)
+    return [one for one in plan.cases if not is_done(one, folder) and one.key not in stopped]
+
+
+def is_owned(folder: Storage) -> bool:
+    """Whether somebody who lives owns a folder."""
+    held = holder(folder)
+    return held is not None and held.is_alive
+
+
+def _below(folder: Storage, place: str) -> list[str]:
+    """Names of the folders in a folder that are not empty."""
+    keys = (key.removeprefix(f"{place}/") for key in folder.list(place))
+    return sorted({key.split("/")[0] for key in keys if "/" in key})
+
+
+def _item(words: str, goes: bool, folder: Storage, place: str) -> Item:
+    return Item(words, goes, folder.size_bytes(place), folder, place)

@@ -1,0 +1,123 @@
+"""Commands about what a storage holds: `compare`, `show`, `status`, `clean`.
+
+None of them needs torch, Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import echo
+
+from cluster.lease import holder
+from cluster.storage import Storage
+from orchestration.config.loading import SpecError
+
+Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add them to the commands of an app."""
+    app.command("compare")(compare)
+    app.command("show")(show)
+    app.command("status")(status)
+    app.command("clean")(clean)
+
+
+def compare(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="FOLDER", help="<storage>/<job>, one or several.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="All networks in one file: .csv, .parquet or .json."),
+    ] = None,
+) -> None:
+    """Print the results of one or several jobs side by side, and write each job's comparison."""
+    from orchestration.reports.jobs_table import comparison_of_jobs, read_jobs, rows_of_jobs
+    from orchestration.reports.row_files import check_path, write_rows
+    from orchestration.reports.table import print_comparison, write_comparison
+    from orchestration.state.job_folder import job_folder
+
+    if out is not None:
+        check_path(out)
+    jobs = list({job.folder.uri: job for job in map(job_folder, folders)}.values())
+    found = read_jobs(jobs)
+    for job in jobs:
+        driver = holder(job.folder)
+        if driver is None or not driver.is_alive:  # a living one writes it itself
+            write_comparison(job.folder, job.tables)
+    if len(found) == 1:
+        print_comparison(found[0].results)
+    else:
+        echo(comparison_of_jobs(found))
+    for one in found:
+        if not one.results:
+            echo(f"{one.folder} has no finished network yet")
+    if out is not None:
+        write_rows(Storage(str(out.parent)), out.stem, rows_of_jobs(found), out.suffix)
+        echo(f"{sum(len(one.results) for one in found)} networks in {out}")
+
+
+def show(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCHITECTURE.json",
+            help="Or a result.json, the folder of a case, a published name.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Show what parts take on it; left out: where the result was measured."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where latency tables are kept; that of the case, else ~/proxyless."),
+    ] = None,
+) -> None:
+    """Draw a network: its op at every site, and what each takes by a kept latency table."""
+    from orchestration.cli.named_network import named_network
+    from orchestration.cli.show import paint, shown_lines
+
+    paint(shown_lines(named_network(network), target, storage))
+
+
+def status(folder: Folder) -> None:
+    """Say what a job is at: its driver, how far its cases are, what is left. Nothing is touched."""
+    from orchestration.reports.status import job_status
+    from orchestration.reports.status_text import status_lines
+    from orchestration.state.job_folder import job_folder
+
+    job = job_folder(folder)
+    found = job_status(job.storage, job.name)
+    for line in status_lines(found, job.name, job.folder.uri, time.time()):
+        echo(line)
+
+
+def clean(
+    folder: Folder,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Delete what goes.")] = False,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, as without --yes.")
+    ] = False,
+    warmups: Annotated[
+        bool,
+        typer.Option(
+            "--warmups", help="Its warm-ups and shared searches too, if nobody needs them."
+        ),
+    ] = False,
+) -> None:
+    """Say what a job no longer needs, with sizes, and delete it with --yes.
+
+    Results, models, tables and comparison stay, and so do checkpoints of what is not finished.
+    """
+    from orchestration.cli import cleaning
+    from orchestration.state.job_folder import job_folder
+
+    if is_sure and is_dry:
+        raise SpecError("--yes deletes and --dry-run does not; leave one of them out")
+    cleaning.clean(job_folder(folder), echo, is_sure=is_sure, warmups=warmups)

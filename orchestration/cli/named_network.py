@@ -1,0 +1,104 @@
+"""A network as a person names it: a file, the folder of a case, or a published name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.storage import Storage, StorageError
+from nas_core.architecture import Architecture
+from nas_core.published import NAMES
+from nas_core.published import architecture as published
+from orchestration.config.loading import SpecError
+from orchestration.state.job_folder import is_job, named_folder
+
+RESULT, ARCHITECTURE = "result.json", "architecture.json"
+EXPECTED = (
+    f"an {ARCHITECTURE}, a {RESULT}, the folder of a case (<storage>/<job>/cases/<case>), "
+    f"or one of {', '.join(NAMES)}"
+)
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network, and what is known of it."""
+
+    name: str
+    architecture: Architecture
+    result: Values | None = None
+    """The content of its `result.json`, if it has one."""
+    storage: str | None = None
+    """That its case lies in."""
+
+
+def named_network(text: str) -> NamedNetwork:
+    """The network that `text` names.
+
+    Raises:
+        SpecError: there is none, it cannot be read, or it is a network without sites.
+    """
+    place = named_folder(text or ".")
+    for name in (RESULT, ARCHITECTURE):
+        if place.exists(name):
+            return _of_file(place, name)
+    if is_job(place):
+        raise SpecError(f"{place.uri} is the folder of a job; {_networks_in(place)}")
+    if place.is_local and place.path().is_dir():
+        raise SpecError(f"{place.uri} has neither {RESULT} nor {ARCHITECTURE}; expected {EXPECTED}")
+    if place.parent.exists(place.name):
+        return _of_file(place.parent, place.name)
+    if text in NAMES:
+        return NamedNetwork(text, published(text))
+    raise SpecError(f"{text} is no file; expected {EXPECTED}")
+
+
+def _networks_in(job: Storage) -> str:
+    places = [f"cases/{name}" for name in job.folders("cases")]
+    found = [place for place in places if job.exists(f"{place}/{ARCHITECTURE}")]
+    return f"name one of its networks: {', '.join(found)}" if found else "it has no network yet"
+
+
+def _of_file(folder: Storage, name: str) -> NamedNetwork:
+    values = _read(folder, name)
+    if str(values.get("format")).startswith("case-result/"):
+        return _of_result(values, folder, name)
+    network = _architecture(values, folder.where(name))
+    if folder.exists(RESULT) and (result := _read(folder, RESULT)).get("architecture") == values:
+        return _of_result(result, folder, RESULT)
+    return NamedNetwork(name.rpartition(".")[0] or name, network)
+
+
+def _of_result(values: Values, folder: Storage, file: str) -> NamedNetwork:
+    name = str(values.get("case", file.rpartition(".")[0]))
+    network = _architecture(values.get("architecture", {}), folder.where(file))
+    is_case = folder.uri.split("/")[-2:-1] == ["cases"]
+    return NamedNetwork(name, network, values, folder.parent.parent.parent.uri if is_case else None)
+
+
+def _architecture(values: Any, place: str) -> Architecture:
+    if isinstance(values, dict) and str(values.get("format")).startswith("baseline/"):
+        raise SpecError(
+            f"{place} is the baseline '{values.get('name')}', which has no sites to be drawn; "
+            "expected a network of a search space"
+        )
+    try:
+        return Architecture.from_dict(values)
+    except ValueError as error:
+        raise SpecError(f"{place}: {error}; expected {EXPECTED}") from None
+
+
+def _read(folder: Storage, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(folder.read_bytes(name))
+    except StorageError as error:
+        raise SpecError(str(error)) from None
+    except ValueError as error:  # neither text nor JSON
+        raise SpecError(
+            f"{folder.where(name)} is not JSON ({error}); expected {EXPECTED}"
+        ) from None
+    if not isinstance(values, dict):
+        raise SpecError(f"{folder.where(name)} is no network; expected {EXPECTED}")
+    return values

@@ -1,0 +1,236 @@
+"""`proxyless show`: a network in the terminal, with what its parts take by a kept latency table."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cluster.storage import HOME, Storage, StorageError
+from nas_core.latency import LatencyTable
+from nas_core.space import SPACES, SearchSpace
+from orchestration.cli.named_network import NamedNetwork
+from orchestration.config.loading import SpecError
+from orchestration.config.space import SpaceSettings
+from orchestration.latency.device import identity
+from orchestration.latency.table_store import SHIPPED
+from orchestration.reports.figures.network import KERNEL_COLOURS, architecture_text, kernel_of
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+WIDTH = 120
+TABLE_NAME = re.compile(r"[0-9a-f]+\.json")
+"""Beside tables lie rows of those in progress, and widths."""
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """A latency table, and when it was measured or kept."""
+
+    table: LatencyTable
+    moment: str
+    """ISO 8601, UTC."""
+
+
+def shown_lines(network: NamedNetwork, target: str | None, storage: str | None) -> list[str]:
+    """A network in lines of 120 letters at most.
+
+    Args:
+        network: what to show.
+        target: whose table is taken: the newest in storage that has all ops of the space. None: the
+            table that the network's result names, if it is there.
+        storage: where tables are kept; None: where the network's case lies, else `~/proxyless`.
+
+    Raises:
+        SpecError: there is no such table; says how to measure it.
+    """
+    root = Storage(storage or network.storage or HOME)
+    table = _own_table(network, root) if target is None else _table_of(target, network, root)
+    values = None if table is None else table.to_dict()
+    text = architecture_text(network.architecture.to_dict(), values).splitlines()
+    head = [*_head(network), *_about(table), *_missing(network, table, root, target)]
+    return [*(line for one in head for line in _wrapped(one)), "", *_fitting(text)]
+
+
+def _own_table(network: NamedNetwork, root: Storage) -> LatencyTable | None:
+    """The one that its result names."""
+    key = (network.result or {}).get("table_key")
+    place = f"tables/{key}.json"
+    if not key or not root.exists(place):
+        return None
+    table = _read(root, place)
+    return table if table is not None and _covers(table, network.architecture.space) else None
+
+
+def _table_of(target: str, network: NamedNetwork, root: Storage) -> LatencyTable:
+    """The newest of a target that has all ops of the space."""
+    space = network.architecture.space
+    if target in SHIPPED:
+        try:
+            return SHIPPED[target](space)
+        except ValueError as error:
+            raise SpecError(f"--target {target}: {error}") from None
+    covering = [one for one in _tables(root) if _covers(one.table, space)]
+    found = [one for one in covering if one.table.target == target]
+    if found:
+        return max(found, key=lambda one: one.moment).table
+    raise SpecError(_no_table(target, space, root, sorted({one.table.target for one in covering})))
+
+
+def _no_table(target: str, space: SearchSpace, root: Storage, others: list[str]) -> str:
+    there = f"there are tables of {', '.join(others)}; " if others else ""
+    command = measure_command(target, space, root)
+    way_out = "a job with that space measures one" if command is None else f"measure it: {command}"
+    images = f"{space.in_channels}x{space.resolution}x{space.resolution}, {space.classes} classes"
+    return (
+        f"--target {target}: no latency table of it in {root.where('tables')} has all ops of "
+        f"'{space.name}' ({images}); {there}{way_out}"
+    )
+
+
+def measure_command(target: str, space: SearchSpace, root: Storage) -> str | None:
+    """The command that measures a table of a space; None for a space that it cannot be told."""
+    settings = _settings_of(space)
+    if settings is None:
+        return None
+    own = {f"space.{name}": value for name, value in settings.items() if name != "name"}
+    usual = {"resolution": 224, "channels": 3, "classes": 1000}
+    images = {
+        "resolution": space.resolution,
+        "channels": space.in_channels,
+        "classes": space.classes,
+    }
+    own |= {name: value for name, value in images.items() if value != usual[name]}
+    words = ["proxyless", "measure", "--target", target, "--space", settings["name"]]
+    words += [word for name, value in own.items() for word in ("--set", f"{name}={value}")]
+    if root.uri != Storage(HOME).uri:
+        words += ["--storage", root.uri]
+    return shlex.join(words)
+
+
+def _settings_of(space: SearchSpace) -> dict[str, Any] | None:
+    """What a job file says under `space:` to have this very space, if it is a known one."""
+    known = "|".join(SPACES)
+    named = re.fullmatch(rf"({known})(?:_first(\d+))?(?:_([\d.]+))?", space.name)
+    if named is None:
+        return None
+    settings: dict[str, Any] = {"name": named[1]}
+    settings |= {"first_stage": int(named[2])} if named[2] else {}
+    settings |= {"width": float(named[3])} if named[3] else {}
+    try:
+        same = SpaceSettings(**settings).build(space.classes, space.in_channels, space.resolution)
+    except ValueError:
+        return None
+    return settings if same == space else None
+
+
+def _tables(root: Storage) -> Iterator[KeptTable]:
+    """Those in storage that can be read."""
+    for key in root.sub("tables").list():
+        table = _read(root, f"tables/{key}") if TABLE_NAME.fullmatch(key) else None
+        if table is not None:
+            kept = root.modified(f"tables/{key}") or 0.0
+            moment = table.date or datetime.fromtimestamp(kept, UTC).isoformat(timespec="seconds")
+            yield KeptTable(table, moment)
+
+
+def _read(root: Storage, place: str) -> LatencyTable | None:
+    """A table; None for what is none that this version reads."""
+    try:
+        return LatencyTable.from_dict(root.read_json(place))
+    except (StorageError, ValueError):
+        return None
+
+
+def _covers(table: LatencyTable, space: SearchSpace) -> bool:
+    """Whether it has a row for everything that networks of the space are made of."""
+    try:
+        table.costs_ms(space)
+        table.fixed_ms(space)
+    except ValueError:
+        return False
+    return True
+
+
+def _head(network: NamedNetwork) -> Iterator[str]:
+    space, result = network.architecture.space, network.result
+    images = f"{space.in_channels}x{space.resolution}x{space.resolution}"
+    about = f"{len(space.sites)} sites, images of {images}, {space.classes} classes"
+    yield f"network  {network.name}: {space.name}, {about}"
+    if result is not None:
+        yield f"found    {', '.join(_found(result))}"
+
+
+def _found(result: Mapping[str, Any]) -> Iterator[str]:
+    """What its result says of it."""
+    if result.get("budget_ms") is not None:
+        yield f"budget {result['budget_ms']:.3f} ms"
+    measured_ms = result.get("measured_ms")
+    words = "for" if measured_ms is None else f"measured {measured_ms:.3f} ms on"
+    yield f"{words} {result['hardware']}"
+    if result.get("top1") is not None:
+        yield f"top-1 {100 * result['top1']:.1f} %"
+    yield f"{result['params'] / 1e3:,.1f} k params"
+    yield f"{result['macs'] / 1e6:,.1f} M MACs"
+
+
+def _about(table: LatencyTable | None) -> Iterator[str]:
+    """Which device the latencies are of."""
+    if table is None:
+        return
+    device = ", ".join(str(value) for value in identity(table.device).values())
+    moment = f", measured {table.date[:16]}" if table.date else ""
+    yield f"table    {table.hardware}{moment}{f' on {device}' if device else ''}"
+
+
+def _missing(
+    network: NamedNetwork, table: LatencyTable | None, root: Storage, target: str | None
+) -> Iterator[str]:
+    """Why there are no latencies, where some could be expected."""
+    key = (network.result or {}).get("table_key")
+    if table is None and target is None and key:
+        place = f"tables/{key}.json"
+        reason = "has not all ops of this space" if root.exists(place) else "is not there"
+        named = f"{root.where(place)}, which the result names, {reason}"
+        yield f"table    none: {named}; --target names another"
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
+def _fitting(lines: list[str]) -> Iterator[str]:
+    """Bars are cut where they do not fit: offsets may make one longer than the whole."""
+    *sites, last = lines
+    yield from (line[:WIDTH] for line in sites)
+    yield from textwrap.wrap(last, WIDTH, subsequent_indent=" " * 11, break_on_hyphens=False)
+
+
+def coloured(line: str) -> Text:
+    """A line for a terminal: the op of a site and its bar in the colour of its kernel."""
+    from rich.text import Text
+
+    text, words = Text(line), line.split()
+    op = words[1] if len(words) > 1 else ""
+    kernel = kernel_of(op)
+    if kernel in KERNEL_COLOURS:
+        text.highlight_regex(rf"{re.escape(op)}|█+", style=KERNEL_COLOURS[kernel])
+    elif op == "skip":
+        text.stylize("dim")
+    elif words[:1] == ["site"]:
+        text.stylize("bold")
+    return text
+
+
+def paint(lines: list[str], file: Any = None) -> None:
+    """Print lines, in colour where a person looks at a terminal."""
+    from rich.console import Console
+
+    console = Console(file=file, highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(coloured(line))

@@ -1,0 +1,1 @@
+"""Job files: the settings of each section, and reading them."""

@@ -1,0 +1,1 @@
+"""Images of a job: sources, splits, transforms and loaders."""

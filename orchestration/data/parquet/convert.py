@@ -1,0 +1,259 @@
+"""Converting a data set to Parquet, in parallel on Ray; the same command goes on where it stopped.
+
+Every shard is made by one task and written as a whole, with a small file beside it that says what
+it holds. The manifest comes last: a set without one is not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.config.loading import SpecError
+from orchestration.data.parquet.manifest import PLACE, Manifest, Shard, find_manifest
+from orchestration.data.parquet.samples import BadImageError, Listing, encoded
+from orchestration.data.streaming.bad_samples import BAD, bad_table, complaint
+
+GROUP_BYTES, SHARD_BYTES = 16 * 1024**2, 128 * 1024**2
+"""Of images in a row group, and in a shard, about."""
+FEWEST_SHARDS = 8
+"""However little there is, as long as a shard has `FEWEST_ROWS`."""
+FEWEST_ROWS = 1024
+WORKING, MARK = "_shards", "_conversion.json"
+SAY_S = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a stretch: its shard, and the images that cannot be read."""
+
+    shard: Shard
+    bad: tuple[tuple[str, str], ...]
+    """Key and reason."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Made:
+        """The inverse of `asdict`."""
+        bad = tuple((str(key), str(reason)) for key, reason in values["bad"])
+        return cls(Shard.from_dict(values["shard"]), bad)
+
+
+def convert(listing: Listing, dest: Storage, say: Say) -> Manifest:
+    """Write a set, or what is missing of it.
+
+    Args:
+        listing: what to convert.
+        dest: a folder of its own, or a prefix in S3.
+        say: takes the lines that a person reads.
+
+    Raises:
+        SpecError: there is something else, or too many images are unreadable.
+        StorageError: it cannot be written.
+    """
+    mark = _mark(listing)
+    _check_dest(dest, mark)
+    finished = find_manifest(dest)
+    if finished is not None:
+        say(f"{finished.count:,} images are in {dest.uri} already")
+        return finished
+    dest.write_json(MARK, mark)
+    spans = spans_of(listing)
+    made = _all_made(listing, dest, spans, say)
+    return _finish(listing, dest, made, say)
+
+
+def _mark(listing: Listing) -> dict[str, Any]:
+    """What is converted, in a form that another conversion can be compared with."""
+    content = hashlib.sha256()
+    for key, label, size in zip(listing.keys, listing.labels, listing.sizes, strict=True):
+        content.update(f"{key}\0{label}\0{size}\n".encode())
+    return {"description": dict(listing.description), "content": content.hexdigest()}
+
+
+def _check_dest(dest: Storage, mark: Mapping[str, Any]) -> None:
+    dest.check_writable()
+    before = dest.find_json(MARK)
+    if before is None and dest.list():
+        raise SpecError(f"{dest.uri} holds other files; name a folder that is empty or not there")
+    if before is not None and before != mark:
+        raise SpecError(
+            f"{dest.uri} holds a conversion of something else ({before['description']}, or its "
+            "files have changed); name another folder, or delete that one"
+        )
+
+
+def spans_of(listing: Listing) -> list[tuple[int, int]]:
+    """First row, and the one behind the last, of each shard: the same for the same list."""
+    count, total = len(listing.keys), sum(listing.sizes)
+    wanted = max(-(-total // SHARD_BYTES), min(FEWEST_SHARDS, count // FEWEST_ROWS), 1)
+    rows = -(-count // wanted)
+    rows = -(-rows // listing.align) * listing.align
+    return [(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
+def _name(number: int, count: int) -> str:
+    return f"part-{number:05d}-of-{count:05d}.parquet"
+
+
+def _all_made(
+    listing: Listing,
+    dest: Storage,
+    spans: Sequence[tuple[int, int]],
+    say: Say,
+) -> list[Made]:
+    """All shards, those that were there and those that are made now, in their order."""
+    names = [_name(number, len(spans)) for number in range(len(spans))]
+    made = {name: one for name in names if (one := _there(dest, name)) is not None}
+    total, before = len(listing.keys), sum(one.shard.rows for one in made.values())
+    if before:
+        say(f"{before:,} of {total:,} images are there; going on")
+    todo = [(name, span) for name, span in zip(names, spans, strict=True) if name not in made]
+    speed = _Speed(say, total)
+    for name, one in _made_on_ray(listing, dest, todo):
+        made[name] = one
+        _check_bad(made.values(), total, dest)
+        speed.tell(sum(each.shard.rows for each in made.values()))
+    return [made[name] for name in names]
+
+
+class _Speed:
+    """Says now and then how far it is. Ray's start is not part of the speed."""
+
+    def __init__(self, say: Say, total: int) -> None:
+        self._say, self._total = say, total
+        self._first: tuple[float, int] | None = None
+        self._said = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        """So many are done by now."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        if now - self._said < SAY_S or now == self._first[0]:
+            return
+        self._said = now
+        speed = (done - self._first[1]) / (now - self._first[0])
+        self._say(f"{done:,} of {self._total:,} images, {speed:,.0f} a second")
+
+
+def _there(dest: Storage, name: str) -> Made | None:
+    """A shard of an earlier run, if it lies there in the size that it was written with."""
+    values = dest.find_json(f"{WORKING}/{name}.json")
+    made = None if values is None else Made.from_dict(values)
+    return made if made is not None and dest.size_bytes(name) == made.shard.bytes else None
+
+
+def _made_on_ray(
+    listing: Listing, dest: Storage, todo: Sequence[tuple[str, tuple[int, int]]]
+) -> Iterator[tuple[str, Made]]:
+    """Shards as they come. No more are handed out than the cluster works on, and some."""
+    if not todo:
+        return
+    import ray
+
+    from cluster.connect import connect
+
+    with connect() as cluster:
+        task = ray.remote(make_shard).options(num_cpus=1, max_retries=3)
+        waiting, most = list(reversed(todo)), cluster.cpus + 2
+        running: dict[Any, str] = {}
+        while waiting or running:
+            while waiting and len(running) < most:
+                name, (start, stop) = waiting.pop()
+                rows = (listing.keys[start:stop], listing.labels[start:stop])
+                words = (dest.uri, name, *rows, listing.content(start, stop), len(listing.classes))
+                running[task.remote(*words)] = name
+            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            yield running.pop(ready), Made.from_dict(ray.get(ready))
+
+
+def make_shard(
+    uri: str,
+    name: str,
+    keys: Sequence[str],
+    labels: Sequence[int],
+    content: Mapping[str, Any],
+    classes: int,
+) -> dict[str, Any]:
+    """Encode the images of a stretch and write them, with a file that says what was written."""
+    rows, bad = [], []
+    for key, label, image in zip(keys, labels, encoded(content), strict=True):
+        if isinstance(image, BadImageError):
+            bad.append((key, str(image)))
+        else:
+            rows.append((image, label, key))
+    data, groups = parquet_of(rows)
+    counts = [0] * classes
+    for _, label, _ in rows:
+        counts[label] += 1
+    shard = Shard(
+        name, len(rows), len(data), hashlib.sha256(data).hexdigest(), groups, tuple(counts)
+    )
+    dest, made = Storage(uri), asdict(Made(shard, tuple(bad)))
+    dest.write_bytes(name, data)
+    dest.write_json(f"{WORKING}/{name}.json", made)
+    return made
+
+
+def parquet_of(rows: Sequence[tuple[bytes, int, str]]) -> tuple[bytes, tuple[tuple[int, int], ...]]:
+    """A Parquet file of images, labels and keys; rows and bytes of images of its row groups."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("image", pa.binary()), ("label", pa.int32()), ("key", pa.string())])
+    file, groups = io.BytesIO(), []
+    # Images are compressed already; keys are short. A dictionary of images would hold them twice.
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    with pq.ParquetWriter(file, schema, **options) as writer:
+        for group in _groups(rows):
+            columns = [list(column) for column in zip(*group, strict=True)]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
+            groups.append((len(group), sum(map(len, columns[0]))))
+    return file.getvalue(), tuple(groups)
+
+
+def _groups(rows: Sequence[tuple[bytes, int, str]]) -> Iterator[list[tuple[bytes, int, str]]]:
+    group, size = [], 0
+    for row in rows:
+        group.append(row)
+        size += len(row[0])
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str]:
+    """Name the images that cannot be read, by key why, and refuse too many of them."""
+    bad = {key: reason for one in made for key, reason in one.bad}
+    if bad:
+        dest.write_bytes(BAD, bad_table({"key": k, "reason": r} for k, r in bad.items()))
+    if problem := complaint(bad, total, dest.where(BAD)):
+        raise SpecError(f"{problem} into another folder")
+    return bad
+
+
+def _finish(listing: Listing, dest: Storage, made: Sequence[Made], say: Say) -> Manifest:
+    """Write the manifest, and remove what only the conversion needed."""
+    bad = _check_bad(made, len(listing.keys), dest)
+    if bad:
+        say(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD)}")
+    source = str(listing.description.get("path") or listing.description["source"])
+    shards = tuple(one.shard for one in made if one.shard.rows)
+    manifest = Manifest(listing.classes, shards, source, len(bad))
+    empty = [name for name, count in manifest.counts.items() if count == 0]
+    if empty:
+        raise SpecError(f"no image of class {empty[0]!r} can be read; see {dest.where(BAD)}")
+    dest.write_json(PLACE, manifest.to_dict())
+    dest.delete(WORKING)
+    size = manifest.bytes / 1e6
+    say(f"{manifest.count:,} images of {len(manifest.classes)} classes, {size:,.1f} MB: {dest.uri}")
+    return manifest

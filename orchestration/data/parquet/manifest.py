@@ -1,0 +1,110 @@
+"""What a converted set holds: `_manifest.json`, written last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.storage import Storage, StorageError
+from orchestration.planning.content_keys import digest
+
+FORMAT, PLACE = "images/1", "_manifest.json"
+COLUMNS = {"image": "binary", "label": "int32", "key": "string"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A Parquet file of the set."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    groups: tuple[tuple[int, int], ...]
+    """Rows and bytes of images of each row group."""
+    labels: tuple[int, ...]
+    """Images of each class."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Shard:
+        """The inverse of `asdict`."""
+        groups = tuple((int(rows), int(size)) for rows, size in values["groups"])
+        facts = {name: values[name] for name in ("name", "rows", "bytes", "sha256")}
+        return cls(**facts, groups=groups, labels=tuple(values["labels"]))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All shards, and what their rows are."""
+
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    source: str
+    """What was converted, for people."""
+    skipped: int = 0
+    """Images that could not be read; `bad_samples.csv` names them."""
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images of each class, by name."""
+        totals = [sum(column) for column in zip(*(s.labels for s in self.shards), strict=True)]
+        return dict(zip(self.classes, totals, strict=True))
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal content."""
+        shards = [[shard.name, shard.sha256] for shard in self.shards]
+        return digest({"classes": list(self.classes), "shards": shards})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the file."""
+        return {
+            "format": FORMAT,
+            "source": self.source,
+            "count": self.count,
+            "bytes": self.bytes,
+            "skipped": self.skipped,
+            "schema": COLUMNS,
+            "order": "hash of the key",
+            "classes": self.counts,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """The inverse.
+
+        Raises:
+            ValueError: it is of another format, or not whole.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"format is {values.get('format')!r}; expected {FORMAT!r}")
+        try:
+            shards = tuple(Shard.from_dict(one) for one in values["shards"])
+            return cls(tuple(values["classes"]), shards, values["source"], values["skipped"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{error!r} is missing or wrong; convert the images again") from None
+
+
+def find_manifest(folder: Storage) -> Manifest | None:
+    """That of a converted set; None where there is none.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    values = folder.find_json(PLACE)
+    try:
+        return None if values is None else Manifest.from_dict(values)
+    except ValueError as error:
+        raise StorageError(f"{folder.where(PLACE)}: {error}") from None

@@ -1,0 +1,168 @@
+"""What a data source holds: classes, number and content of its images. No torch in here.
+
+The driver asks this before anything starts, and to know whether results in storage still hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from orchestration.config.data import CHARACTERS, DataSettings
+from orchestration.config.loading import SpecError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+DIGITS_COUNT = 1797
+RENDERER = 1
+"""Counts what `glyphs.py` makes of the same settings: another number, other images."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the driver has to know of a data source."""
+
+    classes: tuple[str, ...]
+    channels: int
+    resolution: int
+    count: int
+    test_count: int
+    """Of them in the test part, about: of folders, every class is split by itself."""
+    fingerprint: str
+    """Equal for equal images and labels."""
+
+
+def describe(settings: DataSettings) -> DataFacts:
+    """Look at a data source without decoding it.
+
+    Raises:
+        SpecError: the source is not there or cannot serve as training data.
+    """
+    if settings.source == "digits":
+        version = metadata.version("scikit-learn")
+        classes = tuple(str(digit) for digit in range(10))
+        channels = settings.channels or 1
+        fingerprint = f"digits/scikit-learn-{version}"
+        held = round(settings.test_share * DIGITS_COUNT)
+        return DataFacts(classes, channels, settings.resolution, DIGITS_COUNT, held, fingerprint)
+    if settings.source == "glyphs":
+        return _describe_glyphs(settings)
+    if settings.source == "parquet":
+        from orchestration.data.parquet.files import describe_parquet
+
+        return describe_parquet(settings)
+    return _describe_folder(settings)
+
+
+def size_gib(settings: DataSettings, count: int, channels: int) -> float:
+    """Of so many images when they are decoded."""
+    return count * channels * settings.resolution**2 / 1024**3
+
+
+def is_streamed(settings: DataSettings, facts: DataFacts) -> bool:
+    """Whether the images are read from their files as they are needed, since they do not fit."""
+    size = size_gib(settings, facts.count, facts.channels)
+    return settings.source == "parquet" and size > settings.memory_gib
+
+
+def check_memory(settings: DataSettings, count: int, channels: int, way_out: str) -> None:
+    """Refuse what a worker could not hold decoded.
+
+    Raises:
+        SpecError: it is more than `memory_gib`.
+    """
+    size = size_gib(settings, count, channels)
+    if size > settings.memory_gib:
+        raise SpecError(
+            f"data.path: {count:,} images of {settings.resolution} pixels take {size:.1f} GiB; "
+            f"they are held in memory, up to data.memory_gib, which is {settings.memory_gib:g}: "
+            f"{way_out}"
+        )
+
+
+def _describe_glyphs(settings: DataSettings) -> DataFacts:
+    from PIL import features
+
+    asked, channels = settings.glyphs, settings.channels or 1
+    drawn = json.dumps([RENDERER, asdict(asked), settings.resolution, channels])
+    versions = (metadata.version("matplotlib"), features.version("freetype2"))
+    digest = hashlib.sha256(f"{drawn} {versions}".encode()).hexdigest()[:16]
+    return DataFacts(
+        classes=tuple(CHARACTERS[: asked.classes]),
+        channels=channels,
+        resolution=settings.resolution,
+        count=asked.train + asked.test,
+        test_count=asked.test,
+        fingerprint=f"glyphs/{digest}",
+    )
+
+
+def class_files(settings: DataSettings) -> dict[str, list[Path]]:
+    """Image files of an imagefolder by class, both sorted.
+
+    Raises:
+        SpecError: no such folder, fewer than two classes, or a class with too few images.
+    """
+    folder = Path(settings.path or "").expanduser()
+    if not folder.is_dir():
+        raise SpecError(
+            f"data.path is {str(folder)!r}; expected a folder with one folder per class"
+        )
+    found = {sub.name: list(_images_in(sub)) for sub in sorted(folder.iterdir()) if _is_class(sub)}
+    if len(found) < 2:
+        raise SpecError(
+            f"data.path: {folder} has {len(found)} folders; "
+            "expected one folder per class, at least two"
+        )
+    for name, files in found.items():
+        if len(files) < 4:
+            raise SpecError(
+                f"data.path: {folder / name} holds {len(files)} images (files that end in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}); expected at least 4, for the weight, "
+                "architecture and test parts"
+            )
+    return found
+
+
+def _is_class(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith((".", "__"))
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path
+
+
+def _describe_folder(settings: DataSettings) -> DataFacts:
+    files = class_files(settings)
+    channels = settings.channels or 3
+    count = sum(len(paths) for paths in files.values())
+    way_out = (
+        f"`proxyless data convert {settings.path} DEST`, whose images need not fit, or raise that"
+    )
+    check_memory(settings, count, channels, way_out)
+    digest = hashlib.sha256()
+    for name, paths in files.items():
+        for path in paths:
+            _check_header(path)
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{name}/{path.name}/{content}\n".encode())
+    fingerprint = f"imagefolder/{digest.hexdigest()[:16]}"
+    held = round(settings.test_share * count)
+    return DataFacts(tuple(files), channels, settings.resolution, count, held, fingerprint)
+
+
+def _check_header(path: Path) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path):
+            return
+    except (UnidentifiedImageError, OSError) as error:
+        raise SpecError(
+            f"data.path: {path} is not an image ({error}); mend or remove the file"
+        ) from None

@@ -1,0 +1,1 @@
+"""Image data sets that are streamed from Parquet with Ray Data."""

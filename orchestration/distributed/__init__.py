@@ -1,0 +1,1 @@
+"""Worker processes: collectives, the control actor and the watchdog."""

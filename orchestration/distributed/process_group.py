@@ -1,0 +1,272 @@
+"""What every Ray Train worker needs: its team, its device, and a way to report an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from nas_core.workers import DivergenceError
+from orchestration.distributed.control_actor import Board, NoBoard
+from orchestration.distributed.watchdog import Watch
+
+VALUE_BYTES = 64
+"""Longest value that workers compare."""
+BUCKET_BYTES = 4 * 2**20
+"""Gradients that travel in one message."""
+
+
+@dataclass
+class Wishes:
+    """What a worker wants all to do after a step; what all then do, since all hear the same."""
+
+    stop: bool = False
+    save: bool = False
+    finish: bool = False
+    """End the stage, done or not."""
+    leave: bool = False
+    """The node of a worker is going to be taken away: save often."""
+
+    def to_list(self) -> list[float]:
+        """Numbers that can be added up."""
+        return [float(wish) for wish in astuple(self)]
+
+    @classmethod
+    def of(cls, sums: Sequence[float]) -> Wishes:
+        """A wish of one is a wish of all."""
+        return cls(*(value > 0 for value in sums))
+
+
+class Stopped(Exception):  # noqa: N818  # a request, not a failure
+    """The driver wants the case to stop, and all that is to be kept is kept."""
+
+
+class DistributedTeam:
+    """The workers of one run, over torch.distributed (gloo or NCCL)."""
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        device: torch.device,
+        board: Board | None = None,
+        hang_timeout_s: float = 600.0,
+    ) -> None:
+        self.rank, self.size = rank, size
+        self.watch = Watch(board or NoBoard(), self.rank, hang_timeout_s)
+        self.wish: Callable[[], Wishes] = Wishes
+        """What this worker wants now; set by the stage."""
+        self.heard = Wishes()
+        """What all want, since the last step."""
+        self.waited_s = 0.0
+        """In which this worker has only waited for messages."""
+        self.sent = 0
+        """Gradient values that were averaged in the last step."""
+        self._device, self._raises = device, False
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor, in place, by its sum over all workers: one message per data type."""
+        if self.size == 1:
+            return
+        with self._waiting():
+            for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
+                _sum_together([tensor for tensor in tensors if tensor.dtype == kind])
+
+    @contextmanager
+    def averaging(self, parameters: Sequence[nn.Parameter], facts: Tensor) -> Iterator[None]:
+        """Gradients travel in buckets, as soon as they are there, while backward still runs."""
+        if self.size == 1:
+            yield
+            return
+        buckets = Buckets(parameters, facts)
+        with buckets.filling():
+            yield
+        with self._waiting():
+            buckets.collect()
+        self.sent = buckets.values
+
+    def wishes(self) -> list[float]:
+        """Of this worker, as numbers."""
+        return self.wish().to_list()
+
+    def hear(self, wishes: list[float]) -> None:
+        """Remember what all want; a step is done."""
+        self.heard = Wishes.of(wishes)
+        self.watch.step_done()
+        if self._raises and self.heard.stop:
+            raise Stopped
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Inside, `Stopped` is raised on all workers after the step in which they are to stop: for
+        work that is kept when it is done, and has no checkpoint."""
+        self.wish = lambda: Wishes(stop=self.watch.is_stopping)
+        self._raises = True
+        try:
+            yield
+        finally:
+            self.wish, self._raises = Wishes, False
+
+    def agree(self, what: str, value: str) -> None:
+        """Raise DivergenceError on all workers unless all hold the same short text."""
+        values = self.gather(value)
+        if len(set(values)) > 1:
+            raise DivergenceError(what, values)
+
+    def gather(self, value: str) -> list[str]:
+        """The short texts of all workers, by rank."""
+        if self.size == 1:
+            return [value]
+        mine = value.encode().ljust(VALUE_BYTES, b"\0")
+        sent = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(self._device)
+        received = [torch.empty_like(sent) for _ in range(self.size)]
+        with self._waiting():
+            dist.all_gather(received, sent)
+        return [bytes(one.tolist()).rstrip(b"\0").decode() for one in received]
+
+    def wait(self) -> None:
+        """Return when all workers have come here, however long the first has to do before."""
+        if self.size > 1:
+            dist.barrier()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        with self.watch.waiting():
+            yield
+        self.waited_s += time.perf_counter() - began
+
+
+class RayTeam(DistributedTeam):
+    """The workers that Ray Train has started for this run."""
+
+    def __init__(
+        self, device: torch.device, board: Board | None = None, hang_timeout_s: float = 600.0
+    ) -> None:
+        context = ray.train.get_context()
+        rank, size = context.get_world_rank(), context.get_world_size()
+        super().__init__(rank, size, device, board, hang_timeout_s)
+
+
+class Buckets:
+    """The gradients of one backward pass, on their way to all workers."""
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], facts: Tensor, size: int = BUCKET_BYTES
+    ) -> None:
+        """Gradients come in about the reverse of the order of the forward pass.
+
+        Args:
+            parameters: in the order of the forward pass.
+            facts: travel with the first bucket; replaced in place.
+            size: bytes of a bucket; the last one is smaller.
+        """
+        self._facts = facts
+        self._buckets = _in_buckets(list(reversed(parameters)), size)
+        self._missing = [len(bucket) for bucket in self._buckets]
+        self._messages: list[tuple[dist.Work, Tensor]] = []
+        self.values = 0
+        """Sent by this worker."""
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Inside, backward runs; a bucket leaves when it is full and those before have left."""
+        handles = [
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                lambda _p, i=number: self._count(i)
+            )
+            for number, bucket in enumerate(self._buckets)
+            for parameter in bucket
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _count(self, number: int) -> None:
+        self._missing[number] -= 1
+        while len(self._messages) < len(self._buckets) and self._missing[len(self._messages)] == 0:
+            self._send(len(self._messages))
+
+    def _send(self, number: int) -> None:
+        flat = torch.cat([values.flatten() for values in self._content(number)])
+        self.values += flat.numel()
+        work = dist.all_reduce(flat, async_op=True)
+        assert work is not None, "an asynchronous message has a handle"
+        self._messages.append((work, flat))
+
+    def _content(self, number: int) -> list[Tensor]:
+        """What a bucket carries, in its order."""
+        grads = [_grad_of(parameter) for parameter in self._buckets[number]]
+        return [*grads, self._facts] if number == 0 else grads
+
+    def collect(self) -> None:
+        """Wait for all and put the sums into the gradients."""
+        for number in range(len(self._messages), len(self._buckets)):
+            self._send(number)  # a parameter in it got no gradient
+        for number, (work, flat) in enumerate(self._messages):
+            work.wait()
+            _spread(flat, self._content(number))
+
+
+def _in_buckets(parameters: Sequence[nn.Parameter], size: int) -> list[list[nn.Parameter]]:
+    """In their order, each bucket full when it has reached `size` bytes."""
+    buckets: list[list[nn.Parameter]] = [[]]
+    filled = 0
+    for parameter in parameters:
+        if filled >= size:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append(parameter)
+        filled += parameter.numel() * parameter.element_size()
+    return buckets
+
+
+def _grad_of(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _sum_together(tensors: Sequence[Tensor]) -> None:
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    _spread(flat, tensors)
+
+
+def _spread(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Put the values of one message back where they came from."""
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def worker_device() -> torch.device:
+    """The GPU that Ray gave this worker, or the CPU."""
+    from ray.train.torch import get_device
+
+    device: torch.device = get_device()
+    return device
+
+
+def report_epoch(record: dict[str, Any]) -> None:
+    """Hand an epoch to the driver; checkpoints are in storage."""
+    ray.train.report(record)
+
+
+def report_network(record: dict[str, Any]) -> None:
+    """Hand what became of one network to the driver."""
+    ray.train.report(record)
+
+
+def report_note(text: str) -> None:
+    """Hand the driver a sentence for the person who reads it."""
+    ray.train.report({"note": text})

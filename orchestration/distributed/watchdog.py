@@ -1,0 +1,107 @@
+"""A worker's second thread: asks what is to come, tells how far the worker is, ends what hangs.
+
+A hang is a step that does not end. The worker that hangs may be this one, or one for which this
+one waits in a collective; the board tells which. Then the process ends, for nothing else stops a
+thread that waits inside a library, and Ray Train starts the workers again from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestration.distributed.control_actor import Board, Place
+
+POLL_S = 1.0
+COMPUTING, WAITING, BUSY = "computing", "waiting for other workers", "busy"
+HUNG = 75
+"""Exit code of a process that was ended because of a hang."""
+
+
+class Watch:
+    """What one worker is doing, looked at once a second."""
+
+    def __init__(self, board: Board, rank: int, hang_timeout_s: float) -> None:
+        self.is_stopping = False
+        """Whether the driver wants all to stop."""
+        self.is_leaving = False
+        """Whether the node of this worker is announced to be taken away."""
+        self._board, self._rank, self._timeout_s = board, rank, hang_timeout_s
+        self._steps, self._where, self._since = 0, BUSY, time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def step_done(self) -> None:
+        """Another step was done."""
+        self._steps += 1
+        self._since = time.monotonic()
+
+    @contextmanager
+    def inside(self, where: str) -> Iterator[None]:
+        """Until the block ends the worker is `where`; time counts from here on."""
+        before, self._where = self._where, where
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._where, self._since = before, time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Until the block ends this worker waits for others. Outside of a stage that may take
+        long: the first worker measures and exports."""
+        if self._where == BUSY:
+            yield
+            return
+        with self.inside(WAITING):
+            yield
+
+    def _look(self) -> None:
+        pause = min(POLL_S, self._timeout_s / 10)
+        while not self._ended.wait(pause):
+            self._board.tell(self._rank, Place(self._steps, self._where))
+            self.is_stopping = self.is_stopping or self._board.is_stopping()
+            self.is_leaving = self.is_leaving or self._board.is_leaving()
+            stuck_s = time.monotonic() - self._since
+            if self._where != BUSY and stuck_s > self._timeout_s:
+                self._give_up(stuck_s)
+
+    def _give_up(self, stuck_s: float) -> None:
+        who = self._who()
+        text = (
+            f"{who} hangs: no step was done for {stuck_s:.0f} s "
+            f"(cluster.hang_timeout_s is {self._timeout_s:g}); its group is started again"
+        )
+        sys.stderr.write(f"{text}\n")
+        faulthandler.dump_traceback(file=sys.stderr)
+        self._board.note(text)
+        os._exit(HUNG)
+
+    def _who(self) -> str:
+        """The workers that are behind, or that compute while others wait for them."""
+        if self._where == COMPUTING:
+            return f"worker {self._rank}"
+        places = self._board.places()
+        fewest = min((place.steps for place in places.values()), default=0)
+        late = [rank for rank, place in places.items() if place.steps < self._steps] or [
+            rank
+            for rank, place in places.items()
+            if place.steps == fewest and place.where != WAITING and rank != self._rank
+        ]
+        if not late:
+            return "a worker that cannot be told"
+        return " and ".join(f"worker {rank}" for rank in sorted(late))

@@ -1,0 +1,1 @@
+"""The driver process of a job: plan, run the missing cases on Ray, report progress."""

@@ -1,0 +1,233 @@
+"""The networks of a job on all of its targets: hardware prefers the network specialized for it.
+
+Baselines, given networks and the reference are measured with those that were searched: on a target
+that can be measured all are timed against each other, in one run, beside the reference network
+whose change since the latency table is taken out, so that a column compares. What was measured is
+kept in the job's folder, and measured again when there are other networks. On a target that cannot
+be measured its latency table says what a network takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.hardware import Target
+from cluster.runtimes import MeasurementError, ProgramError
+from cluster.storage import Storage
+from nas_core.architecture import Architecture, Model
+from nas_core.baselines.registry import model_from_dict
+from nas_core.latency import LatencyTable
+from orchestration.planning.plan import Plan
+from orchestration.reports.results import Result
+
+if TYPE_CHECKING:
+    from cluster.runtimes.timing import Timing
+    from orchestration.programs.timing_workers import Program
+
+FORMAT = "across/1"
+FAILED = "failed"
+
+Tables = Mapping[str, LatencyTable]
+Say = Callable[[str], None]
+
+
+def specialized(results: Sequence[Result]) -> list[Result]:
+    """Networks of sites, the reference left out: those that were searched or given."""
+    return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
+
+
+def targets_to_measure(
+    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage
+) -> list[Target]:
+    """Targets on which networks of the job are still to be measured; none where there is one."""
+    wanted = _networks(plan, results)
+    if not plan.job.measure.across or len({one["target"] for one in specialized(results)}) < 2:
+        return []
+    return [
+        target
+        for target in plan.targets
+        if target.is_measured
+        and target.name in tables
+        and not wanted.keys() <= _known(folder, target.name, tables[target.name]).keys()
+    ]
+
+
+def measure_across(
+    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage, say: Say
+) -> None:
+    """Measure every network on every target where it is not known yet; Ray is running.
+
+    What goes wrong here costs the job nothing: it is said, and kept, so that a finished job does
+    not ask again; removing `across/` in its folder makes it.
+
+    Args:
+        plan: of the job.
+        results: of its finished cases.
+        tables: by target.
+        folder: the job's, keeps what is measured.
+        say: takes lines for a person.
+    """
+    networks = _networks(plan, results)
+    for target in targets_to_measure(plan, results, tables, folder):
+        say(f"measure  {len(networks)} networks on {target.hardware()} ...")
+        found, reason = dict[str, dict[str, Any]](), ""
+        made = _exported(plan, target, results, folder)
+        try:
+            found = _measured(plan, target, tables[target.name], networks, made, say)
+        except _refusals() as error:
+            reason = str(error)
+            say(f"WARNING not measured on {target.hardware()}: {reason}")
+        unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - found.keys()}
+        values = {"format": FORMAT, "reference_ms": tables[target.name].reference_ms}
+        folder.write_json(
+            _place(target.name), {**values, "networks": found | unknown, FAILED: reason}
+        )
+
+
+def latencies_across(
+    results: Sequence[Result], tables: Tables, folder: Storage
+) -> dict[str, dict[str, float]]:
+    """By target, by hash of an architecture: milliseconds, measured or by the table.
+
+    A target that can be measured and was not is left out, and so is a network with which its
+    runtime fails.
+    """
+    found = dict[str, dict[str, float]]()
+    networks = _models(results)
+    for name, table in tables.items():
+        known = _known(folder, name, table)
+        if is_by_table(results, name, table):
+            known = {
+                key: {"ms": table.latency_ms(model)}
+                for key, model in networks.items()
+                if isinstance(model, Architecture) and model.space == table.space
+            }
+        found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
+    return found
+
+
+def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> bool:
+    """Whether nothing is measured on a target, so that its latency table is all there is."""
+    own = [one for one in results if one["target"] == target]
+    is_read = bool(own) and all(one["measured_ms"] is None for one in own)
+    return is_read or table.calibration is None
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What a target, its node or Ray may say instead of measuring."""
+    from ray.exceptions import RayError
+
+    from cluster.placement import PlacementError
+
+    return (MeasurementError, PlacementError, RayError)
+
+
+def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Model]:
+    """By hash; those of the job's space, and baselines."""
+    return {
+        key: model
+        for key, model in _models(results).items()
+        if not isinstance(model, Architecture) or model.space == plan.space
+    }
+
+
+def _models(results: Sequence[Result]) -> dict[str, Model]:
+    """By hash; the random networks of controls left out, which stand for others like them."""
+    return {
+        one["architecture_hash"]: model_from_dict(dict(_json(one)))
+        for one in results
+        if one["kind"] != "random"
+    }
+
+
+def _json(result: Result) -> Mapping[str, Any]:
+    architecture: Mapping[str, Any] = result["architecture"]
+    return architecture
+
+
+def _place(target: str) -> str:
+    return f"across/{target}.json"
+
+
+def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
+    """What was measured beside the same reference network."""
+    values = folder.find_json(_place(target)) or {}
+    if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
+        return {}
+    networks: dict[str, dict[str, Any]] = values["networks"]
+    return networks
+
+
+def _measured(
+    plan: Plan,
+    target: Target,
+    table: LatencyTable,
+    networks: Mapping[str, Model],
+    made: Mapping[str, Program],
+    say: Say,
+) -> dict[str, dict[str, Any]]:
+    """What every network takes, on a node where nothing trains meanwhile."""
+    from cluster.placement import cores_reserved
+    from orchestration.latency.build_table import Bench
+    from orchestration.latency.calibrate import timed_networks
+    from orchestration.latency.device import node_of
+    from orchestration.programs.compile_workers import compilers_running, lower
+
+    node = node_of(table, target)
+    with compilers_running([node]), cores_reserved(node, say):
+        missing = {key: model for key, model in networks.items() if key not in made}
+        programs = {**made, **dict(_lowered(plan, target, missing))}
+        beside = lower(plan.space, target, [Architecture.reference(plan.space), None])
+        bench = Bench(plan.space, target, plan.job.measure, node)
+        *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
+    now = reference.without(empty.median_ms).median_ms
+    drift = now / (table.reference_ms or now)
+    return {
+        key: _values(timing.without(empty.median_ms), drift)
+        for key, timing in zip(programs, timings, strict=True)
+    }
+
+
+def _values(timing: Timing, drift: float) -> dict[str, Any]:
+    return {"ms": timing.median_ms / drift, "spread": timing.spread}
+
+
+def _exported(
+    plan: Plan, target: Target, results: Sequence[Result], folder: Storage
+) -> dict[str, Program]:
+    """By hash, programs for the target that lie beside trained networks: lowering takes seconds."""
+    from cluster.runtimes import runtime_of
+    from orchestration.programs.compile_workers import is_beside
+    from orchestration.programs.timing_workers import Program
+
+    networks, found = _networks(plan, results), dict[str, Program]()
+    owns = {own.name for own in plan.targets if is_beside(target, own)}
+    for one in results:
+        if one["target"] not in owns or one["architecture_hash"] not in networks:
+            continue
+        file = f"cases/{one['case']}/model/{runtime_of(target).file_name}"
+        if (code := folder.find_bytes(file)) is not None:
+            shape = (target.batch_size, *one["input_shape"])
+            found[one["architecture_hash"]] = Program(code, shape)
+    return found
+
+
+def _lowered(
+    plan: Plan, target: Target, networks: Mapping[str, Model]
+) -> Iterator[tuple[str, Program]]:
+    """Programs of the networks; those that the runtime refuses are left out."""
+    from orchestration.programs.compile_workers import lower
+
+    try:
+        lowered = lower(plan.space, target, list(networks.values()))
+        yield from zip(networks, lowered, strict=True)
+        return
+    except ProgramError:
+        pass
+    for key, network in networks.items():
+        try:
+            (program,) = lower(plan.space, target, [network])
+        except ProgramError:
+            continue
+        yield key, program

@@ -1,0 +1,261 @@
+"""The order of the stages; the only file that knows the flow.
+
+    job file -> latency table -> search per case -> architecture -> retrain -> record -> compare
+
+A case that names its network skips the search.
+
+What is in storage already is not done again; a job of which nothing is left to do needs neither Ray
+nor torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cluster.hardware import facts
+from cluster.lease import Lease
+from cluster.storage import HOME, Storage
+from nas_core.latency import LatencyTable
+from orchestration.config.credentials import without_passwords
+from orchestration.config.job import Job
+from orchestration.config.loading import job_text
+from orchestration.driver.cross_target import targets_to_measure
+from orchestration.driver.progress import OnRecord, Say
+from orchestration.latency.table_store import store_table, stored_table
+from orchestration.planning.cases import Case, cases_of, plan_facts
+from orchestration.planning.content_keys import digest
+from orchestration.planning.plan import Plan, make_plan
+from orchestration.reports.compared import JobResult, read_result
+from orchestration.scheduling.matching_widths import are_widths_known, width_cases
+from orchestration.scheduling.successive_halving import stopped_early
+from orchestration.state.results_on_disk import adopt, finished_results, is_done
+from orchestration.state.run_file import begun, end_plan
+
+STOPPED = "it was stopped; the same command goes on from there"
+
+
+def quiet(_line: str) -> None:
+    """Say nothing."""
+
+
+def unheard(_case: str, _record: Mapping[str, Any]) -> None:
+    """What cases report is of interest to nobody."""
+
+
+def run(
+    job: Job, *, job_file: str = "", say: Say = quiet, on_record: OnRecord = unheard
+) -> JobResult:
+    """Run a job to its end, or go on with one that was stopped.
+
+    Args:
+        job: what to do.
+        job_file: its text, to be recorded with it.
+        say: takes the lines that a person reads.
+        on_record: told what a case reports of an epoch, as it comes.
+
+    Raises:
+        SpecError: the job cannot be done as it is; nothing was trained.
+        StorageError: the storage cannot be used, or another driver owns the job's folder.
+    """
+    storage = Storage(job.storage)
+    storage.check_writable()
+    plan = make_plan(job)
+    with Lease(storage.sub(job.name)):
+        storage.sub(job.name).delete_unfinished()  # what a killed driver left half written
+        return _run_owned(plan, storage, job_file, say, on_record)
+
+
+def show_plan(job: Job, say: Say, *, is_quick: bool = False) -> None:
+    """Say what `run` would do; what it needs and costs too, unless that has to be quick.
+
+    Raises:
+        SpecError: the job cannot be done as it is.
+        StorageError: the storage cannot be used.
+    """
+    from orchestration.driver import preview
+
+    storage = Storage(job.storage)
+    storage.check_writable()
+    plan = make_plan(job)
+    show = preview.show_known_plan if is_quick else preview.show_plan
+    show(plan, storage, _known_tables(plan, storage), say)
+
+
+def _run_owned(
+    plan: Plan, storage: Storage, job_file: str, say: Say, on_record: OnRecord
+) -> JobResult:
+    """Do what is missing, by the owner of the job's folder."""
+    folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
+    for target, table in plan.shipped.items():
+        store_table(storage, plan.table_keys[target], table)
+    cases = cases_of(plan, tables)
+    cases += width_cases(plan, cases, tables, storage)
+    for name, old in adopt(cases, folder).items():
+        say(f"{name} is what {old} was, under another name")
+    is_complete = tables.keys() == plan.table_keys.keys() and are_widths_known(
+        plan, cases, tables, storage
+    )
+    failed, runs = {}, _runs_before(folder)
+    if is_complete and _is_done(plan, cases, tables, folder):
+        count = len(cases) - len(stopped_early(plan.job.asha, cases, folder))
+        say(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
+    else:
+        from orchestration.driver.executor import do_missing
+
+        with begun(plan, cases, folder, tables, is_complete=is_complete):
+            done = do_missing(plan, storage, tables, say, on_record)
+        cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
+    _write_job(plan, folder, cases, job_file, runs, failed)
+    end_plan(folder)
+    return _told(plan.job, storage, cases, failed, say)
+
+
+def _is_done(
+    plan: Plan, cases: list[Case], tables: dict[str, LatencyTable], folder: Storage
+) -> bool:
+    """Whether nothing is left to train or to measure."""
+    early = stopped_early(plan.job.asha, cases, folder)
+    if not all(case.name in early or is_done(case, folder) for case in cases):
+        return False
+    return not targets_to_measure(plan, finished_results(cases, folder), tables, folder)
+
+
+def _told(
+    job: Job, storage: Storage, cases: list[Case], failed: Mapping[str, str], say: Say
+) -> JobResult:
+    """Compare and record what is there, and say what became of every case."""
+    folder = storage.sub(job.name)
+    finished = [case for case in cases if is_done(case, folder)]
+    early = stopped_early(job.asha, cases, folder)
+    undone = [case.name for case in cases if case not in finished and case.name not in early]
+    reasons = {name: failed.get(name, STOPPED) for name in undone}
+    try:
+        _compare(storage, folder, finished, say)
+    except Exception as error:  # drawing raises anything, and all else of the job is done
+        say(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
+    links = _record(job, storage, say)
+    for name, reason in early.items():
+        say(f"stopped early: {name} {reason}")
+    for name, reason in reasons.items():
+        say(f"FAILED {name}: {reason}")
+    for link in links:
+        say(link)
+    return JobResult(
+        job.name, tuple(read_result(folder, case) for case in finished), reasons, links
+    )
+
+
+def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
+    """Tables by target that need no measuring: they ship, or are in storage."""
+    keys = {name: key for name, key in plan.table_keys.items() if name not in plan.shipped}
+    accepts = plan.job.measure.accept_noisy
+    found = {name: stored_table(storage, key, accept_noisy=accepts) for name, key in keys.items()}
+    return plan.shipped | {name: table for name, table in found.items() if table is not None}
+
+
+def _runs_before(folder: Storage) -> list[dict[str, Any]]:
+    """What earlier runs of the job spent."""
+    before = folder.find_json("job.json") or {}
+    runs: list[dict[str, Any]] = before.get("runs", [])
+    return runs
+
+
+def _write_job(
+    plan: Plan,
+    folder: Storage,
+    cases: list[Case],
+    job_file: str,
+    runs: list[dict[str, Any]],
+    failed: Mapping[str, str],
+) -> None:
+    before = folder.find_json("job.json") or {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    job = plan.job
+    folder.write_json(
+        "job.json",
+        {
+            "format": "job/1",
+            "name": job.name,
+            "key": digest({"job": job.name, "folder": folder.uri}),
+            "job_file": without_passwords(job_file or job_text(job)),
+            "settings": without_passwords(job.to_dict()),
+            "plan": plan_facts(plan, cases),
+            "experiment": job.experiment,
+            "registered_prefix": job.experiment,
+            "git_commit": _git_commit(),
+            "submitted": before.get("submitted", now),
+            "runs": runs,
+            "failed": dict(failed),
+            "hardware": facts(),
+        },
+    )
+
+
+def _git_commit() -> str | None:
+    """Of this code, where it is a checkout."""
+    words, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    try:
+        found = subprocess.run(
+            words, cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def tracking_uri(job: Job | None, storage: Storage) -> str:
+    """Where a job is recorded: its own MLflow, else that of the environment, else a local file: in
+    the storage, or in `~/proxyless` where that is no folder.
+
+    Of its own the storage has kept no login; where the environment names the same with one, that is
+    taken.
+    """
+    own = job.record.tracking_uri if job else None
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if own is None or (named and without_passwords(named) == own):
+        own = named
+    return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path('mlflow.db')}"
+
+
+def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
+    """Write MLflow from storage. What goes wrong there costs the job nothing."""
+    from orchestration.tracking import RecordError, record_job
+
+    folder, uri = storage.sub(job.name), tracking_uri(job, storage)
+    try:
+        links = record_job(
+            folder,
+            storage.sub("tables"),
+            tracking_uri=uri,
+            experiment=job.experiment,
+            patience_s=job.record.patience_s,
+            is_waited_for=True,
+        )
+    except RecordError as error:
+        say(f"WARNING not recorded: {error}")
+        say(
+            f"        all results are in {folder.uri}; record them later: "
+            f"proxyless record {folder.uri}"
+        )
+        if uri != without_passwords(uri):
+            say("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
+        return ()
+    shown = {"report": links.report, "runs": links.runs, "compare": links.compare}
+    pages = [f"{name:<8} {link}" for name, link in shown.items()]
+    return (*pages, *(f"model    {model}" for model in links.models))
+
+
+def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:
+    from orchestration.reports.table import comparison_text, write_comparison
+
+    if not finished:
+        return
+    results = [folder.read_json(f"{case.folder}/result.json") for case in finished]
+    write_comparison(folder, storage.sub("tables"))
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        say(comparison_text([one for one in results if one["hardware"] == hardware]))

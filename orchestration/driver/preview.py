@@ -1,0 +1,150 @@
+"""A plan with its time and price: tables measured, a few steps of each phase timed, kept for later.
+
+What was timed is kept in the storage under all that it depends on, so the run that follows a plan
+knows what to expect, and says in the end how right that was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+from cluster.hardware import facts
+from cluster.placement import this_machine
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.config.loading import SpecError
+from orchestration.driver.progress import Say
+from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.content_keys import digest, training_parts
+from orchestration.planning.plan import Plan
+from orchestration.planning.worker_layout import Room, crewing
+from orchestration.reports.plan import plan_lines
+from orchestration.scheduling.estimate import Estimate, Timings, estimate
+from orchestration.scheduling.matching_widths import width_cases
+
+if TYPE_CHECKING:
+    from orchestration.driver.session import Prepared
+
+
+def show_known_plan(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> None:
+    """Say what a run would do, as far as storage tells; nothing is measured."""
+    _check_places(plan)
+    cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
+    cases += width_cases(plan, cases, tables, storage)
+    here = this_machine().resources
+    room = Room(int(here.get("CPU", 0)), here.get("GPU", 0.0))
+    gpus = f" and {room.gpus:g} GPUs" if room.gpus else ""
+    workers = f"{crewing(plan.job.cluster, [room])}, on this machine's {room.cpus} cores{gpus}"
+    for line in plan_lines(plan, tables, cases, folder, workers):
+        say(line)
+
+
+def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say) -> None:
+    """Say what a run would do, need and cost: tables that are missing are measured, steps timed."""
+    from orchestration.driver.session import prepared
+
+    _check_places(plan)
+    cases_of(plan, tables)  # what is wrong is said before Ray is started
+    with prepared(plan, storage, tables, say) as ready:
+        expected = known_estimate(ready) or _timed_estimate(ready, say)
+        words = (ready.tables, ready.cases, ready.folder, str(ready.crew), expected)
+        for line in plan_lines(plan, *words):
+            say(line)
+
+
+def known_estimate(ready: Prepared) -> Estimate | None:
+    """What a run will take, if its steps were timed before and something is left to do."""
+    place = _timings_place(ready)
+    if not ready.storage.exists(place) or not ready.missing():
+        return None
+    timings = Timings.from_dict(ready.storage.read_json(place))
+    return None if timings is None else _estimate(ready, timings)
+
+
+def _estimate(ready: Prepared, timings: Timings) -> Estimate:
+    words = (ready.crew, len(ready.rooms), ready.folder)
+    return estimate(ready.plan, ready.order(), timings, *words)
+
+
+def _timings_place(ready: Prepared) -> str:
+    """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
+    job, plan = ready.plan.job, ready.plan
+    settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
+    values: dict[str, Any] = {
+        **training_parts(job.with_seed(0), plan.data, plan.space, "any"),
+        **settings,
+        "crews": [str(ready.crew), str(ready.warmup_crew)],
+        "processor": facts()["cpu"],
+        "tables": plan.table_keys,
+        "models": sorted({digest(case.model) for case in ready.cases if case.model is not None}),
+    }
+    return f"timings/{digest(values)}.json"
+
+
+def _timed_estimate(ready: Prepared, say: Say) -> Estimate | None:
+    """Time a few steps, unless nothing is left to do."""
+    order = ready.order()
+    if not order.cases:
+        return None
+    say("time     a few steps of each phase ...")
+    place = _timings_place(ready)
+    folder = place.removesuffix(".json")
+    try:
+        timings = _timed(ready, order.cases, folder)
+    except RuntimeError as error:
+        raise SpecError(str(error)) from None
+    finally:
+        ready.storage.delete(folder)
+    ready.storage.write_json(place, timings.to_dict())
+    return _estimate(ready, timings)
+
+
+def _timed(ready: Prepared, cases: Sequence[Case], folder: str) -> Timings:
+    from orchestration.driver.step_timing import timed_steps
+
+    place, lanes = ready.storage.sub(folder), _lanes(cases, ready.crew.at_once)
+    models = list({digest(case.model): case for case in cases if case.model is not None}.values())
+    works = [
+        ready.work(lane, models[i :: len(lanes)], ready.crew, place.uri)
+        for i, lane in enumerate(lanes)
+    ]
+    warmup = None
+    searches = [lane for lane in lanes if lane.warmup_key is not None]
+    if ready.warmup_crew != ready.crew and searches:
+        first = replace(searches[0], name="warm-up")
+        warmup = ready.work(first, (), ready.warmup_crew, place.uri)
+    return timed_steps(works, warmup, (ready.crew, ready.warmup_crew), place, ready.stopper)
+
+
+def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
+    """A case of every target, a search if there is one; as many as run at once, or all there are
+    where they are fewer."""
+    ordered = sorted(cases, key=lambda case: case.kind != "search")
+    first = {case.target: case for case in reversed(ordered)}
+    count = max(len(first), min(at_once, len(cases)))
+    chosen = list(islice(cycle(first.values()), count))
+    return [replace(case, name=f"lane-{i}", kind="search") for i, case in enumerate(chosen)]
+
+
+def _check_places(plan: Plan) -> None:
+    """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
+    from cluster.connect import connect
+    from cluster.placement import PlacementError, node_for, nodes
+
+    measured = [target for target in plan.targets if target.is_measured]
+    try:
+        if os.environ.get("RAY_ADDRESS") and any(t.resources or t.labels for t in measured):
+            with connect():
+                there = nodes()
+        else:
+            there = [this_machine()]
+        for target in measured:
+            node_for(target, there)
+    except PlacementError as error:
+        raise SpecError(str(error)) from None

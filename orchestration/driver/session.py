@@ -1,0 +1,204 @@
+"""What a job stands on once its latency tables are there: Ray, the cases, how they are crewed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.hardware import Target
+from cluster.runtimes import MeasurementError
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.config.loading import SpecError
+from orchestration.driver.progress import Say
+from orchestration.driver.stopping import Stopper
+from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.plan import Plan
+from orchestration.planning.worker_layout import (
+    Crewing,
+    Room,
+    check_placeable,
+    crewing,
+    warmup_crewing,
+)
+from orchestration.scheduling.matching_widths import measure_widths, width_cases
+from orchestration.scheduling.order import Waves, waves
+from orchestration.scheduling.successive_halving import stopped_early
+from orchestration.state.results_on_disk import is_done, renamed
+
+if TYPE_CHECKING:
+    from cluster.placement import Node
+    from orchestration.stages.worker import CaseWork
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a job stands on once its tables are there."""
+
+    plan: Plan
+    storage: Storage
+    tables: dict[str, LatencyTable]
+    cases: list[Case]
+    rooms: Sequence[Room]
+    crew: Crewing
+    stopper: Stopper
+
+    @property
+    def folder(self) -> Storage:
+        """The job's."""
+        return self.storage.sub(self.plan.job.name)
+
+    @property
+    def warmup_crew(self) -> Crewing:
+        """Workers of a warm-up that is trained by itself."""
+        batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
+        return warmup_crewing(self.crew, self.rooms, batch_size, lanes)
+
+    def missing(self) -> list[Case]:
+        """Cases that are to be done."""
+        known = self.stopped().keys() | renamed(self.cases, self.folder).keys()
+        undone = [case for case in self.cases if not is_done(case, self.folder)]
+        return [case for case in undone if case.name not in known]
+
+    def stopped(self) -> dict[str, str]:
+        """By name of a case whose search was ended early, why."""
+        return stopped_early(self.plan.job.asha, self.cases, self.folder)
+
+    def order(self) -> Waves:
+        """In which order."""
+        return waves(self.missing(), self.storage, self.folder)
+
+    def work(self, case: Case, behind: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
+        """What the workers of a case are given; `place` is the storage that they write to."""
+        from orchestration.stages.worker import CaseWork
+
+        targets = {target.name: target for target in self.plan.targets}
+        elsewhere = {one.target for one in behind} - {case.target}
+        return CaseWork(
+            self.plan.job.with_seed(case.seed),
+            case,
+            tuple(behind),
+            targets.get(case.target),
+            self.tables.get(case.target),
+            place,
+            crew.cpus_per_worker,
+            crew.gpus_per_worker,
+            {name: (targets[name], self.tables[name]) for name in sorted(elsewhere)},
+        )
+
+
+def _rooms() -> list[Room]:
+    from cluster.placement import nodes
+
+    return [
+        Room(int(node.resources.get("CPU", 0)), node.resources.get("GPU", 0.0)) for node in nodes()
+    ]
+
+
+@contextmanager
+def prepared(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> Iterator[Prepared]:
+    """Ray for the time of the block, with all tables measured.
+
+    Raises:
+        SpecError: the cluster has not what the job needs; nothing was trained.
+    """
+    from cluster.connect import connect
+    from cluster.head import stop_signals_to
+
+    stopper = Stopper()
+    # The signals after Ray, which installs its own.
+    with connect(), stop_signals_to(stopper.on_signal), _compilers_running(plan):
+        rooms = _rooms()
+        crew = crewing(plan.job.cluster, rooms)
+        problem = check_placeable(crew, rooms)
+        if problem:
+            raise SpecError(problem)
+        if plan.lanes is not None and crew.workers > plan.lanes:
+            raise SpecError(
+                f"data.stream.lanes is {plan.lanes}, and a case has {crew.workers} workers here; "
+                "expected a lane for each at least: raise it, or set cluster.workers"
+            )
+        _check_shared(storage)
+        _check_devices(plan, storage, tables)
+        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
+        cases = cases_of(plan, tables)
+        measure_widths(plan, cases, tables, storage, say)
+        cases += width_cases(plan, cases, tables, storage)
+        yield Prepared(plan, storage, tables, cases, rooms, crew, stopper)
+
+
+def _check_shared(storage: Storage) -> None:
+    """Refuse a folder that other nodes do not see: workers there would write their own."""
+    from cluster.placement import blind_nodes, nodes
+
+    blind = blind_nodes(storage, nodes())
+    if blind:
+        hosts = ", ".join(dict.fromkeys(node.host for node in blind))
+        raise SpecError(
+            f"storage is {storage.uri}, which these nodes do not share: {hosts}; name a folder of "
+            "a network file system, or s3://<bucket>/<prefix>"
+        )
+
+
+def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
+    """Refuse to go on with tables of other devices than those that are there."""
+    from orchestration.latency.device import check_same_device
+
+    for target in plan.targets:
+        if target.is_measured and target.name in tables:
+            place = storage.where(f"tables/{plan.table_keys[target.name]}.json")
+            try:
+                check_same_device(tables[target.name], target, place)
+            except MeasurementError as error:
+                raise SpecError(str(error)) from None
+
+
+def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
+    """Compilers from the start, if something is going to be lowered: they take a while to come."""
+    from orchestration.programs.compile_workers import compilers_running
+
+    is_measured = any(target.is_measured for target in plan.targets)
+    if is_measured or plan.job.retrain is not None:
+        return compilers_running(_nodes_of(plan))
+    return nullcontext()
+
+
+def _nodes_of(plan: Plan) -> list[Node]:
+    """Where the targets of a job are measured, each node once."""
+    from cluster.placement import PlacementError, node_for, nodes
+
+    there, measured = nodes(), [target for target in plan.targets if target.is_measured]
+    try:
+        found = {node.id: node for target in measured for node in [node_for(target, there)]}
+    except PlacementError as error:
+        raise SpecError(str(error)) from None
+    return list(found.values())
+
+
+def _measure_missing(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+) -> dict[str, LatencyTable]:
+    measured = {}
+    for target in plan.targets:
+        if target.name not in tables:
+            say(f"measure  {target.hardware()} ...")
+            measured[target.name] = _measured(plan, target, storage, say)
+    return measured
+
+
+def _measured(plan: Plan, target: Target, storage: Storage, say: Say) -> LatencyTable:
+    from orchestration.latency.build_table import measure_table
+
+    def say_each(text: str) -> None:
+        for line in text.splitlines():
+            say(f"measure  {line}")
+
+    settings, key = plan.job.measure, plan.table_keys[target.name]
+    try:
+        return measure_table(plan.space, target, settings, storage, key, say=say_each)
+    except MeasurementError as error:
+        raise SpecError(str(error)) from None

@@ -1,0 +1,287 @@
+"""Ray Tune over cases: one trial per case, in each a Ray Train worker group.
+
+A trial only starts its trainer and waits; what it reserves is a byte of memory, so that the cores
+are left to the workers and nested placement groups never wait for each other's trials.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.hardware import KEEP_MEMORY
+from cluster.storage import Storage
+from orchestration.config.job import ClusterSettings
+from orchestration.distributed.control_actor import BoardActor
+from orchestration.driver.background import repeating
+from orchestration.driver.last_report import hand_over
+from orchestration.driver.stopping import Stopper
+from orchestration.driver.tune_callbacks import ending_when, gentle, progress
+from orchestration.planning.content_keys import digest
+from orchestration.planning.worker_layout import Crewing
+
+if TYPE_CHECKING:
+    from orchestration.stages.worker import CaseWork
+
+Body = Callable[[dict[str, Any]], None]
+"""What a Ray Train worker runs."""
+
+REPORT_POLL_S = "0.2"
+"""How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
+
+NOTES_S = 1.0
+"""Between two looks at what workers have to say."""
+
+START_TIMEOUT_S = "30"
+"""How long Ray Train waits for the workers that it wants before it takes those it can have. After a
+lost node all of its 60 s pass; workers that can be had start in 6 s."""
+
+TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
+
+GROUP_TIMEOUT_S = 7200
+"""Longest time for which workers wait for the first one while it measures and exports."""
+
+WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""The last is needed by deterministic algorithms on a GPU."""
+
+
+@dataclass(frozen=True)
+class TrialWork:
+    """A case as its trial knows it: plain values, so that it needs no torch to read them."""
+
+    name: str
+    key: str
+    cluster: ClusterSettings
+    work: dict[str, Any]
+    """What workers are given."""
+
+    @classmethod
+    def of(cls, work: CaseWork) -> TrialWork:
+        """What a trial needs of a case."""
+        return cls(work.case.name, work.case.key, work.job.cluster, work.to_dict())
+
+
+def case_body(config: dict[str, Any]) -> None:
+    """Body of one worker; only there torch is imported."""
+    from orchestration.stages.worker import case_worker
+
+    case_worker(config)
+
+
+def run_cases(
+    works: Sequence[CaseWork],
+    crew: Crewing,
+    folder: Storage,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+    stopper: Stopper,
+    stop: dict[str, Any] | None = None,
+    body: Body = case_body,
+    scheduler: Any = None,
+) -> dict[str, str]:
+    """Run cases to the end; each fails or finishes by itself.
+
+    Args:
+        works: the cases.
+        crew: how their workers are placed.
+        folder: the job's storage.
+        on_epoch: called with the name of a case and what happened in one of its epochs.
+        stopper: what a signal stops.
+        stop: metrics and the values at which Tune ends a case; it goes on from there another time.
+        body: what each worker of a case does.
+        scheduler: of Ray Tune: which cases end early; None: none does.
+
+    Returns:
+        By name of a case that failed, why.
+
+    Raises:
+        KeyboardInterrupt: a signal came; the workers have stopped with a checkpoint.
+    """
+    _prepare_environment()
+    import ray
+
+    board = _new_board()
+    with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
+        try:
+            with repeating(lambda: _say_notes(board, on_epoch), NOTES_S, "notes"):
+                ending = ending_when(
+                    lambda: stopper.is_stopping and not ray.get(board.any_runs.remote()), stop or {}
+                )
+                reasons = _run_trials(works, crew, folder, on_epoch, board, ending, body, scheduler)
+        finally:
+            ray.kill(board)
+    if stopper.is_stopping:
+        raise KeyboardInterrupt
+    return reasons
+
+
+def _new_board() -> Any:
+    """On the driver's own node: another one may be lost while the job goes on."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(BoardActor).remote()
+
+
+def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
+    """What workers have written on the board since the last call."""
+    import ray
+
+    for case, text in ray.get(board.take_notes.remote()):
+        on_epoch(case, {"note": text})
+
+
+def _run_trials(
+    works: Sequence[CaseWork],
+    crew: Crewing,
+    folder: Storage,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+    board: Any,
+    ending: Any,
+    body: Body,
+    scheduler: Any,
+) -> dict[str, str]:
+    import ray
+    from ray import tune
+
+    by_name = {work.case.name: TrialWork.of(work) for work in works}
+
+    def trial(config: dict[str, Any]) -> None:
+        work = by_name[config["case"]]
+        ray.get(board.start.remote(work.name))
+        try:
+            if not ray.get(board.is_stopping.remote(work.name)):  # no workers for what then stops
+                run_trial(work, crew, folder, board, body)
+        finally:
+            ray.get(board.end.remote(work.name))
+            hand_over()
+
+    shutil.rmtree(f"{scratch(folder)}/tune", ignore_errors=True)  # of no use: cases resume by key
+    most = max(work.job.cluster.max_failures for work in works)
+    tuner = tune.Tuner(
+        tune.with_resources(gentle(trial, board), _trial_place()),
+        param_space={"case": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=crew.at_once,
+            scheduler=scheduler,
+            trial_dirname_creator=lambda t: t.trial_id,
+        ),
+        run_config=_run_config(folder, ending, on_epoch, most),
+    )
+    reasons: dict[str, str] = _died(tuner.fit()) | ray.get(board.reasons.remote())
+    return reasons
+
+
+def scratch(folder: Storage) -> str:
+    """Where Tune and Train keep what they make of a job: nobody reads it, since workers save their
+    checkpoints themselves. On this machine where the storage is no folder."""
+    if folder.is_local:
+        return folder.uri
+    return f"{tempfile.gettempdir()}/proxyless-{digest({'folder': folder.uri})}"
+
+
+def _run_config(
+    folder: Storage,
+    ending: Any,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+    max_failures: int,
+) -> Any:
+    from ray import tune
+
+    return tune.RunConfig(
+        name="tune",
+        stop=ending,
+        storage_path=scratch(folder),
+        callbacks=[progress(on_epoch)],
+        verbose=0,
+        # Of the trial's own process: what fails in a case is told by the board.
+        failure_config=tune.FailureConfig(max_failures=max_failures),
+    )
+
+
+def _died(results: Any) -> dict[str, str]:
+    """By name of a case whose trial ended with an error, which: the board knows the others."""
+    return {
+        result.config["case"]: _reason(result.error)
+        for result in results
+        if result.config is not None and result.error is not None
+    }
+
+
+def _trial_place() -> Any:
+    """Next to nothing, on a node that is not going to be taken away, if nodes say which."""
+    from ray import tune
+
+    from cluster.placement import nodes, steady_selector
+
+    words = {"bundle_label_selector": [one]} if (one := steady_selector(nodes())) else {}
+    return tune.PlacementGroupFactory([TRIAL_RESOURCES], **words)
+
+
+def run_trial(
+    work: TrialWork, crew: Crewing, folder: Storage, board: Any, body: Body = case_body
+) -> None:
+    """Body of one Tune trial: train a worker group; why it failed goes to the board.
+
+    A trial that ends with an error would be tried again by Tune, with all attempts of Train anew.
+    """
+    import ray
+    import ray.train
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from orchestration.distributed.ray_backend import LateTorch, WorkerGroups
+
+    trainer = WorkerGroups(
+        body,
+        train_loop_config={"work": work.work, "board": board},
+        backend_config=LateTorch(backend=crew.backend, timeout_s=GROUP_TIMEOUT_S),
+        scaling_config=_scaling(crew, work.cluster),
+        run_config=ray.train.RunConfig(
+            name=f"{work.name}-{work.key}",
+            storage_path=f"{scratch(folder)}/train",
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(
+                max_failures=work.cluster.max_failures, max_preemption_failures=-1
+            ),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        ray.get(board.fail.remote(work.name, _reason(error)))
+
+
+def _scaling(crew: Crewing, cluster: ClusterSettings) -> Any:
+    import ray.train
+
+    resources = {"CPU": float(crew.cpus_per_worker)}
+    if crew.gpus_per_worker:
+        resources["GPU"] = crew.gpus_per_worker
+    return ray.train.ScalingConfig(
+        num_workers=crew.workers if crew.least is None else (crew.least, crew.workers),
+        elastic_resize_monitor_interval_s=cluster.elastic_resize_monitor_interval_s,
+        use_gpu=crew.gpus_per_worker > 0,
+        resources_per_worker=resources,
+    )
+
+
+def _prepare_environment() -> None:
+    """Settings that Ray reads when its libraries are imported."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", REPORT_POLL_S)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the driver has its own
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0 the old one is silent
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error, which says what it was; Ray puts the traceback in front."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,269 @@
+"""Stage: the latency table of a target, and the latency of whole networks on it.
+
+    parts of the space -> rows -> whole networks -> a line through them -> how right it is
+
+Parts are lowered in parallel processes and timed by one process, on a node that nothing else may
+use meanwhile, in groups whose rounds are interleaved; an empty call is timed with each group and
+taken off, and so is the reference network: what it takes now over what it took first is taken out
+of the group. Parts are dealt out, so that the ops of a site are in different groups: what is wrong
+with a group is not wrong with one op. Rows are kept as they come. The sum over parts leaves out
+what runs between them, so a line is fitted to whole networks (`calibrate.py`). Later measurements
+are interleaved with the reference network, too, which tells how much slower the machine is now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+
+from cluster.hardware import Target
+from cluster.placement import Node, cores_reserved, node_for, nodes
+from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.throttling import MAX_RISE, check_throttling
+from cluster.runtimes.timing import Timing
+from cluster.storage import Storage
+from nas_core.architecture import Architecture
+from nas_core.latency import (
+    NOISY_SHARE,
+    NOISY_SPREAD,
+    LatencyTable,
+    PartShape,
+    Row,
+    is_noisy,
+    noisy_rows,
+    parts_of,
+)
+from nas_core.settings import MeasureSettings
+from nas_core.space import SearchSpace
+from orchestration.latency.calibrate import Extent, calibrated
+from orchestration.latency.device import identity, is_same_device
+from orchestration.latency.row_store import RowStore
+from orchestration.latency.table_store import store_table
+from orchestration.programs.compile_workers import Subject, compilers_running, lower
+from orchestration.programs.timing_workers import target_facts, timed, version_there
+
+GROUP = 12
+"""Parts that are lowered, timed against each other, and kept, before the next ones."""
+
+Progress = Callable[[int, int], None]
+"""Told how many parts and networks are measured, of how many."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, how, and where."""
+
+    space: SearchSpace
+    target: Target
+    settings: MeasureSettings
+    node: Node
+
+    def timed_with_empty(self, subjects: Sequence[Subject], rounds: int) -> list[Timing]:
+        """Subjects timed against each other, call overhead included, the empty call behind them."""
+        programs = lower(self.space, self.target, [*subjects, None])
+        timings = timed(programs, self.target, self.settings, rounds, self.node)
+        if self.target.device == "android":
+            check_throttling(timings[:-1], self.target.name)  # a call alone is all noise
+        return timings
+
+
+def measure_table(
+    space: SearchSpace,
+    target: Target,
+    settings: MeasureSettings,
+    storage: Storage,
+    key: str,
+    *,
+    say: Callable[[str], None],
+    extent: Extent | None = None,
+    progress: Progress = lambda _done, _all: None,
+    known: LatencyTable | None = None,
+) -> LatencyTable:
+    """Measure all parts of a space and some whole networks; kept in storage.
+
+    A measurement that was stopped goes on with what is missing.
+
+    Args:
+        space: whose parts.
+        target: on what.
+        settings: how.
+        storage: holds the table, and its rows while they come.
+        key: of the table.
+        say: takes lines for a person.
+        extent: which networks to calibrate with; as many as the settings allow where left out.
+        progress: told how far it is.
+        known: a table whose rows are taken over; its networks are measured anew.
+
+    Raises:
+        MeasurementError: the target cannot be measured, or is too noisy; rows so far are kept.
+        PlacementError: no node has the target.
+    """
+    bench = Bench(space, target, settings, node_for(target, nodes()))
+    extent = extent or Extent(seconds=settings.calibrate_s)
+    began = time.monotonic()
+    with compilers_running([bench.node]), cores_reserved(bench.node, say):
+        version = version_there(target, bench.node)
+        facts = target_facts(target, bench.node)
+        store = RowStore(storage, key, identity(facts))
+        if known is not None and is_same_device(known, facts):
+            store.take_over(known)
+        steps = _Steps(progress, len(parts_of(space)), extent.networks)
+        rows = _rows(bench, store, steps, say)
+        timed_rows = time.monotonic()
+        try:
+            table = _table(bench, rows, median(store.overheads_ms), version)
+            table = calibrated(table, bench, extent, steps.networks_done)
+            table.check()
+        except ValueError as error:  # times that no line goes through
+            raise MeasurementError(f"{error} (all rows are kept)") from error
+    store_table(storage, key, table)
+    store.clear()
+    say(_summary(table, timed_rows - began, time.monotonic() - timed_rows))
+    return table
+
+
+class _Steps:
+    """Counts parts, then networks."""
+
+    def __init__(self, progress: Progress, parts: int, networks: int) -> None:
+        self._progress, self._parts, self._networks = progress, parts, networks
+
+    def parts_done(self, number: int) -> None:
+        self._progress(number, self._parts + self._networks)
+
+    def networks_done(self, number: int) -> None:
+        self._progress(self._parts + number, self._parts + self._networks)
+
+
+def _rows(
+    bench: Bench, store: RowStore, steps: _Steps, say: Callable[[str], None]
+) -> tuple[Row, ...]:
+    """All rows, measured where they are missing, and once more where they are noisy."""
+    parts = parts_of(bench.space)
+    _measure_missing(bench, store, parts, steps)
+    noisy = noisy_rows(store.rows)
+    if is_noisy(store.rows):
+        say(f"{len(noisy)} of {len(parts)} parts spread over {NOISY_SPREAD:.0%}; once more")
+        store.drop(noisy)
+        _measure_missing(bench, store, parts, steps)
+        noisy = noisy_rows(store.rows)
+    if is_noisy(store.rows) and not bench.settings.accept_noisy:
+        store.drop(noisy)
+        raise MeasurementError(
+            f"{len(noisy)} of {len(parts)} parts on {bench.target.hardware()} spread over "
+            f"{NOISY_SPREAD:.0%}, twice; expected {NOISY_SHARE:.0%} of them at most: let the "
+            "machine do nothing else and try again (calm rows are kept), or set "
+            "measure.accept_noisy: true"
+        )
+    if is_noisy(store.rows):
+        say(f"WARNING {len(noisy)} of them still do; kept, as measure.accept_noisy allows")
+    return tuple(row for part in parts if (row := store.get(part)) is not None)
+
+
+def _measure_missing(
+    bench: Bench, store: RowStore, parts: Sequence[PartShape], steps: _Steps
+) -> None:
+    failed: list[str] = []
+    for group in _groups(store.missing(parts)):
+        failed += _measure_group(bench, store, group)
+        steps.parts_done(len(parts) - len(store.missing(parts)))
+    if failed:
+        raise MeasurementError(
+            f"{bench.target.runtime} fails with {'; '.join(failed)}: leave these ops out of "
+            f"the space (the other {len(parts) - len(failed)} rows are kept)"
+        )
+
+
+def _groups(parts: Sequence[PartShape]) -> Iterator[Sequence[PartShape]]:
+    count = -(-len(parts) // GROUP)
+    for first in range(count):
+        yield parts[first::count]
+
+
+def _measure_group(
+    bench: Bench, store: RowStore, parts: Sequence[PartShape], *, is_anchored: bool = True
+) -> list[str]:
+    """Measure and keep some parts; those with which the runtime fails, in words."""
+    try:
+        store.add(*_group_rows(bench, store, parts, is_anchored))
+    except ProgramError as error:
+        if len(parts) == 1 and is_anchored:  # it may be the anchor that fails
+            return _measure_group(bench, store, parts, is_anchored=False)
+        if len(parts) == 1:
+            return [f"{_words(parts[0])}: {error}"]
+        return [failed for part in parts for failed in _measure_group(bench, store, [part])]
+    return []
+
+
+def _group_rows(
+    bench: Bench, store: RowStore, parts: Sequence[PartShape], is_anchored: bool
+) -> tuple[list[Row], float]:
+    """Rows of some parts, and the empty call that was taken off."""
+    anchors = [Architecture.reference(bench.space)] if is_anchored else []
+    *timings, empty = bench.timed_with_empty([*anchors, *parts], bench.settings.rounds)
+    if is_anchored:
+        store.anchor(timings.pop(0).without(empty.median_ms).median_ms)
+    drift = store.drift
+    if bench.target.device == "android" and drift > MAX_RISE:
+        raise MeasurementError(
+            f"the phone throttles: the reference network takes {drift - 1:.0%} more than at the "
+            f"beginning; let it cool down and try again (rows so far are kept), or raise "
+            f"targets.{bench.target.name}.phone.cool_down_s"
+        )
+    rows = [
+        _row(part, timing.without(empty.median_ms), drift)
+        for part, timing in zip(parts, timings, strict=True)
+    ]
+    return rows, empty.median_ms
+
+
+def _row(part: PartShape, timing: Timing, drift: float) -> Row:
+    return Row(
+        part=part,
+        median_ms=timing.median_ms / drift,
+        p10_ms=timing.p10_ms / drift,
+        p90_ms=timing.p90_ms / drift,
+        spread=timing.spread,
+        count=timing.count,
+    )
+
+
+def _words(part: PartShape) -> str:
+    shape = f"{part.in_channels} to {part.out_channels} channels, stride {part.stride}"
+    return f"'{part.op}' ({shape}, {part.resolution} pixels)"
+
+
+def _table(bench: Bench, rows: tuple[Row, ...], overhead_ms: float, version: str) -> LatencyTable:
+    target = bench.target
+    return LatencyTable(
+        target=target.name,
+        hardware=target.hardware(),
+        runtime=target.runtime,
+        runtime_version=version,
+        space=bench.space,
+        rows=rows,
+        overhead_ms=overhead_ms,
+        device={
+            **target_facts(target, bench.node),
+            "batch_size": target.batch_size,
+            "threads": target.threads,
+            "precision": target.precision,
+        },
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _summary(table: LatencyTable, rows_s: float, networks_s: float) -> str:
+    spreads = sorted(row.spread for row in table.rows)
+    calibration = table.calibration
+    assert calibration is not None, "a measured table is calibrated"
+    errors = calibration.errors
+    return (
+        f"{len(table.rows)} parts on {table.hardware} in {rows_s:.0f} s, median spread "
+        f"{spreads[len(spreads) // 2]:.1%}; {table.range_text()}\n"
+        f"{table.fit_text()}, fitted to {len(calibration.fitted)} networks in {networks_s:.0f} s"
+        + ("" if errors is None else f"; {errors.text()}")
+    )

@@ -1,0 +1,238 @@
+"""The cases of a job: which networks it makes, and how each is recognised.
+
+Only what needs no torch, so that a finished job is recognised quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from nas_core.architecture import Model
+from nas_core.latency import LatencyTable
+from orchestration.config.cases import CaseSettings
+from orchestration.config.loading import SpecError
+from orchestration.planning.budgets import (
+    budget_in_ms,
+    check_feasible,
+    check_objective,
+    default_budgets,
+    middle_budget,
+)
+from orchestration.planning.content_keys import (
+    Parts,
+    digest,
+    model_parts,
+    random_parts,
+    search_key,
+    search_parts,
+    training_parts,
+    warmup_key,
+)
+from orchestration.planning.plan import Plan
+
+ORDER = ("reference", "search", "random", "given", "baseline")
+"""Kinds of cases, as they stand in tables."""
+
+KNOWN = frozenset({"reference", "given", "baseline"})
+"""Those whose network is known beforehand."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network to make: searched within a budget, or one that is known beforehand."""
+
+    name: str
+    kind: str
+    """One of ORDER ("reference" is the reference network of a target, the one to beat), or
+    "warmup": no network, but the weights that searches start from."""
+    target: str
+    budget: str | float | None
+    """As the job file says it; None for what is neither a search nor its random networks."""
+    budget_ms: float | None
+    key: str
+    table_key: str
+    model: dict[str, Any] | None = None
+    """JSON of a given architecture or a baseline."""
+    seed: int = 0
+    parts: Parts = field(default_factory=dict)
+    """What the result depends on."""
+    search_ms: float | None = None
+    """The budget that the search runs against: the case's own, unless several share a search."""
+    search_key: str | None = None
+    """Of a search that several cases share; None where each has its own."""
+    warmup_key: str | None = None
+    """Of the warm-up that the search starts from; None where there is none."""
+
+    @property
+    def folder(self) -> str:
+        """Key of the case's folder in the job's storage."""
+        return f"cases/{self.name}"
+
+    @property
+    def name_of_all_seeds(self) -> str:
+        """Equal for cases that differ in nothing but their seed."""
+        return self.name.removesuffix(_seed_end(self.seed))
+
+    @property
+    def hosts_search(self) -> bool:
+        """Whether it runs the search that others share."""
+        return self.search_key is not None and self.search_ms == self.budget_ms
+
+
+def training_of(case: Case) -> str:
+    """Equal for cases that train the same network alike: where it is to run makes no difference.
+
+    What a search will find is not known beforehand, so that no other case has its training.
+    """
+    if case.kind not in KNOWN:
+        return case.name
+    return digest({name: part for name, part in case.parts.items() if name != "latency table"})
+
+
+def warmup_place(key: str) -> str:
+    """Folder of a warm-up in the storage, where all jobs find it."""
+    return f"warmups/{key}"
+
+
+def search_place(key: str) -> str:
+    """Folder of a search that several cases share, in the job's storage."""
+    return f"searches/{key}"
+
+
+def checkpoints_place(case: Case) -> str:
+    """Folder of the checkpoints of a case in the job's storage, until it is finished."""
+    return f"checkpoints/{case.name}-{case.key}"
+
+
+def warmup_case(case: Case) -> Case:
+    """The warm-up that a case starts from, as something to run by itself."""
+    assert case.warmup_key is not None, "the case starts from a warm-up"
+    name = f"warm-up{_seed_end(case.seed)}"
+    key = case.warmup_key
+    return Case(name, "warmup", "", None, None, key, "", seed=case.seed, warmup_key=key)
+
+
+def cases_of(plan: Plan, tables: dict[str, LatencyTable]) -> list[Case]:
+    """Cases of a job, each target's reference network before its others.
+
+    Searches on a target whose table is not there yet are left out.
+
+    Raises:
+        SpecError: a budget is outside the space's range on its target, or two cases would have the
+            same name.
+    """
+    found: dict[str, Case] = {}
+    for seed in plan.job.all_seeds:
+        for place, case in _all_cases(replace(plan, job=plan.job.with_seed(seed)), tables):
+            if case.name in found:
+                raise SpecError(
+                    f"{place} makes a second '{case.name}', which names its folder; "
+                    "take one of them out, or name the file otherwise"
+                )
+            found[case.name] = case
+    return list(found.values())
+
+
+def _all_cases(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[tuple[str, Case]]:
+    """Each case of one seed behind the place in the job file that asks for it."""
+    if plan.job.retrain is not None:
+        first = {case.target: i for i, case in reversed(list(enumerate(plan.job.cases)))}
+    else:
+        first = {}
+    for i, settings in enumerate(plan.job.cases):
+        if first.get(settings.target) == i:
+            yield f"cases[{i}]", _reference(plan, settings.target)
+        model = plan.models[i]
+        if model is not None:
+            yield f"cases[{i}].{settings.setting}", named_case(plan, settings, model)
+        elif settings.target in tables:
+            yield from _searches(plan, i, tables[settings.target])
+
+
+def _seed_end(seed: int) -> str:
+    return f"-seed{seed}" if seed else ""
+
+
+def _reference(plan: Plan, target: str) -> Case:
+    table = plan.table_keys[target]
+    parts = training_parts(plan.job, plan.data, plan.space, table)
+    return _case(plan, f"{target}-reference", "reference", target, parts)
+
+
+def named_case(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+    """The case of a network that is known beforehand."""
+    table, values = plan.table_keys[settings.target], model.to_dict()
+    parts = model_parts(plan.job, plan.data, plan.space, table, values)
+    name = f"{settings.target}-{settings.model_name}"
+    return _case(plan, name, settings.kind, settings.target, parts, model=values)
+
+
+def _case(plan: Plan, name: str, kind: str, target: str, parts: Parts, **words: Any) -> Case:
+    seed, named = plan.job.seed, {"budget": None, "budget_ms": None, **words}
+    return Case(
+        name=f"{name}{_seed_end(seed)}",
+        kind=kind,
+        target=target,
+        key=digest(dict(parts)),
+        table_key=plan.table_keys[target],
+        seed=seed,
+        parts=parts,
+        **named,
+    )
+
+
+def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str, Case]]:
+    settings, job = plan.job.cases[index], plan.job
+    middle = middle_budget([ms for case in job.cases for ms in _in_ms(case, settings, table)])
+    warmup = warmup_key(job, plan.data, plan.space) if job.search.has_warmup else None
+    budgets = settings.budgets_ms or default_budgets(table)
+    for number, budget in enumerate(budgets):
+        place, budget_ms = f"cases[{index}].budgets_ms[{number}]", budget_in_ms(budget, table)
+        check_feasible(place, budget, budget_ms, table)
+        check_objective(place, job.search, budget_ms, table)
+        search_ms = middle if job.search.share == "target" else budget_ms
+        table_id = plan.table_keys[settings.target]
+        parts = search_parts(job, plan.data, plan.space, table_id, budget_ms, search_ms)
+        yield (
+            place,
+            _case(
+                plan,
+                f"{settings.target}-{budget_ms:.4g}ms",
+                "search",
+                settings.target,
+                parts,
+                budget=budget,
+                budget_ms=budget_ms,
+                search_ms=search_ms,
+                search_key=search_key(parts) if job.search.share == "target" else None,
+                warmup_key=warmup,
+            ),
+        )
+        if job.controls:
+            yield place, _random(plan, settings.target, budget, budget_ms)
+
+
+def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> Case:
+    """The random networks that a search has to beat."""
+    table, name = plan.table_keys[target], f"{target}-random-{budget_ms:.4g}ms"
+    parts = random_parts(plan.job, plan.data, plan.space, table, budget_ms)
+    return _case(plan, name, "random", target, parts, budget=budget, budget_ms=budget_ms)
+
+
+def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[float]:
+    """Budgets of an entry, if it asks for searches for the same target as another."""
+    if case.target != like.target or case.kind != "search":
+        return []
+    return [budget_in_ms(one, table) for one in case.budgets_ms or default_budgets(table)]
+
+
+def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
+    """What a record of the job keeps of its plan."""
+    return {
+        "data": asdict(plan.data),
+        "space_size": plan.space.size(),
+        "tables": plan.table_keys,
+        "cases": [asdict(case) for case in cases],
+    }

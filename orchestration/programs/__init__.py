@@ -1,0 +1,1 @@
+"""Compiled programs: export, compile workers and timing workers."""

@@ -1,0 +1,1 @@
+"""Figures of a job, drawn with matplotlib."""

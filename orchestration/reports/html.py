@@ -1,0 +1,204 @@
+"""`comparison/report.html`: a job on one page that needs no network.
+
+Table, pictures, the plan against what happened, and how to do it again. It is opened in a browser
+or in the artifact viewer of MLflow, light or dark.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.driver.progress import duration
+from orchestration.reports.figures.gallery import LATENCY, NETWORK, PLACE, SEARCH
+from orchestration.reports.findings import verdicts
+from orchestration.reports.html_page import page
+from orchestration.reports.results import Result
+from orchestration.reports.table import COLUMNS, cell, display_name
+
+REPORT = f"{PLACE}/report.html"
+
+WHOLE = {
+    "accuracy.png": "Accuracy against latency; the line is the Pareto front.",
+    r"(.+-)?networks(-\d+)?.png": "The networks side by side, aligned by site.",
+    "matrix.png": "Every specialized network on every target.",
+    f"(.+){LATENCY}": "{0}: predicted against measured latency.",
+}
+"""Pictures of the whole job, by how they are called, and what they show."""
+MOST_SEARCHES = 24
+"""Searches whose pictures are on the page: each weighs some 200 kB. The others lie beside it."""
+
+FACTS = {
+    "target": "target",
+    "kind": "kind",
+    "hardware": "hardware",
+    "strategy": "strategy",
+    "objective": "objective",
+    "space": "space",
+    "architecture_hash": "architecture",
+}
+HIDDEN = ("seed", "total_stride")
+"""Columns that are only shown where their values differ."""
+RUN = {
+    "started": "started",
+    "wall_s": "time",
+    "estimate_s": "plan said",
+    "took_s": "of which planned",
+    "estimate_error": "difference",
+    "measured_s": "measuring",
+    "idle_share": "no case trained",
+    "networks": "networks to make",
+    "steps": "weight steps",
+}
+"""What a run of the job says of itself in `job.json`, and what the page calls it."""
+
+
+def write_report(job: Storage, results: Sequence[Result]) -> None:
+    """Write the page, from the files of the job; its pictures are there already."""
+    facts = job.find_json("job.json") or {}
+    name = str(facts.get("name") or (results[0]["job"] if results else "job"))
+    parts = [
+        _found(results),
+        _failed(facts.get("failed", {})),
+        _table(results),
+        _pictures(job, results),
+        _runs(facts.get("runs", ())),
+        _again(facts),
+    ]
+    job.write_text(REPORT, page(name, "\n".join(part for part in parts if part)))
+
+
+def _found(results: Sequence[Result]) -> str:
+    """What each network gained."""
+    lines = []
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        lines += verdicts([one for one in results if one["hardware"] == hardware])
+    return _list("What was found", lines)
+
+
+def _failed(failed: Mapping[str, str]) -> str:
+    return _list("What failed", [f"{name}: {reason}" for name, reason in failed.items()])
+
+
+def _list(heading: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h2>{heading}</h2><ul>{items}</ul>" if lines else ""
+
+
+def _table(results: Sequence[Result]) -> str:
+    """All figures; a click on a heading sorts by it."""
+    columns = [
+        name
+        for name in COLUMNS
+        if name not in HIDDEN or len({result.get(name) for result in results}) > 1
+    ]
+    heads = ["network", *FACTS.values(), "budget", *(COLUMNS[name][0] for name in columns)]
+    row_of = [
+        [
+            _cell(display_name(one)),
+            *(_cell(str(one.get(fact) or "-")) for fact in FACTS),
+            _cell(str(one["budget"] or "-")),
+            *(_cell(cell(name, one.get(name)), one.get(name)) for name in columns),
+        ]
+        for one in results
+    ]
+    head = "".join(f'<th><button type="button">{escape(one)}</button></th>' for one in heads)
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in row_of)
+    table = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<h2>All networks</h2><div class="wide">{table}</div>'
+
+
+def _cell(text: str, value: float | None = None) -> str:
+    """Figures are sorted by their value, not by how they are written."""
+    if value is None:
+        return f"<td>{escape(text)}</td>"
+    return f'<td class="figure" data-value="{float(value)!r}">{escape(text)}</td>'
+
+
+def _pictures(job: Storage, results: Sequence[Result]) -> str:
+    """Those of the whole job, then those of single searches, folded."""
+    there = {place.removeprefix(f"{PLACE}/") for place in job.list(PLACE)}
+    shown = [
+        _figure(job, name, text.format(*matched.groups()))
+        for called, text in WHOLE.items()
+        for name in sorted(there)
+        if (matched := re.fullmatch(called, name))
+    ]
+    searches = [one for one in results if f"{one['case']}{SEARCH}" in there]
+    shown += [_search(job, str(one["case"]), there) for one in searches[:MOST_SEARCHES]]
+    if len(searches) > MOST_SEARCHES:
+        more = len(searches) - MOST_SEARCHES
+        shown.append(f"<p>Pictures of {more} more searches lie beside this page.</p>")
+    return f"<h2>Pictures</h2>{''.join(shown)}" if shown else ""
+
+
+def _search(job: Storage, case: str, there: Iterable[str]) -> str:
+    """The network of a search and how it was found."""
+    names = {f"{case}{NETWORK}": "The network.", f"{case}{SEARCH}": "How the search went."}
+    figures = [_figure(job, name, text) for name, text in names.items() if name in there]
+    return f"<details><summary>{escape(case)}</summary>{''.join(figures)}</details>"
+
+
+def _figure(job: Storage, name: str, text: str) -> str:
+    data = base64.b64encode(job.read_bytes(f"{PLACE}/{name}")).decode()
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(text)}">'
+    return f"<figure>{image}<figcaption>{escape(text)}</figcaption></figure>"
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What each run of the job took, and what its plan had said."""
+    if not runs:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in RUN.values())
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(_run_text(name, run))}</td>' for name in RUN)}</tr>"
+        for run in runs
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<h2>The plan and what happened</h2><div class="wide">{table}</div>'
+
+
+def _run_text(name: str, run: Mapping[str, Any]) -> str:
+    value = run.get(name)
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count:,} {phase}" for phase, count in value.items())
+    if name.endswith("_s"):
+        return duration(value)
+    if name == "estimate_error":
+        return f"{value:+.0%}"
+    return f"{value:.0%}" if name == "idle_share" else str(value)
+
+
+def _again(facts: Mapping[str, Any]) -> str:
+    """How to do it again: the code, the job file, where it ran."""
+    if not facts:
+        return ""
+    name, commit = str(facts["name"]), facts.get("git_commit")
+    commands = [f"git checkout {commit}"] if commit else []
+    commands += [f"proxyless run {shlex.quote(name + '.yaml')}"]
+    ran_on = ", ".join(f"{key}: {value}" for key, value in facts.get("hardware", {}).items())
+    lines = [
+        "<h2>How to do it again</h2>",
+        f"<p>Save the job file below as <code>{escape(name)}.yaml</code>, then:</p>",
+        f"<pre>{escape(chr(10).join(commands))}</pre>",
+        f"<pre>{escape(str(facts.get('job_file') or ''))}</pre>",
+        f"<p>The driver ran on {escape(ran_on)}.</p>" if ran_on else "",
+        *_data(facts.get("plan", {}).get("data")),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _data(data: Mapping[str, Any] | None) -> Iterator[str]:
+    if data is not None:
+        yield (
+            f"<p>Images: {data['count']:,}, of them about {data['test_count']:,} to test with; "
+            f"{len(data['classes'])} classes, {data['resolution']} pixels; content "
+            f"<code>{escape(str(data['fingerprint']))}</code>.</p>"
+        )

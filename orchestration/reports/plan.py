@@ -1,0 +1,238 @@
+"""A plan in words: what a job will do, and whether each part of it is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cluster.hardware import Target
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from nas_core.search_settings import SearchSettings
+from nas_core.space import SearchSpace
+from orchestration.config.job import Job
+from orchestration.data.sources import is_streamed
+from orchestration.driver.progress import duration
+from orchestration.planning.budgets import DEFAULT_BUDGETS, span_of
+from orchestration.planning.cases import Case
+from orchestration.planning.plan import Plan, search_steps
+from orchestration.scheduling.estimate import Estimate, Feeding, training_steps
+from orchestration.scheduling.successive_halving import stopped_early
+from orchestration.state.results_on_disk import renamed, why
+
+
+def plan_lines(
+    plan: Plan,
+    tables: dict[str, LatencyTable],
+    cases: list[Case],
+    folder: Storage,
+    workers: str,
+    expected: Estimate | None = None,
+) -> list[str]:
+    """The plan in words.
+
+    Args:
+        plan: of the job.
+        tables: by target, those that are known.
+        cases: of the job.
+        folder: the job's; tells what is done already.
+        workers: of a case, in words.
+        expected: what the job will take, if its steps were timed.
+    """
+    job, data, space = plan.job, plan.data, plan.space
+    test = data.test_count
+    size = f"{data.channels}x{data.resolution}x{data.resolution}"
+    lines = [
+        f"job      {job.name}, {_seeds(job)}, storage {job.storage}",
+        f"data     {job.data.source}: {data.count} images of {size}, {len(data.classes)} classes; "
+        f"about {data.count - test} for training, {test} for the test; {_where_held(plan)}",
+        *(f"WARNING  {note}" for note in plan.notes),
+        f"space    {space.name}: {len(space.sites)} sites, {space.size():,} networks, "
+        f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
+    ]
+    lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
+    states = {name: f"done, as {old}" for name, old in renamed(cases, folder).items()}
+    early = stopped_early(job.asha, cases, folder)
+    states |= {name: f"stopped early {reason}" for name, reason in early.items()}
+    said = dict[str, str]()
+    for case in cases:
+        state = states.get(case.name) or why(case, folder)
+        words = [_asked(case), *_feasible(case, tables), state]
+        said[case.name] = "; ".join([*words, *_effort(case, expected)])
+    lines += [*_case_lines(cases, said), *_later(plan, tables)]
+    lines += [f"workers  {workers}", *_stage_lines(plan)]
+    if expected is not None:
+        lines += [*feeding_lines(expected.feeding), *time_lines(expected)]
+    return lines
+
+
+def _case_lines(cases: Sequence[Case], said: Mapping[str, str]) -> Iterator[str]:
+    """A line for each case; those of further seeds only where something else is to be said."""
+    first, alike = dict[str, str](), 0
+    for case in cases:
+        text = said[case.name]
+        if first.setdefault(case.name_of_all_seeds, text) == text and case.seed != cases[0].seed:
+            alike += 1
+        else:
+            yield f"case     {case.name}: {text}"
+    if alike:
+        yield f"case     {alike} more of the other seeds: the same"
+
+
+WORTH_A_WARNING = 0.1
+"""Part of a phase that is spent with waiting for images."""
+
+
+def feeding_lines(feeding: Feeding | None) -> Iterator[str]:
+    """Images a second that are made ready and that are taken; whether training would wait."""
+    if feeding is None:
+        return
+    taken = [f"{phase} takes {speed:,.0f}" for phase, speed in feeding.training.items()]
+    yield f"reading  about {feeding.reading:,.0f} images a second for a case; {', '.join(taken)}"
+    for phase in feeding.training:
+        if (share := feeding.waiting(phase)) > WORTH_A_WARNING:
+            yield (
+                f"WARNING  {phase} would wait for images in {share:.0%} of its time: give reading "
+                "more cores (data.stream.readers, or nodes with more of them), or lower "
+                "data.resolution"
+            )
+
+
+def _where_held(plan: Plan) -> str:
+    data, stream = plan.job.data, plan.job.data.stream
+    if is_streamed(data, plan.data):
+        return (
+            f"streamed in {stream.lanes} lanes, since they do not fit into {data.memory_gib:g} GiB"
+        )
+    return "held in memory"
+
+
+def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:
+    """How the networks of the space lie to the budget."""
+    if case.budget_ms is not None:
+        yield span_of(tables[case.target], case.budget_ms).text()
+
+
+def _effort(case: Case, expected: Estimate | None) -> Iterator[str]:
+    """Workers, steps, time and cost of a case that is to be done."""
+    if expected is None or case.name not in expected.cases:
+        return
+    effort = expected.cases[case.name]
+    words = ["1 worker" if expected.workers == 1 else f"{expected.workers} workers"]
+    words += [f"{effort.search_steps} steps of search"] if effort.search_steps else []
+    words += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
+    cost = _cost(expected, expected.case_hours(case.name))
+    yield ", ".join([*words, f"about {duration(effort.seconds)}", cost])
+
+
+def _cost(expected: Estimate, node_hours: float) -> str:
+    """Node hours, and what they cost where the job says the price of one."""
+    price = expected.price(node_hours)
+    return f"{node_hours:.2g} node hours" + ("" if price is None else f" for {price:.2f}")
+
+
+def time_lines(expected: Estimate) -> Iterator[str]:
+    """How long it will take and what it costs, with sharing and without."""
+    cost = _cost(expected, expected.node_hours(expected.seconds))
+    nodes = "1 node" if expected.nodes == 1 else f"{expected.nodes} nodes"
+    price = "" if expected.price_per_hour is None else f" at {expected.price_per_hour:g} an hour"
+    steps = ""
+    if expected.warmup_steps:
+        steps = f", {duration(expected.warmup_s)} for {expected.warmup_steps} steps of warm-up"
+    yield f"time     about {duration(expected.seconds)}{steps}; {cost} ({nodes}{price})"
+    alone = _cost(expected, expected.node_hours(expected.alone_s))
+    yield (
+        f"time     about {duration(expected.alone_s)} if every case trained a warm-up and a search "
+        f"of its own; {alone}"
+    )
+
+
+def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
+    """Searches whose budgets are no milliseconds yet."""
+    entries = [
+        case for case in plan.job.cases if case.target not in tables and case.kind == "search"
+    ]
+    wanted = [
+        f"{case.target} {budget}"
+        for case in entries
+        for budget in case.budgets_ms or DEFAULT_BUDGETS
+    ]
+    if wanted:
+        yield f"cases    {', '.join(wanted)}; in milliseconds once the table is measured"
+
+
+def _target_line(target: Target, table: LatencyTable | None) -> str:
+    threads = "1 thread" if target.threads == 1 else f"{target.threads} threads"
+    words = f"target   {target.hardware()}"
+    if not target.table:  # the table of a file knows
+        words += f", {threads}, batch {target.batch_size}"
+    if target.stand_in:
+        words += f"; this host stands in for '{target.name}'"
+    if table is None:
+        return f"{words}; latency table to be measured"
+    fastest, slowest = table.range_ms()
+    where = "in storage" if target.is_measured else "ships, nothing is measured"
+    where = f"from {target.table}, nothing is measured" if target.table else where
+    return (
+        f"{words}; latency table {where}: {fastest:.4g} to {slowest:.4g} ms, "
+        f"reference {table.reference_ms:.4g} ms"
+    )
+
+
+def _seeds(job: Job) -> str:
+    numbers = ", ".join(str(seed) for seed in job.all_seeds)
+    return f"{'seed' if len(job.all_seeds) == 1 else 'seeds'} {numbers}"
+
+
+def _asked(case: Case) -> str:
+    if case.budget_ms is None:
+        return WITHOUT_SEARCH[case.kind]
+    percent = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
+    text = f"budget {case.budget_ms:.4g} ms{percent}"
+    if case.kind == "random":
+        return f"{text}, the best of random networks"
+    if case.search_key is not None and not case.hosts_search:
+        text += f", from the search for {case.search_ms:.4g} ms"
+    return text
+
+
+WITHOUT_SEARCH = {
+    "reference": "the network to beat",
+    "baseline": "a baseline, no search",
+    "given": "a given architecture, no search",
+}
+"""By kind, what a case is that has no budget."""
+
+
+def _stage_lines(plan: Plan) -> Iterator[str]:
+    if any(case.kind == "search" for case in plan.job.cases):
+        yield from _search_lines(plan.job.search, search_steps(plan.job, plan.data))
+    if plan.job.controls:
+        yield (
+            "controls beside each search: random networks of its latency, trained at its cost, and "
+            "the MobileNetV2 of the nearest latency, where that is measured"
+        )
+    retrain = plan.job.retrain
+    if retrain is None:
+        yield "retrain  no: stops before it"
+    else:
+        steps = training_steps(plan) // retrain.epochs
+        yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
+
+
+def _search_lines(search: SearchSettings, steps: int) -> Iterator[str]:
+    yield (
+        f"search   {search.strategy}, {search.objective_name}: {search.warmup_epochs} warm-up + "
+        f"{search.epochs} epochs of {steps} steps, batch {search.batch_size}; "
+        f"{search.updates(steps)} updates"
+    )
+    if search.ranking_networks:
+        yield (
+            f"ranking  {search.ranking_networks} networks per search are trained alone, "
+            "to tell how well the supernet ranks"
+        )
+
+
+def _supernet_params(space: SearchSpace) -> int:
+    from nas_core.supernet import num_supernet_params
+
+    return num_supernet_params(space)

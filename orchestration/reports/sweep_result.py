@@ -1,0 +1,202 @@
+"""What a sweep found: its networks as a table, the best within a budget, the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_core.architecture import Architecture
+from orchestration.planning.budgets import is_within
+from orchestration.reports.compared import CaseResult, JobResult
+from orchestration.reports.pareto import pareto_front
+from orchestration.reports.results import (
+    Result,
+    has_latency,
+    latency_ms,
+    mean,
+    name_without_seed,
+    repeats,
+    seed_of,
+    spread,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIGURES = ("top1", "measured_ms", "table_ms")
+"""What a summary tells mean and spread of."""
+
+COLUMNS = (
+    *("target", "hardware", "kind", "network", "budget", "budget_ms", "seed"),
+    *("table_ms", "measured_ms", "top1", "top5", "params", "macs"),
+    *("warmup_s", "search_s", "retrain_s", "architecture", "folder"),
+)
+
+SUMMARY_COLUMNS = (
+    *("target", "kind", "network", "budget_ms", "seeds"),
+    *(f"{name}_{what}" for name in FIGURES for what in ("mean", "sd")),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult:
+    """The finished networks of a sweep, side by side."""
+
+    job: JobResult
+
+    @property
+    def cases(self) -> tuple[CaseResult, ...]:
+        """All finished networks."""
+        return self.job.cases
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """By name of a case that failed, why."""
+        return self.job.failed
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Pages of the MLflow UI; empty where recording failed."""
+        return self.job.links
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each finished network; accuracies are fractions, what is unknown is missing."""
+        import pandas as pd
+
+        frame = pd.DataFrame([_row(case) for case in self.cases], columns=list(COLUMNS))
+        return frame.astype(dict.fromkeys(("budget_ms", *FIGURES, "top5"), float))
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each network whatever its seed, with mean and sample standard deviation of
+        accuracy and latencies; the latter is missing where there is one seed."""
+        import pandas as pd
+
+        groups = repeats(case.values for case in self.cases)
+        frame = pd.DataFrame([_summary(group) for group in groups], columns=list(SUMMARY_COLUMNS))
+        numbers = [name for name in SUMMARY_COLUMNS if name.endswith(("_ms", "_mean", "_sd"))]
+        return frame.astype(dict.fromkeys(numbers, float))
+
+    def best(self, target: str, budget: float | str) -> CaseResult:
+        """The most accurate searched network of a target within a budget.
+
+        Searches for smaller budgets are looked at as well; what counts is the latency as measured,
+        or by the table on a target that is not measured. Without accuracies it is the fastest.
+
+        To choose among seeds by test accuracy flatters: the accuracy of the chosen network is the
+        highest of several draws. Report the mean over seeds (`summary`), and use this to pick what
+        is shipped.
+
+        Args:
+            target: its name.
+            budget: milliseconds, or as the job said it, e.g. "80%".
+
+        Raises:
+            KeyError: no searched network of this target keeps the budget, or none was asked for in
+                these words.
+        """
+        searched = [case for case in self._of(target) if case.kind == "search"]
+        budget_ms = _budget_ms(searched, target, budget)
+        fitting = [case for case in searched if _fits(case, budget_ms)]
+        if not fitting:
+            raise KeyError(
+                f"no searched network of {target!r} keeps {budget_ms:.4g} ms; "
+                f"there are {_latencies(searched)}"
+            )
+        return max(fitting, key=lambda case: (case.top1 or 0.0, -latency_ms(case.values)))
+
+    def pareto(self, target: str) -> list[CaseResult]:
+        """Networks of a target to which no other is superior, fastest first: whoever is more
+        accurate takes longer.
+
+        Of all kinds, so that it shows whether searched networks are better than their controls.
+
+        Raises:
+            KeyError: no network of this target has an accuracy.
+        """
+        known = [case for case in self._of(target) if case.top1 is not None]
+        if not known:
+            raise KeyError(f"no network of {target!r} has a top-1; a job without retrain: has none")
+        timed = [case for case in known if has_latency(case.values)]
+        return pareto_front(timed, lambda case: (latency_ms(case.values), case.top1 or 0.0))
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw accuracy against latency, a panel for each target, as PNG, SVG or PDF.
+
+        Points are means over seeds, with their standard deviation; the line is the Pareto front of
+        these means.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: no network has an accuracy, or the suffix is of another format.
+        """
+        from orchestration.reports.figures.sweep import write_sweep
+
+        return write_sweep([case.values for case in self.cases], self.job.name, Path(path))
+
+    def _of(self, target: str) -> list[CaseResult]:
+        found = [case for case in self.cases if case.target == target]
+        if not found:
+            there = list(dict.fromkeys(case.target for case in self.cases))
+            raise KeyError(f"no finished network of target {target!r}; there are {there}")
+        return found
+
+    def __repr__(self) -> str:
+        """What a console shows: how many networks there are, and the summary."""
+        ends = f"{len(self.cases)} networks, {len(self.failed)} failed"
+        return f"sweep {self.job.name}: {ends}\n{self.summary().to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, and what failed."""
+        import pandas as pd
+
+        table = self.summary().dropna(axis="columns", how="all")
+        html: str = table.to_html(index=False, na_rep="-", float_format="{:.4g}".format)
+        if not self.failed:
+            return html
+        failed = pd.DataFrame({"failed": self.failed.keys(), "reason": self.failed.values()})
+        return html + str(failed.to_html(index=False))
+
+
+def _row(case: CaseResult) -> dict[str, Any]:
+    found = {name: getattr(case, name, case.values.get(name)) for name in COLUMNS}
+    model = case.architecture
+    ops = list(model.ops) if isinstance(model, Architecture) else model.name
+    return found | {"network": case.name, "seed": seed_of(case.values), "architecture": ops}
+
+
+def _summary(group: list[Result]) -> dict[str, Any]:
+    first = group[0]
+    row = {name: first[name] for name in ("target", "kind", "budget_ms")}
+    row |= {"network": name_without_seed(first), "seeds": len(group)}
+    for name in FIGURES:
+        values = [result[name] for result in group]
+        row |= {f"{name}_mean": mean(values), f"{name}_sd": spread(values)}
+    return row
+
+
+def _budget_ms(searched: list[CaseResult], target: str, budget: float | str) -> float:
+    """Milliseconds, from milliseconds or from the words of a case."""
+    if not isinstance(budget, str):
+        return float(budget)
+    said = {str(case.values["budget"]).replace(" ", ""): case.budget_ms for case in searched}
+    found = said.get(budget.replace(" ", ""))
+    if found is None:
+        raise KeyError(f"no search on {target!r} was for {budget!r}; there are {list(said)}")
+    return found
+
+
+def _fits(case: CaseResult, budget_ms: float) -> bool:
+    """Whether a search was for the budget or a smaller one, and the network keeps it."""
+    assert case.budget_ms is not None, "a search has a budget"
+    as_named = float(f"{case.budget_ms:.4g}")  # a case's name says four digits: these will do
+    was_for = min(case.budget_ms, as_named) <= budget_ms
+    return was_for and is_within(latency_ms(case.values), budget_ms)
+
+
+def _latencies(cases: Iterable[CaseResult]) -> str:
+    found = [f"{case.name} ({latency_ms(case.values):.4g} ms)" for case in cases]
+    return ", ".join(found) or "none"

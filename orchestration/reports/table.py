@@ -1,0 +1,200 @@
+"""Results of a job side by side: the closing table, comparison files and pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.storage import Storage
+from orchestration.planning.budgets import is_within
+from orchestration.planning.cases import ORDER
+from orchestration.reports.findings import random_networks, verdicts
+from orchestration.reports.results import (
+    Result,
+    latency_ms,
+    mean,
+    name_without_seed,
+    repeats,
+    seed_of,
+    spread,
+)
+from orchestration.reports.row_files import KINDS, SUFFIXES, write_rows
+from orchestration.reports.text import plain_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = {
+    "seed": ("seed", "{:.0f}", 1.0),
+    "budget_ms": ("budget ms", "{:.3f}", 1.0),
+    "table_ms": ("table ms", "{:.3f}", 1.0),
+    "measured_ms": ("measured ms", "{:.3f}", 1.0),
+    "top1": ("top-1 %", "{:.1f}", 100.0),
+    "top5": ("top-5 %", "{:.1f}", 100.0),
+    "params": ("params k", "{:,.1f}", 1e-3),
+    "macs": ("MACs M", "{:,.1f}", 1e-6),
+    "total_stride": ("stride", "{:.0f}", 1.0),
+    "search_s": ("search s", "{:.0f}", 1.0),
+}
+"""Header with its unit, format and factor of every figure in the table."""
+
+REPEATED = ("table_ms", "measured_ms", "top1")
+"""Figures whose mean and spread over several seeds are shown."""
+
+NAMED_BY_KIND = ("reference", "random")
+
+WIDTH = 160
+"""Of the table: logs are not 80 wide."""
+WIDE = 9
+"""Columns of figures with which a table fits 120 letters only with less padding."""
+
+
+def read_results(job: Storage) -> list[Result]:
+    """The results of a job: per target the reference, searches by budget, the others.
+
+    What its folder holds of earlier settings is left out, where `job.json` tells.
+    """
+    keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
+    facts = job.find_json("job.json") or {}
+    asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
+    found = [job.read_json(key) for key in keys]
+    return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
+
+
+def _order(result: Result) -> tuple[str, int, float, str]:
+    kind, budget_ms = ORDER.index(result["kind"]), result["budget_ms"]
+    return result["target"], kind, 0.0 if budget_ms is None else budget_ms, result["case"]
+
+
+def print_comparison(results: Sequence[Result]) -> None:
+    """The closing table, one for each hardware: latencies of two devices do not compare."""
+    for hardware in dict.fromkeys(result["hardware"] for result in results):
+        print(comparison_text([r for r in results if r["hardware"] == hardware]))
+
+
+def comparison_text(results: Sequence[Result]) -> str:
+    """A table of results of one hardware, their mean and spread where there are several seeds, what
+    each case gained on the reference and on its controls, and notes."""
+    groups = repeats(results)
+    tables = [_table(results)]
+    if any(len(group) > 1 for group in groups):
+        tables.append(_repeats_table(groups))
+    return plain_text(WIDTH, *tables, *verdicts(results), *notes(results))
+
+
+def _table(results: Sequence[Result]) -> Table:
+    """A row for each network."""
+    columns = columns_of(results)
+    headers = [COLUMNS[name][0] for name in columns]
+    table = empty_table(results[0]["hardware"], headers)
+    table.collapse_padding = len(columns) >= WIDE
+    table.pad_edge = len(columns) < len(COLUMNS)
+    has_seed = "seed" in columns
+    for result in results:
+        called = name_of(result, has_seed=has_seed)
+        table.add_row(called, *(cell(name, result.get(name)) for name in columns))
+    return table
+
+
+def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
+    """A row for each network, whatever its seed."""
+    title = "mean ± standard deviation over seeds"
+    headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
+    table = empty_table(title, headers)
+    for group in groups:
+        figures = [mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        budget = cell("budget_ms", group[0]["budget_ms"])
+        table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
+    return table
+
+
+def empty_table(title: str, headers: Sequence[str]) -> Table:
+    """A table of networks without rows, figures under these headers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("network")
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
+
+
+def columns_of(results: Sequence[Result]) -> list[str]:
+    """Strides are of interest beside baselines, and where networks differ in them; seeds where
+    there are several."""
+    has_baseline = any(result["kind"] == "baseline" for result in results)
+    strides = {result.get("total_stride") for result in results} - {None}
+    seeds = {seed_of(result) for result in results}
+    is_shown = {"total_stride": has_baseline or len(strides) > 1, "seed": len(seeds) > 1}
+    return [name for name in COLUMNS if is_shown.get(name, True)]
+
+
+def name_of(result: Result, *, has_seed: bool) -> str:
+    """What a network is called in a table, which may have a column for its seed."""
+    return _plain_name(result) if has_seed else display_name(result)
+
+
+def display_name(result: Result) -> str:
+    """What a network is called in a table."""
+    return _plain_name(result) if result["kind"] in NAMED_BY_KIND else str(result["case"])
+
+
+def _plain_name(result: Result) -> str:
+    """The name of a network, whatever its seed."""
+    if result["kind"] == "random":
+        count = random_networks(result)
+        return "random" if count is None else f"random (best of {count})"
+    is_reference = result["kind"] == "reference"
+    return "reference (to beat)" if is_reference else name_without_seed(result)
+
+
+def cell(name: str, value: float | None) -> str:
+    """A figure of `COLUMNS` in words; a dash where it is not known."""
+    _, form, factor = COLUMNS[name]
+    return "-" if value is None else form.format(value * factor)
+
+
+def mean_cell(name: str, values: Sequence[float | None]) -> str:
+    """Mean and spread of a figure of `COLUMNS` in words."""
+    deviation = spread(values)
+    text = cell(name, mean(values))
+    return text if deviation is None else f"{text} ± {cell(name, deviation)}"
+
+
+def notes(results: Sequence[Result]) -> list[str]:
+    """What a person should know about results, each behind the name of its case."""
+    return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
+
+
+def write_comparison(job: Storage, tables: Storage) -> None:
+    """Write `comparison/`: the table in three formats, pictures, and all of it on one page."""
+    from orchestration.reports.figures.gallery import write_pictures
+    from orchestration.reports.html import write_report
+
+    results = read_results(job)
+    rows = [row_of(result) for result in results]
+    for suffix in SUFFIXES:
+        write_rows(job, "comparison/comparison", rows, suffix)
+    write_pictures(job, tables, results)
+    write_report(job, results)
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """What files of a comparison say of a network."""
+    return {name: result.get(name) for name in KINDS}
+
+
+def best_result(results: Sequence[Result]) -> Result:
+    """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
+    keeping = [result for result in results if keeps_budget(result)]
+    if keeping:
+        return max(keeping, key=lambda result: (result["top1"], -latency_ms(result)))
+    return min(results, key=lambda result: latency_ms(result) / result["budget_ms"])
+
+
+def keeps_budget(result: Result) -> bool:
+    """Whether the latency is within the budget, give or take what a repeat differs by."""
+    budget_ms: float = result["budget_ms"]
+    return is_within(latency_ms(result), budget_ms)

@@ -1,0 +1,1 @@
+"""Order, duration and early stopping of the cases of a job."""

@@ -1,0 +1,208 @@
+"""The MobileNetV2 that a search has to beat: the width whose latency is nearest to the budget.
+
+Few widths are measured, since latency grows with width; what they take is kept beside the latency
+table of their target, so that a finished job finds the same cases without measuring. Where nothing
+can be measured there is no such case.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import log
+
+from cluster.hardware import Target
+from cluster.runtimes import MeasurementError
+from cluster.storage import Storage
+from nas_core.baselines.registry import Baseline, for_space
+from nas_core.latency import LatencyTable
+from nas_core.space import SearchSpace
+from orchestration.config.cases import CaseSettings
+from orchestration.config.loading import SpecError
+from orchestration.planning.cases import Case, named_case
+from orchestration.planning.plan import Plan
+
+WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+
+FORMAT = "widths/1"
+
+Tables = Mapping[str, LatencyTable]
+Clock = Callable[[float], float]
+"""Milliseconds of MobileNetV2 in a width."""
+
+
+def nearest_width(budget_ms: float, latency_ms: Clock) -> float:
+    """The width whose latency is nearest to the budget by ratio; the narrower of two.
+
+    Args:
+        budget_ms: what the latency should be.
+        latency_ms: of a width, growing with it; asked for three or four of the eight.
+    """
+    above = bisect_left(WIDTHS, budget_ms, key=latency_ms)
+    around = WIDTHS[max(0, above - 1) : above + 1]
+    return min(around, key=lambda width: abs(log(latency_ms(width) / budget_ms)))
+
+
+def width_name(width: float) -> str:
+    """The baseline of this width."""
+    return "mobilenet_v2" if width == 1 else f"mobilenet_v2_{width:g}"
+
+
+class Widths:
+    """What MobileNetV2 takes on a target, kept in storage."""
+
+    def __init__(self, storage: Storage, key: str, table: LatencyTable) -> None:
+        """Reads what is there.
+
+        Args:
+            storage: of all jobs.
+            key: of the table.
+            table: of the target; latencies beside another reference network do not count.
+        """
+        self._storage, self._place = storage, f"tables/{key}-widths.json"
+        self._reference_ms = table.reference_ms
+        self._ms: dict[float, float] = self._read()
+
+    def nearest(self, budget_ms: float) -> float | None:
+        """The width nearest to a budget; None where one that has to be known is not measured."""
+        try:
+            return nearest_width(budget_ms, self._ms.__getitem__)
+        except KeyError:
+            return None
+
+    def measure(self, budget_ms: float, clock: Clock) -> None:
+        """Measure and keep what is missing to know the width nearest to a budget."""
+
+        def latency_ms(width: float) -> float:
+            if width not in self._ms:
+                self._ms[width] = clock(width)
+                self._write()
+            return self._ms[width]
+
+        nearest_width(budget_ms, latency_ms)
+
+    def _read(self) -> dict[float, float]:
+        values = self._storage.find_json(self._place) or {}
+        if values.get("format") != FORMAT or values["reference_ms"] != self._reference_ms:
+            return {}
+        return {one["width"]: one["ms"] for one in values["widths"]}
+
+    def _write(self) -> None:
+        widths = [{"width": width, "ms": ms} for width, ms in sorted(self._ms.items())]
+        values = {"format": FORMAT, "reference_ms": self._reference_ms, "widths": widths}
+        self._storage.write_json(self._place, values)
+
+
+def width_cases(plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage) -> list[Case]:
+    """The MobileNetV2 for each budget that is searched, as far as its width is known.
+
+    Budgets may share one; one that the job names itself is left out.
+
+    Args:
+        plan: of the job; without `controls` there are none.
+        cases: of the job.
+        tables: by target, those of all cases that are searched.
+        storage: of all jobs.
+    """
+    found, names = dict[str, Case](), {case.name for case in cases}
+    for case, width in _nearest(plan, cases, tables, storage):
+        if width is not None:
+            control = _width_case(plan, case, width)
+            found[control.name] = control
+    return [case for name, case in found.items() if name not in names]
+
+
+def are_widths_known(plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage) -> bool:
+    """Whether `width_cases` are all that there will be."""
+    return all(width is not None for _, width in _nearest(plan, cases, tables, storage))
+
+
+def measure_widths(
+    plan: Plan,
+    cases: Sequence[Case],
+    tables: Tables,
+    storage: Storage,
+    say: Callable[[str], None],
+) -> None:
+    """Measure what is missing to know the width for each budget that is searched.
+
+    Args:
+        plan: of the job.
+        cases: of the job.
+        tables: by target.
+        storage: of all jobs, keeps what is measured.
+        say: takes lines for a person.
+
+    Raises:
+        SpecError: a target cannot be measured; what was measured is kept.
+    """
+    for target in plan.targets:
+        unknown = [
+            case.budget_ms or 0.0
+            for case, width in _nearest(plan, cases, tables, storage)
+            if case.target == target.name and width is None
+        ]
+        if unknown:
+            table = tables[target.name]
+            widths = Widths(storage, plan.table_keys[target.name], table)
+            _measure(widths, unknown, plan, target, table, say)
+
+
+def _measure(
+    widths: Widths,
+    budgets_ms: Sequence[float],
+    plan: Plan,
+    target: Target,
+    table: LatencyTable,
+    say: Callable[[str], None],
+) -> None:
+    try:
+        with clock_of(plan, target, table, say) as clock:
+            for budget_ms in budgets_ms:
+                widths.measure(budget_ms, clock)
+    except MeasurementError as error:
+        raise SpecError(str(error)) from None
+
+
+@contextmanager
+def clock_of(
+    plan: Plan, target: Target, table: LatencyTable, say: Callable[[str], None]
+) -> Iterator[Clock]:
+    """A clock for MobileNetV2 on a target; while the block runs nothing trains on its node."""
+    from cluster.placement import cores_reserved
+    from orchestration.latency.device import node_of
+    from orchestration.latency.network import measure_network
+    from orchestration.programs.compile_workers import compilers_running
+
+    def latency_ms(width: float) -> float:
+        model = _model(width, plan.space)
+        ms = measure_network(model, table, target, plan.job.measure).ms
+        say(f"measure  {model.name} on {target.hardware()}: {ms:.4g} ms")
+        return ms
+
+    node = node_of(table, target)
+    with compilers_running([node]), cores_reserved(node, say):
+        yield latency_ms
+
+
+def _nearest(
+    plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
+) -> Iterator[tuple[Case, float | None]]:
+    """Every search on a target that can be measured, with its width; None where that is unknown."""
+    measured = {target.name for target in plan.targets if target.is_measured}
+    for case in cases if plan.job.controls else ():
+        if case.target in measured and case.kind == "search" and case.budget_ms is not None:
+            widths = Widths(storage, case.table_key, tables[case.target])
+            yield case, widths.nearest(case.budget_ms)
+
+
+def _width_case(plan: Plan, search: Case, width: float) -> Case:
+    settings = CaseSettings(target=search.target, baseline=width_name(width))
+    own = replace(plan, job=plan.job.with_seed(search.seed))
+    return named_case(own, settings, _model(width, plan.space))
+
+
+def _model(width: float, space: SearchSpace) -> Baseline:
+    return for_space(width_name(width), space)

@@ -1,0 +1,1 @@
+"""Stages of a case, run inside Ray Train workers: search, derive, retrain, result."""

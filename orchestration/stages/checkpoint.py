@@ -1,0 +1,270 @@
+"""Checkpoints of a stage: tensors and a small JSON in storage, no pickles of our classes.
+
+    <stage>/<epochs>-<steps>/shared.pt       weights, alphas, optimizers: equal on all, of the first
+                             state.json      counters and history, of the first worker
+                             buffers-R.pt    BatchNorm statistics and tally of worker R, its own
+                             rank-R.json     sizes and checksums of worker R's files, written last
+
+A checkpoint counts when the files of all its workers are there and as they were written. Each
+worker copies its part while training stands still and writes it while training goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cluster.storage import Storage, StorageError
+from nas_core.progress import Progress
+from orchestration.state.checkpoint_index import checkpoint_names, complete_checkpoints
+
+FORMAT = "checkpoint/2"
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+"""Between two attempts to write."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was read back."""
+
+    counters: dict[str, Any]
+    """What the stage counts and remembers beside its tensors; plain values."""
+    history: list[dict[str, Any]]
+    module: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    sums: Tensor
+    """This worker's part of the tally."""
+
+    def load_into(
+        self, progress: Progress, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
+        """Put everything back where it was taken from."""
+        progress.restore(self.counters, self.sums)
+        module.load_state_dict(self.module)
+        for optimizer, values in zip(optimizers, self.optimizers, strict=True):
+            optimizer.load_state_dict(values)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One worker's part of a checkpoint, copied."""
+
+    name: str
+    """Of the checkpoint: finished epochs and steps, so that names sort by time."""
+    rank: int
+    size: int
+    tensors: dict[str, Any]
+    """By name of the file."""
+    facts: dict[str, Any]
+
+    def files(self) -> dict[str, bytes]:
+        """Content of this worker's files."""
+        found = {name: _torch_bytes(values) for name, values in self.tensors.items()}
+        if self.rank == 0:
+            found["state.json"] = json.dumps(self.facts).encode()
+        return found
+
+
+def snapshot(
+    progress: Progress,
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    counters: dict[str, Any],
+    history: list[dict[str, Any]],
+    rank: int = 0,
+    size: int = 1,
+) -> Snapshot:
+    """Copy what a stage is made of, as it is now."""
+    own = {"buffers": dict(module.named_buffers()), "tally": progress.tally.sums}
+    tensors = {f"buffers-{rank}.pt": _copied(own)}
+    if rank == 0:
+        shared = {
+            "parameters": {name: p.detach() for name, p in module.named_parameters()},
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        }
+        tensors["shared.pt"] = _copied(shared)
+    facts = {
+        "format": FORMAT,
+        "size": size,
+        "counters": {**progress.counters(), **counters},
+        "history": list(history),
+    }
+    return Snapshot(checkpoint_name(progress), rank, size, tensors, facts)
+
+
+def checkpoint_name(progress: Progress) -> str:
+    """Finished epochs and steps, so that names sort by time."""
+    return f"{progress.epoch:05d}-{progress.step:08d}"
+
+
+def _copied(values: Any) -> Any:
+    """The same nesting with tensors copied to memory of the CPU."""
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", copy=True)
+    if isinstance(values, dict):
+        return {key: _copied(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_copied(value) for value in values]
+    return values
+
+
+def _torch_bytes(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+class Checkpoints:
+    """The checkpoints of one stage, as one worker sees them."""
+
+    def __init__(self, storage: Storage, keep: int = 2) -> None:
+        """Names the folder; nothing is read or made yet."""
+        self._storage, self._keep = storage, keep
+        self._writer: threading.Thread | None = None
+        self._failure: StorageError | None = None
+
+    def save(self, taken: Snapshot) -> None:
+        """Write a snapshot in the background, after the one before.
+
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
+        self.finish()
+        self._writer = threading.Thread(target=self._write, args=(taken,), name="checkpoint")
+        self._writer.start()
+
+    def finish(self) -> None:
+        """Wait until the last snapshot is written.
+
+        Raises:
+            CheckpointError: it could not be.
+        """
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._failure is not None:
+            last = next((f"{self._storage.uri}/{name}" for name in self.complete()), "none")
+            raise CheckpointError(
+                f"a checkpoint could not be written in {len(PAUSES_S) + 1} attempts: "
+                f"{self._failure}; the last good one is {last}; make room there, and the same "
+                "command goes on from it"
+            )
+
+    def _write(self, taken: Snapshot) -> None:
+        files = taken.files()
+        for pause in (*PAUSES_S, None):
+            try:
+                self._write_files(taken, files)
+                if taken.rank == 0:
+                    self._prune()
+                return
+            except StorageError as error:
+                if pause is None:
+                    self._failure = error
+                    return
+                time.sleep(pause)
+
+    def _write_files(self, taken: Snapshot, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            self._storage.write_bytes(f"{taken.name}/{name}", content)
+        listed = {name: {"bytes": len(c), "sha256": _sha(c)} for name, c in files.items()}
+        manifest = {"size": taken.size, "files": listed}
+        self._storage.write_json(f"{taken.name}/rank-{taken.rank}.json", manifest)
+
+    def _prune(self) -> None:
+        """Leave the newest ones, and what others may still be writing."""
+        kept = self.complete()[: self._keep]
+        if len(kept) == self._keep:
+            for name in checkpoint_names(self._storage):
+                if name < kept[-1]:
+                    self._storage.delete(name)
+
+    def complete(self) -> list[str]:
+        """Names of those that all workers have finished, newest first; not checked further."""
+        return complete_checkpoints(self._storage)
+
+    def newest_good(self, warn: Callable[[str], None]) -> str | None:
+        """Name of the newest checkpoint that is as it was written; of others it is said why not."""
+        for name in self.complete():
+            problem = self._problem(name)
+            if problem is None:
+                return name
+            place = f"{self._storage.uri}/{name}"
+            warn(f"checkpoint {place} is damaged ({problem}); taking the one before")
+        return None
+
+    def _problem(self, name: str) -> str | None:
+        try:
+            return self._damage(name)
+        except (StorageError, KeyError, TypeError) as error:
+            return str(error)
+
+    def _damage(self, name: str) -> str | None:
+        size = self._storage.read_json(f"{name}/rank-0.json")["size"]
+        for rank in range(size):
+            for file, said in self._storage.read_json(f"{name}/rank-{rank}.json")["files"].items():
+                if not self._storage.exists(f"{name}/{file}"):
+                    return f"{file} is missing"
+                content = self._storage.read_bytes(f"{name}/{file}")
+                if len(content) != said["bytes"]:
+                    return f"{file} has {len(content)} bytes, {said['bytes']} were written"
+                if _sha(content) != said["sha256"]:
+                    return f"{file} has another checksum than when it was written"
+        return None
+
+    def load(self, name: str, rank: int, size: int, device: torch.device) -> Saved:
+        """Read a checkpoint, as worker `rank` of `size` goes on from it.
+
+        With another number of workers than wrote it, each takes the statistics of a worker that
+        was, and the tallies of all are shared out.
+
+        Raises:
+            ValueError: it has another format.
+        """
+        facts = self._storage.read_json(f"{name}/state.json")
+        if facts.get("format") != FORMAT:
+            raise ValueError(f"{self._storage.uri}/{name} is not a checkpoint of format {FORMAT!r}")
+        shared = self._tensors(f"{name}/shared.pt", device)
+        before = facts["size"]
+
+        def part(writer: int) -> dict[str, Any]:
+            return self._tensors(f"{name}/buffers-{writer}.pt", device)
+
+        parts = {writer: part(writer) for writer in _mine(rank, size, before)}
+        own = parts.get(rank) or part(rank % before)
+        sums = [parts[r]["tally"] for r in sorted(parts)]
+        return Saved(
+            counters=facts["counters"],
+            history=facts["history"],
+            module={**shared["parameters"], **own["buffers"]},
+            optimizers=shared["optimizers"],
+            sums=torch.stack(sums).sum(0) if sums else torch.zeros_like(own["tally"]),
+        )
+
+    def _tensors(self, key: str, device: torch.device) -> dict[str, Any]:
+        found = io.BytesIO(self._storage.read_bytes(key))
+        values: dict[str, Any] = torch.load(found, map_location=device, weights_only=True)
+        return values
+
+
+def _mine(rank: int, size: int, before: int) -> range:
+    """Workers that were, whose tallies worker `rank` of `size` takes over."""
+    return range(rank, before, size)
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,170 @@
+"""The result of a case: everything about a finished network, in one file that is written last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster.storage import Storage
+from nas_core.architecture import Architecture
+from orchestration.planning.budgets import over_budget
+from orchestration.planning.cases import Case
+from orchestration.planning.named_models import total_stride
+from orchestration.stages.candidate import Found
+from orchestration.stages.finite import finite
+from orchestration.stages.worker import Crew
+
+
+def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:
+    """Write `architecture.json` and, behind it, `result.json`.
+
+    Args:
+        crew: the first worker writes, the others wait.
+        case: what was asked for.
+        found: the network and its latency.
+        outcome: of its retraining; empty where there was none.
+    """
+    if crew.team.rank == 0:
+        text = json.dumps(found.model.to_dict(), indent=1) + "\n"
+        crew.storage.write_text(f"{case.folder}/architecture.json", text)
+        _write_or_delete(crew.storage, f"{case.folder}/probabilities.json", probabilities(found))
+        if not outcome:
+            crew.storage.delete(f"{case.folder}/model")  # of an earlier result
+        values = finite(result_of(crew, case, found, outcome))
+        crew.storage.write_json(f"{case.folder}/result.json", values)
+    crew.team.wait()
+
+
+def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) -> None:
+    """What an earlier result had and this one has not is gone."""
+    if values is None:
+        storage.delete(key)
+    else:
+        storage.write_json(key, values)
+
+
+def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The content of `result.json`."""
+    measured_ms = outcome.get("measured_ms", found.measured_ms)
+    missed = over_budget(measured_ms, case.budget_ms, len(found.tries))
+    notes = [*found.search.get("notes", []), *([] if missed is None else [missed])]
+    return {
+        **_asked(crew, case),
+        **_network(found),
+        **_costs(crew, found, outcome),
+        "workers": crew.team.size,
+        "alphas": found.alphas,
+        "search_history": [_without(epoch, "probs") for epoch in found.history],
+        **found.search,
+        "notes": notes,
+        **_images(crew),
+        "top1": None,
+        "top5": None,
+        "retrain_history": [],
+        **outcome,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def probabilities(found: Found) -> dict[str, Any] | None:
+    """How the op probabilities of a search moved: the content of `probabilities.json`.
+
+    They are kept beside the result, which is read as a whole by all that compare networks.
+    """
+    epochs = [
+        {"epoch": one["epoch"], "probs": [[round(p, 5) for p in site] for site in one["probs"]]}
+        for one in found.history
+        if one.get("probs") is not None
+    ]
+    if not epochs or not isinstance(found.model, Architecture):
+        return None
+    sites = found.model.space.sites
+    return {
+        "format": "probabilities/1",
+        "sites": [site.name for site in sites],
+        "ops": [list(site.ops) for site in sites],
+        "epochs": epochs,
+    }
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
+
+
+def _asked(crew: Crew, case: Case) -> dict[str, Any]:
+    job = crew.work.job
+    is_search = case.kind == "search"
+    return {
+        "format": "case-result/1",
+        "key": case.key,
+        "job": job.name,
+        "case": case.name,
+        "kind": case.kind,
+        "target": case.target,
+        "hardware": crew.table.hardware,
+        "stand_in": crew.target.stand_in,
+        "budget": case.budget,
+        "budget_ms": case.budget_ms,
+        "strategy": job.search.strategy if is_search else None,
+        "objective": job.search.objective_name if is_search else None,
+        "seed": job.seed,
+        "table_key": case.table_key,
+        "warmup_key": case.warmup_key,
+        "search_key": case.search_key,
+        "search_ms": case.search_ms,
+        "parts": case.parts,
+    }
+
+
+def _network(found: Found) -> dict[str, Any]:
+    model = found.model
+    return {
+        "space": model.space.name if isinstance(model, Architecture) else None,
+        "architecture_hash": model.digest(),
+        "architecture": model.to_dict(),
+        "table_ms": found.table_ms,
+        "measured_ms": found.measured_ms,
+        "measured_spread": found.measured_spread,
+        "tries": found.tries,
+        "params": model.num_params(),
+        "macs": model.macs(),
+        "total_stride": total_stride(model),
+    }
+
+
+def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float]:
+    """Seconds and GPU hours; those of the warm-up are shared by all searches that start from it."""
+    warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
+    own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
+    trained: list[dict[str, Any]] = outcome.get("retrain_history", [])
+    random_s = found.search.get("random", {}).get("seconds", 0.0)
+    random_hours = random_s * crew.team.size * crew.work.gpus / 3600
+    return {
+        "warmup_s": _seconds(warm),
+        "warmup_gpu_hours": _gpu_hours(warm),
+        "search_s": _seconds(own) + random_s,
+        "search_gpu_hours": _gpu_hours(own) + random_hours,
+        "retrain_s": _seconds(trained),
+        "retrain_gpu_hours": _gpu_hours(trained),
+    }
+
+
+def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
+    return float(sum(epoch["seconds"] for epoch in epochs))
+
+
+def _gpu_hours(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """By the GPUs of the workers that trained each epoch, which may have been others."""
+    return float(sum(epoch["seconds"] * epoch["gpus"] for epoch in epochs)) / 3600
+
+
+def _images(crew: Crew) -> dict[str, Any]:
+    data = crew.dataset
+    return {
+        "classes": list(data.classes),
+        "input_shape": list(data.shape),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }

@@ -1,0 +1,152 @@
+"""Stage: train a network from scratch and test it, Ray Train around `nas_core.train`."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nas_core.architecture import Model
+from nas_core.batch import Loader
+from nas_core.progress import EpochReport
+from nas_core.search import weights_digest
+from nas_core.settings import RetrainSettings
+from nas_core.train import (
+    REFRESH_BATCHES,
+    TrainState,
+    averaged_copy,
+    evaluate,
+    refresh_statistics,
+    start_training,
+    train_steps,
+)
+from nas_core.workers import Team
+from orchestration.data.loading import normalise
+from orchestration.planning.cases import Case
+from orchestration.programs.compile_workers import exported
+from orchestration.programs.export import EXAMPLE_IMAGES, ModelFacts
+from orchestration.stages.deploy import checked_program
+from orchestration.stages.meter import Meter, TimedLoader
+from orchestration.stages.stage import Ground, Stage
+from orchestration.stages.worker import Crew
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that was trained and tested, which is the same on every target."""
+
+    case: str
+    """Name of the case that trained it."""
+    network: nn.Module
+    """On the CPU."""
+    facts: dict[str, Any]
+    """What a result says about it."""
+
+
+def retrain(
+    crew: Crew, case: Case, model: Model, trained: dict[str, TrainedNetwork]
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint if there is one; test; export.
+
+    Args:
+        crew: of the case.
+        case: what the network was made for.
+        model: the network.
+        trained: by digest, networks that these workers have trained for other targets; it is not
+            trained again if it is one of them, and becomes one.
+
+    Returns:
+        What the result of the case says about it.
+    """
+    key = model.digest()
+    if key not in trained:
+        trained[key] = _train(crew, case, model)
+    found = trained[key]
+    shared = {} if found.case == case.name else {"trained_with": found.case}
+    exported = export_network(crew, found.network, case, model) if crew.team.rank == 0 else {}
+    return {**found.facts, **shared, **exported}
+
+
+def _train(crew: Crew, case: Case, model: Model) -> TrainedNetwork:
+    job, team = crew.work.job, crew.team
+    assert job.retrain is not None, "the job asks for retraining"
+    state = start_training(model, job.retrain, job.seed, crew.device)
+    loader = TimedLoader(
+        crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining", is_retraining=True)
+    )
+    work = RetrainWork(state, loader, job.retrain, job.seed, team)
+    shown = {"epochs": job.retrain.epochs, "network": case.name}
+    ground = Ground(crew.checkpoints(case).sub("retrain"))
+    stage = Stage(crew, ground, work, Meter(crew, [loader]), shown)
+    stage.run()
+    network = copy.deepcopy(state.network)
+    refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
+    weights = weights_digest(network)
+    team.agree("the weights of the network", weights)
+    tested = averaged_copy(network, team)
+    facts = {
+        **_test(crew, tested),
+        "retrain_history": stage.history,
+        "retrained_weights": weights,
+    }
+    return TrainedNetwork(case.name, tested.cpu(), facts)
+
+
+class RetrainWork:
+    """A retraining as a stage sees it."""
+
+    def __init__(
+        self, state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+    ) -> None:
+        self._words = (state, loader, settings, seed, team)
+        self.progress, self.module, self.optimizers = state, state.network, [state.optimizer]
+        self._scaler = state.scaler
+
+    def counters(self) -> dict[str, Any]:
+        """What it remembers beside its tensors; plain values."""
+        return {"scaler": self._scaler.state_dict()}
+
+    def restore(self, counters: dict[str, Any]) -> None:
+        """The inverse."""
+        self._scaler.load_state_dict(counters["scaler"])
+
+    def steps(self) -> Iterator[EpochReport | None]:
+        """The loop of the training."""
+        return train_steps(*self._words)
+
+
+def _test(crew: Crew, network: nn.Module) -> dict[str, Any]:
+    """Read the test part, once."""
+    found = evaluate(network, crew.test_batches(), crew.team)
+    return {
+        "top1": found.top1,
+        "top5": found.top5,
+        "test_loss": found.loss,
+        "tested": found.count,
+    }
+
+
+def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
+    """Write the files of a trained network; what its program for the target says and takes."""
+    data = crew.dataset
+    facts = ModelFacts(
+        classes=data.classes,
+        input_shape=data.shape,
+        mean=data.mean,
+        std=data.std,
+        architecture=model.to_dict(),
+        is_cropped=data.is_cropped,
+    )
+    example = normalise(data.examples(EXAMPLE_IMAGES), data.mean, data.std)
+    made = exported(model, network.state_dict(), crew.target, facts, example)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in made.files.items():
+            (Path(folder) / name).write_bytes(content)
+        crew.storage.write_folder(Path(folder), f"{case.folder}/model")
+    return checked_program(crew, made, case.budget_ms)

@@ -1,0 +1,122 @@
+"""Stage: how well the supernet of a search ranks networks, where a job asks for it.
+
+Every network that was ranked is kept in storage, so that a case that is stopped goes on with the
+next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas_core.batch import Loader
+from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
+from orchestration.distributed.process_group import report_network
+from orchestration.stages.network_log import KeptNetworks, from_values, to_values
+from orchestration.stages.search import Searched, search_parts
+from orchestration.stages.worker import Crew
+
+FORMAT = "ranking/1"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A network that was ranked, and how long it took."""
+
+    network: RankedNetwork
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; None for a loss that is no number."""
+        return {**to_values(self.network), "seconds": self.seconds}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Ranked:
+        """The inverse of `to_dict`."""
+        fields = from_values(values)
+        return cls(seconds=fields.pop("seconds"), network=RankedNetwork(**fields))
+
+
+def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
+    """Rank as many networks as the job asks for; all workers take part.
+
+    Returns:
+        What the result says about it; None where nobody asked.
+    """
+    count = crew.work.job.search.ranking_networks
+    if count == 0:
+        return None
+    done = _stored(crew)
+    crew.team.wait()  # until all have looked, or one would see what another has just written
+    with crew.team.stoppable():  # what is ranked is stored
+        training = _training(crew)
+        for ranked in _ranked(crew, searched, training, [one.network for one in done]):
+            done.append(ranked)
+            _store(crew, done)
+            _report(crew, done, training.steps)
+    found = Ranking.of([one.network for one in done])
+    return {
+        "accuracy": asdict(found.accuracy),
+        "cross_entropy": asdict(found.cross_entropy),
+        "seconds": sum(one.seconds for one in done),
+        "networks": [one.to_dict() for one in done],
+    }
+
+
+def _training(crew: Crew) -> Loader:
+    """The weight part in batches of the recipe."""
+    retrain = crew.work.job.retrain
+    assert retrain is not None, "checked when the job was read"
+    _, weight = search_parts(crew)
+    return crew.loader(weight, retrain.batch_size, "ranking weights", is_retraining=True)
+
+
+def _ranked(
+    crew: Crew, searched: Searched, training: Loader, done: list[RankedNetwork]
+) -> Iterator[Ranked]:
+    job = crew.work.job
+    assert job.retrain is not None, "checked when the job was read"
+    supernet, recipe = searched.state.supernet, (job.search, job.retrain)
+    began = time.perf_counter()
+    for network in measure_ranking(
+        supernet, searched.data, training, *recipe, job.seed, crew.team, done
+    ):
+        yield Ranked(network, time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+def _kept(crew: Crew) -> KeptNetworks:
+    case = crew.work.case
+    return KeptNetworks(crew.storage, f"{case.folder}/ranking.json", FORMAT, case.key)
+
+
+def _stored(crew: Crew) -> list[Ranked]:
+    return [Ranked.from_dict(one) for one in _kept(crew).read()]
+
+
+def _store(crew: Crew, done: list[Ranked]) -> None:
+    if crew.team.rank == 0:
+        _kept(crew).write([one.to_dict() for one in done])
+
+
+def _report(crew: Crew, done: list[Ranked], steps: int) -> None:
+    """Hand the driver a line about the last network, trained with so many steps an epoch."""
+    job = crew.work.job
+    assert job.retrain is not None, "checked when the job was read"
+    last = done[-1].network
+    report_network(
+        {
+            "phase": "ranking",
+            "epoch": len(done) - 1,
+            "epochs": job.search.ranking_networks,
+            "loss": last.alone_loss,
+            "top1": last.alone_accuracy,
+            "supernet_loss": last.supernet_loss,
+            "supernet_top1": last.supernet_accuracy,
+            "seconds": done[-1].seconds,
+            "steps": job.retrain.epochs * steps,
+            "time": time.time(),
+        }
+    )

@@ -1,0 +1,1 @@
+"""State of a job as its storage tells it. No torch, no Ray."""

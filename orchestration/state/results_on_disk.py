@@ -1,0 +1,117 @@
+"""What the storage of a job holds of its cases: results, found by content, and what led to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.storage import Storage
+from orchestration.planning.cases import Case, checkpoints_place, search_place
+from orchestration.planning.content_keys import Parts
+from orchestration.state.stage_end import is_ended
+
+ASIDE, ALL_ASIDE = "renamed", "renamed.json"
+"""Where results lie while they change their names, so that two may exchange them; and their names,
+written when all of them are there."""
+
+
+def stored_key(folder: Storage, name: str) -> str | None:
+    """Key of the result that the folder of a case holds."""
+    return key_in(folder, f"cases/{name}/result.json")
+
+
+def key_in(folder: Storage, place: str) -> str | None:
+    """Key of the case that a file tells of, None where there is no such file."""
+    return (folder.find_json(place) or {}).get("key")
+
+
+def is_done(case: Case, folder: Storage) -> bool:
+    """Whether the job's storage holds the result of exactly this case."""
+    return stored_key(folder, case.name) == case.key
+
+
+def finished_results(cases: Sequence[Case], folder: Storage) -> list[dict[str, Any]]:
+    """The results of the cases that are done."""
+    done = [case for case in cases if is_done(case, folder)]
+    return [folder.read_json(f"{case.folder}/result.json") for case in done]
+
+
+def is_found(case: Case, folder: Storage) -> bool:
+    """Whether its network is known and measured, and only to be retrained."""
+    return key_in(folder, f"{case.folder}/derived.json") == case.key
+
+
+def is_searched(case: Case, folder: Storage) -> bool:
+    """Whether nothing of its search is left to do, its own or one that it shares."""
+    shared = case.search_key
+    return is_found(case, folder) or (
+        shared is not None and is_ended(folder.sub(search_place(shared)))
+    )
+
+
+def renamed(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
+    """By name of a case that is finished under another one, that other name.
+
+    A result is known by its content: a file of an architecture may be called otherwise by now.
+    """
+    missing = [case for case in cases if not is_done(case, folder)]
+    if not missing:
+        return {}
+    names = {key.split("/")[1] for key in folder.list("cases") if key.endswith("/result.json")}
+    known = {stored_key(folder, name): name for name in sorted(names)}
+    return {case.name: known[case.key] for case in missing if case.key in known}
+
+
+def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
+    """Let finished cases have the names that they have by now.
+
+    All are laid aside before any takes its place, since one may want the name of another. What is
+    no name of the job any more is gone behind it; killed meanwhile, the next call goes on.
+
+    Returns:
+        By name of a case that was taken over, where its result was.
+    """
+    _put_in_place(folder)  # of a call that was killed
+    found = renamed(cases, folder)
+    for name, old in found.items():
+        _copy(folder, f"cases/{old}", f"{ASIDE}/{name}", {"case": name})
+    if found:
+        folder.write_json(ALL_ASIDE, sorted(found))
+    _put_in_place(folder)
+    kept = {case.name for case in cases}
+    for old in set(found.values()) - kept:
+        folder.delete(f"cases/{old}")
+    return found
+
+
+def _put_in_place(folder: Storage) -> None:
+    """If all are laid aside; what is laid aside alone is still where it was."""
+    for name in folder.find_json(ALL_ASIDE) or ():
+        folder.delete(f"cases/{name}")
+        _copy(folder, f"{ASIDE}/{name}", f"cases/{name}", {})
+    folder.delete(ALL_ASIDE)
+    folder.delete(ASIDE)
+
+
+def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> None:
+    """A finished case at another place; its result last, since that says that it is finished."""
+    for key in folder.list(old):
+        if key != f"{old}/result.json":
+            folder.write_bytes(f"{new}{key.removeprefix(old)}", folder.read_bytes(key))
+    folder.write_json(f"{new}/result.json", {**folder.read_json(f"{old}/result.json"), **changes})
+
+
+def why(case: Case, folder: Storage) -> str:
+    """What there is of a case, and why something is to be done."""
+    place = f"{case.folder}/result.json"
+    if is_done(case, folder):
+        return "done"
+    if is_found(case, folder):
+        return "to do: found and measured, not retrained"
+    found = folder.find_json(place)
+    if found is None:
+        is_begun = bool(folder.list(checkpoints_place(case)))
+        return "to do: goes on from its checkpoint" if is_begun else "to do"
+    before: Parts = found.get("parts", {})
+    changed = [name for name in case.parts if before.get(name) != case.parts[name]]
+    return f"to do again: {' and '.join(changed)} changed" if before else "to do again"

@@ -1,0 +1,187 @@
+"""Which networks a job makes, for whoever looks at its folder: `plan.json`, while it is not ended.
+
+`job.json` is written at the end of a run. From its beginning until then there is `plan.json`: a run
+that is in progress, or one that was stopped or killed. No torch in here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster.storage import Storage, StorageError
+from nas_core.latency import LatencyTable
+from orchestration.config.job import Job
+from orchestration.config.loading import SpecError
+from orchestration.planning.cases import Case
+from orchestration.planning.plan import Plan
+
+FORMAT, PLACE, ENDED = "job-plan/1", "plan.json", "job.json"
+LONG = ("model", "parts")
+"""Fields of a case that whoever looks at a job does not need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """What is known of a job from its folder."""
+
+    cases: tuple[Case, ...]
+    is_complete: bool = False
+    """Whether these are all cases: while latency tables are missing, searches are."""
+    unmeasured: tuple[str, ...] = ()
+    """Targets whose latency tables were still to be measured."""
+    warmup_epochs: int | None = None
+    """Before a search; None where the folder does not tell, so are the next two."""
+    search_epochs: int | None = None
+    """Those of the warm-up counted, as progress of a search does."""
+    retrain_epochs: int | None = None
+    asha: Mapping[str, Any] | None = None
+    """Settings by which searches end early."""
+    at_once: int | None = None
+    """Cases that run beside each other; None before Ray was asked."""
+    begun: str = ""
+    """When the run began that has not ended: ISO 8601, UTC; empty where it has."""
+    ended: Mapping[str, Any] | None = None
+    """The content of `job.json` where the last run came to its end."""
+
+
+@contextmanager
+def begun(
+    plan: Plan,
+    cases: Sequence[Case],
+    folder: Storage,
+    tables: Mapping[str, LatencyTable],
+    *,
+    is_complete: bool,
+) -> Iterator[None]:
+    """Say what the run does that the block is; not if it turns out that it cannot be done.
+
+    Args:
+        plan: of the job.
+        cases: those that are known.
+        folder: the job's.
+        tables: by target, those that are known.
+        is_complete: whether these are all cases.
+    """
+    values = {
+        "format": FORMAT,
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "epochs": _epochs(plan.job),
+        "asha": None if plan.job.asha is None else asdict(plan.job.asha),
+        "at_once": None,
+        "is_complete": is_complete,
+        "unmeasured": sorted(plan.table_keys.keys() - tables.keys()),
+        "cases": _short(cases),
+    }
+    folder.write_json(PLACE, values)
+    try:
+        yield
+    except SpecError:
+        end_plan(folder)
+        raise
+
+
+def known_further(cases: Sequence[Case], folder: Storage, at_once: int) -> None:
+    """Say all cases, now that the tables are measured, and how many run beside each other."""
+    known = {"is_complete": True, "unmeasured": [], "at_once": at_once, "cases": _short(cases)}
+    folder.write_json(PLACE, {**folder.read_json(PLACE), **known})
+
+
+def end_plan(folder: Storage) -> None:
+    """The run has ended, and `job.json` says how; or it never began."""
+    folder.delete(PLACE)
+
+
+def _short(cases: Iterable[Case]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in asdict(case).items() if k not in LONG} for case in cases]
+
+
+def _epochs(job: Job) -> dict[str, int | None]:
+    search = job.search
+    return {
+        "warmup": search.warmup_epochs if search.has_warmup else 0,
+        "search": search.total_epochs,
+        "retrain": None if job.retrain is None else job.retrain.epochs,
+    }
+
+
+def read_plan(folder: Storage) -> JobPlan:
+    """What the folder of a job tells of it: of the run that has not ended, else of the last one,
+    else from what lies there, as a version before this one has left it.
+
+    Raises:
+        StorageError: a file cannot be read, or is of another version.
+    """
+    place = next((place for place in (PLACE, ENDED) if folder.exists(place)), "cases")
+    read = {PLACE: _begun, ENDED: _ended, "cases": _left}[place]
+    try:
+        return read(folder)
+    except StorageError:
+        if place == "cases" or folder.exists(place):
+            raise
+        return read_plan(folder)  # the run has just ended
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StorageError(
+            f"{folder.where(place)} cannot be read ({error!r}); expected what this version writes: "
+            "submit the job again to write it anew"
+        ) from None
+
+
+def _begun(folder: Storage) -> JobPlan:
+    values = folder.read_json(PLACE)
+    if values["format"] != FORMAT:
+        raise ValueError(f"format {values['format']!r}, not {FORMAT!r}")
+    return JobPlan(
+        cases=_cases(values["cases"]),
+        is_complete=values["is_complete"],
+        unmeasured=tuple(values["unmeasured"]),
+        warmup_epochs=values["epochs"]["warmup"],
+        search_epochs=values["epochs"]["search"],
+        retrain_epochs=values["epochs"]["retrain"],
+        asha=values["asha"],
+        at_once=values["at_once"],
+        begun=values["begun"],
+    )
+
+
+def _ended(folder: Storage) -> JobPlan:
+    values = folder.read_json(ENDED)
+    settings: Mapping[str, Any] = values["settings"]
+    search, retrain = settings.get("search") or {}, settings.get("retrain") or {}
+    planned = values["plan"].get("cases")
+    warmup, own = search.get("warmup_epochs", 0), search.get("epochs")
+    return JobPlan(
+        cases=_cases_there(folder) if planned is None else _cases(planned),
+        is_complete=planned is not None,
+        warmup_epochs=0 if search.get("strategy") == "rl_trials" else warmup,
+        search_epochs=None if own is None else warmup + own,
+        retrain_epochs=retrain.get("epochs"),
+        asha=settings.get("asha"),
+        ended=values,
+    )
+
+
+def _cases(values: Iterable[Mapping[str, Any]]) -> tuple[Case, ...]:
+    names = {field.name for field in fields(Case)}
+    return tuple(Case(**{k: v for k, v in one.items() if k in names}) for one in values)
+
+
+def _left(folder: Storage) -> JobPlan:
+    return JobPlan(cases=_cases_there(folder))
+
+
+def _cases_there(folder: Storage) -> tuple[Case, ...]:
+    """Cases that have left a result or a checkpoint."""
+    found = {}
+    for place in dict.fromkeys(key.split("/")[1] for key in folder.list("checkpoints")):
+        if named := re.fullmatch(r"(.+)-([0-9a-f]{16})", place):
+            found[named[1]] = Case(named[1], "search", "", None, None, named[2], "")
+    for key in folder.list("cases"):
+        name, _, file = key.removeprefix("cases/").partition("/")
+        if file == "result.json":
+            found[name] = _cases([{"name": name, **folder.read_json(key)}])[0]
+    return tuple(found[name] for name in sorted(found))

@@ -1,0 +1,156 @@
+"""The run of a job: what it spent, its report, and how its cases are doing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from orchestration.planning.content_keys import digest
+from orchestration.reports.figures.gallery import INDEX
+from orchestration.reports.html import REPORT
+from orchestration.reports.results import Result
+from orchestration.tracking.artifacts import upload
+from orchestration.tracking.dataset import Images
+from orchestration.tracking.links import RecordLinks
+from orchestration.tracking.metrics import (
+    Value,
+    case_params,
+    finished_ms,
+    moment_ms,
+    run_values,
+    settings_params,
+    table_values,
+)
+from orchestration.tracking.note import NOTE, job_note
+from orchestration.tracking.runs import FINISHED, JOB, KEY, KIND, PARENT, RECORDED, Runs
+
+STATUS, DONE, FAILED, OUTDATED = "status", "done", "failed", "outdated"
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """The run of one job. Every method may be called again after it was interrupted."""
+
+    runs: Runs
+    job: Storage
+    tables: Storage
+    facts: Mapping[str, Any]
+    """`job.json`."""
+    run: Run
+
+    @property
+    def _failed(self) -> Mapping[str, str]:
+        """Why cases failed, by name."""
+        failed: Mapping[str, str] = self.facts.get("failed", {})
+        return failed
+
+    @property
+    def _plan(self) -> Mapping[str, Any]:
+        plan: Mapping[str, Any] = self.facts.get("plan", {})
+        return plan
+
+    def mark_outdated(self, run_ids: Collection[str]) -> None:
+        """Take runs of earlier settings off the lists of the job; what they say stays.
+
+        Args:
+            run_ids: of the cases that the job has now.
+        """
+        for run in self._children():
+            is_old = run.info.run_id not in run_ids and run.data.tags.get(STATUS) == DONE
+            if is_old:
+                self.runs.client.set_tag(run.info.run_id, STATUS, OUTDATED)
+                if JOB in run.data.tags:
+                    self.runs.client.delete_tag(run.info.run_id, JOB)
+            elif run.info.run_id in run_ids and run.data.tags.get(STATUS) == OUTDATED:
+                self.runs.client.set_tag(run.info.run_id, STATUS, DONE)
+                self.runs.client.set_tag(run.info.run_id, JOB, self.facts["key"])
+
+    def write_failures(self) -> None:
+        """A run for every case that failed; it is gone when the case was done after all."""
+        asked = {case["name"]: case for case in self._plan.get("cases", ())}
+        failed = {name: why for name, why in self._failed.items() if name in asked}
+        known = {asked[name]["key"] for name in failed}
+        for old in self._children():
+            if old.data.tags.get(FINISHED) == FAILED and old.data.tags[KEY] not in known:
+                self.runs.client.delete_run(old.info.run_id)
+        for name, reason in failed.items():
+            self._write_failure(asked[name], reason)
+
+    def _write_failure(self, case: Mapping[str, Any], reason: str) -> None:
+        moment = moment_ms(self.facts["submitted"])
+        tags = {KIND: "case", KEY: case["key"], FINISHED: FAILED, PARENT: self.run.info.run_id}
+        told = {"kind": case["kind"], STATUS: FAILED, JOB: self.facts["key"]}
+        run = self.runs.run(case["name"], {**tags, **told}, moment)
+        self.runs.log(run, case_params(case))
+        if run.data.tags.get(NOTE) != reason:
+            self.runs.client.set_tag(run.info.run_id, NOTE, reason)
+        self.runs.client.set_terminated(run.info.run_id, "FAILED", moment)
+
+    def _children(self) -> list[Run]:
+        """Runs of cases below this one, as far as they are known."""
+        return [
+            run
+            for run in self.runs.known.values()
+            if run.data.tags.get(PARENT) == self.run.info.run_id
+            and run.data.tags.get(KIND) == "case"
+        ]
+
+    def write(self, results: Sequence[Result], links: RecordLinks) -> None:
+        """All that is said of the job as a whole, unless it is there already."""
+        # A job that was stopped and went on has more cases than when it was recorded last.
+        state = digest(
+            {
+                "done": sorted(one["key"] for one in results),
+                "facts": {name: self.facts.get(name) for name in ("failed", "runs", "settings")},
+                "pictures": self.job.find_json(INDEX),
+            }
+        )
+        if self.run.data.tags.get(RECORDED) == state:
+            return
+        self._write_values()
+        self._write_files()
+        self._write_tags(results)
+        self._write_note(results, links)
+        ends = map(finished_ms, results)
+        self.runs.close(self.run, max([moment_ms(self.facts["submitted"]), *ends]), state)
+
+    def _write_values(self) -> None:
+        values = [*self._table_values(), *run_values(self.facts)]
+        self.runs.log(self.run, settings_params(self.facts["settings"]), values)
+        if (data := self._plan.get("data")) is not None:
+            images = Images(self.facts["settings"]["data"], data)
+            self.runs.client.log_inputs(self.run.info.run_id, [images.as_input()])
+
+    def _table_values(self) -> Iterator[Value]:
+        """How right the latency table of each target is."""
+        for target, key in self._plan.get("tables", {}).items():
+            if (values := self.tables.find_json(f"{key}.json")) is not None:
+                yield from table_values(LatencyTable.from_dict(values), target)
+
+    def _write_files(self) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
+            pictures = [key for key in self.job.list("comparison") if key != INDEX]
+            self.job.copy_to(folder, ["job.json", *pictures])
+            upload(self.runs.client, folder, self.run.info.artifact_uri)
+
+    def _write_tags(self, results: Sequence[Result]) -> None:
+        devices = ", ".join(dict.fromkeys(result["hardware"] for result in results))
+        for name, value in ((STATUS, FAILED if self._failed else DONE), ("hardware", devices)):
+            if self.run.data.tags.get(name) != value:
+                self.runs.client.set_tag(self.run.info.run_id, name, value)
+
+    def _write_note(self, results: Sequence[Result], links: RecordLinks) -> None:
+        """On top of the run's page; links without the server's address work wherever it is."""
+        compare, listed = (link[link.index("#") :] for link in (links.compare, links.runs))
+        has_report = bool(results) and self.job.exists(REPORT)
+        text = job_note(self.facts, results, compare, listed, has_report=has_report)
+        self.runs.client.set_tag(self.run.info.run_id, NOTE, text)

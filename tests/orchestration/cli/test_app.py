@@ -1,0 +1,118 @@
+"""The command line as a person meets it: exit codes and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.storage import Storage
+from orchestration.config.loading import load_job
+from orchestration.planning.plan import make_plan
+from tests.conftest import REPOSITORY
+from tests.support.latency_tables import by_kernel, table_of
+
+
+def orchestration(*words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m orchestration WORDS`, by a process that notices if Ray were started."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "orchestration", *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "RAY_ADDRESS": "no-such-cluster:1"},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("search.epoch=3", "search.epoch is not a setting; did you mean 'epochs'?"),
+        ("search.epochs=six", "search.epochs is 'six'; expected a whole number"),
+        ("cases.0.budgets_ms=[-1.0]", "cases[0].budgets_ms[0] is -1.0; expected milliseconds"),
+        ("space.ops=[conv]", "space.ops[0] is 'conv'; expected one of mbconv_k3_e3"),
+        ("cases.0.target=phone", "cases[0].target is 'phone'; expected one of cpu, gpu, mobile"),
+        ("search.strategy=luck", "search.strategy is 'luck'; expected one of 'two_path'"),
+        ("data.source=web", "data.source is 'web'; expected one of 'digits', "),
+        ("storage=/proc/nowhere", "storage /proc/nowhere cannot be written"),
+        ("name=../x", "name is '../x'; expected letters"),
+    ],
+)
+def test_a_wrong_job_ends_with_code_2_and_one_line(
+    job_file: Path, override: str, complaint: str
+) -> None:
+    done = orchestration(str(job_file), "--set", override)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{job_file}: {complaint}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_yaml_error_names_the_line(job_file: Path) -> None:
+    job_file.write_text("name: x\n data: [\n")
+    done = orchestration(str(job_file))
+    assert done.returncode == 2
+    assert "line 2" in done.stderr
+
+
+def test_a_budget_outside_the_stored_table_is_refused_at_the_plan(job_file: Path) -> None:
+    job = load_job(job_file)
+    plan = make_plan(job)
+    table = table_of(plan.space, by_kernel)
+    place = f"tables/{plan.table_keys['mobile']}.json"
+    Storage(job.storage).write_json(place, table.to_dict())
+    for words in (["--plan"], []):
+        done = orchestration(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *words)
+        assert done.returncode == 2
+        assert "take from 0.11 to 0.44 ms on 'mobile on host" in done.stderr
+
+
+def test_a_target_that_is_not_here_is_refused_at_the_plan_with_what_is_here(
+    job_file: Path,
+) -> None:
+    asked = "targets={far: {runtime: onnxruntime, resources: {quantum: 2}}}"
+    words = ("--set", asked, "--set", "cases.0.target=far", "--plan")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "orchestration", str(job_file), *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "target 'far' needs a node with 2 quantum; the cluster has this machine (" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_path: Path) -> None:
+    plan = make_plan(load_job(job_file))
+    (tmp_path / "mine.json").write_text(json.dumps(table_of(plan.space, by_kernel).to_dict()))
+    space = ("--space", "proxyless_small", "--set", "resolution=32", "--set", "channels=1")
+    place = ("--import", str(tmp_path / "mine.json"), "--storage", str(tmp_path / "kept"))
+    done = orchestration("measure", "--target", "board", *space, "--set", "classes=10", *place)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("use      in a job file: targets: {board: {table: ")
+    table = last.rpartition("table: ")[2].rstrip("}")
+    words = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
+    planned = orchestration(str(job_file), *words, "--plan", "--quick")
+    assert planned.returncode == 0, planned.stderr
+    assert f"latency table from {table}" in planned.stdout
+
+
+def test_a_quick_plan_starts_nothing_and_writes_nothing(job_file: Path, tmp_path: Path) -> None:
+    done = orchestration(str(job_file), "--plan", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "latency table to be measured" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"job.yaml"}
+
+
+def test_an_unknown_option_ends_with_code_2(job_file: Path) -> None:
+    assert orchestration(str(job_file), "--plam").returncode == 2

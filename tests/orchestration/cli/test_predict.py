@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from orchestration.cli.predict import Prediction, predict
+from orchestration.programs.export import ModelFacts, save_model
+
+CLASSES = ("dark", "middle", "bright")
+
+
+class Brightness(nn.Module):
+    """Logits that are largest for the class whose grey (0, 0.5, 1) is nearest."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.register_buffer("levels", (torch.tensor([0.0, 0.5, 1.0]) - mean) / std)
+
+    def forward(self, images):
+        return -10 * (images.mean(dim=(1, 2, 3))[:, None] - self.levels).abs()
+
+
+def save(folder, channels=1, is_cropped=False):
+    facts = ModelFacts(
+        classes=CLASSES,
+        input_shape=(channels, 8, 8),
+        mean=(0.3,) * channels,
+        std=(0.4,) * channels,
+        architecture={},
+        is_cropped=is_cropped,
+    )
+    save_model(Brightness(0.3, 0.4), torch.randn(2, channels, 8, 8), facts, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("model"))
+
+
+def image(path, grey, mode="L", size=(20, 12)):
+    Image.new("L", size, grey).convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("grey", "name"), [(0, "dark"), (128, "middle"), (255, "bright")])
+def test_pixels_are_normalised_as_for_training(model, tmp_path, grey, name):
+    found = predict(model, [image(tmp_path / "image.png", grey)])
+    assert found[0].top[0][0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("grey.png", "L"), ("colour.jpg", "RGB"), ("alpha.png", "RGBA"), ("palette.gif", "P")],
+)
+def test_any_kind_of_image_is_brought_to_the_channels_of_the_model(model, tmp_path, name, mode):
+    found = predict(model, [image(tmp_path / name, 250, mode)])
+    assert found[0].top[0][0] == "bright"
+
+
+def test_a_grey_image_goes_into_a_colour_model(tmp_path):
+    found = predict(save(tmp_path / "model", channels=3), [image(tmp_path / "image.png", 4)])
+    assert found[0].top[0][0] == "dark"
+
+
+def test_probabilities_are_sorted_and_add_up(model, tmp_path):
+    top = predict(model, [image(tmp_path / "image.png", 100)])[0].top
+    probabilities = [probability for _, probability in top]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
+
+
+def test_no_more_classes_than_asked_for(model, tmp_path):
+    assert len(predict(model, [image(tmp_path / "image.png", 0)], top=1)[0].top) == 1
+
+
+def test_files_that_are_no_images_are_named_and_the_others_classified(model, tmp_path):
+    (text := tmp_path / "notes.txt").write_text("hello")
+    whole = image(tmp_path / "whole.png", 0, size=(200, 200))
+    (cut := tmp_path / "cut.png").write_bytes(whole.read_bytes()[:60])
+    missing = tmp_path / "missing.png"
+    found = predict(model, [text, whole, cut, missing, tmp_path])
+    assert [bool(prediction.error) for prediction in found] == [True, False, True, True, True]
+    for prediction in found:
+        assert str(prediction.path) in prediction.line()
+        assert "\n" not in prediction.line()
+
+
+def test_a_prediction_is_one_line(tmp_path):
+    prediction = Prediction(path=tmp_path / "a.png", top=(("cat", 0.971), ("dog", 0.02)))
+    assert prediction.line() == f"{tmp_path}/a.png  cat 97.1 %  dog 2.0 %"
+
+
+def test_a_model_that_saw_the_middle_of_images_sees_it_again(tmp_path):
+    framed = Image.new("L", (32, 32), 255)  # white around a black middle
+    framed.paste(0, (4, 4, 28, 28))
+    framed.save(tmp_path / "framed.png")
+    whole, middle = save(tmp_path / "whole"), save(tmp_path / "middle", is_cropped=True)
+    seen = [predict(one, [tmp_path / "framed.png"])[0].top[0][0] for one in (whole, middle)]
+    assert seen == ["middle", "dark"]

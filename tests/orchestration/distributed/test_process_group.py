@@ -1,0 +1,131 @@
+"""Gradients of a path on their way between two workers over gloo; what workers wish."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.head import free_port
+from orchestration.distributed.process_group import DistributedTeam, Stopped, Wishes
+from tests.conftest import REPOSITORY
+
+WORKER = """
+import json, sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from nas_core.workers import DivergenceError
+from orchestration.distributed.process_group import Buckets, DistributedTeam
+
+rank, port = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+team = DistributedTeam(rank, 2, torch.device("cpu"))
+torch.manual_seed(0)
+used = nn.Sequential(*[nn.Linear(50, 50) for _ in range(4)])
+unused, silent = nn.Linear(50, 50), nn.Linear(3, 3)
+images = torch.randn(8, 50)
+part = images[:5] if rank == 0 else images[5:]
+facts = torch.tensor([1.0 + rank, 10.0])
+with team.averaging([*used.parameters(), *silent.parameters()], facts):
+    (used(part).square().mean(1).sum() / 8).backward()
+loss = used(images).square().mean(1).mean()
+whole = torch.autograd.grad(loss, list(used.parameters()))
+worst = max(float((p.grad - g).abs().max()) for p, g in zip(used.parameters(), whole))
+
+sizes = []
+send = dist.all_reduce
+def counted(flat, **named):
+    sizes.append(flat.numel())
+    return send(flat, **named)
+dist.all_reduce = counted
+for p in used.parameters():
+    p.grad = None
+buckets = Buckets(list(used.parameters()), torch.zeros(2), size=4 * 2600)
+with buckets.filling():
+    used(part).sum().backward()
+    early = len(sizes)
+buckets.collect()
+try:
+    team.agree("colours", "red" if rank == 0 else "blue")
+    said = ""
+except DivergenceError as error:
+    said = str(error)
+print(json.dumps({
+    "facts": facts.tolist(), "worst": worst, "sent": team.sent, "sizes": sizes, "early": early,
+    "unused": unused.weight.grad is None, "silent": float(silent.weight.grad.abs().sum()),
+    "gathered": team.gather(f"worker {rank}"), "said": said,
+}))
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    """What two workers say at their end."""
+    port = str(free_port())
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", WORKER, str(rank), port],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    return [json.loads(text) for text in said]
+
+
+def test_gradients_are_those_of_the_whole_batch_on_both(found: list[dict[str, Any]]) -> None:
+    for one in found:
+        assert one["worst"] < 1e-6
+
+
+def test_facts_travel_along_and_are_summed(found: list[dict[str, Any]]) -> None:
+    assert [one["facts"] for one in found] == [[3.0, 20.0]] * 2
+
+
+def test_what_is_not_on_the_path_does_not_travel(found: list[dict[str, Any]]) -> None:
+    on_path = 4 * (50 * 50 + 50) + (3 * 3 + 3)
+    for one in found:
+        assert one["sent"] == on_path + 2  # the facts
+        assert one["unused"]
+        assert one["silent"] == 0.0  # it was said to be on the path, and got no gradient
+
+
+def test_buckets_leave_while_backward_still_runs(found: list[dict[str, Any]]) -> None:
+    for one in found:
+        assert one["sizes"] == [2600 + 2, 5050, 2550]  # full with 2,600 values; the facts lead
+        assert one["early"] == 3
+
+
+def test_workers_read_each_others_short_texts_and_name_a_difference(
+    found: list[dict[str, Any]],
+) -> None:
+    for one in found:
+        assert one["gathered"] == ["worker 0", "worker 1"]
+        assert "workers disagree on colours (worker 0: red, worker 1: blue)" in one["said"]
+
+
+def test_the_wish_of_one_is_the_wish_of_all() -> None:
+    assert Wishes.of([0.0, 1.0, 0.0]) == Wishes(save=True)
+    assert Wishes(stop=True, finish=True).to_list() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_work_without_a_checkpoint_is_left_at_the_step_after_the_driver_has_said_so() -> None:
+    team = DistributedTeam(0, 1, torch.device("cpu"))
+    with team.stoppable():
+        team.hear(team.wishes())
+        team.watch.is_stopping = True
+        with pytest.raises(Stopped):
+            team.hear(team.wishes())
+    team.hear([1.0, 0.0, 0.0, 0.0])  # elsewhere it is only remembered
+    assert team.heard == Wishes(stop=True)
+    assert team.wishes() == [0.0, 0.0, 0.0, 0.0]

@@ -1,0 +1,59 @@
+"""A worker group that does not come up. Ray's part is its own class, without a Ray that runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from ray.train.v2._internal.execution.worker_group import worker_group as ray_groups
+
+from orchestration.distributed.ray_backend import LateTorch, interface_of
+from tests.conftest import REPOSITORY
+
+
+class Group(ray_groups.WorkerGroup):  # type: ignore[misc]  # ray has no types
+    """One whose workers are there, but do not find each other."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def _start_impl(self, builder: Any) -> None:
+        builder.shutdown = self._end
+        self._worker_group_state, self._replica_groups = object(), []
+        self._world_rank_to_ongoing_poll: dict[int, Any] = {}
+        config = LateTorch(backend="gloo", timeout_s=7)
+        config.backend_cls().on_start(self, config)
+
+    def _end(self) -> None:
+        self.ended = True
+
+    def get_resources_per_worker(self) -> dict[str, float]:
+        return {}
+
+    def execute_single(self, *_: Any) -> Any:
+        raise RuntimeError("no port is free")
+
+
+def test_a_group_whose_workers_do_not_find_each_other_gives_its_room_back() -> None:
+    group = Group()
+    with pytest.raises(RuntimeError, match="no port is free"):
+        group._start()
+    assert group.ended
+
+
+def test_who_only_manages_workers_needs_no_torch() -> None:
+    code = (
+        "import sys, orchestration.driver.trials, orchestration.distributed.ray_backend;"
+        "import ray.tune, ray.train;"
+        "print('torch' in sys.modules)"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_network_interface_is_the_one_with_the_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") is None  # an address that documents alone may use

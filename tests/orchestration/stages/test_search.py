@@ -1,0 +1,167 @@
+"""The search of a case goes on from a checkpoint as if it had not been stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas_core.batch import Batch
+from nas_core.search import alphas_digest
+from nas_core.search_state import STRATEGIES
+from nas_core.train_step import LossError
+from orchestration.data.loading import Dataset, normalise
+from orchestration.distributed.process_group import Stopped
+from orchestration.stages import stage
+from orchestration.stages.checkpoint import Checkpoints, Snapshot
+from orchestration.stages.meter import TimedLoader
+from orchestration.stages.search import Searched, search, search_data, search_parts, warm_up
+from tests.support.worker_context import Reports, crew_of, digits, tiny_job
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return digits()
+
+
+def searched(
+    dataset: Dataset, folder: Path, stop_after: int | None = None, **settings: Any
+) -> tuple[Searched, Reports]:
+    with pytest.MonkeyPatch.context() as patch:
+        reports = Reports(patch)
+        job = tiny_job(folder, search=settings)
+        return search(crew_of(job, dataset, stop_after=stop_after)), reports
+
+
+EXACT = "donot_use_mm_for_euclid_dist"
+CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
+
+
+def outcome(found: Searched) -> list[object]:
+    """All that the search ended with, but the clock."""
+    state = found.state
+    weights = {name: value.tolist() for name, value in state.supernet.state_dict().items()}
+    history = [{k: v for k, v in one.items() if k not in CLOCK} for one in found.history]
+    counted = (state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials)
+    return [alphas_digest(state.supernet), counted, history, json.dumps(weights)]
+
+
+STEPS = {"random": 18, "evolution": 18, "rl_trials": 3}
+"""Of a whole search: 9 an epoch, or 4 and 5 networks after a warm-up of 9, or one an epoch."""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [0.5, *(pytest.param(p, marks=(pytest.mark.slow, pytest.mark.long)) for p in (0.2, 0.9))],
+)
+@pytest.mark.parametrize(
+    "strategy",
+    [one if one == "two_path" else pytest.param(one, marks=pytest.mark.slow) for one in STRATEGIES],
+)
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(
+    dataset: Dataset, tmp_path: Path, strategy: str, part: float
+) -> None:
+    whole, reports = searched(dataset, tmp_path / "whole", strategy=strategy)
+    assert len(reports.epochs) == 3
+    stop_after = max(2, int(part * STEPS.get(strategy, 27)))
+    with pytest.raises(Stopped):
+        searched(dataset, tmp_path / "stopped", stop_after, strategy=strategy)
+    resumed, rest = searched(dataset, tmp_path / "stopped", strategy=strategy)
+    assert len(rest.epochs) < 3 or part == 0.2
+    assert outcome(resumed) == outcome(whole)
+
+
+def test_a_search_stopped_at_every_step_ends_as_one_that_was_not(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    whole, _ = searched(dataset, tmp_path / "whole")
+    stops = 0
+    while True:
+        try:
+            found, _ = searched(dataset, tmp_path / "stopped", stop_after=2)
+            break
+        except Stopped:
+            stops += 1
+    assert stops > 10
+    assert outcome(found) == outcome(whole)
+
+
+def test_a_search_ends_in_time_and_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    found, reports = searched(dataset, tmp_path, max_hours=1e-9)
+    assert [one["phase"] for one in reports.epochs] == ["warmup"]  # others start from it
+    assert "max_hours is 1e-09), in epoch 2 of 3" in found.notes[0]
+
+
+def test_epochs_tell_where_the_time_goes(dataset: Dataset, tmp_path: Path) -> None:
+    _, reports = searched(dataset, tmp_path)
+    for left, epoch in zip((2, 1, 0), reports.epochs, strict=True):
+        assert epoch["images_per_s"] > 0
+        assert 0 < epoch["share_data"] < 1
+        assert epoch["share_communication"] == 0  # one worker waits for nobody
+        assert epoch["eta_s"] == pytest.approx(left * epoch["seconds"])
+
+
+def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Snapshot] = []
+    notes: list[str] = []
+    crew = crew_of(tiny_job(tmp_path), dataset)
+    with pytest.MonkeyPatch.context() as patch:
+        Reports(patch)
+        warm_up(crew)
+    crew.team.watch.is_leaving = True
+    monkeypatch.setattr(stage, "LEAVING_S", 0.0)
+    monkeypatch.setattr(Checkpoints, "save", lambda _self, snapshot: taken.append(snapshot))
+    monkeypatch.setattr(crew.board, "note", notes.append)
+    Reports(monkeypatch)
+    search(crew)
+    assert len(taken) == 18 - 1  # after every step that follows the one that told
+    assert notes == ["a node is going to be taken away; a checkpoint every 0 s until then"]
+
+
+def test_a_loss_that_is_not_finite_goes_back_once_with_half_the_rate(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_batches(monkeypatch, range(12, 17))
+    found, reports = searched(dataset, tmp_path, max_bad_steps=3)
+    assert found.state.lr_share == 0.5
+    assert "not finite in 4 steps in a row" in found.notes[0]
+    assert "back to epoch 2, step 1, with half the learning rate" in found.notes[0]
+    assert reports.notes == found.notes
+
+
+def test_a_loss_that_is_not_finite_twice_fails_with_what_explains_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_batches(monkeypatch, range(12, 100))
+    with pytest.raises(LossError, match=r"loss nan, gradient norm nan, learning rate 0\.0"):
+        searched(dataset, tmp_path, max_bad_steps=3)
+
+
+def break_batches(patch: pytest.MonkeyPatch, numbers: range) -> None:
+    """The batches handed out with these numbers hold no numbers."""
+    handed, whole = count(), TimedLoader.batches
+
+    def batches(loader: TimedLoader, start: int) -> Iterator[Batch]:
+        for batch in whole(loader, start):
+            broken = next(handed) in numbers
+            yield replace(batch, images=batch.images * float("nan")) if broken else batch
+
+    patch.setattr(TimedLoader, "batches", batches)
+
+
+def test_architecture_updates_see_images_as_they_are(dataset: Dataset, tmp_path: Path) -> None:
+    data = {"source": "digits", "resolution": 16, "max_shift": 0.4, "flip": True}
+    crew = crew_of(tiny_job(tmp_path, data=data), dataset)
+    held_out, _ = search_parts(crew)
+    batch = next(search_data(crew).architecture.batches(0))
+    known = normalise(held_out.images, dataset.mean, dataset.std).flatten(1)
+    distances = torch.cdist(batch.images.flatten(1), known, compute_mode=EXACT).min(dim=1).values
+    assert float(distances.max()) == pytest.approx(0.0, abs=1e-2)

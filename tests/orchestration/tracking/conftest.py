@@ -1,0 +1,76 @@
+import itertools
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.faulty_proxy import Proxy
+from tests.support.job_folder import save_small_network
+from tests.support.mlflow_server import mlflow_server
+from tests.support.recording import Place, ServerPlace
+
+EXPERIMENTS = map("digits{}".format, itertools.count())
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """An MLflow database without content: making one takes seconds, copying does not."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A network, exported."""
+    return save_small_network(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def place(tmp_path, empty_database, model_folder, monkeypatch):
+    """A job with a case and the reference, an empty MLflow, and the way to record one in the other.
+
+    The working directory is another: nothing may be written there.
+    """
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return Place(tmp_path / "a storage", empty_database, model_folder)
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory, empty_database, model_folder):
+    """The same, recorded, for tests that only look; recording it again takes a moment."""
+    root = tmp_path_factory.mktemp("standing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        one = Place(root / "a storage", empty_database, model_folder)
+        one.record()
+    return one
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Folder and port of a tracking server; it takes seconds to start."""
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder) as port:
+        yield folder, port
+
+
+@pytest.fixture
+def proxy(server):
+    """What stands in front of it, and lets it fail."""
+    one = Proxy(server[1])
+    yield one
+    one.refuse()
+
+
+@pytest.fixture
+def there(proxy, server, model_folder, tmp_path):
+    """A job, to be recorded behind the proxy into an experiment of its own."""
+    return ServerPlace(tmp_path / "there", model_folder, server[0], proxy.uri, next(EXPERIMENTS))
+
+
+@pytest.fixture
+def undisturbed(empty_database, model_folder, tmp_path):
+    """The same job where nothing happens."""
+    return Place(tmp_path / "undisturbed", empty_database, model_folder)

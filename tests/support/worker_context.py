@@ -1,0 +1,141 @@
+"""The stages of a case without Ray: one worker, on digits of 16 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.runtimes import present
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from nas_core.workers import Alone
+from orchestration.config.job import Job
+from orchestration.config.loading import check_job
+from orchestration.data.loading import Dataset, load_dataset
+from orchestration.distributed.control_actor import NoBoard
+from orchestration.distributed.process_group import Wishes
+from orchestration.distributed.watchdog import Watch
+from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.plan import make_plan
+from orchestration.stages import derive, random_search, stage, supernet_ranking
+from orchestration.stages.worker import CaseWork, Crew
+from tests.support.latency_tables import by_kernel, table_of
+
+SEARCH = {
+    "warmup_epochs": 1,
+    "epochs": 2,
+    "hold_epochs": 0,
+    "batch_size": 128,
+    "alpha_every": 2,
+    "architecture_share": 0.2,
+    "samples": 2,
+    "population": 4,
+    "tournament": 2,
+    "trial_epochs": 1,
+    "bn_images": 128,
+    "alpha_lr": 0.05,
+}
+CHAIN = {
+    "stem": {"channels": 8, "stride": 2},
+    "stages": [{"width": 8, "blocks": 2, "stride": 1}],
+    "kernels": [3, 5],
+    "expansions": [3, 6],
+    "head": 16,
+}
+"""Two sites of five ops."""
+
+
+class Team(Alone):
+    """One worker, with what Ray Train's team has beside `nas_core.workers.Team`."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        """The driver wants it to stop after so many steps."""
+        self.watch = Watch(NoBoard(), 0, 600.0)
+        self.wish: Callable[[], Wishes] = Wishes
+        self.heard = Wishes()
+        self.waited_s = 100.0  # in stages before this one
+        self._left = stop_after
+
+    def wishes(self) -> list[float]:
+        return self.wish().to_list()
+
+    def hear(self, wishes: list[float]) -> None:
+        self.heard = Wishes.of(wishes)
+        if self._left is not None:
+            self._left -= 1
+            self.watch.is_stopping = self._left <= 1  # heard in the step that follows
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        yield
+
+    def gather(self, value: str) -> list[str]:
+        return [value]
+
+    def wait(self) -> None:
+        """Nobody to wait for."""
+
+
+def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **sections: Any) -> Job:
+    """A job of seconds; `search` changes single settings, other sections are replaced."""
+    values = {
+        "name": "tiny",
+        "data": {"source": "digits", "resolution": 16},
+        "space": CHAIN,
+        "targets": {"mobile": {"stand_in": True}},
+        "cases": cases or [{"target": "mobile", "budgets_ms": ["110%"]}],
+        "search": SEARCH | sections.pop("search", {}),
+        "measure": {"calibrate_s": 0.0, "accept_noisy": True},
+        "retrain": {"epochs": 1, "batch_size": 128},
+        "storage": str(storage),
+        **sections,
+    }
+    return check_job(values, "tiny")
+
+
+def crew_of(
+    job: Job, dataset: Dataset, *, case: str | None = None, stop_after: int | None = None
+) -> Crew:
+    """One worker with a case of the job: the first that is searched, unless named."""
+    torch.set_num_threads(1)
+    plan = make_plan(job)
+    tables = {target.name: table_of(plan.space, by_kernel) for target in plan.targets}
+    cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
+    chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
+    table = (tables | plan.shipped)[chosen.target]
+    return crew_with(job.with_seed(chosen.seed), dataset, chosen, table, stop_after)
+
+
+def crew_with(
+    job: Job, dataset: Dataset, case: Case, table: LatencyTable, stop_after: int | None = None
+) -> Crew:
+    """One worker with this case."""
+    folder = Storage(job.storage).sub(job.name)
+    target = present(job.target(case.target)) if case.target else None
+    work = CaseWork(job, case, (), target, table, folder.uri, threads=1)
+    team: Any = Team(stop_after)
+    return Crew(work, team, torch.device("cpu"), dataset, folder)
+
+
+class Reports:
+    """What the workers of a case would hand to the driver."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.epochs: list[dict[str, Any]] = []
+        self.networks: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        patch.setattr(stage, "report_epoch", self.epochs.append)
+        patch.setattr(supernet_ranking, "report_network", self.networks.append)
+        patch.setattr(random_search, "report_network", self.networks.append)
+        patch.setattr(derive, "report_note", self.notes.append)
+        patch.setattr(stage, "report_note", self.notes.append)
+
+
+def digits() -> Dataset:
+    """Digits of 16 pixels, split."""
+    return load_dataset(tiny_job(Path("unused")).data, seed=0)
