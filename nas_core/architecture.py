@@ -16,7 +16,7 @@ from nas_core.space import SearchSpace, check_format
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas_core.blocks import Network
+    from nas_core.network import Network
 
 FORMAT = "architecture/1"
 
@@ -125,7 +125,7 @@ class Architecture:
 
     def build(self, dropout: float = 0.0) -> Network:
         """The plain network, skips left out; weights as torch draws them, see `initialise`."""
-        from nas_core.blocks import Network
+        from nas_core.network import Network
 
         return Network(self.space, self.ops, dropout)
 
@@ -136,12 +136,6 @@ class Architecture:
     def macs(self) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
         return count_macs(self.build, self.space.in_channels, self.space.resolution)
-
-    def drawing(self) -> str:
-        """Stem, sites and head in letters, one line each, with parameters and their sum."""
-        from nas_core.drawing import drawing
-
-        return drawing(self)
 
 
 def count_params(build: Callable[[], nn.Module]) -> int:

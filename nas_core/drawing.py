@@ -63,7 +63,7 @@ def drawing(architecture: Architecture) -> str:
 
 
 def _stem(architecture: Architecture) -> Part:
-    from nas_core.blocks import Stem
+    from nas_core.network import Stem
 
     space = architecture.space
     op = "conv_k3" if space.first_channels is None else "conv_k3, sepconv_k3"
@@ -86,7 +86,7 @@ def _site(site: Site, op: str, bn_eps: float) -> Part:
 
 
 def _head(architecture: Architecture) -> Part:
-    from nas_core.blocks import Head
+    from nas_core.network import Head
 
     space, last = architecture.space, architecture.space.sites[-1]
     counts = _counts(lambda: Head(space), last.out_channels, last.out_resolution)

@@ -9,26 +9,12 @@ squeeze-and-excite and h-swish as in MobileNetV3, sections 5.2 and 5.3, and Mnas
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from nas_core.shapes import OpShape
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class OpShape:
-    """Where an op stands: channels in and out, stride, and the epsilon of its BatchNorm."""
-
-    in_channels: int
-    out_channels: int
-    stride: int
-    bn_eps: float = 1e-3
-
-    @property
-    def keeps_shape(self) -> bool:
-        """Whether the output has the shape of the input."""
-        return self.stride == 1 and self.in_channels == self.out_channels
 
 
 OpBuilder = Callable[[OpShape], "nn.Module"]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import inf, prod
+from math import prod
 from typing import Any
 
-from nas_core.ops import OpShape, check_op
+from nas_core.ops import check_op
+from nas_core.shapes import OpShape, make_divisible
 
 FORMAT = "space/1"
 
@@ -116,20 +117,6 @@ class SearchSpace:
             return cls(sites=tuple(sites), **fields)
         except (TypeError, KeyError) as error:
             raise ValueError(f"this search space cannot be read: {error}") from error
-
-
-def make_divisible(channels: float) -> int:
-    """The multiple of 8 nearest to `channels`, or the next one where that is below 90 % of it.
-
-    How every channel count under a width multiplier is rounded. At least 8.
-
-    Raises:
-        ValueError: `channels` is not a finite number greater than 0.
-    """
-    if not 0 < channels < inf:
-        raise ValueError(f"{channels} channels; expected a finite number greater than 0")
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
 def check_format(values: Any, expected: str, what: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.placement import Node
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.config.loading import load_job
 from orchestration.driver import preview
 from tests.conftest import REPOSITORY

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 
 FOLDER = "/data/local/tmp/proxyless"
 """Where files lie on a phone: below the only folder that `adb` may both write to and run from."""

@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError
 from cluster.runtimes.adb import Adb, attached, choose
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.executor_runner import WARM_UP, Runner, runner_file, timed_ms
 from cluster.runtimes.executorch import ExecuTorch
 

@@ -20,8 +20,8 @@ import signal
 from pathlib import Path
 
 from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.adb import FOLDER, Adb, Answer
+from cluster.runtimes.base import MeasurementError, ProgramError
 
 FLAGS = ("cpu_threads", "inputs", "model_path", "num_executions", "print_output")
 """What it must take. The last came together with the times of single executions."""

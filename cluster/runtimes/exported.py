@@ -23,7 +23,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.conv2d.padding)
 """Arguments: input, weight, bias, and what stays as it is."""

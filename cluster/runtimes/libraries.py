@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 
 REQUIREMENTS = {
     "torch": "torch>=2.15,<2.16",

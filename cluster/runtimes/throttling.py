@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.timing import Timing
 
 MAX_RISE = 1.10

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 
 MAX_BATCH = 1 << 22
 """Calls per sample; a call that needs more than these to fill a sample does no work."""

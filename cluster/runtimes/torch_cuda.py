@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.libraries import installed
 
 if TYPE_CHECKING:

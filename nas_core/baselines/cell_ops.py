@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_core.blocks import conv_bn
-from nas_core.ops import OpBuilder, OpShape
+from nas_core.ops import OpBuilder
+from nas_core.shapes import OpShape
 
 
 class FactorizedReduction(nn.Module):

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from nas_core.baselines.cell_ops import build_cell_op, fitted
 from nas_core.blocks import Pool, conv_bn
-from nas_core.ops import OpShape
+from nas_core.shapes import OpShape
 
 if TYPE_CHECKING:
     from nas_core.baselines.genotypes import CellPlan, Wiring
-    from nas_core.baselines.registry import Baseline
+    from nas_core.baselines.sizes import BaselineSizes
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class CellNetwork(nn.Module):
     Places of strides: the stem's convolutions, then the reduction cells.
     """
 
-    def __init__(self, plan: CellPlan, baseline: Baseline, dropout: float = 0.0) -> None:
+    def __init__(self, plan: CellPlan, baseline: BaselineSizes, dropout: float = 0.0) -> None:
         super().__init__()
         kind, in_stem = (CellStem, 1) if plan.stem == "cells" else (ConvolutionStem, 3)
         strides = baseline.place_strides

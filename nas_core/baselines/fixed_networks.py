@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.blocks import MBConv, Pool, ReLU6, conv_bn
-from nas_core.ops import OpShape
-from nas_core.space import make_divisible
+from nas_core.shapes import OpShape, make_divisible
 
 if TYPE_CHECKING:
-    from nas_core.baselines.registry import Baseline
+    from nas_core.baselines.sizes import BaselineSizes
 
 EPS = 1e-5
 """Of BatchNorm, but for MobileNetV1."""
@@ -65,7 +64,7 @@ DEEP_RESNET = 50
 """From here on blocks are bottlenecks."""
 
 
-def mobilenet_v1(baseline: Baseline, width: float, dropout: float) -> nn.Module:
+def mobilenet_v1(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
     """Separable convolutions in a chain. Places: the stem, then those that double the channels.
 
     Source: Howard et al., "MobileNets" (2017), table 1; ReLU6 and eps 1e-3 as in its release.
@@ -85,7 +84,7 @@ def mobilenet_v1(baseline: Baseline, width: float, dropout: float) -> nn.Module:
     return _with_head(layers, nn.Linear(channels, baseline.classes), dropout)
 
 
-def mobilenet_v2(baseline: Baseline, width: float, dropout: float) -> nn.Module:
+def mobilenet_v2(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
     """Places: the stem, then the blocks with a stride."""
     last = make_divisible(1280 * max(1.0, width))
     layers = _inverted(baseline, MOBILENET_V2, width, last, ReLU6)
@@ -95,7 +94,7 @@ def mobilenet_v2(baseline: Baseline, width: float, dropout: float) -> nn.Module:
     return _drawn(_with_head(layers, classifier, dropout))
 
 
-def mnasnet(baseline: Baseline, width: float, dropout: float) -> nn.Module:
+def mnasnet(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
     """B1. Places: the stem, then the blocks with a stride."""
     layers = _inverted(baseline, MNASNET, width, 1280, _relu)
     classifier = nn.Linear(1280, baseline.classes)
@@ -105,7 +104,11 @@ def mnasnet(baseline: Baseline, width: float, dropout: float) -> nn.Module:
 
 
 def _inverted(
-    baseline: Baseline, stages: Iterable[Stage], width: float, last: int, activation: Activation
+    baseline: BaselineSizes,
+    stages: Iterable[Stage],
+    width: float,
+    last: int,
+    activation: Activation,
 ) -> Iterator[nn.Module]:
     """Stem, inverted bottlenecks, and the convolution to the last channels."""
     stem_stride, *later = baseline.place_strides
@@ -155,7 +158,7 @@ class ShuffleBlock(nn.Module):
         return torch.unflatten(y, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def shufflenet_v2(baseline: Baseline, width: float, dropout: float) -> nn.Module:
+def shufflenet_v2(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
     """Places: the stem, its max-pool, then the first block of each of the three stages."""
     channels, *stages, last = SHUFFLENET_V2[width]
     stem, pool, *strides = baseline.place_strides
@@ -196,7 +199,7 @@ class ResidualBlock(nn.Module):
         return y
 
 
-def resnet(baseline: Baseline, depth: int, dropout: float) -> nn.Module:
+def resnet(baseline: BaselineSizes, depth: int, dropout: float) -> nn.Module:
     """Places: the stem, its max-pool, then the first block of the last three stages, its shortcut
     included. Bottlenecks have their stride at the 3x3 convolution, as torchvision's."""
     is_deep, channels = depth >= DEEP_RESNET, 64

@@ -37,9 +37,10 @@ def compare(
     ] = None,
 ) -> None:
     """Print the results of one or several jobs side by side, and write each job's comparison."""
+    from orchestration.reports.comparison import write_comparison
     from orchestration.reports.jobs_table import comparison_of_jobs, read_jobs, rows_of_jobs
     from orchestration.reports.row_files import check_path, write_rows
-    from orchestration.reports.table import print_comparison, write_comparison
+    from orchestration.reports.table import print_comparison
     from orchestration.state.job_folder import job_folder
 
     if out is not None:
@@ -115,9 +116,9 @@ def clean(
 
     Results, models, tables and comparison stay, and so do checkpoints of what is not finished.
     """
-    from orchestration.cli import cleaning
+    from orchestration.cli.clean import clean as clean_job
     from orchestration.state.job_folder import job_folder
 
     if is_sure and is_dry:
         raise SpecError("--yes deletes and --dry-run does not; leave one of them out")
-    cleaning.clean(job_folder(folder), echo, is_sure=is_sure, warmups=warmups)
+    clean_job(job_folder(folder), echo, is_sure=is_sure, warmups=warmups)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cluster.hardware import TABLE, Target
 from cluster.placement import PlacementError
-from cluster.runtimes import MeasurementError, present
+from cluster.runtimes import present
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings, Section, require
@@ -16,11 +17,13 @@ from nas_core.space import SearchSpace
 from orchestration.config.loading import SpecError
 from orchestration.config.space import SpaceSettings
 from orchestration.config.targets import TargetSettings, resolve
+from orchestration.driver.pipeline import tracking_uri
 from orchestration.driver.progress import Say
 from orchestration.latency.device import identity
 from orchestration.latency.table_files import read_table
 from orchestration.latency.table_store import shipped_table, store_table, stored_table
 from orchestration.planning.content_keys import shipped_key, table_key
+from orchestration.reports.figures.calibration import calibration_png
 
 Progress = Callable[[int, int], None]
 """Told how many parts and networks are measured, of how many."""
@@ -205,3 +208,28 @@ def _known_lines(table: LatencyTable) -> Sequence[str]:
         errors = table.calibration.errors
         lines += [] if errors is None else [f"error    {errors.text()}"]
     return lines
+
+
+EXPERIMENT = "latency tables"
+
+
+def keep_picture_and_record(found: Found, storage: Storage) -> Sequence[str]:
+    """Lines that say where they are; what goes wrong with MLflow costs nothing else."""
+    from orchestration.tracking import RecordError, record_table
+
+    if found.table.calibration is None:
+        return []
+    place, picture = f"tables/{found.key}.png", calibration_png(found.table)
+    storage.write_bytes(place, picture)
+    lines = [f"picture  {storage.where(place)}"]
+    uri = tracking_uri(None, storage)
+    try:
+        link = record_table(
+            *(found.table, found.key, picture),
+            tracking_uri=uri,
+            experiment=EXPERIMENT,
+            folder=storage.uri,
+        )
+    except RecordError as error:
+        return [*lines, f"WARNING not recorded: {error}"]
+    return [*lines, f"run      {link}"]

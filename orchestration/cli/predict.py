@@ -52,7 +52,7 @@ def predict(model_folder: Path, images: Sequence[Path], *, top: int = 3) -> list
 def _prediction(
     path: Path, run: Callable[[Tensor], Tensor], facts: ModelFacts, top: int
 ) -> Prediction:
-    from orchestration.data.loading import normalise
+    from orchestration.data.dataset import normalise
     from orchestration.data.transforms import Recipe, decoded
 
     channels, resolution, _ = facts.input_shape

@@ -39,7 +39,7 @@ class CaseSettings(Section):
 
     architecture: str | None = None
     """An architecture instead of a search: a JSON file, or a published one, e.g.
-    `proxyless_mobile`; see nas_core/published.py."""
+    `proxyless_mobile`; see nas_core/published/networks.py."""
 
     def __post_init__(self) -> None:
         is_name = NAME.fullmatch(self.target) is not None and ".." not in self.target

@@ -8,31 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 from orchestration.config.data import CHARACTERS, DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.data.info import DataFacts, size_gib
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DIGITS_COUNT = 1797
 RENDERER = 1
 """Counts what `glyphs.py` makes of the same settings: another number, other images."""
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the driver has to know of a data source."""
-
-    classes: tuple[str, ...]
-    channels: int
-    resolution: int
-    count: int
-    test_count: int
-    """Of them in the test part, about: of folders, every class is split by itself."""
-    fingerprint: str
-    """Equal for equal images and labels."""
 
 
 def describe(settings: DataSettings) -> DataFacts:
@@ -55,17 +42,6 @@ def describe(settings: DataSettings) -> DataFacts:
 
         return describe_parquet(settings)
     return _describe_folder(settings)
-
-
-def size_gib(settings: DataSettings, count: int, channels: int) -> float:
-    """Of so many images when they are decoded."""
-    return count * channels * settings.resolution**2 / 1024**3
-
-
-def is_streamed(settings: DataSettings, facts: DataFacts) -> bool:
-    """Whether the images are read from their files as they are needed, since they do not fit."""
-    size = size_gib(settings, facts.count, facts.channels)
-    return settings.source == "parquet" and size > settings.memory_gib
 
 
 def check_memory(settings: DataSettings, count: int, channels: int, way_out: str) -> None:

@@ -13,28 +13,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
-from nas_core.baselines.registry import model_from_dict
 from nas_core.latency import LatencyTable
 from orchestration.planning.plan import Plan
+from orchestration.reports.cross_target import FORMAT, Tables, _known, _models, _place, specialized
 from orchestration.reports.results import Result
 
 if TYPE_CHECKING:
     from cluster.runtimes.timing import Timing
     from orchestration.programs.timing_workers import Program
 
-FORMAT = "across/1"
 FAILED = "failed"
 
-Tables = Mapping[str, LatencyTable]
 Say = Callable[[str], None]
-
-
-def specialized(results: Sequence[Result]) -> list[Result]:
-    """Networks of sites, the reference left out: those that were searched or given."""
-    return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
 
 
 def targets_to_measure(
@@ -85,35 +78,6 @@ def measure_across(
         )
 
 
-def latencies_across(
-    results: Sequence[Result], tables: Tables, folder: Storage
-) -> dict[str, dict[str, float]]:
-    """By target, by hash of an architecture: milliseconds, measured or by the table.
-
-    A target that can be measured and was not is left out, and so is a network with which its
-    runtime fails.
-    """
-    found = dict[str, dict[str, float]]()
-    networks = _models(results)
-    for name, table in tables.items():
-        known = _known(folder, name, table)
-        if is_by_table(results, name, table):
-            known = {
-                key: {"ms": table.latency_ms(model)}
-                for key, model in networks.items()
-                if isinstance(model, Architecture) and model.space == table.space
-            }
-        found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
-    return found
-
-
-def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> bool:
-    """Whether nothing is measured on a target, so that its latency table is all there is."""
-    own = [one for one in results if one["target"] == target]
-    is_read = bool(own) and all(one["measured_ms"] is None for one in own)
-    return is_read or table.calibration is None
-
-
 def _refusals() -> tuple[type[Exception], ...]:
     """What a target, its node or Ray may say instead of measuring."""
     from ray.exceptions import RayError
@@ -132,33 +96,6 @@ def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Model]:
     }
 
 
-def _models(results: Sequence[Result]) -> dict[str, Model]:
-    """By hash; the random networks of controls left out, which stand for others like them."""
-    return {
-        one["architecture_hash"]: model_from_dict(dict(_json(one)))
-        for one in results
-        if one["kind"] != "random"
-    }
-
-
-def _json(result: Result) -> Mapping[str, Any]:
-    architecture: Mapping[str, Any] = result["architecture"]
-    return architecture
-
-
-def _place(target: str) -> str:
-    return f"across/{target}.json"
-
-
-def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
-    """What was measured beside the same reference network."""
-    values = folder.find_json(_place(target)) or {}
-    if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
-        return {}
-    networks: dict[str, dict[str, Any]] = values["networks"]
-    return networks
-
-
 def _measured(
     plan: Plan,
     target: Target,
@@ -169,7 +106,7 @@ def _measured(
 ) -> dict[str, dict[str, Any]]:
     """What every network takes, on a node where nothing trains meanwhile."""
     from cluster.placement import cores_reserved
-    from orchestration.latency.build_table import Bench
+    from orchestration.latency.bench import Bench
     from orchestration.latency.calibrate import timed_networks
     from orchestration.latency.device import node_of
     from orchestration.programs.compile_workers import compilers_running, lower

@@ -17,20 +17,21 @@ from cluster.lease import Lease, LeaseHeld
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.driver.cross_target import measure_across
-from orchestration.driver.early_stopping import asha_scheduler
 from orchestration.driver.preview import known_estimate
-from orchestration.driver.progress import OnRecord, ProgressLines, Say, case_bars, duration
+from orchestration.driver.progress import OnRecord, ProgressLines, Say, case_bars
 from orchestration.driver.run_stats import Ledger
 from orchestration.driver.session import Prepared, prepared
+from orchestration.driver.tune_callbacks import asha_scheduler
 from orchestration.planning.cases import KNOWN, Case, search_place, warmup_place
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import Crewing
 from orchestration.reports.plan import plan_lines
+from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import RAY_S
 from orchestration.scheduling.order import Waves, in_groups
+from orchestration.state.checkpoint_index import is_ended
 from orchestration.state.results_on_disk import finished_results
 from orchestration.state.run_file import known_further
-from orchestration.state.stage_end import is_ended
 
 POLL_S = 5.0
 """Between two looks at a warm-up that another job trains."""

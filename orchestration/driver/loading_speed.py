@@ -11,7 +11,7 @@ from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
 
 if TYPE_CHECKING:
-    from orchestration.stages.worker import Crew
+    from orchestration.stages.context import Crew
 
 LONG_ENOUGH_S = 1.5
 FEWEST = 32

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from orchestration.driver.background import repeating
-from orchestration.driver.progress import duration
+from orchestration.reports.text import duration
 
 Follow = Callable[[str, Mapping[str, Any]], None]
 """Told the name of a case and what it reports; see `progress.ProgressLines`."""

@@ -22,15 +22,15 @@ from cluster.lease import Lease
 from cluster.storage import HOME, Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.credentials import without_passwords
+from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.config.loading import job_text
 from orchestration.driver.cross_target import targets_to_measure
 from orchestration.driver.progress import OnRecord, Say
 from orchestration.latency.table_store import store_table, stored_table
 from orchestration.planning.cases import Case, cases_of, plan_facts
-from orchestration.planning.content_keys import digest
 from orchestration.planning.plan import Plan, make_plan
-from orchestration.reports.compared import JobResult, read_result
+from orchestration.reports.results import JobResult, read_result
 from orchestration.scheduling.matching_widths import are_widths_known, width_cases
 from orchestration.scheduling.successive_halving import stopped_early
 from orchestration.state.results_on_disk import adopt, finished_results, is_done
@@ -251,7 +251,8 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
 
 
 def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:
-    from orchestration.reports.table import comparison_text, write_comparison
+    from orchestration.reports.comparison import write_comparison
+    from orchestration.reports.table import comparison_text
 
     if not finished:
         return

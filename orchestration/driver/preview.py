@@ -16,10 +16,11 @@ from cluster.hardware import facts
 from cluster.placement import this_machine
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
 from orchestration.driver.progress import Say
 from orchestration.planning.cases import Case, cases_of
-from orchestration.planning.content_keys import digest, training_parts
+from orchestration.planning.content_keys import training_parts
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import Room, crewing
 from orchestration.reports.plan import plan_lines

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from orchestration.reports.text import duration
+
 Say = Callable[[str], None]
 OnRecord = Callable[[str, Mapping[str, Any]], None]
 """Told the name of a case and what it reports."""
@@ -56,13 +58,6 @@ def _speed(record: Mapping[str, Any]) -> list[str]:
         f"data {data:.0f} % compute {100 - data - talk:.0f} % communication {talk:.0f} %",
         f"{duration(record['eta_s'])} left",
     ]
-
-
-def duration(seconds: float) -> str:
-    """For people: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _ranked(record: Mapping[str, Any]) -> list[str]:

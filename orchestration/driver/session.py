@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.loading import SpecError
@@ -30,7 +30,7 @@ from orchestration.state.results_on_disk import is_done, renamed
 
 if TYPE_CHECKING:
     from cluster.placement import Node
-    from orchestration.stages.worker import CaseWork
+    from orchestration.stages.context import CaseWork
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Prepared:
 
     def work(self, case: Case, behind: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
         """What the workers of a case are given; `place` is the storage that they write to."""
-        from orchestration.stages.worker import CaseWork
+        from orchestration.stages.context import CaseWork
 
         targets = {target.name: target for target in self.plan.targets}
         elsewhere = {one.target for one in behind} - {case.target}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,18 +27,22 @@ from nas_core.search import search_steps, start_search
 from nas_core.search_settings import WITHOUT_HOLD, SearchSettings
 from nas_core.search_state import Search
 from nas_core.train import start_training, train_steps
+from orchestration.config.digest import digest
 from orchestration.distributed.control_actor import RayBoard
 from orchestration.driver.loading_speed import reading_speed
 from orchestration.driver.stopping import Stopper
 from orchestration.driver.trials import run_cases
-from orchestration.planning.content_keys import digest
 from orchestration.planning.worker_layout import Crewing
 from orchestration.scheduling.estimate import Timings
 from orchestration.stages.candidate import measured_together
+from orchestration.stages.context import CaseWork, Crew
 from orchestration.stages.meter import TimedLoader
 from orchestration.stages.retrain import export_network
 from orchestration.stages.search import search_data
-from orchestration.stages.worker import CaseWork, Crew, crew_of_worker
+from orchestration.stages.worker import crew_of_worker
+
+if TYPE_CHECKING:
+    from orchestration.stages.context import Crew
 
 FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
 """Steps that are timed of a phase: until they took so long together, but so many at least."""

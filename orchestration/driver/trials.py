@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
+from orchestration.config.digest import digest
 from orchestration.config.job import ClusterSettings
 from orchestration.distributed.control_actor import BoardActor
 from orchestration.driver.background import repeating
-from orchestration.driver.last_report import hand_over
 from orchestration.driver.stopping import Stopper
-from orchestration.driver.tune_callbacks import ending_when, gentle, progress
-from orchestration.planning.content_keys import digest
+from orchestration.driver.tune_callbacks import ending_when, gentle, hand_over, progress
 from orchestration.planning.worker_layout import Crewing
 
 if TYPE_CHECKING:
-    from orchestration.stages.worker import CaseWork
+    from orchestration.stages.context import CaseWork
 
 Body = Callable[[dict[str, Any]], None]
 """What a Ray Train worker runs."""

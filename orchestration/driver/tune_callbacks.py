@@ -5,12 +5,17 @@ Classes of Ray are extended inside functions: who only names this module does no
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestration.driver.last_report import LAST, note_taken
+from cluster.storage import Storage
+from orchestration.config.job import Job
 from orchestration.driver.stopping import PATIENCE_S
+from orchestration.planning.cases import Case
+from orchestration.scheduling.successive_halving import group_of, rungs_of
+from orchestration.state.case_files import RUNGS
 
 
 class StaysHere:
@@ -84,3 +89,71 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
             super().cleanup()
 
     return Gentle
+
+
+def asha_scheduler(job: Job, cases: Sequence[Case], folder: Storage) -> Any:
+    """A scheduler of Ray Tune that ends searches early; None where the job does not ask for that.
+
+    It runs in the driver. Its rungs are in the job's storage after every report, so that a job that
+    is submitted again goes on with them.
+
+    Args:
+        job: whose searches.
+        cases: of the job.
+        folder: the job's storage.
+    """
+    if job.asha is None:
+        return None
+    from ray.tune.schedulers import FIFOScheduler
+
+    warmup_epochs = job.search.warmup_epochs
+    rungs = rungs_of(job.asha, job.search.epochs, folder)
+    known = {case.name: (group_of(case), case.key) for case in cases}
+
+    class Asha(FIFOScheduler):  # type: ignore[misc]  # ray has no types
+        def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if result.get("score") is None:
+                return str(self.CONTINUE)
+            epoch = result["epoch"] + 1 - warmup_epochs
+            reason = rungs.report(*known[trial.config["case"]], epoch, result["score"])
+            folder.write_json(RUNGS, rungs.to_dict())
+            return str(self.CONTINUE if reason is None else self.STOP)
+
+    return Asha()
+
+
+LAST = "is_last_report"
+"""In the report that is nothing but the last; nobody else needs to hear of it."""
+
+
+TIMEOUT_S = 60.0
+"""Who has stopped the trial takes no more reports."""
+
+
+_taken = threading.Event()
+"""Of the one trial of this process."""
+
+
+def hand_over() -> None:
+    """Wait at the end of a trial until the main thread has taken all of its reports.
+
+    Reports wait in a queue of Tune's until the trial's main thread takes them. If the trial ends
+    first, its own last message fills the slot that the main thread needs, which then waits for
+    itself forever (Ray 2.60; seen with workers that end right after a report on a busy machine).
+    So the trial sends one more report and ends when that one has been taken.
+    """
+    from ray.train._internal.session import get_session  # where Tune's own callback takes it from
+    from ray.util.queue import Full
+
+    _taken.clear()
+    try:
+        get_session()._get_or_create_inter_actor_queue().put({LAST: True}, timeout=TIMEOUT_S)
+    except Full:
+        return
+    _taken.wait(TIMEOUT_S)
+
+
+def note_taken(result: Mapping[str, Any]) -> None:
+    """In the trial's main thread, with every report that it hands to the driver."""
+    if LAST in result:
+        _taken.set()

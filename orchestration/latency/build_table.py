@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
 from cluster.hardware import Target
-from cluster.placement import Node, cores_reserved, node_for, nodes
-from cluster.runtimes import MeasurementError, ProgramError
-from cluster.runtimes.throttling import MAX_RISE, check_throttling
+from cluster.placement import cores_reserved, node_for, nodes
+from cluster.runtimes.base import MeasurementError, ProgramError
+from cluster.runtimes.throttling import MAX_RISE
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
@@ -38,36 +37,19 @@ from nas_core.latency import (
 )
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
+from orchestration.latency.bench import Bench
 from orchestration.latency.calibrate import Extent, calibrated
 from orchestration.latency.device import identity, is_same_device
 from orchestration.latency.row_store import RowStore
 from orchestration.latency.table_store import store_table
-from orchestration.programs.compile_workers import Subject, compilers_running, lower
-from orchestration.programs.timing_workers import target_facts, timed, version_there
+from orchestration.programs.compile_workers import compilers_running
+from orchestration.programs.timing_workers import target_facts, version_there
 
 GROUP = 12
 """Parts that are lowered, timed against each other, and kept, before the next ones."""
 
 Progress = Callable[[int, int], None]
 """Told how many parts and networks are measured, of how many."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What is measured, how, and where."""
-
-    space: SearchSpace
-    target: Target
-    settings: MeasureSettings
-    node: Node
-
-    def timed_with_empty(self, subjects: Sequence[Subject], rounds: int) -> list[Timing]:
-        """Subjects timed against each other, call overhead included, the empty call behind them."""
-        programs = lower(self.space, self.target, [*subjects, None])
-        timings = timed(programs, self.target, self.settings, rounds, self.node)
-        if self.target.device == "android":
-            check_throttling(timings[:-1], self.target.name)  # a call alone is all noise
-        return timings
 
 
 def measure_table(

@@ -22,7 +22,7 @@ from orchestration.programs.compile_workers import lower
 from orchestration.programs.timing_workers import Program, timed
 
 if TYPE_CHECKING:
-    from orchestration.latency.build_table import Bench
+    from orchestration.latency.bench import Bench
 
 TIMING_S = 60.0
 """Time that all networks of a calibration are timed for, about; five rounds at least."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.hardware import Target
 from cluster.placement import Node, node_for, nodes
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from nas_core.latency import LatencyTable
 from orchestration.programs.timing_workers import target_facts
 

@@ -10,7 +10,7 @@ from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings
 from orchestration.latency.device import node_of
-from orchestration.planning.budgets import is_within
+from orchestration.latency.tolerance import is_within
 from orchestration.programs.compile_workers import lower
 from orchestration.programs.timing_workers import Program, timed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable, PartShape, Row, row_from_dict, row_to_dict
 

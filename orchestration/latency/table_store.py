@@ -17,7 +17,7 @@ from orchestration.latency.table_files import read_table
 
 
 def _pixel1(space: SearchSpace) -> LatencyTable:
-    from nas_core.pixel1 import table
+    from nas_core.published.pixel1 import table
 
     return table(space)
 

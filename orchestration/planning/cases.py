@@ -12,6 +12,7 @@ from typing import Any
 from nas_core.architecture import Model
 from nas_core.latency import LatencyTable
 from orchestration.config.cases import CaseSettings
+from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
 from orchestration.planning.budgets import (
     budget_in_ms,
@@ -22,7 +23,6 @@ from orchestration.planning.budgets import (
 )
 from orchestration.planning.content_keys import (
     Parts,
-    digest,
     model_parts,
     random_parts,
     search_key,

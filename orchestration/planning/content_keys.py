@@ -6,8 +6,6 @@ case depends on is kept part by part, so that a plan can say why it has to be do
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -17,17 +15,12 @@ from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
 from orchestration.config.data import DataSettings
+from orchestration.config.digest import digest
 from orchestration.config.job import Job
-from orchestration.data.sources import DataFacts, is_streamed
+from orchestration.data.info import DataFacts, is_streamed
 
 Parts = dict[str, str]
 """By name of something that a result depends on, the digest of it."""
-
-
-def digest(values: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits, equal for equal values whatever their order."""
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError, present
+from cluster.runtimes import present
+from cluster.runtimes.base import MeasurementError
 from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.config.cases import CaseSettings
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
-from orchestration.data.sources import DataFacts, describe, is_streamed
+from orchestration.data.info import DataFacts, is_streamed
+from orchestration.data.sources import describe
 from orchestration.latency.table_store import shipped_table
 from orchestration.planning.content_keys import shipped_key, table_key
 from orchestration.planning.named_models import named_model

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import Target, usable_cores
 from cluster.placement import Node
-from cluster.runtimes import MeasurementError, ProgramError, Runtime, runtime_of
+from cluster.runtimes import runtime_of
+from cluster.runtimes.base import MeasurementError, ProgramError, Runtime
 from nas_core.architecture import Model
 from nas_core.latency import PartShape
 from nas_core.space import SearchSpace
@@ -236,8 +237,9 @@ def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
 def _module(space: SearchSpace, subject: Subject) -> Any:
     from torch import nn
 
-    from nas_core.blocks import Head, Stem
-    from nas_core.ops import OpShape, build_op
+    from nas_core.network import Head, Stem
+    from nas_core.ops import build_op
+    from nas_core.shapes import OpShape
 
     if subject is None:
         return nn.ReLU()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.base import MeasurementError, ProgramError
 
 
 def process(kind: type, name: str, node: str) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cluster import hardware
 from cluster.hardware import Target
 from cluster.placement import Node
-from cluster.runtimes import MeasurementError, runtime_of
+from cluster.runtimes import runtime_of
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.timing import Timing, time_calls
 from nas_core.settings import MeasureSettings
 from orchestration.programs.processes import answer_of, process

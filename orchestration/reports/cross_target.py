@@ -5,9 +5,16 @@ Networks compare only where the same was asked for: they are grouped by the word
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
+
+from cluster.storage import Storage
+from nas_core.architecture import Architecture, Model
+from nas_core.baselines.registry import model_from_dict
+from nas_core.latency import LatencyTable
+from orchestration.reports.results import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +111,70 @@ def marked_best(matrix: Matrix) -> frozenset[tuple[str, str]]:
         if (fastest_ms := group.fastest_ms(target)) is not None
         and network.latencies_ms.get(target) == fastest_ms
     )
+
+
+FORMAT = "across/1"
+
+
+Tables = Mapping[str, LatencyTable]
+
+
+def specialized(results: Sequence[Result]) -> list[Result]:
+    """Networks of sites, the reference left out: those that were searched or given."""
+    return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
+
+
+def latencies_across(
+    results: Sequence[Result], tables: Tables, folder: Storage
+) -> dict[str, dict[str, float]]:
+    """By target, by hash of an architecture: milliseconds, measured or by the table.
+
+    A target that can be measured and was not is left out, and so is a network with which its
+    runtime fails.
+    """
+    found = dict[str, dict[str, float]]()
+    networks = _models(results)
+    for name, table in tables.items():
+        known = _known(folder, name, table)
+        if is_by_table(results, name, table):
+            known = {
+                key: {"ms": table.latency_ms(model)}
+                for key, model in networks.items()
+                if isinstance(model, Architecture) and model.space == table.space
+            }
+        found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
+    return found
+
+
+def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> bool:
+    """Whether nothing is measured on a target, so that its latency table is all there is."""
+    own = [one for one in results if one["target"] == target]
+    is_read = bool(own) and all(one["measured_ms"] is None for one in own)
+    return is_read or table.calibration is None
+
+
+def _models(results: Sequence[Result]) -> dict[str, Model]:
+    """By hash; the random networks of controls left out, which stand for others like them."""
+    return {
+        one["architecture_hash"]: model_from_dict(dict(_json(one)))
+        for one in results
+        if one["kind"] != "random"
+    }
+
+
+def _json(result: Result) -> Mapping[str, Any]:
+    architecture: Mapping[str, Any] = result["architecture"]
+    return architecture
+
+
+def _place(target: str) -> str:
+    return f"across/{target}.json"
+
+
+def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
+    """What was measured beside the same reference network."""
+    values = folder.find_json(_place(target)) or {}
+    if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
+        return {}
+    networks: dict[str, dict[str, Any]] = values["networks"]
+    return networks

@@ -10,11 +10,11 @@ from nas_core.latency import LatencyTable
 from nas_core.search_settings import SearchSettings
 from nas_core.space import SearchSpace
 from orchestration.config.job import Job
-from orchestration.data.sources import is_streamed
-from orchestration.driver.progress import duration
+from orchestration.data.info import is_streamed
 from orchestration.planning.budgets import DEFAULT_BUDGETS, span_of
 from orchestration.planning.cases import Case
 from orchestration.planning.plan import Plan, search_steps
+from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import Estimate, Feeding, training_steps
 from orchestration.scheduling.successive_halving import stopped_early
 from orchestration.state.results_on_disk import renamed, why

@@ -18,9 +18,8 @@ from orchestration.planning.cases import Case, warmup_case, warmup_place
 from orchestration.reports.results import has_latency, latency_ms
 from orchestration.scheduling.estimate import longest_lane
 from orchestration.state.case_files import Traces, Values, stopped_searches, traces
-from orchestration.state.checkpoint_index import StageProgress, stage_progress
+from orchestration.state.checkpoint_index import StageProgress, is_ended, stage_progress
 from orchestration.state.run_file import JobPlan, read_plan
-from orchestration.state.stage_end import is_ended
 
 State = Literal["done", "stopped early", "begun", "failed", "to do again", "not begun"]
 

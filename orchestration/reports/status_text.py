@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from cluster.lease import Holder
-from orchestration.driver.progress import duration
 from orchestration.reports.status import CaseStatus, JobStatus, Left, State
-from orchestration.reports.text import plain_text
+from orchestration.reports.text import duration, plain_text
 
 WIDTH = 120
 STATES: tuple[State, ...] = (

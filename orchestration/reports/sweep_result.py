@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
-from orchestration.planning.budgets import is_within
-from orchestration.reports.compared import CaseResult, JobResult
-from orchestration.reports.pareto import pareto_front
+from orchestration.latency.tolerance import is_within
 from orchestration.reports.results import (
+    CaseResult,
+    JobResult,
     Result,
     has_latency,
     latency_ms,
     mean,
     name_without_seed,
+    pareto_front,
     repeats,
     seed_of,
     spread,

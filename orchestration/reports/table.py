@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
-from orchestration.planning.budgets import is_within
+from orchestration.latency.tolerance import is_within
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import random_networks, verdicts
 from orchestration.reports.results import (
@@ -19,7 +19,7 @@ from orchestration.reports.results import (
     seed_of,
     spread,
 )
-from orchestration.reports.row_files import KINDS, SUFFIXES, write_rows
+from orchestration.reports.row_files import KINDS
 from orchestration.reports.text import plain_text
 
 if TYPE_CHECKING:
@@ -166,19 +166,6 @@ def mean_cell(name: str, values: Sequence[float | None]) -> str:
 def notes(results: Sequence[Result]) -> list[str]:
     """What a person should know about results, each behind the name of its case."""
     return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
-
-
-def write_comparison(job: Storage, tables: Storage) -> None:
-    """Write `comparison/`: the table in three formats, pictures, and all of it on one page."""
-    from orchestration.reports.figures.gallery import write_pictures
-    from orchestration.reports.html import write_report
-
-    results = read_results(job)
-    rows = [row_of(result) for result in results]
-    for suffix in SUFFIXES:
-        write_rows(job, "comparison/comparison", rows, suffix)
-    write_pictures(job, tables, results)
-    write_report(job, results)
 
 
 def row_of(result: Result) -> dict[str, Any]:

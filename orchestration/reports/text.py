@@ -18,3 +18,10 @@ def plain_text(width: int, *parts: Table | str) -> str:
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """For people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -12,9 +12,9 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.search_settings import WITHOUT_HOLD
+from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.planning.cases import Case, training_of
-from orchestration.planning.content_keys import digest
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.planning.worker_layout import Crewing
 from orchestration.scheduling.order import Waves, in_groups

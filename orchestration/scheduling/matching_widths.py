@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import log
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.baselines.registry import Baseline, for_space
 from nas_core.latency import LatencyTable

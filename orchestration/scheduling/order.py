@@ -20,7 +20,7 @@ from orchestration.planning.cases import (
     warmup_case,
     warmup_place,
 )
-from orchestration.state.stage_end import is_ended
+from orchestration.state.checkpoint_index import is_ended
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.storage import Storage
+from orchestration.config.digest import digest
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.planning.cases import Case
-from orchestration.planning.content_keys import digest
+from orchestration.state.case_files import RUNGS
 from orchestration.state.results_on_disk import is_done
 
-FORMAT, PLACE = "asha/1", "asha.json"
+FORMAT = "asha/1"
 
 
 class Rungs:
@@ -112,7 +113,7 @@ def _or_none(score: float) -> float | None:
 
 def rungs_of(settings: AshaSettings, epochs: int, folder: Storage) -> Rungs:
     """Those of a job, with what its storage remembers."""
-    values = folder.find_json(PLACE)
+    values = folder.find_json(RUNGS)
     return Rungs(settings, epochs) if values is None else Rungs.from_dict(values, settings, epochs)
 
 
@@ -128,7 +129,7 @@ def stopped_early(
 
     A search may reach its end before it hears that it should not: then it is done.
     """
-    if settings is None or not folder.exists(PLACE):
+    if settings is None or not folder.exists(RUNGS):
         return {}
     stopped = rungs_of(settings, 0, folder).stopped
     ended = [case for case in cases if case.key in stopped and not is_done(case, folder)]

@@ -11,13 +11,9 @@ from typing import Any
 
 import torch
 
-from nas_core.architecture import Architecture, Model
-from nas_core.baselines.registry import model_from_dict
+from nas_core.architecture import Model
 from orchestration.latency.network import Measured, measure_network
-from orchestration.planning.cases import Case
-from orchestration.planning.named_models import table_latency_ms
-from orchestration.stages.finite import finite
-from orchestration.stages.worker import Crew
+from orchestration.stages.context import Crew
 
 
 @dataclass(frozen=True)
@@ -47,29 +43,6 @@ def tried(table_ms: float | None, measured: Measured | None) -> dict[str, float 
     return {"table_ms": table_ms, "measured_ms": measured.ms, "drift": measured.drift}
 
 
-def found_for(crew: Crew, case: Case) -> Found:
-    """The network of a case; all workers take part in finding it."""
-    if case.kind == "reference":
-        return _reference(crew)
-    stored = _stored(crew, case)
-    crew.team.wait()  # until all have looked, or one would see what another has just written
-    if stored is not None:
-        return stored
-    if case.model is not None:
-        found = _measured(crew, model_from_dict(case.model))
-    elif case.kind == "random":
-        from orchestration.stages.random_search import best_random
-
-        found = best_random(crew, case)
-    else:
-        from orchestration.stages.derive import derive
-        from orchestration.stages.search import search
-
-        found = derive(crew, search(crew))
-    _store(crew, case, found)
-    return found
-
-
 def measured_together(crew: Crew, model: Model, budget_ms: float | None = None) -> Measured | None:
     """Latency of a whole network, equal on all workers; None where nothing is measured.
 
@@ -84,44 +57,3 @@ def measured_together(crew: Crew, model: Model, budget_ms: float | None = None) 
         facts += facts.new_tensor([found.ms, found.spread, found.drift])
     crew.team.sum([facts])
     return Measured(*facts.tolist())
-
-
-def _measured(crew: Crew, model: Model) -> Found:
-    table_ms = table_latency_ms(model, crew.table)
-    measured = measured_together(crew, model)
-    tries = [tried(table_ms, measured)]
-    if measured is None:
-        return Found(model, table_ms, None, None, tries)
-    return Found(model, table_ms, measured.ms, measured.spread, tries)
-
-
-def _reference(crew: Crew) -> Found:
-    """The reference network; the measure stage has measured it."""
-    table = crew.table
-    architecture = Architecture.reference(table.space)
-    table_ms = table.latency_ms(architecture)
-    if not crew.target.is_measured:
-        return Found(architecture, table_ms, None, None, [tried(table_ms, None)])
-    assert table.reference_ms is not None, "the measure stage measures the reference network"
-    measured = Measured(table.reference_ms, table.reference_spread, 1.0)
-    tries = [tried(table_ms, measured)]
-    return Found(architecture, table_ms, measured.ms, measured.spread, tries)
-
-
-def _place(case: Case) -> str:
-    return f"{case.folder}/derived.json"
-
-
-def _store(crew: Crew, case: Case, found: Found) -> None:
-    if crew.team.rank == 0:
-        values = finite({**vars(found), "model": found.model.to_dict()})
-        crew.storage.write_json(_place(case), {"key": case.key, **values})
-    crew.team.wait()
-
-
-def _stored(crew: Crew, case: Case) -> Found | None:
-    values = crew.storage.find_json(_place(case))
-    if values is None or values.pop("key") != case.key:
-        return None
-    values["model"] = model_from_dict(values["model"])
-    return Found(**values)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 from cluster.storage import Storage
-from orchestration.stages.finite import finite
 
 
 def to_values(network: Any) -> dict[str, Any]:
@@ -50,3 +49,14 @@ class KeptNetworks:
         """All of them, in their order."""
         values = {"format": self.format, "key": self.key, "networks": list(networks)}
         self.storage.write_json(self.place, values)
+
+
+def finite(values: Any) -> Any:
+    """The same plain values with None in place of NaN and infinity."""
+    if isinstance(values, dict):
+        return {name: finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    if isinstance(values, float) and not isfinite(values):
+        return None
+    return values

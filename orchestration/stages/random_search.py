@@ -27,10 +27,10 @@ from nas_core.train import averaged_copy, evaluate
 from orchestration.distributed.process_group import report_network
 from orchestration.planning.cases import Case
 from orchestration.stages.candidate import Found, measured_together
+from orchestration.stages.context import Crew
 from orchestration.stages.derive import derive_measured
 from orchestration.stages.network_log import KeptNetworks, from_values, to_values
 from orchestration.stages.search import search_data, search_parts
-from orchestration.stages.worker import Crew
 
 FORMAT = "random-networks/1"
 

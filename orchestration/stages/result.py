@@ -9,12 +9,12 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
-from orchestration.planning.budgets import over_budget
+from orchestration.latency.tolerance import over_budget
 from orchestration.planning.cases import Case
 from orchestration.planning.named_models import total_stride
 from orchestration.stages.candidate import Found
-from orchestration.stages.finite import finite
-from orchestration.stages.worker import Crew
+from orchestration.stages.context import Crew
+from orchestration.stages.network_log import finite
 
 
 def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from cluster.runtimes.base import MeasurementError
 from nas_core.architecture import Model
 from nas_core.batch import Loader
 from nas_core.progress import EpochReport
@@ -27,14 +28,16 @@ from nas_core.train import (
     train_steps,
 )
 from nas_core.workers import Team
-from orchestration.data.loading import normalise
+from orchestration.data.dataset import normalise
+from orchestration.latency.device import node_of
+from orchestration.latency.network import measure_program
 from orchestration.planning.cases import Case
-from orchestration.programs.compile_workers import exported
+from orchestration.programs.compile_workers import Exported, exported
 from orchestration.programs.export import EXAMPLE_IMAGES, ModelFacts
-from orchestration.stages.deploy import checked_program
+from orchestration.programs.timing_workers import answered
+from orchestration.stages.context import Crew
 from orchestration.stages.meter import Meter, TimedLoader
 from orchestration.stages.stage import Ground, Stage
-from orchestration.stages.worker import Crew
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,38 @@ def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[s
             (Path(folder) / name).write_bytes(content)
         crew.storage.write_folder(Path(folder), f"{case.folder}/model")
     return checked_program(crew, made, case.budget_ms)
+
+
+LARGEST_ERROR = 1e-3
+"""Of any logit, in fp32."""
+
+
+def checked_program(
+    crew: Crew, exported: Exported, budget_ms: float | None = None
+) -> dict[str, Any]:
+    """Facts of the program of a trained network, for its result; none where nothing is measured.
+
+    Raises:
+        MeasurementError: in fp32 it answers otherwise than the network.
+    """
+    if exported.program is None:
+        return {}
+    target = crew.target
+    node = node_of(crew.table, target)
+    answers = answered(exported.program, exported.images, target, node)
+    error = float((answers - exported.answers).abs().max())
+    if target.precision == "fp32" and not error < LARGEST_ERROR:
+        raise MeasurementError(
+            f"the program for {target.hardware()} differs from the network by {error:.2g}; "
+            f"expected less than {LARGEST_ERROR:g}: leave out the ops that {target.runtime} gets "
+            "wrong, or report it there"
+        )
+    measured = measure_program(
+        exported.program, crew.table, target, crew.work.job.measure, budget_ms
+    )
+    return {
+        "program_error": error,
+        "measured_ms": measured.ms,
+        "measured_spread": measured.spread,
+        "measured_drift": measured.drift,
+    }

@@ -18,14 +18,15 @@ from nas_core.progress import EpochReport
 from nas_core.search import score_within, search_steps, start_search
 from nas_core.search_state import Search, SearchState
 from nas_core.strategy import Trial
-from orchestration.data.loading import ImageSet, split_classes
+from orchestration.data.dataset import ImageSet
+from orchestration.data.loading import split_classes
 from orchestration.data.streaming.subset import StreamedSet
 from orchestration.planning.cases import search_place, warmup_place
 from orchestration.stages.checkpoint import Checkpoints
+from orchestration.stages.context import Crew
 from orchestration.stages.meter import Meter, TimedLoader
 from orchestration.stages.stage import Ground, Stage
-from orchestration.stages.worker import Crew
-from orchestration.state.stage_end import is_ended
+from orchestration.state.checkpoint_index import is_ended
 
 
 @dataclass(frozen=True)

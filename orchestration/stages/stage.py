@@ -21,9 +21,9 @@ from nas_core.train_step import LossError
 from orchestration.distributed.process_group import Stopped, Wishes, report_epoch, report_note
 from orchestration.distributed.watchdog import COMPUTING
 from orchestration.stages.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
+from orchestration.stages.context import Crew
 from orchestration.stages.meter import Meter
-from orchestration.stages.worker import Crew
-from orchestration.state.stage_end import END, is_ended
+from orchestration.state.checkpoint_index import END, is_ended
 
 UNTOLD = ("probs", "system")
 """Of an epoch, what is kept and not shown to anybody while it runs."""

@@ -14,9 +14,9 @@ from typing import Any
 from nas_core.batch import Loader
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
 from orchestration.distributed.process_group import report_network
+from orchestration.stages.context import Crew
 from orchestration.stages.network_log import KeptNetworks, from_values, to_values
 from orchestration.stages.search import Searched, search_parts
-from orchestration.stages.worker import Crew
 
 FORMAT = "ranking/1"
 

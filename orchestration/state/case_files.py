@@ -11,11 +11,13 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.planning.cases import Case, checkpoints_place, search_place
-from orchestration.scheduling.successive_halving import PLACE as RUNGS
 from orchestration.state.checkpoint_index import StageProgress, stage_progress
 from orchestration.state.run_file import JobPlan
 
 Values = Mapping[str, Any]
+
+RUNGS = "asha.json"
+"""Scores of searches that may end early, and which of them did; in the folder of the job."""
 
 
 @dataclass(frozen=True)

@@ -64,3 +64,12 @@ def _history(folder: Storage, name: str) -> tuple[dict[str, Any], ...]:
         return tuple(folder.read_json(f"{name}/state.json")["history"])
     except (StorageError, KeyError, TypeError):
         return ()
+
+
+END = "end.json"
+"""Written last, in the folder of its checkpoints."""
+
+
+def is_ended(folder: Storage) -> bool:
+    """Whether the end of the stage is there."""
+    return folder.exists(END)

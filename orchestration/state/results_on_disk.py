@@ -8,7 +8,7 @@ from typing import Any
 from cluster.storage import Storage
 from orchestration.planning.cases import Case, checkpoints_place, search_place
 from orchestration.planning.content_keys import Parts
-from orchestration.state.stage_end import is_ended
+from orchestration.state.checkpoint_index import is_ended
 
 ASIDE, ALL_ASIDE = "renamed", "renamed.json"
 """Where results lie while they change their names, so that two may exchange them; and their names,

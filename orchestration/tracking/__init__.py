@@ -13,8 +13,8 @@ same runs, and one that was killed is completed. A request that failed is sent a
 was to make is looked for first (`patience.py`).
 """
 
+from orchestration.tracking.artifacts import fetch_model
 from orchestration.tracking.client import RecordError, ui_address
-from orchestration.tracking.fetch import fetch_model
 from orchestration.tracking.job import record_job
 from orchestration.tracking.latency_table import record_table
 from orchestration.tracking.links import RecordLinks

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 
+import mlflow.artifacts
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from orchestration.config.credentials import without_passwords
+from orchestration.programs.export import FACTS, PROGRAM
+from orchestration.tracking.client import RecordError, connected
+from orchestration.tracking.mlmodel import DATA, EXTRA
 from orchestration.tracking.retries import PatientClient
 
 TEXTS = frozenset({".csv", ".json", ".md", ".txt", ".yaml"})
@@ -37,3 +44,47 @@ def _clean(path: Path) -> None:
     text = path.read_text("utf-8")
     if (cleaned := without_passwords(text)) != text:
         path.write_text(cleaned, "utf-8")
+
+
+def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
+    """Copy a recorded model to `folder`, in the form that `export.load_model` reads.
+
+    Args:
+        uri: `models:/digits-mobile/1`, `models:/digits-mobile@best` or `runs:/<run id>`.
+        tracking_uri: as for `record_job`.
+        folder: made if missing.
+
+    Raises:
+        RecordError: there is no such model, or it was not recorded by this project.
+    """
+    with connected(tracking_uri) as client, tempfile.TemporaryDirectory() as temporary:
+        # MLflow's own resolution of such URIs asks the tracking URI of the process, not this one.
+        place = _place(client, uri)
+        fetch = mlflow.artifacts.download_artifacts
+        found = Path(
+            client.patience.until_done(lambda: fetch(place, None, None, temporary, tracking_uri))
+        )
+        if not ((found / DATA / PROGRAM).is_file() and (found / EXTRA / FACTS).is_file()):
+            raise RecordError(f"{uri} has no {PROGRAM} and {FACTS}; expected a model of a job")
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in [found / DATA / PROGRAM, *(found / EXTRA).iterdir()]:
+            shutil.copy(path, folder)
+    return folder
+
+
+def _place(client: PatientClient, uri: str) -> str:
+    """Where the files of the model lie that a URI names."""
+    if found := re.fullmatch(r"runs:/([^/]+)(/.*)?", uri):
+        outputs = client.get_run(found[1]).outputs
+        if not outputs or not outputs.model_outputs:
+            raise RecordError(f"{uri} has no model; expected the run of a retraining")
+        return str(client.get_logged_model(outputs.model_outputs[0].model_id).artifact_location)
+    if found := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
+        return str(client.get_model_version_download_uri(found[1], found[2]))
+    if found := re.fullmatch(r"models:/([^/@]+)@([^/]+)", uri):
+        version = client.get_model_version_by_alias(found[1], found[2]).version
+        return str(client.get_model_version_download_uri(found[1], version))
+    raise RecordError(
+        f"{uri!r} names no model; expected e.g. models:/digits-mobile/1, "
+        "models:/digits-mobile@best or runs:/<run id>"
+    )

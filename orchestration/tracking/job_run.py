@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from orchestration.planning.content_keys import digest
+from orchestration.config.digest import digest
 from orchestration.reports.figures.gallery import INDEX
 from orchestration.reports.html import REPORT
 from orchestration.reports.results import Result

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.driver.progress import duration
 from orchestration.reports.findings import verdicts
 from orchestration.reports.results import Result, latency_ms
 from orchestration.reports.table import COLUMNS, best_result, cell, display_name
+from orchestration.reports.text import duration
 
 NOTE = "mlflow.note.content"
 """What a run's page shows as its description."""

@@ -29,24 +29,25 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.architecture import Architecture, count_macs  # noqa: E402
-from nas_core.batch import SearchData  # noqa: E402
-from nas_core.blocks import Head, Stem  # noqa: E402
-from nas_core.latency import LatencyTable, PartShape, Row, head_part, parts_of  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.ops import OpShape, build_op  # noqa: E402
-from nas_core.randomness import generator  # noqa: E402
-from nas_core.sampling_strategies import random_within  # noqa: E402
-from nas_core.search import choose, search_epochs, start_search  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.train import mean_entropy  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration.data.loading import split_classes  # noqa: E402
-from tests.benchmarks import glyph_networks as alone  # noqa: E402
-from tests.benchmarks import supernet_ranking  # noqa: E402
-from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
+from nas_core.architecture import Architecture, count_macs
+from nas_core.batch import SearchData
+from nas_core.latency import LatencyTable, PartShape, Row, head_part, parts_of
+from nas_core.network import Head, Stem
+from nas_core.objective import LatencyGoal
+from nas_core.ops import build_op
+from nas_core.randomness import generator
+from nas_core.sampling_strategies import random_within
+from nas_core.search import choose, search_epochs, start_search
+from nas_core.search_settings import SearchSettings
+from nas_core.shapes import OpShape
+from nas_core.train import mean_entropy
+from nas_core.workers import Alone
+from orchestration.data.loading import split_classes
+from tests.benchmarks import glyph_networks as alone
+from tests.benchmarks import supernet_ranking
+from tests.benchmarks.lines import keep, line, results_file
 
 COMMON = SearchSettings(warmup_epochs=16, warmup_lr=0.05, epochs=12, batch_size=32, alpha_every=2)
 VARIANTS = {

@@ -36,13 +36,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.storage import Storage  # noqa: E402
-from orchestration.config.job import Job  # noqa: E402
-from orchestration.planning.plan import make_plan  # noqa: E402
-from orchestration.reports.figures.sweep import sweep_png  # noqa: E402
-from tests.benchmarks import tables  # noqa: E402
-from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks  # noqa: E402
-from tests.benchmarks.evidence.networks import (  # noqa: E402
+from cluster.storage import Storage
+from orchestration.config.job import Job
+from orchestration.planning.plan import make_plan
+from orchestration.reports.figures.sweep import sweep_png
+from tests.benchmarks import tables
+from tests.benchmarks.evidence import cost, curve, markdown, matrix, random_networks
+from tests.benchmarks.evidence.networks import (
     JOB,
     Trained,
     networks_of,
@@ -50,7 +50,7 @@ from tests.benchmarks.evidence.networks import (  # noqa: E402
     seeds,
     tables_of,
 )
-from tests.benchmarks.lines import TORCH, commit, line, results_file  # noqa: E402
+from tests.benchmarks.lines import TORCH, commit, line, results_file
 
 Row = dict[str, Any]
 TARGETS = ("cpu", "mobile")

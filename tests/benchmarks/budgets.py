@@ -16,11 +16,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.search_settings import ObjectiveName  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.support.synthetic_search import search_of_alphas  # noqa: E402
+from nas_core.search_settings import ObjectiveName
+from tests.benchmarks.lines import keep, line
+from tests.support.synthetic_search import search_of_alphas
 
 BUDGETS_MS = (75.0, 85.0, 100.0, 120.0, 150.0)
 GAINS = (0.1, 0.5, 2.0)

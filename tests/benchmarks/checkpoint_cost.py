@@ -16,14 +16,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from cluster.storage import Storage  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration.config.job import ClusterSettings  # noqa: E402
-from orchestration.stages.checkpoint import Checkpoints, snapshot  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.benchmarks.traffic import Bench  # noqa: E402
+from cluster.storage import Storage
+from nas_core.workers import Alone
+from orchestration.config.job import ClusterSettings
+from orchestration.stages.checkpoint import Checkpoints, snapshot
+from tests.benchmarks.lines import keep, line
+from tests.benchmarks.traffic import Bench
 
 STEPS = 24
 EVERY_S = ClusterSettings().checkpoint_every_s

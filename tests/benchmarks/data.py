@@ -37,15 +37,15 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import psutil  # noqa: E402
+import psutil
 
-from cluster.head import NODE_SETTINGS, free_port  # noqa: E402
-from cluster.storage import Storage  # noqa: E402
-from orchestration.config.data import DataSettings, GlyphSettings  # noqa: E402
-from orchestration.data.parquet.manifest import PLACE  # noqa: E402
-from tests.benchmarks.lines import as_they_come, keep, line  # noqa: E402
-from tests.support.faulty_proxy import Fault, Proxy  # noqa: E402
-from tests.support.s3 import BUCKET, LOGIN  # noqa: E402
+from cluster.head import NODE_SETTINGS, free_port
+from cluster.storage import Storage
+from orchestration.config.data import DataSettings, GlyphSettings
+from orchestration.data.parquet.manifest import PLACE
+from tests.benchmarks.lines import as_they_come, keep, line
+from tests.support.faulty_proxy import Fault, Proxy
+from tests.support.s3 import BUCKET, LOGIN
 
 SIDE, CLASSES, BATCH = 64, 16, 256
 FAULTS = 20
@@ -125,7 +125,7 @@ def stream(path: str) -> Any:
     """The training images of a set as a job reads them, and its settings."""
     import torch
 
-    from orchestration.data.loading import normalise
+    from orchestration.data.dataset import normalise
     from orchestration.data.streaming.dataset import load_streamed
     from orchestration.data.streaming.loader import Reading, StreamLoader
     from orchestration.data.transforms import recipe_of

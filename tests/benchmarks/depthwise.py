@@ -20,20 +20,20 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from torch import Tensor, nn
 
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.depthwise import Depthwise  # noqa: E402
-from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.settings import RetrainSettings  # noqa: E402
-from nas_core.space import SearchSpace, proxyless_imagenet  # noqa: E402
-from nas_core.train import start_training, train_step  # noqa: E402
-from nas_core.train_step import Trainer  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration import load_job  # noqa: E402
-from tests.benchmarks.lines import as_they_come, keep, line  # noqa: E402
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch
+from nas_core.depthwise import Depthwise
+from nas_core.gates import uniform_path
+from nas_core.settings import RetrainSettings
+from nas_core.space import SearchSpace, proxyless_imagenet
+from nas_core.train import start_training, train_step
+from nas_core.train_step import Trainer
+from nas_core.workers import Alone
+from orchestration import load_job
+from tests.benchmarks.lines import as_they_come, keep, line
 
 SHAPES = (
     *((96, 24, 5, 2, 32), (96, 24, 7, 2, 32), (144, 12, 5, 1, 32), (144, 12, 7, 1, 32)),

@@ -23,20 +23,20 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.blocks import initialise  # noqa: E402
-from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.randomness import generator  # noqa: E402
-from nas_core.space import Stage, chain  # noqa: E402
-from nas_core.train import evaluate  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, results_file  # noqa: E402
-from tests.benchmarks.yardstick import Path_, Recipe, train  # noqa: E402
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch
+from nas_core.blocks import initialise
+from nas_core.gates import uniform_path
+from nas_core.randomness import generator
+from nas_core.space import Stage, chain
+from nas_core.train import evaluate
+from nas_core.workers import Alone
+from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised
+from tests.benchmarks.lines import as_they_come, commit, results_file
+from tests.benchmarks.yardstick import Path_, Recipe, train
 
 TRAIN_IMAGES, TEST_IMAGES, NETWORKS, SEEDS = 3200, 6000, 48, 2
 SPACE = chain(

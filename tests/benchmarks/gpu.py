@@ -41,18 +41,18 @@ if importlib.util.find_spec("psutil") is None:  # it is asked for the memory of 
     stand_in: Any = SimpleNamespace(virtual_memory=lambda: memory)
     sys.modules["psutil"] = stand_in
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from cluster.hardware import TARGETS, facts, usable_cores  # noqa: E402
-from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu  # noqa: E402
-from cluster.runtimes.exported import read  # noqa: E402
-from cluster.runtimes.timing import time_calls  # noqa: E402
-from cluster.runtimes.torch_cuda import TorchCuda  # noqa: E402
-from nas_core.latency import parts_of  # noqa: E402
-from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small  # noqa: E402
-from tests.benchmarks import lines  # noqa: E402
-from tests.benchmarks.gpu_table import (  # noqa: E402
+from cluster.hardware import TARGETS, facts, usable_cores
+from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu
+from cluster.runtimes.exported import read
+from cluster.runtimes.timing import time_calls
+from cluster.runtimes.torch_cuda import TorchCuda
+from nas_core.latency import parts_of
+from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
+from tests.benchmarks import lines
+from tests.benchmarks.gpu_table import (
     Line,
     Program,
     all_compiled,
@@ -60,8 +60,8 @@ from tests.benchmarks.gpu_table import (  # noqa: E402
     table_lines,
     table_of,
 )
-from tests.benchmarks.host_device import HostDevice  # noqa: E402
-from tests.benchmarks.lines import line  # noqa: E402
+from tests.benchmarks.host_device import HostDevice
+from tests.benchmarks.lines import line
 
 ERROR = "|answer - answer in fp32| / |answer in fp32|, millionths"
 LIMITS = {"fp32": 1e3, "fp16": 2e4, "bf16": 1e5}

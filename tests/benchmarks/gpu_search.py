@@ -30,44 +30,39 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks import gpu  # noqa: E402  (first: it says how torch's threads wait)
+from tests.benchmarks import gpu
 
-import torch  # isort: skip  # noqa: E402
+import torch  # isort: skip
 
-from cluster.hardware import TARGETS, usable_cores  # noqa: E402
-from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu  # noqa: E402
-from cluster.runtimes.timing import Timing, time_calls  # noqa: E402
-from cluster.runtimes.torch_cuda import TorchCuda  # noqa: E402
-from cluster.storage import Storage  # noqa: E402
-from nas_core.architecture import Architecture, Model  # noqa: E402
-from nas_core.baselines.registry import for_space, model_from_dict  # noqa: E402
-from nas_core.batch import SearchData  # noqa: E402
-from nas_core.latency import LatencyTable  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.search import choose, search_epochs, start_search  # noqa: E402
-from nas_core.space import SearchSpace  # noqa: E402
-from nas_core.train import (  # noqa: E402
+from cluster.hardware import TARGETS, usable_cores
+from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu
+from cluster.runtimes.timing import Timing, time_calls
+from cluster.runtimes.torch_cuda import TorchCuda
+from cluster.storage import Storage
+from nas_core.architecture import Architecture, Model
+from nas_core.baselines.registry import for_space, model_from_dict
+from nas_core.batch import SearchData
+from nas_core.latency import LatencyTable
+from nas_core.objective import LatencyGoal
+from nas_core.search import choose, search_epochs, start_search
+from nas_core.space import SearchSpace
+from nas_core.train import (
     REFRESH_BATCHES,
     evaluate,
     refresh_statistics,
     start_training,
     train_to_the_end,
 )
-from nas_core.workers import Alone  # noqa: E402
-from orchestration import load_job  # noqa: E402
-from orchestration.config.job import Job  # noqa: E402
-from orchestration.data.loading import (  # noqa: E402
-    Dataset,
-    ImageSet,
-    MemoryLoader,
-    evaluation_batches,
-    load_dataset,
-    split_classes,
-)
-from orchestration.data.transforms import Recipe, recipe_of  # noqa: E402
-from tests.benchmarks import lines  # noqa: E402
-from tests.benchmarks.gpu_table import Subject, all_compiled  # noqa: E402
-from tests.benchmarks.host_device import HostDevice  # noqa: E402
+from nas_core.workers import Alone
+from orchestration import load_job
+from orchestration.config.job import Job
+from orchestration.data.dataset import Dataset, ImageSet
+from orchestration.data.loader import MemoryLoader, evaluation_batches
+from orchestration.data.loading import load_dataset, split_classes
+from orchestration.data.transforms import Recipe, recipe_of
+from tests.benchmarks import lines
+from tests.benchmarks.gpu_table import Subject, all_compiled
+from tests.benchmarks.host_device import HostDevice
 
 Row = dict[str, Any]
 Named = tuple[str, float | None, Model, Row]

@@ -20,11 +20,12 @@ from cluster.hardware import TARGETS, facts
 from cluster.runtimes.timing import Timing
 from cluster.runtimes.torch_cuda import TorchCuda
 from nas_core.architecture import Architecture, Model
-from nas_core.blocks import Head, Stem
 from nas_core.calibration import Calibration, Errors, MeasuredNetwork, affine_fit
 from nas_core.latency import LatencyTable, PartShape, Row, parts_of
-from nas_core.ops import OpShape, build_op
+from nas_core.network import Head, Stem
+from nas_core.ops import build_op
 from nas_core.ranking import ranking_paths
+from nas_core.shapes import OpShape
 from nas_core.space import SearchSpace
 from tests.benchmarks.lines import line
 

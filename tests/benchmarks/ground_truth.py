@@ -30,13 +30,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.hardware import TARGETS, Target  # noqa: E402
-from cluster.storage import Storage  # noqa: E402
-from nas_core.latency import LatencyTable  # noqa: E402
-from nas_core.settings import MeasureSettings  # noqa: E402
-from tests.benchmarks import yardstick  # noqa: E402
-from tests.benchmarks.lines import TORCH, as_they_come, commit, keep, line  # noqa: E402
-from tests.benchmarks.truth import Signal, signal, signal_near, truth_of  # noqa: E402
+from cluster.hardware import TARGETS, Target
+from cluster.storage import Storage
+from nas_core.latency import LatencyTable
+from nas_core.settings import MeasureSettings
+from tests.benchmarks import yardstick
+from tests.benchmarks.lines import TORCH, as_they_come, commit, keep, line
+from tests.benchmarks.truth import Signal, signal, signal_near, truth_of
 
 Job = tuple[yardstick.Path_, int]
 BEST = 20

@@ -21,9 +21,9 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
-from orchestration.cli.measure import MeasureJob, measure  # noqa: E402
-from orchestration.config.loading import check  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
+from orchestration.cli.measure import MeasureJob, measure
+from orchestration.config.loading import check
+from tests.benchmarks.lines import keep, line
 
 TARGETS: dict[str, dict[str, Any]] = {"cpu": {}, "mobile": {"mobile": {"stand_in": True}}}
 

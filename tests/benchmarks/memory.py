@@ -35,23 +35,24 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
-import torch  # noqa: E402
+import torch
 
-from nas_core import pixel1, published  # noqa: E402
-from nas_core.alpha_step import alpha_step  # noqa: E402
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.search import start_search, weight_step  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.search_state import Search, SearchState  # noqa: E402
-from nas_core.settings import RetrainSettings  # noqa: E402
-from nas_core.space import proxyless_imagenet  # noqa: E402
-from nas_core.train import start_training, train_step  # noqa: E402
-from nas_core.train_step import Trainer  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
+from nas_core import published
+from nas_core.alpha_step import alpha_step
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch
+from nas_core.gates import uniform_path
+from nas_core.objective import LatencyGoal
+from nas_core.published import pixel1
+from nas_core.search import start_search, weight_step
+from nas_core.search_settings import SearchSettings
+from nas_core.search_state import Search, SearchState
+from nas_core.settings import RetrainSettings
+from nas_core.space import proxyless_imagenet
+from nas_core.train import start_training, train_step
+from nas_core.train_step import Trainer
+from nas_core.workers import Alone
+from tests.benchmarks.lines import keep, line
 
 Step = Callable[[Batch], object]
 

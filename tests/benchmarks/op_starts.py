@@ -20,19 +20,20 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from cluster.storage import Storage  # noqa: E402
-from nas_core.batch import SearchData  # noqa: E402
-from nas_core.blocks import MBConv  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.search import search_epochs, start_search  # noqa: E402
-from nas_core.supernet import Supernet  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration import load_job  # noqa: E402
-from orchestration.data.loading import MemoryLoader, load_dataset, split_classes  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, line, results_file  # noqa: E402
-from tests.support.tiny import noisy_table  # noqa: E402
+from cluster.storage import Storage
+from nas_core.batch import SearchData
+from nas_core.blocks import MBConv
+from nas_core.objective import LatencyGoal
+from nas_core.search import search_epochs, start_search
+from nas_core.supernet import Supernet
+from nas_core.workers import Alone
+from orchestration import load_job
+from orchestration.data.loader import MemoryLoader
+from orchestration.data.loading import load_dataset, split_classes
+from tests.benchmarks.lines import as_they_come, commit, line, results_file
+from tests.support.tiny import noisy_table
 
 JOB = REPOSITORY / "jobs" / "compare_mobilenet.yaml"
 CPU = torch.device("cpu")

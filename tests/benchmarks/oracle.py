@@ -28,18 +28,18 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.derive import k_best_within  # noqa: E402
-from nas_core.gates import alpha_grad, sample_active, sample_pairs  # noqa: E402
-from nas_core.gradient_strategies import Reinforce, TwoPath  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
-from nas_core.strategy import Scene, Update  # noqa: E402
-from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, keep  # noqa: E402
-from tests.benchmarks.search_quality import SCHEDULE  # noqa: E402
-from tests.benchmarks.truth import Truth, truth_of  # noqa: E402
+from nas_core.derive import k_best_within
+from nas_core.gates import alpha_grad, sample_active, sample_pairs
+from nas_core.gradient_strategies import Reinforce, TwoPath
+from nas_core.search_settings import SearchSettings
+from nas_core.search_state import STRATEGIES, SearchState
+from nas_core.strategy import Scene, Update
+from tests.benchmarks import searching, yardstick
+from tests.benchmarks.lines import as_they_come, commit, keep
+from tests.benchmarks.search_quality import SCHEDULE
+from tests.benchmarks.truth import Truth, truth_of
 
 TARGET = "cpu"
 PROBABLE = 16

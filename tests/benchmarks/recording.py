@@ -21,18 +21,18 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.storage import Storage  # noqa: E402
-from orchestration.tracking import job as recorder  # noqa: E402
-from orchestration.tracking import record_job  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.support.faulty_proxy import Proxy  # noqa: E402
-from tests.support.job_folder import (  # noqa: E402
+from cluster.storage import Storage
+from orchestration.tracking import job as recorder
+from orchestration.tracking import record_job
+from tests.benchmarks.lines import keep, line
+from tests.support.faulty_proxy import Proxy
+from tests.support.job_folder import (
     START,
     result,
     save_small_network,
     write_job,
 )
-from tests.support.mlflow_server import mlflow_server  # noqa: E402
+from tests.support.mlflow_server import mlflow_server
 
 EPOCHS = 100
 TARGET_S = 120.0

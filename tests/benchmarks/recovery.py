@@ -19,8 +19,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.support.faults import Rig, job_file, rig, rows_of_a_board  # noqa: E402
+from tests.benchmarks.lines import keep, line
+from tests.support.faults import Rig, job_file, rig, rows_of_a_board
 
 INTERVAL_S = 10.0
 

@@ -25,7 +25,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.lines import keep, line  # noqa: E402
+from tests.benchmarks.lines import keep, line
 
 PATH_VALUES, SUPERNET_VALUES = 4.1e6, 16.0e6
 BUCKET = 4 * 2**20

@@ -33,15 +33,15 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.progress import Evaluation  # noqa: E402
-from nas_core.ranking import kendall, ranking_paths, spearman  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
-from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
-from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
+from nas_core.progress import Evaluation
+from nas_core.ranking import kendall, ranking_paths, spearman
+from nas_core.search_settings import SearchSettings
+from nas_core.search_state import STRATEGIES, SearchState
+from tests.benchmarks import searching, yardstick
+from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file
+from tests.benchmarks.truth import Truth, paired, truth_of
 
 SCHEDULE = SearchSettings(
     batch_size=64,

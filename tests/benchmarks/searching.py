@@ -18,22 +18,23 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.batch import SearchData  # noqa: E402
-from nas_core.derive import k_best_within  # noqa: E402
-from nas_core.latency import LatencyTable  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.progress import Evaluation  # noqa: E402
-from nas_core.ranking import rerank, score, scoring_batches  # noqa: E402
-from nas_core.search import choose, search_epochs, start_search  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.search_state import STRATEGIES, SearchState  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration.data.loading import MemoryLoader, split_classes  # noqa: E402
-from tests.benchmarks import yardstick  # noqa: E402
-from tests.benchmarks.yardstick import Path_  # noqa: E402
-from tests.support.tiny import noisy_table  # noqa: E402
+from nas_core.batch import SearchData
+from nas_core.derive import k_best_within
+from nas_core.latency import LatencyTable
+from nas_core.objective import LatencyGoal
+from nas_core.progress import Evaluation
+from nas_core.ranking import rerank, score, scoring_batches
+from nas_core.search import choose, search_epochs, start_search
+from nas_core.search_settings import SearchSettings
+from nas_core.search_state import STRATEGIES, SearchState
+from nas_core.workers import Alone
+from orchestration.data.loader import MemoryLoader
+from orchestration.data.loading import split_classes
+from tests.benchmarks import yardstick
+from tests.benchmarks.yardstick import Path_
+from tests.support.tiny import noisy_table
 
 CPU = torch.device("cpu")
 WARM_UP = ("op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")

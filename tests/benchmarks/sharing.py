@@ -18,12 +18,12 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, keep  # noqa: E402
-from tests.benchmarks.search_quality import SCHEDULE  # noqa: E402
-from tests.benchmarks.truth import paired, truth_of  # noqa: E402
+from tests.benchmarks import searching, yardstick
+from tests.benchmarks.lines import as_they_come, commit, keep
+from tests.benchmarks.search_quality import SCHEDULE
+from tests.benchmarks.truth import paired, truth_of
 
 SEEDS = range(20, 25)
 TARGETS = ("cpu", "mobile")

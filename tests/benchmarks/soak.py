@@ -27,18 +27,18 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.runtimes import present  # noqa: E402
-from cluster.storage import Storage  # noqa: E402
-from orchestration.config.job import ClusterSettings  # noqa: E402
-from orchestration.driver.stopping import Stopper  # noqa: E402
-from orchestration.driver.trials import run_cases  # noqa: E402
-from orchestration.planning.cases import cases_of  # noqa: E402
-from orchestration.planning.plan import make_plan  # noqa: E402
-from orchestration.planning.worker_layout import Crewing, Room, crewing  # noqa: E402
-from orchestration.stages.worker import CaseWork  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.support.latency_tables import by_kernel, table_of  # noqa: E402
-from tests.support.worker_context import tiny_job  # noqa: E402
+from cluster.runtimes import present
+from cluster.storage import Storage
+from orchestration.config.job import ClusterSettings
+from orchestration.driver.stopping import Stopper
+from orchestration.driver.trials import run_cases
+from orchestration.planning.cases import cases_of
+from orchestration.planning.plan import make_plan
+from orchestration.planning.worker_layout import Crewing, Room, crewing
+from orchestration.stages.context import CaseWork
+from tests.benchmarks.lines import keep, line
+from tests.support.latency_tables import by_kernel, table_of
+from tests.support.worker_context import tiny_job
 
 EPOCHS, STEPS, STEP_S = 3, 5, 0.001
 GPU_SHARE = 0.5

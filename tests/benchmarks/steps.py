@@ -39,24 +39,24 @@ if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":  # read when torch is loaded
         sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     )
 
-import torch  # noqa: E402
+import torch
 
-from nas_core import pixel1  # noqa: E402
-from nas_core.alpha_step import alpha_step  # noqa: E402
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.search import start_search, weight_step  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.search_state import Search  # noqa: E402
-from nas_core.settings import RetrainSettings  # noqa: E402
-from nas_core.space import proxyless_imagenet  # noqa: E402
-from nas_core.train import start_training, train_step  # noqa: E402
-from nas_core.train_step import Trainer  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.benchmarks.memory import status_mb  # noqa: E402
+from nas_core.alpha_step import alpha_step
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch
+from nas_core.gates import uniform_path
+from nas_core.objective import LatencyGoal
+from nas_core.published import pixel1
+from nas_core.search import start_search, weight_step
+from nas_core.search_settings import SearchSettings
+from nas_core.search_state import Search
+from nas_core.settings import RetrainSettings
+from nas_core.space import proxyless_imagenet
+from nas_core.train import start_training, train_step
+from nas_core.train_step import Trainer
+from nas_core.workers import Alone
+from tests.benchmarks.lines import keep, line
+from tests.benchmarks.memory import status_mb
 
 SPACE = proxyless_imagenet()
 BUDGET_MS = 85.0

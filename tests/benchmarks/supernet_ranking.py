@@ -35,27 +35,23 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch, Loader, SearchData  # noqa: E402
-from nas_core.objective import LatencyGoal  # noqa: E402
-from nas_core.ranking import kendall, score, spearman  # noqa: E402
-from nas_core.search import search_epochs, start_search  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.supernet import Supernet  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration.data.loading import (  # noqa: E402
-    Dataset,
-    ImageSet,
-    MemoryLoader,
-    evaluation_batches,
-    split_classes,
-)
-from tests.benchmarks import glyph_networks as alone  # noqa: E402
-from tests.benchmarks.glyphs import CHARACTERS, glyphs  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file  # noqa: E402
-from tests.support.tiny import noisy_table  # noqa: E402
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch, Loader, SearchData
+from nas_core.objective import LatencyGoal
+from nas_core.ranking import kendall, score, spearman
+from nas_core.search import search_epochs, start_search
+from nas_core.search_settings import SearchSettings
+from nas_core.supernet import Supernet
+from nas_core.workers import Alone
+from orchestration.data.dataset import Dataset, ImageSet
+from orchestration.data.loader import MemoryLoader, evaluation_batches
+from orchestration.data.loading import split_classes
+from tests.benchmarks import glyph_networks as alone
+from tests.benchmarks.glyphs import CHARACTERS, glyphs
+from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file
+from tests.support.tiny import noisy_table
 
 LENGTHS = (8, 16, 32, 64)
 LARGE_IMAGES = 2000

@@ -20,9 +20,9 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from orchestration.config.loading import load_job  # noqa: E402
-from orchestration.planning.plan import make_plan, search_steps  # noqa: E402
-from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
+from orchestration.config.loading import load_job
+from orchestration.planning.plan import make_plan, search_steps
+from tests.benchmarks.lines import keep, line, results_file
 
 JOB = REPOSITORY / "jobs" / "sweep_targets.yaml"
 PICTURE = results_file("sweep").with_name("sweep_networks.png")

@@ -14,7 +14,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.evidence.markdown import (  # noqa: E402
+from tests.benchmarks.evidence.markdown import (
     AHEAD,
     Row,
     accuracy,
@@ -24,8 +24,8 @@ from tests.benchmarks.evidence.markdown import (  # noqa: E402
     newest,
     rows_of,
 )
-from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB  # noqa: E402
-from tests.benchmarks.evidence.sentences import (  # noqa: E402
+from tests.benchmarks.evidence.poster import OTHERS_CPU_S, OTHERS_PEAK_GB
+from tests.benchmarks.evidence.sentences import (
     beyond_chance,
     claim,
     longer,

@@ -30,21 +30,21 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.gates import uniform_path  # noqa: E402
-from nas_core.search import start_search, weight_step  # noqa: E402
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from nas_core.space import proxyless_imagenet  # noqa: E402
-from nas_core.train_step import Trainer  # noqa: E402
-from nas_core.workers import Alone, Team  # noqa: E402
-from orchestration.distributed.process_group import DistributedTeam  # noqa: E402
-from tests.benchmarks.lines import keep, line  # noqa: E402
-from tests.support.network_namespaces import CABLE, Host, network, run  # noqa: E402
+from nas_core.batch import Batch
+from nas_core.gates import uniform_path
+from nas_core.search import start_search, weight_step
+from nas_core.search_settings import SearchSettings
+from nas_core.space import proxyless_imagenet
+from nas_core.train_step import Trainer
+from nas_core.workers import Alone, Team
+from orchestration.distributed.process_group import DistributedTeam
+from tests.benchmarks.lines import keep, line
+from tests.support.network_namespaces import CABLE, Host, network, run
 
 SPACE = proxyless_imagenet()
 SETTINGS = SearchSettings()

@@ -17,11 +17,11 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
 
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.latency import LatencyTable, site_part  # noqa: E402
-from orchestration import load_job, run  # noqa: E402
-from orchestration.reports.figures.gallery import NETWORK  # noqa: E402
-from tests.benchmarks.lines import keep, line, results_file  # noqa: E402
+from nas_core.architecture import Architecture
+from nas_core.latency import LatencyTable, site_part
+from orchestration import load_job, run
+from orchestration.reports.figures.gallery import NETWORK
+from tests.benchmarks.lines import keep, line, results_file
 
 JOB = REPOSITORY / "jobs" / "two_devices.yaml"
 

@@ -18,13 +18,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
+import torch
 
-from nas_core.ranking import spearman  # noqa: E402
-from tests.benchmarks import searching, yardstick  # noqa: E402
-from tests.benchmarks.lines import as_they_come, commit, line, results_file  # noqa: E402
-from tests.benchmarks.search_quality import SCHEDULE, ranked_paths  # noqa: E402
-from tests.benchmarks.truth import truth_of  # noqa: E402
+from nas_core.ranking import spearman
+from tests.benchmarks import searching, yardstick
+from tests.benchmarks.lines import as_they_come, commit, line, results_file
+from tests.benchmarks.search_quality import SCHEDULE, ranked_paths
+from tests.benchmarks.truth import truth_of
 
 BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05, "warmup_sampling": "fair"}
 """What the others vary."""

@@ -23,22 +23,23 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from nas_core.architecture import Architecture  # noqa: E402
-from nas_core.batch import Batch  # noqa: E402
-from nas_core.blocks import initialise  # noqa: E402
-from nas_core.latency import LatencyTable  # noqa: E402
-from nas_core.progress import Evaluation  # noqa: E402
-from nas_core.randomness import generator  # noqa: E402
-from nas_core.space import Stage, chain  # noqa: E402
-from nas_core.train import evaluate, refresh_statistics  # noqa: E402
-from nas_core.workers import Alone  # noqa: E402
-from orchestration.config.data import DataSettings, GlyphSettings  # noqa: E402
-from orchestration.data.glyphs import checksum  # noqa: E402
-from orchestration.data.loading import Dataset, ImageSet, load_dataset, normalise  # noqa: E402
+from nas_core.architecture import Architecture
+from nas_core.batch import Batch
+from nas_core.blocks import initialise
+from nas_core.latency import LatencyTable
+from nas_core.progress import Evaluation
+from nas_core.randomness import generator
+from nas_core.space import Stage, chain
+from nas_core.train import evaluate, refresh_statistics
+from nas_core.workers import Alone
+from orchestration.config.data import DataSettings, GlyphSettings
+from orchestration.data.dataset import Dataset, ImageSet, normalise
+from orchestration.data.glyphs import checksum
+from orchestration.data.loading import load_dataset
 
 VERSION = 1
 DATA = DataSettings(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cluster.hardware import TARGETS, Phone
-from cluster.runtimes import MeasurementError, present
+from cluster.runtimes import present
 from cluster.runtimes.adb import FOLDER, Adb, AttachedPhone, attached, choose
+from cluster.runtimes.base import MeasurementError
 from tests.support.fake_adb import SERIAL, FakePhone
 
 

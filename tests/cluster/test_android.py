@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from cluster.hardware import Phone, Target
-from cluster.runtimes import MeasurementError
 from cluster.runtimes.android import AndroidExecuTorch, core_mask, pinned_cores
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.executor_runner import WARM_UP
 from cluster.runtimes.executorch import ExecuTorch
 from cluster.runtimes.throttling import MAX_RISE, check_throttling, middle_rise

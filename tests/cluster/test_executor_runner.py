@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.hardware import Phone
-from cluster.runtimes import MeasurementError, ProgramError
 from cluster.runtimes.adb import Adb
+from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.runtimes.executor_runner import WARM_UP, Runner, runner_file, timed_ms
 from tests.support.fake_adb import FLAGS, SERIAL, FakePhone
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.executorch import ExecuTorch
 
 TARGET = TARGETS["mobile"].on_host()

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.exported import BATCH_NORM, export, read
-from nas_core.ops import OpShape, build_op
+from nas_core.ops import build_op
+from nas_core.shapes import OpShape
 
 
 def trained(module: nn.Module, channels: int) -> nn.Module:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.onnxruntime import OnnxRuntime
 from nas_core.space import proxyless_small
 from tests.conftest import REPOSITORY

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cluster.hardware import TARGETS, Target
-from cluster.runtimes import MeasurementError, Runtime, runtime_of
+from cluster.runtimes import runtime_of
+from cluster.runtimes.base import MeasurementError, Runtime
 from cluster.runtimes.timing import time_calls
 from nas_core.architecture import Architecture
-from nas_core.blocks import Head, Stem
-from nas_core.ops import OpShape, build_op
+from nas_core.network import Head, Stem
+from nas_core.ops import build_op
+from nas_core.shapes import OpShape
 from nas_core.space import proxyless_small
 from tests.support.small_block import small_block, small_image
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.timing import host_ms, time_calls
 
 

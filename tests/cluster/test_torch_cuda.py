@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.timing import time_calls
 from cluster.runtimes.torch_cuda import WARM_UPS, TorchCuda, TorchCudaProgram
 from tests.support.fake_gpu import FakeDevice

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from nas_core.alignment import align
 from nas_core.blocks import initialise
-from nas_core.ops import OpShape, build_op
+from nas_core.ops import build_op
 from nas_core.search import start_search
 from nas_core.search_settings import SearchSettings
+from nas_core.shapes import OpShape
 from nas_core.space import proxyless_small
-from nas_core.supernet import Supernet
+from nas_core.supernet import Supernet, align
 
 KERNELS = [f"mbconv_k{k}_e{e}" for k in (3, 5, 7) for e in (3, 6)]
 CROSSED = ["mbconv_k3_e6", "mbconv_k7_e3"]  # neither contains the other

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
 from nas_core.blocks import MBConv, Pool, ReLU6, initialise
-from nas_core.ops import OPS, OpShape, build_op
+from nas_core.ops import OPS, build_op
+from nas_core.shapes import OpShape
 from nas_core.space import MOBILE_OPS, proxyless_imagenet, proxyless_small
 from tests.support.tiny import K3, two_sites
 

@@ -12,7 +12,8 @@ import pytest
 
 from nas_core.architecture import Architecture, count_macs
 from nas_core.latency import LatencyTable, PartShape
-from nas_core.ops import OpShape, build_op
+from nas_core.ops import build_op
+from nas_core.shapes import OpShape
 from nas_core.space import proxyless_small
 from tests.support.synthetic_search import search_of_alphas
 from tests.support.tiny import table_of

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nas_core.architecture import Architecture
-from nas_core.drawing import parts
+from nas_core.drawing import drawing, parts
 from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
 from tests.support.tiny import K3, two_sites
 
@@ -16,7 +16,7 @@ SKIPPING = Architecture(two_sites(), (K3, "skip"))
 
 
 def lines(architecture: Architecture) -> list[str]:
-    return architecture.drawing().splitlines()
+    return drawing(architecture).splitlines()
 
 
 @pytest.mark.parametrize("space", [PUBLISHED, proxyless_small(), two_sites()], ids=lambda s: s.name)

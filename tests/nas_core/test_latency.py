@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_core import pixel1
 from nas_core.architecture import Architecture
 from nas_core.gates import sample_path
 from nas_core.latency import LatencyTable, PartShape, Row, expected_latency_ms, parts_of, site_part
+from nas_core.published import pixel1
 from nas_core.space import proxyless_imagenet, proxyless_small
 from tests.support.tiny import (
     K3,

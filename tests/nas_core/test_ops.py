@@ -11,7 +11,8 @@ from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualCon
 from torchvision.ops import SqueezeExcitation
 
 from nas_core.blocks import SqueezeExcite
-from nas_core.ops import OPS, OpShape, build_op
+from nas_core.ops import OPS, build_op
+from nas_core.shapes import OpShape
 
 KINDS = ("mbconv_k3_e3", "mbconv_k5_e3_se", "mbconv_k7_e3_hswish", "sepconv_k3", "skip")
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from nas_core import pixel1
 from nas_core.batch import SearchData
 from nas_core.derive import BudgetError
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport, Evaluation
+from nas_core.published import pixel1
 from nas_core.ranking import score, scoring_batches
 from nas_core.sampling_strategies import (
     Evolution,

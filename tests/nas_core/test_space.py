@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas_core.architecture import Architecture
+from nas_core.shapes import make_divisible
 from nas_core.space import (
     MOBILE_OPS,
     SearchSpace,
     Stage,
     chain,
-    make_divisible,
     proxyless_imagenet,
     proxyless_small,
 )

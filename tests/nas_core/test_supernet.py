@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.architecture import Architecture
-from nas_core.blocks import Network
+from nas_core.network import Network
 from nas_core.space import MOBILE_OPS, Stage, chain
 from nas_core.supernet import Supernet
 from tests.support.tiny import K3, K5, all_architectures, two_sites

@@ -8,8 +8,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas_core import pixel1
 from nas_core.latency import LatencyTable
+from nas_core.published import pixel1
 from nas_core.space import SearchSpace
 from tests.support.tiny import table_of
 

@@ -14,12 +14,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from nas_core import pixel1
 from nas_core.alpha_step import alpha_step
 from nas_core.architecture import count_macs
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal
 from nas_core.ops import build_op
+from nas_core.published import pixel1
 from nas_core.search import latency_note
 from nas_core.search_settings import ObjectiveName, SearchSettings
 from nas_core.search_state import STRATEGIES, Search, SearchState

@@ -16,14 +16,15 @@ from nas_core.latency import LatencyTable
 from nas_core.workers import Alone
 from orchestration.config.job import Job
 from orchestration.config.loading import check_job
-from orchestration.data.loading import Dataset, load_dataset
+from orchestration.data.dataset import Dataset
+from orchestration.data.loading import load_dataset
 from orchestration.distributed.control_actor import NoBoard
 from orchestration.distributed.process_group import Wishes
 from orchestration.distributed.watchdog import Watch
 from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.stages import derive, random_search, stage, supernet_ranking
-from orchestration.stages.worker import CaseWork, Crew
+from orchestration.stages.context import CaseWork, Crew
 from tests.support.latency_tables import by_kernel, table_of
 
 SEARCH = {

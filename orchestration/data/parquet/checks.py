@@ -12,8 +12,8 @@ import numpy as np
 from cluster.storage import Storage
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
+from orchestration.data.info import DataFacts, is_streamed
 from orchestration.data.parquet.row_index import RowIndex, row_index
-from orchestration.data.sources import DataFacts, is_streamed
 from orchestration.data.split import Numbers, check_classes, is_architecture, is_test
 
 LOOKED_AT = 64

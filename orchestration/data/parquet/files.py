@@ -13,10 +13,10 @@ from typing import Any
 
 from cluster.storage import Storage, StorageError
 from orchestration.config.data import DataSettings
+from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
+from orchestration.data.info import DataFacts
 from orchestration.data.parquet.manifest import Manifest, find_manifest
-from orchestration.data.sources import DataFacts
-from orchestration.planning.content_keys import digest
 
 READERS = 16
 """Ends of files that are read at a time."""

@@ -19,11 +19,12 @@ from cluster.hardware import usable_cores
 from cluster.storage import Storage
 from orchestration.config.data import DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.data.dataset import PARTS, ImageSet
 from orchestration.data.decode import decode_image
-from orchestration.data.loading import PARTS, ImageSet
+from orchestration.data.info import DataFacts
 from orchestration.data.npz import tensors_from_bytes, tensors_to_bytes
 from orchestration.data.parquet.files import File, ImageFiles, image_files, keys_of, whole_parquet
-from orchestration.data.sources import DataFacts, describe
+from orchestration.data.sources import describe
 from orchestration.data.split import check_classes, hashes_of, is_test
 from orchestration.data.streaming.bad_samples import BAD, bad_table, complaint
 

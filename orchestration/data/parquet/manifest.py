@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.storage import Storage, StorageError
-from orchestration.planning.content_keys import digest
+from orchestration.config.digest import digest
 
 FORMAT, PLACE = "images/1", "_manifest.json"
 COLUMNS = {"image": "binary", "label": "int32", "key": "string"}

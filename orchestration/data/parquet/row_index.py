@@ -18,6 +18,7 @@ import numpy as np
 
 from cluster.storage import Storage
 from orchestration.config.data import ColumnSettings, DataSettings
+from orchestration.data.info import DataFacts
 from orchestration.data.parquet.files import (
     READERS,
     ImageFiles,
@@ -25,7 +26,6 @@ from orchestration.data.parquet.files import (
     keys_of,
     whole_parquet,
 )
-from orchestration.data.sources import DataFacts
 from orchestration.data.split import Hashes, Numbers, hashes_of
 
 FORMAT = "image-index/1"

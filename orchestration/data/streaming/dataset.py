@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cluster.storage import Storage
 from orchestration.config.data import DataSettings
+from orchestration.data.info import DataFacts
 from orchestration.data.parquet.row_index import row_index
-from orchestration.data.sources import DataFacts, describe
+from orchestration.data.sources import describe
 from orchestration.data.streaming.epoch_order import Piece
 from orchestration.data.streaming.reader import read_piece
 from orchestration.data.streaming.subset import StreamedSet, all_rows

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orchestration.data.split import Hashes, Numbers
-from orchestration.data.streaming.draws import draws
+from nas_core.randomness import counted_seed
+from orchestration.data.split import Hashes, Numbers, stirred
 from orchestration.data.transforms import NUMBERS, Recipe, decoded, finished
 
 BLOCK_BYTES = 4 * 1024**2
@@ -162,3 +162,16 @@ def plan_arrays(
     starts = np.cumsum([0, *(len(rows) for _, _, rows in pieces)], dtype=np.int64)
     rows = np.concatenate([rows for _, _, rows in pieces]) if pieces else np.zeros(0, np.int64)
     return files, groups, starts, rows
+
+
+STEP = 0x9E3779B97F4A7C15
+"""Between the states that follow each other."""
+
+
+def draws(hashes: Hashes, count: int, seed: int, purpose: str, epoch: int) -> NDArray[np.float64]:
+    """(N, K): evenly from 0 to below 1, for each image of its own."""
+    base = np.uint64(counted_seed(seed, purpose, epoch))
+    with np.errstate(over="ignore"):
+        steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(STEP)
+        states = stirred(hashes ^ base)[:, None] + steps[None, :]
+    return (stirred(states) >> np.uint64(11)).astype(np.float64) / float(1 << 53)

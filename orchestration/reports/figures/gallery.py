@@ -18,9 +18,14 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
-from orchestration.driver.cross_target import is_by_table, latencies_across, specialized
-from orchestration.planning.content_keys import digest
-from orchestration.reports.cross_target import Matrix, Specialized
+from orchestration.config.digest import digest
+from orchestration.reports.cross_target import (
+    Matrix,
+    Specialized,
+    is_by_table,
+    latencies_across,
+    specialized,
+)
 from orchestration.reports.results import Result, has_latency, seed_of
 
 RENDERER = 1

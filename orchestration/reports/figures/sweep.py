@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from orchestration.reports.figures.labels import Spot, write_labels
 from orchestration.reports.figures.layout import DPI, FAINT, INK
 from orchestration.reports.findings import random_name
-from orchestration.reports.pareto import pareto_front
 from orchestration.reports.results import (
     Result,
     has_latency,
     latency_ms,
     model_name,
+    pareto_front,
     repeats,
     spread,
 )

@@ -29,11 +29,11 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from nas_core.search_settings import SearchSettings  # noqa: E402
-from tests.benchmarks import yardstick  # noqa: E402
-from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
-from tests.benchmarks.search_quality import SCHEDULE, Job, run_missing  # noqa: E402
-from tests.benchmarks.truth import Truth, paired, truth_of  # noqa: E402
+from nas_core.search_settings import SearchSettings
+from tests.benchmarks import yardstick
+from tests.benchmarks.lines import TORCH, commit, keep, line
+from tests.benchmarks.search_quality import SCHEDULE, Job, run_missing
+from tests.benchmarks.truth import Truth, paired, truth_of
 
 BASE = "Proxyless-G with latency loss"
 TARGETS = ("cpu", "mobile")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from orchestration.reports.pareto import pareto_front
+from orchestration.reports.results import pareto_front
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from cluster.hardware import Target  # noqa: E402
-from cluster.runtimes import present  # noqa: E402
-from nas_core.architecture import Architecture, Model  # noqa: E402
-from nas_core.baselines.registry import Baseline  # noqa: E402
-from nas_core.published import PUBLISHED, architecture  # noqa: E402
-from nas_core.settings import MeasureSettings  # noqa: E402
-from nas_core.space import proxyless_imagenet  # noqa: E402
-from orchestration.config.targets import TargetSettings, resolve  # noqa: E402
-from orchestration.latency.table_store import SHIPPED  # noqa: E402
-from tests.benchmarks.evidence.poster import MOBILE_TABLE  # noqa: E402
+from cluster.hardware import Target
+from cluster.runtimes import present
+from nas_core.architecture import Architecture, Model
+from nas_core.baselines.registry import Baseline
+from nas_core.published import PUBLISHED, architecture
+from nas_core.settings import MeasureSettings
+from nas_core.space import proxyless_imagenet
+from orchestration.config.targets import TargetSettings, resolve
+from orchestration.latency.table_store import SHIPPED
+from tests.benchmarks.evidence.poster import MOBILE_TABLE
 
 Row = dict[str, Any]
 TARGETS = {"cpu": TargetSettings(), "mobile": TargetSettings(stand_in=True)}
@@ -40,7 +40,7 @@ def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
     """Milliseconds of whole networks, timed against each other."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
-    from orchestration.latency.build_table import Bench
+    from orchestration.latency.bench import Bench
     from orchestration.latency.calibrate import timed_networks
     from orchestration.programs.compile_workers import compilers_running, lower
 

@@ -17,7 +17,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration import load_job, run
 from orchestration.config.job import Job
-from orchestration.driver.cross_target import is_by_table, latencies_across
+from orchestration.reports.cross_target import is_by_table, latencies_across
 from orchestration.reports.results import model_name
 
 JOB = Path(__file__).resolve().parents[3] / "jobs" / "compare_mobilenet.yaml"

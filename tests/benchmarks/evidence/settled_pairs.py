@@ -19,9 +19,9 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.benchmarks.evidence.networks import Trained, networks_of, of_kind  # noqa: E402
-from tests.benchmarks.lines import TORCH, commit, keep, line  # noqa: E402
-from tests.benchmarks.truth import paired  # noqa: E402
+from tests.benchmarks.evidence.networks import Trained, networks_of, of_kind
+from tests.benchmarks.lines import TORCH, commit, keep, line
+from tests.benchmarks.truth import paired
 
 SETTINGS = (
     *("seeds=[0, 1, 2, 3, 4]", "search.warmup_sampling=uniform", "record.experiment=tuning"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nas_core import pixel1
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
+from nas_core.published import pixel1
 from nas_core.space import proxyless_imagenet
 from orchestration import load_job
 from tests.benchmarks.evidence.markdown import AHEAD

@@ -22,7 +22,7 @@ from nas_core.baselines.genotypes import (
     Wiring,
 )
 from nas_core.baselines.registry import Baseline
-from nas_core.ops import OpShape
+from nas_core.shapes import OpShape
 from tests.support.golden import golden
 
 FACTS = golden("cell_genotypes.json")

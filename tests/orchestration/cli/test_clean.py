@@ -14,8 +14,8 @@ import pytest
 from cluster import lease
 from cluster.lease import Lease
 from cluster.storage import Storage, StorageError
-from orchestration.__main__ import main
-from orchestration.cli.cleaning import clean, size_text
+from orchestration.cli.app import main
+from orchestration.cli.clean import clean, size_text
 from orchestration.driver import pipeline
 from orchestration.planning.cases import checkpoints_place
 from orchestration.state.job_folder import job_folder
@@ -187,7 +187,7 @@ def test_the_folder_of_a_driver_that_died_is_taken_over(
     job.folder.write_json("lease.json", owner)
     then = time.time() - 60
     os.utime(job.folder.path("lease.json"), (then, then))
-    monkeypatch.setattr("orchestration.cli.cleaning.Lease", quick_lease)
+    monkeypatch.setattr("orchestration.cli.clean.Lease", quick_lease)
     assert f"process {ended.pid} on host {socket.gethostname()} is gone" in cleaned(job)
     assert tops(job) == {"cases", "job.json"}
 
@@ -207,7 +207,7 @@ def test_who_loses_the_folder_meanwhile_stops(
             self.lost.set()
             return self
 
-    monkeypatch.setattr("orchestration.cli.cleaning.Lease", Lost)
+    monkeypatch.setattr("orchestration.cli.clean.Lease", Lost)
     with pytest.raises(StorageError, match=r"another driver took .*tiny; the rest stays"):
         cleaned(job)
     assert job.folder.exists("tune")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.__main__ import app, main
+from orchestration.cli.app import app, main
 from tests.conftest import REPOSITORY
 from tests.support.job_folder import result, write_job
 
@@ -24,7 +24,7 @@ def test_a_command_needs_no_torch_ray_or_mlflow(tmp_path: Path, command: str) ->
     what = f"{job.uri}/cases/mobile-reference" if command == "show" else job.uri
     forbidden = {*SLOW, *(FOR_PICTURES if command != "compare" else ())}
     code = (
-        "import sys; from orchestration.__main__ import main;"
+        "import sys; from orchestration.cli.app import main;"
         f"end = main([{command!r}, {what!r}]);"
         f"print(end, sorted({forbidden!r} & set(sys.modules)))"
     )

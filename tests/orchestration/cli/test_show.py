@@ -18,7 +18,7 @@ from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
 from nas_core.published import architecture as published
 from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.cli.measure import MeasureJob
 from orchestration.cli.named_network import named_network
 from orchestration.cli.show import measure_command, paint, shown_lines

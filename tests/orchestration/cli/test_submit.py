@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from orchestration.__main__ import main
 from orchestration.cli import submit
+from orchestration.cli.app import main
 from orchestration.cli.submit import fetched_table
 from orchestration.config.job import Job
 from orchestration.config.loading import load_job

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from nas_core.architecture import Architecture
-from nas_core.pixel1 import table
+from nas_core.published.pixel1 import table
 from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, check_job, load_job

@@ -13,16 +13,10 @@ from PIL import Image
 
 from orchestration.config.data import DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.data.dataset import Dataset, ImageSet, normalise
 from orchestration.data.decode import decode_image
-from orchestration.data.loading import (
-    Dataset,
-    ImageSet,
-    MemoryLoader,
-    evaluation_batches,
-    load_dataset,
-    normalise,
-    split_classes,
-)
+from orchestration.data.loader import MemoryLoader, evaluation_batches
+from orchestration.data.loading import load_dataset, split_classes
 from orchestration.data.sources import describe
 from orchestration.data.transforms import moved
 

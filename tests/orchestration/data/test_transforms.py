@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orchestration.data.decode import decode_image, opened, pixels
 from orchestration.data.split import hashes_of
-from orchestration.data.streaming.draws import draws
+from orchestration.data.streaming.reader import draws
 from orchestration.data.transforms import (
     NUMBERS,
     Recipe,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.hardware import Target
-from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
@@ -19,10 +19,11 @@ from nas_core.calibration import Calibration
 from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_imagenet
 from orchestration.driver import cross_target
-from orchestration.driver.cross_target import latencies_across, measure_across, targets_to_measure
+from orchestration.driver.cross_target import measure_across, targets_to_measure
 from orchestration.latency.table_store import SHIPPED
 from orchestration.programs.compile_workers import is_beside
 from orchestration.programs.timing_workers import Program
+from orchestration.reports.cross_target import latencies_across
 from tests.support.job_folder import OPS, SPACE, baseline_result, latency_table, result
 
 SMALL = Architecture(SPACE, ("mbconv_k5_e6", *OPS[1:]))

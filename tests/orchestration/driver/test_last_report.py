@@ -17,7 +17,7 @@ from ray.train._internal import session as tune_session
 from ray.tune.result import RESULT_DUPLICATE
 from ray.util.queue import Empty
 
-from orchestration.driver.last_report import LAST, hand_over, note_taken
+from orchestration.driver.tune_callbacks import LAST, hand_over, note_taken
 
 
 class Reports(queue.Queue[dict[str, Any]]):

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
-from nas_core.pixel1 import table
+from nas_core.published.pixel1 import table
 from nas_core.space import proxyless_imagenet, proxyless_small
 from orchestration.config.loading import SpecError, load_job
 from orchestration.planning.cases import Case, cases_of

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from orchestration.driver.progress import ProgressLines, case_bars, duration
+from orchestration.driver.progress import ProgressLines, case_bars
+from orchestration.reports.text import duration
 
 EPOCH = {"phase": "search", "epoch": 3, "epochs": 12, "loss": 1.25, "top1": 0.5, "seconds": 2.0}
 

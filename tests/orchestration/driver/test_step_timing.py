@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.driver import step_timing
 from orchestration.driver.step_timing import (
     FEWEST_STEPS,
@@ -19,7 +19,7 @@ from orchestration.driver.step_timing import (
     _typical,
     _warmup_step_s,
 )
-from orchestration.stages.worker import Crew
+from orchestration.stages.context import Crew
 from tests.support.worker_context import crew_of, digits, tiny_job
 
 

@@ -226,7 +226,7 @@ STOPPED_BY_TUNE = """
 import sys
 from pathlib import Path
 import orchestration.driver.trials as trials
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 run_cases = trials.run_cases
 stop = {"training_iteration": 3}
 trials.run_cases = lambda *words, **named: run_cases(*words, **named, stop=stop)

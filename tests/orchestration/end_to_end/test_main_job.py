@@ -19,7 +19,7 @@ import pytest
 from cluster.submit import submit
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]

@@ -30,7 +30,7 @@ import yaml
 
 from cluster.head import ADDRESSES
 from cluster.storage import Storage
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.data.split import hashes_of, is_test
 from tests.conftest import REPOSITORY
 from tests.orchestration.end_to_end.test_main_job import FOUR_SITES

@@ -14,14 +14,15 @@ import pytest
 from cluster import hardware
 from cluster.hardware import Target
 from cluster.placement import nodes
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core import latency
 from nas_core.architecture import Architecture
-from nas_core.blocks import Head, Stem
 from nas_core.latency import LatencyTable, Row, parts_of
-from nas_core.ops import OpShape, build_op
+from nas_core.network import Head, Stem
+from nas_core.ops import build_op
 from nas_core.settings import MeasureSettings
+from nas_core.shapes import OpShape
 from nas_core.space import Stage, chain
 from orchestration.latency import build_table as stage
 from orchestration.latency.build_table import measure_table

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.hardware import TARGETS
 from cluster.placement import Node
-from cluster.runtimes import MeasurementError, ProgramError
+from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
@@ -17,7 +17,7 @@ from nas_core.latency import parts_of
 from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_small
 from orchestration.latency import build_table, network
-from orchestration.latency.build_table import Bench
+from orchestration.latency.bench import Bench
 from orchestration.latency.row_store import RowStore
 from orchestration.programs.timing_workers import Program
 from tests.support.latency_tables import by_kernel, table_of
@@ -91,7 +91,7 @@ def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
             raise ProgramError("it crashes")
         return [PROGRAM] * len(subjects)
 
-    monkeypatch.setattr(build_table, "lower", lower)
+    monkeypatch.setattr("orchestration.latency.bench.lower", lower)
     bench = Bench(SPACE, PHONE, SETTINGS, NODE)
     store = RowStore(Storage(str(tmp_path)), "key", {})
     timings += [[timing(1.1), timing(0.1)], [timing(2.1), timing(0.1)]]

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from cluster.hardware import TARGETS
-from cluster.runtimes import MeasurementError, runtime_of
+from cluster.runtimes import runtime_of
+from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.executorch import ExecuTorch
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import for_space

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.lease import Lease
 from cluster.storage import Storage
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.reports import html
 from orchestration.reports.figures import gallery
 from orchestration.reports.jobs_table import comparison_of_jobs, read_jobs, rows_of_jobs

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.lease import Lease
 from cluster.storage import Storage, StorageError
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.reports.status import CaseStatus, JobStatus, Left, job_status
 from orchestration.reports.status_text import status_lines

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from nas_core.baselines.registry import model_from_dict
-from orchestration.reports.compared import CaseResult, JobResult
 from orchestration.reports.figures.labels import _best_places
 from orchestration.reports.figures.sweep import sweep_figure
-from orchestration.reports.pareto import pareto_front
+from orchestration.reports.results import CaseResult, JobResult, pareto_front
 from orchestration.reports.sweep_result import COLUMNS, SweepResult
 from tests.support.job_folder import OPS, baseline_result, pixel1_result, result
 

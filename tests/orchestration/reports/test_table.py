@@ -10,6 +10,7 @@ import pytest
 
 from cluster.storage import Storage
 from nas_core.calibration import Calibration, MeasuredNetwork
+from orchestration.reports.comparison import write_comparison
 from orchestration.reports.figures.calibration import predicted_ms
 from orchestration.reports.row_files import KINDS, parquet_bytes
 from orchestration.reports.table import (
@@ -19,7 +20,6 @@ from orchestration.reports.table import (
     keeps_budget,
     print_comparison,
     read_results,
-    write_comparison,
 )
 from tests.support.job_folder import (
     baseline_result,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.storage import Storage
+from orchestration.config.digest import digest
 from orchestration.driver.run_stats import Ledger
 from orchestration.planning.budgets import Span, span_of
 from orchestration.planning.cases import cases_of
-from orchestration.planning.content_keys import digest
 from orchestration.planning.plan import Plan, make_plan, search_steps
 from orchestration.planning.worker_layout import Crewing
 from orchestration.reports.plan import feeding_lines, time_lines

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.baselines.registry import for_space
 from nas_core.latency import LatencyTable

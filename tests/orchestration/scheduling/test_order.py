@@ -11,7 +11,7 @@ from cluster.storage import Storage
 from orchestration.planning.cases import Case, cases_of, search_place, warmup_place
 from orchestration.planning.plan import make_plan
 from orchestration.scheduling.order import Waves, in_groups, waves
-from orchestration.state.stage_end import END
+from orchestration.state.checkpoint_index import END
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cluster.hardware import TARGETS, Target
-from cluster.runtimes import MeasurementError
+from cluster.runtimes.base import MeasurementError
 from orchestration.latency.network import Measured
 from orchestration.programs.compile_workers import Exported
 from orchestration.programs.timing_workers import Program
-from orchestration.stages import deploy
-from orchestration.stages.deploy import checked_program
+from orchestration.stages import retrain
+from orchestration.stages.retrain import checked_program
 
 IMAGES = torch.zeros(4, 1, 8, 8)
 ANSWERS = torch.arange(40.0).view(4, 10)
@@ -24,9 +24,9 @@ ANSWERS = torch.arange(40.0).view(4, 10)
 def checked(
     monkeypatch: pytest.MonkeyPatch, said: Tensor, target: Target, program: Program | None
 ) -> dict[str, Any]:
-    monkeypatch.setattr(deploy, "node_of", lambda *_: None)
-    monkeypatch.setattr(deploy, "answered", lambda *_: said)
-    monkeypatch.setattr(deploy, "measure_program", lambda *_: Measured(0.5, 0.01, 1.1))
+    monkeypatch.setattr(retrain, "node_of", lambda *_: None)
+    monkeypatch.setattr(retrain, "answered", lambda *_: said)
+    monkeypatch.setattr(retrain, "measure_program", lambda *_: Measured(0.5, 0.01, 1.1))
     work = SimpleNamespace(job=SimpleNamespace(measure=None))
     crew: Any = SimpleNamespace(work=work, target=target, table=None)
     return checked_program(crew, Exported({}, program, ANSWERS, IMAGES))

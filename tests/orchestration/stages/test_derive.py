@@ -12,7 +12,7 @@ from nas_core.derive import BudgetError, best_within
 from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_small
 from orchestration.latency.network import Measured
-from orchestration.planning.budgets import over_budget, tolerance
+from orchestration.latency.tolerance import over_budget, tolerance
 from orchestration.stages.candidate import Found
 from orchestration.stages.derive import derive_measured
 from tests.support.latency_tables import by_kernel, table_of

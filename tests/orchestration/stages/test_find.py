@@ -10,12 +10,12 @@ import pytest
 
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import Baseline
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
 from orchestration.stages import candidate, derive
-from orchestration.stages.candidate import found_for
+from orchestration.stages.context import Crew
+from orchestration.stages.find import found_for
 from orchestration.stages.result import result_of, write_result
-from orchestration.stages.worker import Crew
 from tests.support.worker_context import Reports, crew_of, digits, tiny_job
 
 CASES = [

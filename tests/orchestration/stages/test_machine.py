@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestration.stages.machine import Machine
+from orchestration.stages.meter import Machine
 from orchestration.tracking.metrics import system_values
 
 

@@ -13,17 +13,17 @@ from nas_core.architecture import Architecture, Model
 from nas_core.derive import BudgetError
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
 from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.reports.plan import plan_lines
 from orchestration.stages import random_search
-from orchestration.stages.candidate import found_for
+from orchestration.stages.context import Crew
+from orchestration.stages.find import found_for
 from orchestration.stages.network_log import from_values, to_values
 from orchestration.stages.random_search import TrainedNetwork, _first_within, best_random
 from orchestration.stages.result import result_of
-from orchestration.stages.worker import Crew
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import Reports, crew_of, digits, tiny_job
 

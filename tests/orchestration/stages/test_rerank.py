@@ -11,11 +11,10 @@ import torch
 from nas_core.derive import best_within, k_best_within
 from nas_core.objective import LatencyGoal
 from nas_core.search_settings import SearchSettings
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
 from orchestration.stages.candidate import Found
-from orchestration.stages.derive import derive, search_facts
-from orchestration.stages.rerank import Reranking
+from orchestration.stages.derive import Reranking, derive, search_facts
 from orchestration.stages.search import Searched, search
 from tests.support.worker_context import Reports, Team, crew_of, digits, tiny_job
 

@@ -16,16 +16,12 @@ from nas_core.space import proxyless_small
 from nas_core.train import averaged_copy, evaluate, start_training, train_epochs
 from nas_core.workers import Alone
 from orchestration.config.data import DataSettings
-from orchestration.data.loading import (
-    Dataset,
-    ImageSet,
-    MemoryLoader,
-    evaluation_batches,
-    load_dataset,
-)
+from orchestration.data.dataset import Dataset, ImageSet
+from orchestration.data.loader import MemoryLoader, evaluation_batches
+from orchestration.data.loading import load_dataset
 from orchestration.distributed.process_group import Stopped
 from orchestration.stages import retrain as module
-from orchestration.stages.worker import CaseWork, Crew
+from orchestration.stages.context import CaseWork, Crew
 from tests.support.worker_context import Reports, crew_of, tiny_job
 
 SPACE = proxyless_small(resolution=16)

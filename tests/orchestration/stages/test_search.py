@@ -16,7 +16,7 @@ from nas_core.batch import Batch
 from nas_core.search import alphas_digest
 from nas_core.search_state import STRATEGIES
 from nas_core.train_step import LossError
-from orchestration.data.loading import Dataset, normalise
+from orchestration.data.dataset import Dataset, normalise
 from orchestration.distributed.process_group import Stopped
 from orchestration.stages import stage
 from orchestration.stages.checkpoint import Checkpoints, Snapshot

@@ -14,12 +14,12 @@ from nas_core.objective import LatencyGoal
 from nas_core.search import search_epochs, start_search
 from nas_core.search_state import STRATEGIES
 from nas_core.workers import Alone
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.planning.cases import search_place, warmup_case, warmup_place
-from orchestration.stages.candidate import found_for
+from orchestration.stages.context import Crew
+from orchestration.stages.find import found_for
 from orchestration.stages.search import Searched, search, search_parts, warm_up
-from orchestration.stages.worker import Crew
-from orchestration.state.stage_end import END, is_ended
+from orchestration.state.checkpoint_index import END, is_ended
 from tests.support.worker_context import Reports, crew_of, crew_with, digits, tiny_job
 
 TWO = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]

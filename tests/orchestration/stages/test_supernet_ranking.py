@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
-from orchestration.data.loading import Dataset
+from orchestration.data.dataset import Dataset
 from orchestration.stages import supernet_ranking
+from orchestration.stages.context import Crew
 from orchestration.stages.search import Searched, search
 from orchestration.stages.supernet_ranking import measured_ranking
-from orchestration.stages.worker import Crew
 from tests.support.worker_context import Reports, crew_of, digits, tiny_job
 
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from orchestration.cli.cleaning import clean
+from orchestration.cli.clean import clean
 from orchestration.state.job_folder import job_folder
 from orchestration.tracking import client
 from orchestration.tracking.retries import Patience

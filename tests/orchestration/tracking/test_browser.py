@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
-from orchestration.reports.table import write_comparison
+from orchestration.reports.comparison import write_comparison
 from orchestration.tracking import record_job
 from tests.conftest import REPOSITORY
 from tests.support.job_folder import result, write_job

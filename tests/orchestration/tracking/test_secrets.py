@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from orchestration.__main__ import main
+from orchestration.cli.app import main
 from orchestration.config.job import Job
 from orchestration.config.loading import load_job
 from orchestration.driver import pipeline
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
-from orchestration.stages.worker import CaseWork
+from orchestration.stages.context import CaseWork
 from tests.support.faulty_proxy import Proxy
 from tests.support.job_folder import result, write_job
 from tests.support.latency_tables import by_kernel, table_of

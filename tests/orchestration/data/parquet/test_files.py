@@ -16,10 +16,11 @@ import torch
 from cluster.storage import Storage
 from orchestration.config.data import ColumnSettings, DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.data.info import is_streamed
 from orchestration.data.loading import load_dataset, split_classes
 from orchestration.data.parquet import in_memory
 from orchestration.data.parquet.samples import folder_listing
-from orchestration.data.sources import describe, is_streamed
+from orchestration.data.sources import describe
 from orchestration.data.streaming import bad_samples
 from tests.support.image_sets import converted, encoded, image_folder, without_ray
 from tests.support.s3 import BUCKET, reached, s3_server

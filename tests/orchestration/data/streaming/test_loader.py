@@ -15,7 +15,8 @@ from cluster.storage import Storage
 from nas_core.batch import Batch
 from orchestration.config.data import DataSettings, StreamSettings
 from orchestration.config.loading import SpecError
-from orchestration.data.loading import ImageSet, load_dataset
+from orchestration.data.dataset import ImageSet
+from orchestration.data.loading import load_dataset
 from orchestration.data.parquet.samples import folder_listing
 from orchestration.data.streaming import reader
 from orchestration.data.streaming.dataset import StreamedDataset, load_streamed

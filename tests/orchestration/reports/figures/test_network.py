@@ -8,8 +8,8 @@ from PIL import Image
 
 from nas_core.architecture import Architecture
 from nas_core.latency import PartShape
-from nas_core.pixel1 import table
 from nas_core.published import architecture
+from nas_core.published.pixel1 import table
 from nas_core.space import proxyless_imagenet
 from orchestration.reports.figures.network import (
     Part,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nas_core.architecture import Architecture
 from nas_core.derive import best_within
 from nas_core.latency import LatencyTable
-from nas_core.pixel1 import table
+from nas_core.published.pixel1 import table
 from nas_core.space import (
     MOBILE_OPS,
     SearchSpace,

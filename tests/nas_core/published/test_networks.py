@@ -10,7 +10,8 @@ from torch import nn
 
 from nas_core import published
 from nas_core.architecture import Architecture
-from nas_core.blocks import MBConv, Network
+from nas_core.blocks import MBConv
+from nas_core.network import Network
 from tests.support.golden import golden
 
 FACTS: dict[str, dict[str, Any]] = golden("published_architectures.json")["architectures"]

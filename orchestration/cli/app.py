@@ -1,0 +1,272 @@
+"""The command line: `python -m orchestration JOB.yaml`, and `proxyless` with its commands.
+
+Exit codes: 0 done; 1 a case failed, or `record` did; 2 the job is wrong or owned by another,
+nothing was trained; 130 stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.jobs_api import ClusterError
+from cluster.lease import LeaseHeld
+from cluster.storage import HOME, Storage, StorageError
+from orchestration.cli import data, jobs
+from orchestration.config.job import Job
+from orchestration.config.loading import SpecError, apply_override, check, check_job, load_job
+from orchestration.driver.progress import progress_bar
+
+DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
+
+HELP = """Hardware-aware architecture search.
+
+`python -m orchestration JOB.yaml` is short for `run JOB.yaml`.
+"""
+
+app = typer.Typer(
+    help=HELP, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
+JobFile = Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file; see jobs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace one setting of the job file."),
+]
+
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="With a plan: as far as storage tells, nothing is measured."),
+]
+
+
+@app.command("run")
+def run_job(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what would be done; see `plan`.")
+    ] = False,
+    is_quick: Quick = False,
+) -> None:
+    """Run a job, or go on with one that was stopped."""
+    job = load_job(job_file, overrides or [])
+    with _about(job_file):
+        if plan:
+            _show_plan(job, is_quick)
+            return
+        if is_quick:
+            raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
+        from orchestration.driver.pipeline import run
+
+        # With settings replaced the file alone would be another job.
+        text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
+        result = run(job, job_file=text, say=say)
+    if result.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("plan")
+def plan_job(job_file: JobFile, overrides: Overrides = None, is_quick: Quick = False) -> None:
+    """Show what a job would do, need and cost, without training anything that is kept.
+
+    Latency tables that are missing are measured, since the job needs them anyway, and a few steps
+    of each phase are timed on the cluster.
+    """
+    job = load_job(job_file, overrides or [])
+    with _about(job_file):
+        _show_plan(job, is_quick)
+
+
+def _show_plan(job: Job, is_quick: bool) -> None:
+    from orchestration.driver.pipeline import show_plan
+
+    show_plan(job, say, is_quick=is_quick)
+
+
+@app.command("submit")
+def submit_job(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="http://HOST:8265", help="A Ray elsewhere, by its dashboard."),
+    ] = None,
+    aws_credentials: Annotated[
+        bool,
+        typer.Option("--aws-credentials", help="With --address: AWS keys go along with the job."),
+    ] = False,
+) -> None:
+    """Check a job and submit it to the Ray that runs here, one started for it, or one elsewhere."""
+    from cluster.submit import submit
+    from orchestration.cli.submit import check_here, submit_elsewhere
+
+    job = load_job(job_file, overrides or [])
+    words = [word for override in overrides or [] for word in ("--set", override)]
+    if address is not None:
+        raise typer.Exit(submit_elsewhere(job, job_file, words, address, aws_credentials, say))
+    if aws_credentials:
+        raise SpecError("--aws-credentials belongs to --address; add that, or leave it out")
+    with _about(job_file):
+        check_here(job)
+    raise typer.Exit(submit(job_file, arguments=words))
+
+
+@app.command("measure")
+def measure_target(
+    target: Annotated[str, typer.Option(help="Name of the target: cpu, gpu, mobile, or your own.")],
+    space: Annotated[str, typer.Option(help="Name of the space.")] = "proxyless_imagenet",
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Rows that were measured elsewhere."),
+    ] = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Measure this host where no phone is attached.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="Where tables are kept.")] = HOME,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="E.g. resolution=160, targets.cpu.threads=2."
+        ),
+    ] = None,
+) -> None:
+    """Measure the latency table of a target, or read one from a file (CSV, YAML, JSON)."""
+    from orchestration.cli.measure import (
+        MeasureJob,
+        imported,
+        keep_picture_and_record,
+        measure,
+        table_lines,
+    )
+
+    targets: dict[str, Any] = {target: {"stand_in": True}} if stand_in else {}
+    if import_file is not None:
+        targets = {target: {"table": str(import_file)}}
+    values: dict[str, Any] = {"target": target, "space": {"name": space}, "targets": targets}
+    values["storage"] = storage
+    for override in overrides or []:
+        apply_override(values, override)
+    job = check(MeasureJob, values, "measure")
+    if import_file is not None:
+        found = imported(job, import_file)
+    else:
+        with progress_bar() as progress:
+            found = measure(job, say, progress)
+    for line in [
+        *table_lines(found, Storage(job.storage)),
+        *keep_picture_and_record(found, Storage(job.storage)),
+    ]:
+        say(line)
+
+
+@app.command("record")
+def record(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
+) -> None:
+    """Write the results of a job into MLflow: what is missing there, and nothing twice."""
+    from orchestration.driver.pipeline import tracking_uri
+    from orchestration.state.job_folder import job_folder
+    from orchestration.tracking import RecordError, record_job
+
+    place = job_folder(folder)
+    job = check_job(place.facts()["settings"], f"{folder}/job.json")
+    try:
+        links = record_job(
+            place.folder,
+            place.tables,
+            tracking_uri=tracking_uri(job, place.storage),
+            experiment=job.experiment,
+            patience_s=job.record.patience_s,
+        )
+    except RecordError as error:
+        print(f"not recorded: {error}; the same command goes on", file=sys.stderr, flush=True)
+        raise typer.Exit(FAILED) from None
+    for link in (links.report, links.runs, links.compare):
+        say(link)
+
+
+jobs.register(app)
+app.add_typer(data.app, name="data")
+
+
+@app.command("predict")
+def predict_images(
+    model: Annotated[str, typer.Argument(help="models:/NAME@best, models:/NAME/1, or a folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    storage: Annotated[str, typer.Option(help="Where its MLflow is, if no other is named.")] = HOME,
+) -> None:
+    """Classify image files with a recorded network."""
+    from orchestration.cli.predict import predict
+
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            found = predict(_model_folder(model, storage, Path(temporary)), images)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    for prediction in found:
+        say(prediction.line())
+    if any(prediction.error for prediction in found):
+        raise typer.Exit(FAILED)
+
+
+def _model_folder(model: str, storage: str, temporary: Path) -> Path:
+    if not model.startswith(("models:/", "runs:/")):
+        return Path(model)
+    from orchestration.driver.pipeline import tracking_uri
+    from orchestration.tracking import RecordError, fetch_model
+
+    try:
+        return fetch_model(model, tracking_uri(None, Storage(storage)), temporary)
+    except RecordError as error:
+        raise SpecError(str(error)) from None
+
+
+@contextmanager
+def _about(job_file: str) -> Iterator[None]:
+    """Put the job file in front of what is wrong with it; say how a stopped job goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        raise typer.Exit(STOPPED) from None
+    except LeaseHeld:
+        raise
+    except (SpecError, StorageError) as error:
+        raise SpecError(f"{job_file}: {error}") from None
+
+
+def say(line: str) -> None:
+    """One line for a person, at once."""
+    print(line, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a first word that is no command is a job file.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    commands = {one.name for one in app.registered_commands} | {"data"}
+    if words and words[0] not in commands and not words[0].startswith("-"):
+        words = ["run", *words]
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(words, standalone_mode=True)
+    except SystemExit as end:
+        return int(end.code or 0) if not isinstance(end.code, str) else WRONG
+    except (SpecError, StorageError, ClusterError) as error:
+        print(str(error).replace("\n", " "), file=sys.stderr, flush=True)
+        return WRONG
+    return DONE
+
+
+def _stop(_signal: int, _frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,20 @@
+"""Write the comparison of a job into its folder: tables, figures and the HTML report."""
+
+from __future__ import annotations
+
+from cluster.storage import Storage
+from orchestration.reports.row_files import SUFFIXES, write_rows
+from orchestration.reports.table import read_results, row_of
+
+
+def write_comparison(job: Storage, tables: Storage) -> None:
+    """Write `comparison/`: the table in three formats, pictures, and all of it on one page."""
+    from orchestration.reports.figures.gallery import write_pictures
+    from orchestration.reports.html import write_report
+
+    results = read_results(job)
+    rows = [row_of(result) for result in results]
+    for suffix in SUFFIXES:
+        write_rows(job, "comparison/comparison", rows, suffix)
+    write_pictures(job, tables, results)
+    write_report(job, results)
