@@ -124,14 +124,14 @@ def node_for(target: Target, among: Sequence[Node]) -> Node:
 
 
 @contextmanager
-def cores_reserved(node: Node, say: Callable[[str], None]) -> Iterator[None]:
+def cores_reserved(node: Node, log: Callable[[str], None]) -> Iterator[None]:
     """Hold all cores and GPUs of a node while the block runs, so that nothing trains there.
 
     Waits until they are free.
 
     Args:
         node: whose cores.
-        say: told what is waited for, if it takes long.
+        log: told what is waited for, if it takes long.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -146,7 +146,7 @@ def cores_reserved(node: Node, say: Callable[[str], None]) -> Iterator[None]:
         ready = holder.ready.remote()
         done, _ = ray.wait([ready], timeout=PATIENCE_S)
         if not done:
-            say(f"waiting for all cores of {node.host}: latencies are measured on an idle node")
+            log(f"waiting for all cores of {node.host}: latencies are measured on an idle node")
         ray.get(ready)
         yield
     finally:

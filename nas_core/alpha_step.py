@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from nas_core.batch import Batch
-from nas_core.gates import Pair, settle_pair
+from nas_core.gates import Pair, rescale_pair
 from nas_core.objective import objective_of
 from nas_core.search_state import Search, SearchState
-from nas_core.strategy import Scene, Update
+from nas_core.strategy import Update, UpdateContext
 from nas_core.train_step import set_lr
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 
 def alpha_step(search: Search, batch: Batch | None) -> None:
@@ -48,13 +48,13 @@ def alpha_step(search: Search, batch: Batch | None) -> None:
 
 
 def _update_from(search: Search, batch: Batch | None) -> Update:
-    """What the whole team finds; for strategies that score whole parts it finds it together."""
+    """What the whole group finds; for strategies that score whole parts it finds it together."""
     if batch is None:
         return search.strategy.update(_scene(search, None))
     parts = batch.parts(search.settings.micro_batch_size)
     with search.precision.autocast():
         updates = [search.strategy.update(_scene(search, part)) for part in parts]
-    return _averaged(updates, [part.share for part in parts], search.team)
+    return _averaged(updates, [part.share for part in parts], search.group)
 
 
 def _is_finite(update: Update) -> bool:
@@ -65,16 +65,16 @@ def _is_finite(update: Update) -> bool:
     return bool(torch.stack(numbers).isfinite().all())
 
 
-def _scene(search: Search, batch: Batch | None) -> Scene:
+def _scene(search: Search, batch: Batch | None) -> UpdateContext:
     state = search.state
-    return Scene(
+    return UpdateContext(
         net=state.supernet,
         goal=search.needed_goal,
         objective=objective_of(search.settings, state.multiplier),
         settings=search.settings,
         seed=search.seed,
         number=state.alpha_steps,
-        team=search.team,
+        group=search.group,
         data=search.data,
         batch=batch,
         baseline=state.baseline,
@@ -83,7 +83,7 @@ def _scene(search: Search, batch: Batch | None) -> Scene:
     )
 
 
-def _averaged(updates: Sequence[Update], shares: Sequence[float], team: Team) -> Update:
+def _averaged(updates: Sequence[Update], shares: Sequence[float], group: ProcessGroup) -> Update:
     """The mean over the parts of all workers, each weighted with its share of the batch."""
     first = updates[0]
     if first.grads is None:
@@ -97,7 +97,7 @@ def _averaged(updates: Sequence[Update], shares: Sequence[float], team: Team) ->
         loss = 0.0 if update.loss is None else float(update.loss)
         facts += share * facts.new_tensor([loss, update.reward or 0.0])
     facts = facts.to(grads[0].device)
-    team.sum([*grads, facts])
+    group.sum([*grads, facts])
     return Update(
         grads,
         None if first.loss is None else facts[0],
@@ -141,7 +141,7 @@ def _move_alphas(
     )
     if pairs is not None and settled is not None:
         for alpha, alone, pair in zip(state.supernet.alphas(), settled, pairs, strict=True):
-            settle_pair(alpha, alone, pair)
+            rescale_pair(alpha, alone, pair)
     expected_ms = float(search.needed_goal.expected_ms(state.supernet.probs()))
     objective = objective_of(search.settings, state.multiplier)
     state.multiplier = objective.next_multiplier(

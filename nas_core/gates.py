@@ -100,7 +100,7 @@ def log_prob_grad(probs: Tensor, choice: int) -> Tensor:
 
 
 @torch.no_grad()
-def settle_pair(alpha: Tensor, settled: Tensor, pair: Pair) -> None:
+def rescale_pair(alpha: Tensor, settled: Tensor, pair: Pair) -> None:
     """Shift the pair of `alpha` in place so that its sum of exponentials is that in `settled`.
 
     The gradient of a pair moves the sum of both; without this the other ops, which were not even

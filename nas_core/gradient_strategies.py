@@ -31,7 +31,7 @@ from nas_core.gates import (
     sample_pairs,
     sample_path,
 )
-from nas_core.strategy import Scene, Update
+from nas_core.strategy import Update, UpdateContext
 
 
 class TwoPath:
@@ -43,7 +43,7 @@ class TwoPath:
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Gradient of the cross entropy, zero outside the pairs."""
         net = scene.net
         pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
@@ -63,7 +63,7 @@ class FullPath:
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Gradient of the cross entropy for all alphas."""
         net = scene.net
         path = sample_path(net.probs(), scene.own_rng("active"))
@@ -77,7 +77,7 @@ class Darts:
 
     weights: Literal["mixture"] = "mixture"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Gradient of the cross entropy through the mixture."""
         net, batch = scene.net, _batch_of(scene)
         alphas = net.alphas()
@@ -97,7 +97,7 @@ class Reinforce:
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Gradient of minus the expected reward."""
         probs, rng = scene.net.probs(), scene.own_rng("networks")
         paths = [sample_path(probs, rng) for _ in range(scene.settings.samples)]
@@ -105,7 +105,7 @@ class Reinforce:
         return Update(policy_grads(probs, paths, rewards, scene.baseline), reward=_mean(rewards))
 
     @torch.no_grad()
-    def rewards(self, scene: Scene, paths: Sequence[list[int]]) -> list[float]:
+    def rewards(self, scene: UpdateContext, paths: Sequence[list[int]]) -> list[float]:
         """Of each network, on this worker's images, with the statistics of the batch."""
         batch, goal = _batch_of(scene), scene.goal
         with scene.net.frozen():
@@ -138,7 +138,7 @@ def policy_grads(
     return grads
 
 
-def _batch_of(scene: Scene) -> Batch:
+def _batch_of(scene: UpdateContext) -> Batch:
     assert scene.batch is not None, "strategies that learn from a batch are given one"
     return scene.batch
 
@@ -148,7 +148,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _gate_grads(
-    scene: Scene, path: Sequence[int], compared: Sequence[Sequence[int]]
+    scene: UpdateContext, path: Sequence[int], compared: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], Tensor]:
     """dL/dg of the ops `compared[site]`, in their order, and the loss, when `path` runs.
 

@@ -41,7 +41,7 @@ NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
 
 
 @dataclass(frozen=True, order=True)
-class PartShape:
+class OpSignature:
     """A distinct part of a space: an op, the stem or the head, with the shape that it works on."""
 
     op: str
@@ -52,10 +52,10 @@ class PartShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LatencyEntry:
     """What was measured of one part. Times in milliseconds per batch, call overhead taken off."""
 
-    part: PartShape
+    part: OpSignature
     median_ms: float
     p10_ms: float
     p90_ms: float
@@ -68,24 +68,24 @@ class Row:
     """Where not empty the row holds at the site of this name alone, and before a row without."""
 
 
-def site_part(site: Site, op: str) -> PartShape:
+def site_part(site: Site, op: str) -> OpSignature:
     """The part that an op is at a site."""
-    return PartShape(op, site.in_channels, site.out_channels, site.stride, site.resolution)
+    return OpSignature(op, site.in_channels, site.out_channels, site.stride, site.resolution)
 
 
-def stem_part(space: SearchSpace) -> PartShape:
+def stem_part(space: SearchSpace) -> OpSignature:
     """The part before the first site."""
     out = space.sites[0].in_channels
-    return PartShape("stem", space.in_channels, out, space.stem_stride, space.resolution)
+    return OpSignature("stem", space.in_channels, out, space.stem_stride, space.resolution)
 
 
-def head_part(space: SearchSpace) -> PartShape:
+def head_part(space: SearchSpace) -> OpSignature:
     """The part behind the last site."""
     last = space.sites[-1]
-    return PartShape("head", last.out_channels, space.classes, 1, last.out_resolution)
+    return OpSignature("head", last.out_channels, space.classes, 1, last.out_resolution)
 
 
-def parts_of(space: SearchSpace) -> list[PartShape]:
+def op_signatures(space: SearchSpace) -> list[OpSignature]:
     """All distinct parts of a space that take time (a skip is not part of a network)."""
     ops = {site_part(site, op) for site in space.sites for op in site.ops if op != "skip"}
     return [stem_part(space), *sorted(ops), head_part(space)]
@@ -101,7 +101,7 @@ class LatencyTable:
     runtime: str
     runtime_version: str
     space: SearchSpace
-    rows: tuple[Row, ...]
+    rows: tuple[LatencyEntry, ...]
     overhead_ms: float = 0.0
     """Time of an empty call, already taken off every row."""
     reference_ms: float | None = None
@@ -131,11 +131,11 @@ class LatencyTable:
             raise ValueError(f"offset_ms is {self.offset_ms}; expected a finite number")
 
     @cached_property
-    def _median_ms(self) -> dict[tuple[str, PartShape], float]:
+    def _median_ms(self) -> dict[tuple[str, OpSignature], float]:
         """By site (empty where the row holds at all of them) and part; of two rows the first."""
         return {(row.site, row.part): row.median_ms for row in reversed(self.rows)}
 
-    def row_ms(self, part: PartShape, where: str) -> float:
+    def row_ms(self, part: OpSignature, where: str) -> float:
         """Latency of one part, calibrated.
 
         Args:
@@ -249,7 +249,7 @@ class LatencyTable:
         """Plain values, for JSON."""
         values = {**asdict(self), "space": self.space.to_dict(), "format": FORMAT}
         values["device"] = dict(self.device)
-        values["rows"] = [row_to_dict(row) for row in self.rows]
+        values["rows"] = [entry_to_dict(row) for row in self.rows]
         return values
 
     @classmethod
@@ -262,7 +262,7 @@ class LatencyTable:
         _check_format(values)
         fields = {name: value for name, value in values.items() if name != "format"}
         try:
-            rows = tuple(row_from_dict(row) for row in fields.pop("rows"))
+            rows = tuple(entry_from_dict(row) for row in fields.pop("rows"))
             space = SearchSpace.from_dict(fields.pop("space"))
             calibration = fields.pop("calibration", None)
             if calibration is not None:
@@ -285,17 +285,17 @@ def _check_format(values: Any) -> None:
     check_format(values, FORMAT, "a latency table")
 
 
-def noisy_rows(rows: Iterable[Row]) -> list[Row]:
+def noisy_entries(rows: Iterable[LatencyEntry]) -> list[LatencyEntry]:
     """Rows whose rounds differ by more than a fifth."""
     return [row for row in rows if row.spread > NOISY_SPREAD]
 
 
-def is_noisy(rows: Collection[Row]) -> bool:
+def is_noisy(rows: Collection[LatencyEntry]) -> bool:
     """Whether more than a tenth of the rows are."""
-    return len(noisy_rows(rows)) > NOISY_SHARE * len(rows)
+    return len(noisy_entries(rows)) > NOISY_SHARE * len(rows)
 
 
-def row_to_dict(row: Row) -> dict[str, Any]:
+def entry_to_dict(row: LatencyEntry) -> dict[str, Any]:
     """Plain values, for JSON: the shape of the part beside its figures."""
     values = asdict(row)
     if not row.site:
@@ -303,18 +303,18 @@ def row_to_dict(row: Row) -> dict[str, Any]:
     return {**values.pop("part"), **values}
 
 
-def row_from_dict(values: dict[str, Any]) -> Row:
-    """The inverse of `row_to_dict`.
+def entry_from_dict(values: dict[str, Any]) -> LatencyEntry:
+    """The inverse of `entry_to_dict`.
 
     Raises:
         KeyError, TypeError: a field is missing, or of another kind.
         ValueError: the row is not a time.
     """
     fields = dict(values)
-    part = PartShape(*(fields.pop(name) for name in PartShape.__dataclass_fields__))
+    part = OpSignature(*(fields.pop(name) for name in OpSignature.__dataclass_fields__))
     if not isfinite(fields["median_ms"]):
         raise ValueError(f"the row of '{part.op}' is {fields['median_ms']} ms; expected a number")
-    return Row(part=part, **fields)
+    return LatencyEntry(part=part, **fields)
 
 
 def expected_latency_ms(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Tally:
             [loss.double()[None] * len(labels), hits, hits.new_tensor([len(labels)])]
         )
 
-    def evaluation(self, team: Team) -> Evaluation:
+    def evaluation(self, group: ProcessGroup) -> Evaluation:
         """Means over all batches of all workers; not a number where nothing was counted."""
         sums = self.sums.clone()
-        team.sum([sums])
+        group.sum([sums])
         loss, top1, top5, count = sums.tolist()
         each = count or float("nan")
         return Evaluation(loss / each, top1 / each, top5 / each, int(count))

@@ -37,7 +37,7 @@ from nas_core.train import (
     start_training,
     train_to_the_end,
 )
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 ScoredBy = Literal["cross_entropy", "accuracy"]
 
@@ -99,7 +99,7 @@ def score(
     path: Sequence[int],
     refresh: Iterable[Batch],
     held_out: Iterable[Batch],
-    team: Team,
+    group: ProcessGroup,
 ) -> Evaluation:
     """How good the network of a path is with supernet weights. The supernet does not change.
 
@@ -109,13 +109,13 @@ def score(
         refresh: training batches from which BatchNorm statistics are taken anew, since those of the
             supernet belong to all its networks at once; none: the supernet's are kept.
         held_out: this worker's part of the images to score on.
-        team: statistics are averaged and images counted over its workers.
+        group: statistics are averaged and images counted over its workers.
     """
     network, batches = plain_network(net, path), iter(refresh)
     first = next(batches, None)
     if first is not None:
         refresh_statistics(network, chain([first], batches))
-    return evaluate(averaged_copy(network, team), held_out, team)
+    return evaluate(averaged_copy(network, group), held_out, group)
 
 
 def scoring_batches(
@@ -227,7 +227,7 @@ def measure_ranking(
     settings: SearchSettings,
     retrain: RetrainSettings,
     seed: int,
-    team: Team,
+    group: ProcessGroup,
     done: Sequence[RankedNetwork] = (),
 ) -> Iterator[RankedNetwork]:
     """Score and train alone `settings.ranking_networks` random networks, one after the other.
@@ -243,7 +243,7 @@ def measure_ranking(
         settings: how many networks, and how they are scored.
         retrain: how they are trained alone.
         seed: of the networks that are drawn, and of their training.
-        team: takes part in all of it.
+        group: takes part in all of it.
         done: networks that were ranked before.
 
     Raises:
@@ -257,11 +257,11 @@ def measure_ranking(
         )
     device = next(supernet.parameters()).device
     for path in paths[len(done) :]:
-        foretold = score(supernet, path, *scoring_batches(data, settings), team)
+        foretold = score(supernet, path, *scoring_batches(data, settings), group)
         architecture = Architecture.from_path(supernet.space, list(path))
-        state = trained_alone(architecture, training, retrain, seed, device, team)
+        state = trained_alone(architecture, training, retrain, seed, device, group)
         _, held_out = scoring_batches(data, settings)
-        alone = evaluate(averaged_copy(state.network, team), held_out, team)
+        alone = evaluate(averaged_copy(state.network, group), held_out, group)
         yield RankedNetwork(path, foretold.top1, foretold.loss, alone.top1, alone.loss)
 
 
@@ -271,7 +271,7 @@ def trained_alone(
     retrain: RetrainSettings,
     seed: int,
     device: torch.device,
-    team: Team,
+    group: ProcessGroup,
 ) -> TrainState:
     """A network trained from scratch on the weight part, its BatchNorm statistics taken anew.
 
@@ -281,9 +281,9 @@ def trained_alone(
         retrain: how it is trained.
         seed: of its weights and what it drops.
         device: where it is trained.
-        team: trains it together.
+        group: trains it together.
     """
     state = start_training(architecture, retrain, seed, device)
-    train_to_the_end(state, training, retrain, seed, team)
+    train_to_the_end(state, training, retrain, seed, group)
     refresh_statistics(state.network, islice(training.batches(0), REFRESH_BATCHES))
     return state

@@ -34,7 +34,7 @@ from nas_core.ranking import score, scoring_batches
 from nas_core.schedule import scaled_warmup_lr
 from nas_core.search_settings import SearchSettings
 from nas_core.settings import RetrainSettings, TrainingSettings
-from nas_core.strategy import Scene, Trial, Update
+from nas_core.strategy import ScoredNetwork, Update, UpdateContext
 from nas_core.train import (
     averaged_copy,
     evaluate,
@@ -59,7 +59,7 @@ class Random:
 
     weights: Literal["fixed"] = "fixed"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Score one more, new if the space has enough of them."""
         rng = scene.common_rng("network")
         seen = {trial.path for trial in scene.trials}
@@ -76,7 +76,7 @@ class Evolution:
 
     weights: Literal["fixed"] = "fixed"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Score one child, or one random network until the population is full."""
         rng, settings = scene.common_rng("network"), scene.settings
         alive = scene.trials[-settings.population :]
@@ -92,7 +92,7 @@ class RLTrials:
 
     weights: Literal["alone"] = "alone"
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Gradient of minus the expected reward, from one network."""
         probs = scene.net.probs()
         path = sample_path(probs, scene.common_rng("network"))
@@ -236,10 +236,10 @@ def mutated(parent: Sequence[int], goal: LatencyGoal, rng: torch.Generator) -> l
     return random_within(goal, rng)
 
 
-def supernet_trial(scene: Scene, path: Sequence[int]) -> Trial:
+def supernet_trial(scene: UpdateContext, path: Sequence[int]) -> ScoredNetwork:
     """A network scored with supernet weights."""
     refresh, held_out = scoring_batches(scene.data, scene.settings)
-    seen = score(scene.net, path, refresh, held_out, scene.team)
+    seen = score(scene.net, path, refresh, held_out, scene.group)
     return _trial(scene, path, seen, quality(seen, scene.settings))
 
 
@@ -253,14 +253,16 @@ def quality(seen: Evaluation, settings: SearchSettings) -> float:
     return 0.0 if isnan(seen.loss) else exp(-seen.loss)
 
 
-def _trial(scene: Scene, path: Sequence[int], seen: Evaluation, accuracy: float) -> Trial:
+def _trial(
+    scene: UpdateContext, path: Sequence[int], seen: Evaluation, accuracy: float
+) -> ScoredNetwork:
     goal = scene.goal
     latency_ms = goal.path_ms(list(path))
     score = scene.objective.reward(accuracy, latency_ms, goal.budget_ms)
-    return Trial(tuple(path), seen.top1, seen.loss, latency_ms, score)
+    return ScoredNetwork(tuple(path), seen.top1, seen.loss, latency_ms, score)
 
 
-def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
+def _train_alone(scene: UpdateContext, path: Sequence[int]) -> Evaluation:
     """Train a network from scratch on the weight part, test it on the architecture part."""
     search = scene.settings
     recipe = RetrainSettings(
@@ -271,8 +273,8 @@ def _train_alone(scene: Scene, path: Sequence[int]) -> Evaluation:
     architecture = Architecture.from_path(scene.goal.table.space, list(path))
     seed = counted_seed(scene.seed, "trial", scene.number)
     state = start_training(architecture, recipe, seed, scene.goal.costs_ms[0].device)
-    train_to_the_end(state, scene.data.weight, recipe, seed, scene.team)
+    train_to_the_end(state, scene.data.weight, recipe, seed, scene.group)
     refresh, held_out = scoring_batches(scene.data, scene.settings)
     if search.bn_images:
         refresh_statistics(state.network, refresh)
-    return evaluate(averaged_copy(state.network, scene.team), held_out, scene.team)
+    return evaluate(averaged_copy(state.network, scene.group), held_out, scene.group)

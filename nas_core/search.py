@@ -31,11 +31,11 @@ from nas_core.ranking import score, scoring_batches
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import Search, SearchState
 from nas_core.space import SearchSpace
-from nas_core.strategy import Trial
+from nas_core.strategy import ScoredNetwork
 from nas_core.supernet import Choice, Supernet
 from nas_core.train import mean_entropy
-from nas_core.train_step import Trained, Trainer
-from nas_core.workers import Team
+from nas_core.train_step import StepTarget, Trainer
+from nas_core.workers import ProcessGroup
 
 MOVING = ("search", "trial")
 """Phases in which op probabilities move."""
@@ -69,10 +69,10 @@ def search_epochs(
     goal: LatencyGoal,
     settings: SearchSettings,
     seed: int,
-    team: Team,
+    group: ProcessGroup,
 ) -> Iterator[EpochReport]:
     """Continue `state` to the end of the search; after each epoch yield what happened in it."""
-    for report in search_steps(Search(state, data, goal, settings, seed, team)):
+    for report in search_steps(Search(state, data, goal, settings, seed, group)):
         if report is not None:
             yield report
 
@@ -99,7 +99,7 @@ def _train_epoch(
     """Weight steps and, in between, updates."""
     state, schedule = search.state, search.schedule
     phase = "warmup" if search.is_warm_up else "search"
-    trainer = Trainer.of(state.weight_optimizer, state.scaler, search.settings, search.team)
+    trainer = Trainer.of(state.weight_optimizer, state.scaler, search.settings, search.group)
     while state.step < schedule.steps:
         step, lr = state.step, schedule.weight_lr(state.epoch, state.step)
         weight_step(state, next(batches), _draw_path(search, step), trainer, lr)
@@ -133,9 +133,9 @@ def _trial_epochs(search: Search) -> Iterator[EpochReport]:
 
 def _exchange_wishes(search: Search) -> None:
     """Where no gradients travel that could take them along."""
-    wishes = search.state.supernet.alphas()[0].detach().new_tensor(search.team.wishes())
-    search.team.sum([wishes])
-    search.team.hear(wishes.tolist())
+    signals = search.state.supernet.alphas()[0].detach().new_tensor(search.group.signal_values())
+    search.group.sum([signals])
+    search.group.apply_signals(signals.tolist())
 
 
 def weight_step(
@@ -144,7 +144,7 @@ def weight_step(
     """Train the ops of one path; all others keep weight, momentum and BatchNorm statistics."""
     supernet = state.supernet
     modules = supernet.on_path(path)
-    trained = Trained(
+    trained = StepTarget(
         forward=lambda part: supernet(part.images, path),
         parameters=[p for module in modules for p in module.parameters()],
         buffers=[buffer for module in modules for buffer in module.buffers()],
@@ -173,12 +173,12 @@ def _draw_path(search: Search, step: int) -> Sequence[Choice]:
 def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> EpochReport:
     """Close an epoch: of the weight steps in `tally`, or of the networks scored so far."""
     state = search.state
-    search.team.agree("the architecture parameters", alphas_digest(state.supernet))
-    search.team.agree(f"the paths of epoch {state.epoch + 1}", state.trained)
+    search.group.agree("the architecture parameters", alphas_digest(state.supernet))
+    search.group.agree(f"the paths of epoch {state.epoch + 1}", state.trained)
     probs = state.supernet.probs()
     state.end_epoch(epochs)
     if tally is not None:
-        seen = tally.evaluation(search.team)
+        seen = tally.evaluation(search.group)
         facts = (seen.loss, seen.top1, _expected_ms(search, phase))
     elif state.trials:
         best = best_trial(state.trials)
@@ -196,7 +196,7 @@ def _expected_ms(search: Search, phase: str) -> float | None:
     return float(search.needed_goal.expected_ms(search.state.supernet.probs()))
 
 
-def best_trial(trials: Sequence[Trial]) -> Trial:
+def best_trial(trials: Sequence[ScoredNetwork]) -> ScoredNetwork:
     """The network of the best score, the earliest of equals."""
     return max(trials, key=lambda trial: trial.score)
 
@@ -234,7 +234,7 @@ def score_within(search: Search) -> float:
     supernet, goal = search.state.supernet, search.needed_goal
     path = best_within(supernet.log_probs(), goal.table, goal.budget_ms).path()
     batches = scoring_batches(search.data, search.settings)
-    return score(supernet, path, *batches, search.team).top1
+    return score(supernet, path, *batches, search.group).top1
 
 
 def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings) -> str | None:

@@ -15,9 +15,9 @@ from nas_core.progress import Progress
 from nas_core.sampling_strategies import Evolution, Random, RLTrials
 from nas_core.schedule import Schedule
 from nas_core.search_settings import SearchSettings
-from nas_core.strategy import Strategy, Trial
+from nas_core.strategy import ScoredNetwork, Strategy
 from nas_core.supernet import Supernet
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "two_path": TwoPath,
@@ -44,7 +44,7 @@ class SearchState(Progress):
     """Moving average of rewards (`reinforce`, `rl_trials`)."""
     multiplier: float = 0.0
     """Of the objective `learnt`."""
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[ScoredNetwork] = field(default_factory=list)
     """Networks that were scored (`random`, `evolution`, `rl_trials`)."""
 
 
@@ -58,7 +58,7 @@ class Search:
     """None in a search that ends with its warm-up, which depends on no hardware."""
     settings: SearchSettings
     seed: int
-    team: Team
+    group: ProcessGroup
 
     @property
     def needed_goal(self) -> LatencyGoal:

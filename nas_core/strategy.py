@@ -20,11 +20,11 @@ from nas_core.objective import LatencyGoal, Objective
 from nas_core.randomness import generator
 from nas_core.search_settings import SearchSettings
 from nas_core.supernet import Supernet
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScoredNetwork:
     """A network that was scored."""
 
     path: tuple[int, ...]
@@ -40,7 +40,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Scene:
+class UpdateContext:
     """What an update may look at. It changes nothing of it."""
 
     net: Supernet
@@ -51,13 +51,13 @@ class Scene:
     seed: int
     number: int
     """Updates made before."""
-    team: Team
+    group: ProcessGroup
     data: SearchData
     batch: Batch | None = None
     """Of the architecture part, this worker's share; None for strategies that score whole parts."""
     baseline: float | None = None
     """Moving average of the rewards of earlier updates."""
-    trials: Sequence[Trial] = ()
+    trials: Sequence[ScoredNetwork] = ()
     """Networks scored by earlier updates."""
     loss_scale: float = 1.0
     """Keeps gradients of fp16 from vanishing; what they say is divided by it."""
@@ -84,7 +84,7 @@ class Update:
     """Mean reward of the networks that were scored."""
     pairs: list[Pair] | None = None
     """The two ops per site that were compared, where only two were."""
-    trial: Trial | None = None
+    trial: ScoredNetwork | None = None
     """A network that was scored, to be kept."""
 
 
@@ -100,6 +100,6 @@ class Strategy(Protocol):
         """
         ...
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """One update from one batch, or the score of one network. Changes nothing."""
         ...

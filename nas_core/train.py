@@ -22,8 +22,8 @@ from nas_core.precision import no_scaler, place, precision_of
 from nas_core.progress import EpochReport, Evaluation, Progress, Tally
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
-from nas_core.train_step import LossError, Trained, Trainer
-from nas_core.workers import Team
+from nas_core.train_step import LossError, StepTarget, Trainer
+from nas_core.workers import ProcessGroup
 
 
 def cosine_lr(lr: float, step: int, steps: int) -> float:
@@ -67,34 +67,34 @@ def start_training(
 
 
 def train_epochs(
-    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> Iterator[EpochReport]:
     """Continue `state` to `settings.epochs`; after each epoch yield what happened in it."""
-    for report in train_steps(state, loader, settings, seed, team):
+    for report in train_steps(state, loader, settings, seed, group):
         if report is not None:
             yield report
 
 
 def train_to_the_end(
-    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> None:
     """Train a network to be compared with others: one that diverges ends with the weights that its
     last finite step left."""
     try:
-        for _ in train_epochs(state, loader, settings, seed, team):
+        for _ in train_epochs(state, loader, settings, seed, group):
             pass
     except LossError:  # on all workers alike
         return
 
 
 def train_steps(
-    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+    state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> Iterator[EpochReport | None]:
     """The same step by step: None after each, where the state may be saved, or the loop left."""
     steps = loader.steps
     batches = loader.batches(state.epoch * steps + state.step)
     total = settings.epochs * steps
-    trainer = Trainer.of(state.optimizer, state.scaler, settings, team)
+    trainer = Trainer.of(state.optimizer, state.scaler, settings, group)
     while state.epoch < settings.epochs:
         state.network.train()
         while state.step < steps:
@@ -103,7 +103,7 @@ def train_steps(
             train_step(state, next(batches), trainer, lr, drops)
             if state.step < steps:
                 yield None
-        seen = state.tally.evaluation(team)
+        seen = state.tally.evaluation(group)
         report = EpochReport("retrain", state.epoch, seen.loss, seen.top1, skipped=state.skipped)
         state.end_epoch()
         yield report
@@ -118,20 +118,20 @@ def train_step(state: TrainState, batch: Batch, trainer: Trainer, lr: float, see
         return logits
 
     parameters, buffers = list(state.network.parameters()), list(state.network.buffers())
-    trainer.step(batch, Trained(forward, parameters, buffers, "the whole network"), state, lr)
+    trainer.step(batch, StepTarget(forward, parameters, buffers, "the whole network"), state, lr)
 
 
-def averaged_copy(network: nn.Module, team: Team) -> nn.Module:
+def averaged_copy(network: nn.Module, group: ProcessGroup) -> nn.Module:
     """A copy in evaluation mode whose BatchNorm statistics are the mean over all workers.
 
     A copy: averaging what is trained would make the result depend on when it was evaluated.
     """
     network = copy.deepcopy(network).eval()
-    if team.size > 1:
+    if group.size > 1:
         buffers = [b for b in network.buffers() if b.is_floating_point()]
         for buffer in buffers:
-            buffer.div_(team.size)
-        team.sum(buffers)
+            buffer.div_(group.size)
+        group.sum(buffers)
     return network
 
 
@@ -161,13 +161,13 @@ def refresh_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, batches: Iterable[Batch], team: Team) -> Evaluation:
+def evaluate(network: nn.Module, batches: Iterable[Batch], group: ProcessGroup) -> Evaluation:
     """Loss and accuracy of a network in evaluation mode; `batches` are this worker's part."""
     tally = Tally()
     for batch in batches:
         logits = network(batch.images)
         tally.add(logits, batch.labels, F.cross_entropy(logits, batch.labels))
-    return tally.evaluation(team)
+    return tally.evaluation(group)
 
 
 def mean_entropy(probs: Sequence[Tensor]) -> float:

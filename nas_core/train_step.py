@@ -2,7 +2,7 @@
 
 A worker's part of a batch is cut into micro-batches where it does not fit; their gradients add up
 and travel once, while the last backward pass still runs. With the gradients travel the loss and
-the wishes of the workers, so that all skip, save and stop at the same step.
+the signals of the workers, so that all skip, save and stop at the same step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nas_core.batch import Batch
 from nas_core.precision import Precision, precision_of
 from nas_core.progress import Progress, Tally
 from nas_core.settings import TrainingSettings
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 
 
 class LossError(ArithmeticError):
@@ -28,7 +28,7 @@ class LossError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Trained:
+class StepTarget:
     """What a step trains, all in the order of the forward pass."""
 
     forward: Callable[[Batch], Tensor]
@@ -49,7 +49,7 @@ class Trainer:
     scaler: torch.amp.GradScaler
     settings: TrainingSettings
     precision: Precision
-    team: Team
+    group: ProcessGroup
 
     @classmethod
     def of(
@@ -57,13 +57,13 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         settings: TrainingSettings,
-        team: Team,
+        group: ProcessGroup,
     ) -> Trainer:
         """In the number format that the settings mean on the device of the weights."""
         device = optimizer.param_groups[0]["params"][0].device
-        return cls(optimizer, scaler, settings, precision_of(settings, device), team)
+        return cls(optimizer, scaler, settings, precision_of(settings, device), group)
 
-    def step(self, batch: Batch, trained: Trained, progress: Progress, lr: float) -> None:
+    def step(self, batch: Batch, trained: StepTarget, progress: Progress, lr: float) -> None:
         """One step on the mean gradient over the images of all workers.
 
         A step whose loss or gradient is not finite moves nothing on any worker, BatchNorm
@@ -82,7 +82,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)  # not 0: no decay, no momentum elsewhere
         before = [buffer.clone() for buffer in trained.buffers]
         seen = Tally()
-        loss, norm, wishes = self._backward(batch, trained, seen)
+        loss, norm, signals = self._backward(batch, trained, seen)
         if math.isfinite(loss) and (self.scaler.is_enabled() or math.isfinite(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -94,14 +94,14 @@ class Trainer:
             progress.skipped += 1
         progress.note_trained(trained.what)
         progress.step += 1
-        self.team.hear(wishes)
+        self.group.apply_signals(signals)
         if progress.bad_steps > self.settings.max_bad_steps:
             raise LossError(self._story(trained, progress, loss, norm))
 
     def _backward(
-        self, batch: Batch, trained: Trained, seen: Tally
+        self, batch: Batch, trained: StepTarget, seen: Tally
     ) -> tuple[float, float, list[float]]:
-        """Gradients, averaged; mean loss, norm of the gradients, sums of the workers' wishes."""
+        """Gradients, averaged; mean loss, norm of the gradients, sums of the workers' signals."""
         parts = batch.parts(self.settings.micro_batch_size)
         facts = torch.zeros(1, device=batch.images.device)
         for number, part in enumerate(parts, start=1):
@@ -115,16 +115,16 @@ class Trainer:
             facts = facts + weighted.detach().float()
             averaging: AbstractContextManager[None] = nullcontext()
             if number == len(parts):
-                facts = torch.cat([facts, facts.new_tensor(self.team.wishes())])
-                averaging = self.team.averaging(trained.parameters, facts)
+                facts = torch.cat([facts, facts.new_tensor(self.group.signal_values())])
+                averaging = self.group.averaging(trained.parameters, facts)
             with averaging:
                 self.scaler.scale(weighted).backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in trained.parameters if p.grad is not None]
         norm = torch.stack(torch._foreach_norm(grads)).norm()
-        mean_loss, *wishes, length = torch.cat([facts, norm[None]]).tolist()
-        return mean_loss, length, wishes
+        mean_loss, *signals, length = torch.cat([facts, norm[None]]).tolist()
+        return mean_loss, length, signals
 
-    def _story(self, trained: Trained, progress: Progress, loss: float, norm: float) -> str:
+    def _story(self, trained: StepTarget, progress: Progress, loss: float, norm: float) -> str:
         """What is known of a training that went wrong."""
         with torch.no_grad():
             largest = max(float(p.abs().max()) for p in trained.parameters)

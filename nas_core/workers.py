@@ -1,6 +1,6 @@
 """What the workers of a data-parallel run do together; alone it costs nothing.
 
-`orchestration/distributed/process_group.py` has the team of Ray Train workers.
+`orchestration/distributed/process_group.py` has the group of Ray Train workers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DivergenceError(RuntimeError):
         return f"workers disagree on {self.what} ({shown}); the run was stopped"
 
 
-class Team(Protocol):
+class ProcessGroup(Protocol):
     """The workers of one run."""
 
     rank: int
@@ -46,12 +46,12 @@ class Team(Protocol):
         """
         ...
 
-    def wishes(self) -> list[float]:
+    def signal_values(self) -> list[float]:
         """What this worker wants all to do after the step; as many numbers on all workers."""
         ...
 
-    def hear(self, wishes: list[float]) -> None:
-        """The sums of all workers' wishes: called after every step, on all workers alike."""
+    def apply_signals(self, signals: list[float]) -> None:
+        """The sums of all workers' signals: called after every step, on all workers alike."""
         ...
 
     def agree(self, what: str, value: str) -> None:
@@ -59,8 +59,8 @@ class Team(Protocol):
         ...
 
 
-class Alone:
-    """A team of one."""
+class SingleProcess:
+    """A group of one."""
 
     rank = 0
     size = 1
@@ -76,11 +76,11 @@ class Alone:
         """Nothing to average."""
         return nullcontext()
 
-    def wishes(self) -> list[float]:
+    def signal_values(self) -> list[float]:
         """None."""
         return []
 
-    def hear(self, wishes: list[float]) -> None:
+    def apply_signals(self, signals: list[float]) -> None:
         """Nobody speaks."""
 
     def agree(self, what: str, value: str) -> None:

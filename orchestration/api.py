@@ -14,8 +14,8 @@ from typing import Any
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, check_job, load_job
 from orchestration.driver.notebook import live_table
-from orchestration.driver.pipeline import quiet, run
-from orchestration.driver.progress import Say
+from orchestration.driver.pipeline import no_log, run
+from orchestration.driver.progress import Log
 from orchestration.reports.sweep_result import SweepResult
 
 Budgets = Iterable[float | str]
@@ -28,7 +28,7 @@ def sweep(
     budgets_ms: Budgets | Mapping[str, Budgets] | None = None,
     seeds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
-    say: Say = quiet,
+    log: Log = no_log,
 ) -> SweepResult:
     """Search one network for every target, budget and seed; go on with a sweep that was stopped.
 
@@ -44,7 +44,7 @@ def sweep(
             125 and 160 %, clipped to what is feasible.
         seeds: the whole sweep once for each; left out: those of the job.
         overrides: "section.key=value" each, as behind `--set`.
-        say: takes the lines that a person reads.
+        log: takes the lines that a person reads.
 
     Raises:
         SpecError: the sweep is empty, says a case twice, or cannot be done; nothing was trained.
@@ -55,7 +55,7 @@ def sweep(
         raise SpecError("overrides belong to a job file; change the job itself instead")
     swept = sweep_job(base, targets, budgets_ms, seeds)
     with live_table() as show:
-        return SweepResult(run(swept, say=say, on_record=show))
+        return SweepResult(run(swept, log=log, on_record=show))
 
 
 def sweep_job(

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, PartShape, Row, head_part, site_part, stem_part
+from nas_core.latency import (
+    LatencyEntry,
+    LatencyTable,
+    OpSignature,
+    head_part,
+    site_part,
+    stem_part,
+)
 from nas_core.space import MOBILE_OPS, SearchSpace, Site, proxyless_imagenet
 
 BIAS_MS = 92.135994
@@ -100,11 +107,11 @@ def _shape(site: Site) -> str:
     return f"{channels} with stride {site.stride} at {site.resolution} pixels"
 
 
-def _fixed_rows(space: SearchSpace) -> tuple[Row, Row]:
+def _fixed_rows(space: SearchSpace) -> tuple[LatencyEntry, LatencyEntry]:
     return _row(stem_part(space), BIAS_MS + FIRST_BLOCK_MS), _row(head_part(space), 0.0)
 
 
-def _site_rows(site: Site, offsets_ms: tuple[float, ...]) -> Iterator[Row]:
+def _site_rows(site: Site, offsets_ms: tuple[float, ...]) -> Iterator[LatencyEntry]:
     known = dict(zip(COLUMNS, offsets_ms, strict=False))  # a site without skip has one less
     for op in site.ops:
         if op not in known:
@@ -115,5 +122,7 @@ def _site_rows(site: Site, offsets_ms: tuple[float, ...]) -> Iterator[Row]:
         yield _row(site_part(site, op), known[op], site.name)
 
 
-def _row(part: PartShape, ms: float, site: str = "") -> Row:
-    return Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=0, site=site)
+def _row(part: OpSignature, ms: float, site: str = "") -> LatencyEntry:
+    return LatencyEntry(
+        part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=0, site=site
+    )

@@ -67,7 +67,7 @@ def run_job(
 
         # With settings replaced the file alone would be another job.
         text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
-        result = run(job, job_file=text, say=say)
+        result = run(job, job_file=text, log=log)
     if result.failed:
         raise typer.Exit(FAILED)
 
@@ -87,7 +87,7 @@ def plan_job(job_file: JobFile, overrides: Overrides = None, is_quick: Quick = F
 def _show_plan(job: Job, is_quick: bool) -> None:
     from orchestration.driver.pipeline import show_plan
 
-    show_plan(job, say, is_quick=is_quick)
+    show_plan(job, log, is_quick=is_quick)
 
 
 @app.command("submit")
@@ -110,7 +110,7 @@ def submit_job(
     job = load_job(job_file, overrides or [])
     words = [word for override in overrides or [] for word in ("--set", override)]
     if address is not None:
-        raise typer.Exit(submit_elsewhere(job, job_file, words, address, aws_credentials, say))
+        raise typer.Exit(submit_elsewhere(job, job_file, words, address, aws_credentials, log))
     if aws_credentials:
         raise SpecError("--aws-credentials belongs to --address; add that, or leave it out")
     with _about(job_file):
@@ -158,12 +158,12 @@ def measure_target(
         found = imported(job, import_file)
     else:
         with progress_bar() as progress:
-            found = measure(job, say, progress)
+            found = measure(job, log, progress)
     for line in [
         *table_lines(found, Storage(job.storage)),
         *keep_picture_and_record(found, Storage(job.storage)),
     ]:
-        say(line)
+        log(line)
 
 
 @app.command("record")
@@ -189,7 +189,7 @@ def record(
         print(f"not recorded: {error}; the same command goes on", file=sys.stderr, flush=True)
         raise typer.Exit(FAILED) from None
     for link in (links.report, links.runs, links.compare):
-        say(link)
+        log(link)
 
 
 jobs.register(app)
@@ -211,7 +211,7 @@ def predict_images(
     except ValueError as error:
         raise SpecError(str(error)) from None
     for prediction in found:
-        say(prediction.line())
+        log(prediction.line())
     if any(prediction.error for prediction in found):
         raise typer.Exit(FAILED)
 
@@ -242,7 +242,7 @@ def _about(job_file: str) -> Iterator[None]:
         raise SpecError(f"{job_file}: {error}") from None
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line for a person, at once."""
     print(line, flush=True)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cluster.lease import Lease, LeaseHeld, holder
 from cluster.storage import Storage, StorageError
-from orchestration.driver.progress import Say
+from orchestration.driver.progress import Log
 from orchestration.planning.cases import Case, search_place, warmup_place
 from orchestration.state.case_files import stopped_searches
 from orchestration.state.checkpoint_index import END
@@ -40,7 +40,7 @@ TEMPORARY = ".*.tmp"
 
 
 @dataclass(frozen=True)
-class Item:
+class CleanupItem:
     """Something in storage."""
 
     words: str
@@ -53,21 +53,21 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Survey:
+class CleanupPlan:
     """What there is of a job."""
 
     done: int
     """Finished cases."""
     cases: int
-    items: tuple[Item, ...]
+    items: tuple[CleanupItem, ...]
 
     @property
-    def goes(self) -> list[Item]:
+    def goes(self) -> list[CleanupItem]:
         """What is no longer needed."""
         return [item for item in self.items if item.goes]
 
 
-def survey(job: JobFolder, *, warmups: bool = False) -> Survey:
+def cleanup_plan(job: JobFolder, *, warmups: bool = False) -> CleanupPlan:
     """What of a job stays and what goes; with `warmups`, where others begin too.
 
     Raises:
@@ -83,10 +83,10 @@ def survey(job: JobFolder, *, warmups: bool = False) -> Survey:
         *_warmups(plan, job, warmups=warmups),
         *_tables(plan, job),
     )
-    return Survey(done, len(plan.cases), items)
+    return CleanupPlan(done, len(plan.cases), items)
 
 
-def _others(folder: Storage) -> Iterator[Item]:
+def _others(folder: Storage) -> Iterator[CleanupItem]:
     """What lies in the folder beside checkpoints."""
     keys = folder.list()
     names = {key.split("/")[0] for key in keys}
@@ -96,7 +96,7 @@ def _others(folder: Storage) -> Iterator[Item]:
         yield _item(words, name in RAYS, folder, name)
 
 
-def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[Item]:
+def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[CleanupItem]:
     """Those of each case."""
     for name in _below(folder, "checkpoints"):
         why, goes = _of_case(name, plan, folder)
@@ -120,14 +120,14 @@ def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
     return f"{named[1]} is not finished", False
 
 
-def _temporary(folder: Storage) -> Iterator[Item]:
+def _temporary(folder: Storage) -> Iterator[CleanupItem]:
     """What killed writers have left."""
     size_bytes = folder.unfinished_bytes()
     if size_bytes:
-        yield Item("temporary files of killed writers", True, size_bytes, folder, TEMPORARY)
+        yield CleanupItem("temporary files of killed writers", True, size_bytes, folder, TEMPORARY)
 
 
-def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[Item]:
+def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[CleanupItem]:
     """Those that several budgets share."""
     needed = {case.search_key: case.name for case in _undone(plan, folder)}
     for key in _below(folder, "searches"):
@@ -140,7 +140,7 @@ def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[Item
         yield _item(f"{place}/: {why}", warmups and not is_needed, folder, place)
 
 
-def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[Item]:
+def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[CleanupItem]:
     """Those that cases of the job start from."""
     for key in sorted({case.warmup_key for case in plan.cases if case.warmup_key is not None}):
         place = warmup_place(key)
@@ -154,14 +154,14 @@ def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[Item]:
         yield _item(f"../{place}/: {why}", goes, job.storage, place)
 
 
-def _tables(plan: JobPlan, job: JobFolder) -> Iterator[Item]:
+def _tables(plan: JobPlan, job: JobFolder) -> Iterator[CleanupItem]:
     """The latency tables of the job, which never go."""
     keys = {case.table_key for case in plan.cases}
     there = [f"{key}.json" for key in sorted(keys) if key and job.tables.exists(f"{key}.json")]
     if there:
         size_bytes = sum(job.tables.size_bytes(place) for place in there)
         words = f"../tables/: {len(there)} latency tables, for other jobs too"
-        yield Item(words, False, size_bytes, job.tables, "")
+        yield CleanupItem(words, False, size_bytes, job.tables, "")
 
 
 def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
@@ -207,16 +207,16 @@ def _below(folder: Storage, place: str) -> list[str]:
     return sorted({key.split("/")[0] for key in keys if "/" in key})
 
 
-def _item(words: str, goes: bool, folder: Storage, place: str) -> Item:
-    return Item(words, goes, folder.size_bytes(place), folder, place)
+def _item(words: str, goes: bool, folder: Storage, place: str) -> CleanupItem:
+    return CleanupItem(words, goes, folder.size_bytes(place), folder, place)
 
 
-def clean(job: JobFolder, say: Say, *, is_sure: bool = False, warmups: bool = False) -> None:
+def clean(job: JobFolder, log: Log, *, is_sure: bool = False, warmups: bool = False) -> None:
     """Say what stays and what goes; delete the latter if `is_sure`.
 
     Args:
         job: whose folder.
-        say: takes lines for a person.
+        log: takes lines for a person.
         is_sure: whether to delete.
         warmups: whether warm-ups and shared searches go too, where nobody needs them.
 
@@ -224,25 +224,25 @@ def clean(job: JobFolder, say: Say, *, is_sure: bool = False, warmups: bool = Fa
         LeaseHeld: a driver owns the folder; nothing was deleted.
         StorageError: something cannot be read or deleted.
     """
-    _check_free(job.folder, say if is_sure else None)
+    _check_free(job.folder, log if is_sure else None)
     if not is_sure:
-        found = survey(job, warmups=warmups)
-        _say(found, job, say)
+        found = cleanup_plan(job, warmups=warmups)
+        _say(found, job, log)
         if found.goes:
-            say(f"nothing was deleted; with --yes {_sum(found)} would be")
+            log(f"nothing was deleted; with --yes {_sum(found)} would be")
         return
     with Lease(job.folder) as lease:
-        found = survey(job, warmups=warmups)
-        _say(found, job, say)
+        found = cleanup_plan(job, warmups=warmups)
+        _say(found, job, log)
         for item in found.goes:
             if lease.lost.is_set():
                 raise StorageError(f"another driver took {job.folder.uri}; the rest stays")
             _delete(item)
     if found.goes:
-        say(f"deleted  {_sum(found)}")
+        log(f"deleted  {_sum(found)}")
 
 
-def _check_free(folder: Storage, say: Say | None) -> None:
+def _check_free(folder: Storage, log: Log | None) -> None:
     """Refuse where a driver lives, without asking for the lease, which would write."""
     held = holder(folder)
     if held is None:
@@ -250,22 +250,22 @@ def _check_free(folder: Storage, say: Say | None) -> None:
     if held.is_alive:
         path = folder.where(LEASE)
         raise LeaseHeld(path, held.host, held.process, held.since)
-    if say is not None:
+    if log is not None:
         who = f"process {held.process} on host {held.host}"
-        say(f"owner    {who} is gone; to make sure of that takes half a minute")
+        log(f"owner    {who} is gone; to make sure of that takes half a minute")
 
 
-def _say(found: Survey, job: JobFolder, say: Say) -> None:
-    say(f"job      {job.name}, {job.folder.uri}: {found.done} of {found.cases} networks are done")
+def _say(found: CleanupPlan, job: JobFolder, log: Log) -> None:
+    log(f"job      {job.name}, {job.folder.uri}: {found.done} of {found.cases} networks are done")
     told = [item for item in found.items if item.goes or item.size_bytes]
     for item in sorted(told, key=lambda item: item.goes):
         label = "goes" if item.goes else "stays"
-        say(f"{label:<8} {size_text(item.size_bytes):>9}  {item.words}")
+        log(f"{label:<8} {size_text(item.size_bytes):>9}  {item.words}")
     if not found.goes:
-        say("nothing is to be deleted")
+        log("nothing is to be deleted")
 
 
-def _sum(found: Survey) -> str:
+def _sum(found: CleanupPlan) -> str:
     return size_text(sum(item.size_bytes for item in found.goes))
 
 
@@ -281,7 +281,7 @@ def size_text(size_bytes: int) -> str:
     return f"{size:.1f} TB"
 
 
-def _delete(item: Item) -> None:
+def _delete(item: CleanupItem) -> None:
     if item.place == TEMPORARY:
         item.folder.delete_unfinished()
     elif item.place.startswith("warmups/"):

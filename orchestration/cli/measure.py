@@ -18,7 +18,7 @@ from orchestration.config.loading import SpecError
 from orchestration.config.space import SpaceSettings
 from orchestration.config.targets import TargetSettings, resolve
 from orchestration.driver.pipeline import tracking_uri
-from orchestration.driver.progress import Say
+from orchestration.driver.progress import Log
 from orchestration.latency.device import identity
 from orchestration.latency.table_files import read_table
 from orchestration.latency.table_store import shipped_table, store_table, stored_table
@@ -92,7 +92,7 @@ class Found:
     """Whether it was read from a file: a job has to be told where it is."""
 
 
-def measure(job: MeasureJob, say: Say, progress: Progress | None = None) -> Found:
+def measure(job: MeasureJob, log: Log, progress: Progress | None = None) -> Found:
     """The table of a target and a space: from storage, else measured now and kept there.
 
     Raises:
@@ -111,7 +111,7 @@ def measure(job: MeasureJob, say: Say, progress: Progress | None = None) -> Foun
         known = stored_table(storage, key, accept_noisy=job.measure.accept_noisy)
         if known is not None and _is_enough(known, job):
             return Found(known, key, is_new=False)
-        table = _measured(job, space, target, storage, key, say, progress, known)
+        table = _measured(job, space, target, storage, key, log, progress, known)
     except (MeasurementError, PlacementError) as error:
         raise SpecError(str(error)) from None
     return Found(table, key, is_new=True)
@@ -123,7 +123,7 @@ def _measured(
     target: Target,
     storage: Storage,
     key: str,
-    say: Say,
+    log: Log,
     progress: Progress | None,
     known: LatencyTable | None,
 ) -> LatencyTable:
@@ -131,19 +131,19 @@ def _measured(
     from cluster.placement import node_for, nodes
     from nas_core.baselines.registry import for_space
     from orchestration.latency.build_table import measure_table
-    from orchestration.latency.calibrate import Extent
-    from orchestration.programs.compile_workers import compilers_running
+    from orchestration.latency.calibrate import CalibrationSize
+    from orchestration.programs.compile_workers import compile_workers_running
 
     others = tuple(for_space(name, space) for name in job.baselines)
-    extent = Extent(others=others, names=job.baselines)
-    with connect(), compilers_running([node_for(target, nodes())]):
+    extent = CalibrationSize(others=others, names=job.baselines)
+    with connect(), compile_workers_running([node_for(target, nodes())]):
         return measure_table(
             space,
             target,
             job.measure,
             storage,
             key,
-            say=say,
+            log=log,
             extent=extent,
             progress=progress or (lambda _done, _all: None),
             known=known,
@@ -152,12 +152,12 @@ def _measured(
 
 def _is_enough(table: LatencyTable, job: MeasureJob) -> bool:
     """Whether as many networks were measured as are asked for; in a job, fewer are."""
-    from orchestration.latency.calibrate import Extent, random_networks
+    from orchestration.latency.calibrate import CalibrationSize, random_networks
 
     known = table.calibration
     if known is None:
         return False
-    wanted = len(random_networks(table, Extent().networks))
+    wanted = len(random_networks(table, CalibrationSize().networks))
     drawn = [one for one in (*known.fitted, *known.checked) if one.name == "random"]
     return len(drawn) >= wanted and {one.name for one in known.others} >= set(job.baselines)
 

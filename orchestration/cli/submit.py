@@ -7,7 +7,7 @@ from pathlib import Path
 from cluster.storage import Storage, StorageError
 from cluster.submit import submit
 from orchestration.config.job import Job
-from orchestration.driver.progress import Say
+from orchestration.driver.progress import Log
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.reports.jobs_table import read_jobs, rows_of_jobs
@@ -33,7 +33,7 @@ def submit_elsewhere(
     arguments: list[str],
     address: str,
     with_aws_keys: bool,
-    say: Say,
+    log: Log,
 ) -> int:
     """Run a job on the Ray at an address, then write its table into `<job>.csv` here.
 
@@ -48,7 +48,7 @@ def submit_elsewhere(
     """
     code = submit(job_file, arguments=arguments, address=address, with_aws_keys=with_aws_keys)
     if code in (0, 1):  # some networks are finished, it may be
-        say(fetched_table(job, Path()))
+        log(fetched_table(job, Path()))
     return code
 
 

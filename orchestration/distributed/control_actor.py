@@ -1,4 +1,4 @@
-"""The board of a job: what its driver and the workers of its cases tell each other meanwhile.
+"""The control of a job: what its driver and the workers of its cases tell each other meanwhile.
 
 An actor of the driver. Workers write how far they are, the driver writes that all are to stop.
 """
@@ -10,17 +10,17 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerProgress:
     """How far a worker is."""
 
     steps: int
     """Done in this attempt."""
-    where: str
+    activity: str
     """What it does just now."""
 
 
-class Board(Protocol):
-    """What a worker sees of the board."""
+class ControlClient(Protocol):
+    """What a worker sees of the control."""
 
     def is_stopping(self) -> bool:
         """Whether the driver wants the case to stop."""
@@ -30,11 +30,11 @@ class Board(Protocol):
         """Whether the node of this worker is announced to be taken away."""
         ...
 
-    def tell(self, rank: int, place: Place) -> None:
+    def report(self, rank: int, progress: WorkerProgress) -> None:
         """Write how far worker `rank` is."""
         ...
 
-    def places(self) -> dict[int, Place]:
+    def progress(self) -> dict[int, WorkerProgress]:
         """How far the workers are, by rank; those that have written."""
         ...
 
@@ -47,14 +47,14 @@ class Board(Protocol):
         ...
 
 
-class BoardActor:
+class ControlActor:
     """What everybody wrote; an actor, so that one thread changes it."""
 
     def __init__(self) -> None:
         self._is_stopping = False
         self._stopped: set[str] = set()
         self._running: set[str] = set()
-        self._places: dict[str, dict[int, tuple[int, str]]] = {}
+        self._progress: dict[str, dict[int, tuple[int, str]]] = {}
         self._notes: dict[str, list[str]] = {}
         self._reasons: dict[str, str] = {}
 
@@ -83,15 +83,15 @@ class BoardActor:
         """Whether the trial of some case trains."""
         return bool(self._running)
 
-    def tell(self, case: str, rank: int, steps: int, where: str) -> None:
-        self._places.setdefault(case, {})[rank] = (steps, where)
+    def report(self, case: str, rank: int, steps: int, activity: str) -> None:
+        self._progress.setdefault(case, {})[rank] = (steps, activity)
 
-    def places(self, case: str) -> dict[int, tuple[int, str]]:
-        return self._places.get(case, {})
+    def progress(self, case: str) -> dict[int, tuple[int, str]]:
+        return self._progress.get(case, {})
 
     def begin(self, case: str) -> None:
         """A new attempt: what workers of the last one wrote is no longer true."""
-        self._places.pop(case, None)
+        self._progress.pop(case, None)
 
     def note(self, case: str, text: str) -> None:
         self._notes.setdefault(case, []).append(text)
@@ -110,8 +110,8 @@ class BoardActor:
         return self._reasons
 
 
-class RayBoard:
-    """The board of one case, through the handle of the actor. An actor that is gone is silent."""
+class RayControlClient:
+    """The control of one case, through the handle of the actor. An actor that is gone is silent."""
 
     def __init__(self, actor: Any, case: str) -> None:
         self._actor, self._case = actor, case
@@ -130,12 +130,12 @@ class RayBoard:
             return False
         return ray.get_runtime_context().get_node_id() in leaving
 
-    def tell(self, rank: int, place: Place) -> None:
-        self._actor.tell.remote(self._case, rank, place.steps, place.where)
+    def report(self, rank: int, progress: WorkerProgress) -> None:
+        self._actor.report.remote(self._case, rank, progress.steps, progress.activity)
 
-    def places(self) -> dict[int, Place]:
-        found = self._ask("places", self._case) or {}
-        return {rank: Place(*values) for rank, values in found.items()}
+    def progress(self) -> dict[int, WorkerProgress]:
+        found = self._ask("progress", self._case) or {}
+        return {rank: WorkerProgress(*values) for rank, values in found.items()}
 
     def note(self, text: str) -> None:
         self._ask("note", self._case, text)
@@ -157,7 +157,7 @@ class RayBoard:
             return None
 
 
-class NoBoard:
+class NoControlClient:
     """For a case without a driver."""
 
     def is_stopping(self) -> bool:
@@ -166,9 +166,9 @@ class NoBoard:
     def is_leaving(self) -> bool:
         return False
 
-    def tell(self, rank: int, place: Place) -> None: ...
+    def report(self, rank: int, progress: WorkerProgress) -> None: ...
 
-    def places(self) -> dict[int, Place]:
+    def progress(self) -> dict[int, WorkerProgress]:
         return {}
 
     def note(self, text: str) -> None: ...

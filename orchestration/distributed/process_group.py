@@ -1,4 +1,4 @@
-"""What every Ray Train worker needs: its team, its device, and a way to report an epoch."""
+"""What every Ray Train worker needs: its group, its device, and a way to report an epoch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nas_core.workers import DivergenceError
-from orchestration.distributed.control_actor import Board, NoBoard
-from orchestration.distributed.watchdog import Watch
+from orchestration.distributed.control_actor import ControlClient, NoControlClient
+from orchestration.distributed.watchdog import Watchdog
 
 VALUE_BYTES = 64
 """Longest value that workers compare."""
@@ -24,7 +24,7 @@ BUCKET_BYTES = 4 * 2**20
 
 
 @dataclass
-class Wishes:
+class StepSignals:
     """What a worker wants all to do after a step; what all then do, since all hear the same."""
 
     stop: bool = False
@@ -39,7 +39,7 @@ class Wishes:
         return [float(wish) for wish in astuple(self)]
 
     @classmethod
-    def of(cls, sums: Sequence[float]) -> Wishes:
+    def of(cls, sums: Sequence[float]) -> StepSignals:
         """A wish of one is a wish of all."""
         return cls(*(value > 0 for value in sums))
 
@@ -48,7 +48,7 @@ class Stopped(Exception):  # noqa: N818  # a request, not a failure
     """The driver wants the case to stop, and all that is to be kept is kept."""
 
 
-class DistributedTeam:
+class DistributedProcessGroup:
     """The workers of one run, over torch.distributed (gloo or NCCL)."""
 
     def __init__(
@@ -56,14 +56,14 @@ class DistributedTeam:
         rank: int,
         size: int,
         device: torch.device,
-        board: Board | None = None,
+        control: ControlClient | None = None,
         hang_timeout_s: float = 600.0,
     ) -> None:
         self.rank, self.size = rank, size
-        self.watch = Watch(board or NoBoard(), self.rank, hang_timeout_s)
-        self.wish: Callable[[], Wishes] = Wishes
+        self.watchdog = Watchdog(control or NoControlClient(), self.rank, hang_timeout_s)
+        self.local_signals: Callable[[], StepSignals] = StepSignals
         """What this worker wants now; set by the stage."""
-        self.heard = Wishes()
+        self.signals = StepSignals()
         """What all want, since the last step."""
         self.waited_s = 0.0
         """In which this worker has only waited for messages."""
@@ -92,27 +92,27 @@ class DistributedTeam:
             buckets.collect()
         self.sent = buckets.values
 
-    def wishes(self) -> list[float]:
+    def signal_values(self) -> list[float]:
         """Of this worker, as numbers."""
-        return self.wish().to_list()
+        return self.local_signals().to_list()
 
-    def hear(self, wishes: list[float]) -> None:
+    def apply_signals(self, signals: list[float]) -> None:
         """Remember what all want; a step is done."""
-        self.heard = Wishes.of(wishes)
-        self.watch.step_done()
-        if self._raises and self.heard.stop:
+        self.signals = StepSignals.of(signals)
+        self.watchdog.step_done()
+        if self._raises and self.signals.stop:
             raise Stopped
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
         """Inside, `Stopped` is raised on all workers after the step in which they are to stop: for
         work that is kept when it is done, and has no checkpoint."""
-        self.wish = lambda: Wishes(stop=self.watch.is_stopping)
+        self.local_signals = lambda: StepSignals(stop=self.watchdog.is_stopping)
         self._raises = True
         try:
             yield
         finally:
-            self.wish, self._raises = Wishes, False
+            self.local_signals, self._raises = StepSignals, False
 
     def agree(self, what: str, value: str) -> None:
         """Raise DivergenceError on all workers unless all hold the same short text."""
@@ -131,7 +131,7 @@ class DistributedTeam:
             dist.all_gather(received, sent)
         return [bytes(one.tolist()).rstrip(b"\0").decode() for one in received]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when all workers have come here, however long the first has to do before."""
         if self.size > 1:
             dist.barrier()
@@ -139,20 +139,23 @@ class DistributedTeam:
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         began = time.perf_counter()
-        with self.watch.waiting():
+        with self.watchdog.waiting():
             yield
         self.waited_s += time.perf_counter() - began
 
 
-class RayTeam(DistributedTeam):
+class RayProcessGroup(DistributedProcessGroup):
     """The workers that Ray Train has started for this run."""
 
     def __init__(
-        self, device: torch.device, board: Board | None = None, hang_timeout_s: float = 600.0
+        self,
+        device: torch.device,
+        control: ControlClient | None = None,
+        hang_timeout_s: float = 600.0,
     ) -> None:
         context = ray.train.get_context()
         rank, size = context.get_world_rank(), context.get_world_size()
-        super().__init__(rank, size, device, board, hang_timeout_s)
+        super().__init__(rank, size, device, control, hang_timeout_s)
 
 
 class Buckets:

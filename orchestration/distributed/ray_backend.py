@@ -23,7 +23,7 @@ SHUTDOWN_S = 30.0
 
 
 @dataclass
-class LateTorch(BackendConfig):  # type: ignore[misc]  # ray has no types
+class LazyTorchBackend(BackendConfig):  # type: ignore[misc]  # ray has no types
     """In place of `ray.train.torch.TorchConfig`."""
 
     backend: str | None
@@ -63,7 +63,7 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
 
     share_cuda_visible_devices = True
 
-    def on_start(self, worker_group: Any, backend_config: LateTorch) -> None:
+    def on_start(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:
         """All workers are there; returns when they are connected.
 
         Ray Train (2.60) gives back what a worker group holds if its start fails, unless it is this
@@ -75,7 +75,7 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
             worker_group._clear_state()  # it counts as not started: Ray then ends its workers
             raise
 
-    def _connect(self, worker_group: Any, backend_config: LateTorch) -> None:
+    def _connect(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         kind = backend_config.backend or ("nccl" if has_gpus else "gloo")
         place = worker_group.execute_single(0, get_address_and_port)
@@ -87,7 +87,7 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
             ]
         )
 
-    def on_shutdown(self, worker_group: Any, backend_config: LateTorch) -> None:  # noqa: ARG002
+    def on_shutdown(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:  # noqa: ARG002
         """The workers are going to end."""
         ends = worker_group.execute_async(_leave, len(worker_group) > 1)
         ray.wait(ends, num_returns=len(ends), timeout=SHUTDOWN_S)

@@ -1,7 +1,7 @@
 """A worker's second thread: asks what is to come, tells how far the worker is, ends what hangs.
 
 A hang is a step that does not end. The worker that hangs may be this one, or one for which this
-one waits in a collective; the board tells which. Then the process ends, for nothing else stops a
+one waits in a collective; the control tells which. Then the process ends, for nothing else stops a
 thread that waits inside a library, and Ray Train starts the workers again from the last checkpoint.
 """
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestration.distributed.control_actor import Board, Place
+from orchestration.distributed.control_actor import ControlClient, WorkerProgress
 
 POLL_S = 1.0
 COMPUTING, WAITING, BUSY = "computing", "waiting for other workers", "busy"
@@ -23,16 +23,16 @@ HUNG = 75
 """Exit code of a process that was ended because of a hang."""
 
 
-class Watch:
+class Watchdog:
     """What one worker is doing, looked at once a second."""
 
-    def __init__(self, board: Board, rank: int, hang_timeout_s: float) -> None:
+    def __init__(self, control: ControlClient, rank: int, hang_timeout_s: float) -> None:
         self.is_stopping = False
         """Whether the driver wants all to stop."""
         self.is_leaving = False
         """Whether the node of this worker is announced to be taken away."""
-        self._board, self._rank, self._timeout_s = board, rank, hang_timeout_s
-        self._steps, self._where, self._since = 0, BUSY, time.monotonic()
+        self._control, self._rank, self._timeout_s = control, rank, hang_timeout_s
+        self._steps, self._activity, self._since = 0, BUSY, time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
@@ -51,20 +51,20 @@ class Watch:
         self._since = time.monotonic()
 
     @contextmanager
-    def inside(self, where: str) -> Iterator[None]:
-        """Until the block ends the worker is `where`; time counts from here on."""
-        before, self._where = self._where, where
+    def inside(self, activity: str) -> Iterator[None]:
+        """Until the block ends the worker does `activity`; time counts from here on."""
+        before, self._activity = self._activity, activity
         self._since = time.monotonic()
         try:
             yield
         finally:
-            self._where, self._since = before, time.monotonic()
+            self._activity, self._since = before, time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Until the block ends this worker waits for others. Outside of a stage that may take
         long: the first worker measures and exports."""
-        if self._where == BUSY:
+        if self._activity == BUSY:
             yield
             return
         with self.inside(WAITING):
@@ -73,11 +73,11 @@ class Watch:
     def _look(self) -> None:
         pause = min(POLL_S, self._timeout_s / 10)
         while not self._ended.wait(pause):
-            self._board.tell(self._rank, Place(self._steps, self._where))
-            self.is_stopping = self.is_stopping or self._board.is_stopping()
-            self.is_leaving = self.is_leaving or self._board.is_leaving()
+            self._control.report(self._rank, WorkerProgress(self._steps, self._activity))
+            self.is_stopping = self.is_stopping or self._control.is_stopping()
+            self.is_leaving = self.is_leaving or self._control.is_leaving()
             stuck_s = time.monotonic() - self._since
-            if self._where != BUSY and stuck_s > self._timeout_s:
+            if self._activity != BUSY and stuck_s > self._timeout_s:
                 self._give_up(stuck_s)
 
     def _give_up(self, stuck_s: float) -> None:
@@ -88,20 +88,20 @@ class Watch:
         )
         sys.stderr.write(f"{text}\n")
         faulthandler.dump_traceback(file=sys.stderr)
-        self._board.note(text)
+        self._control.note(text)
         os._exit(HUNG)
 
     def _who(self) -> str:
         """The workers that are behind, or that compute while others wait for them."""
-        if self._where == COMPUTING:
+        if self._activity == COMPUTING:
             return f"worker {self._rank}"
-        places = self._board.places()
-        fewest = min((place.steps for place in places.values()), default=0)
-        late = [rank for rank, place in places.items() if place.steps < self._steps] or [
+        workers = self._control.progress()
+        fewest = min((worker.steps for worker in workers.values()), default=0)
+        late = [rank for rank, worker in workers.items() if worker.steps < self._steps] or [
             rank
-            for rank, place in places.items()
-            if place.steps == fewest and place.where != WAITING and rank != self._rank
+            for rank, worker in workers.items()
+            if worker.steps == fewest and worker.activity != WAITING and rank != self._rank
         ]
         if not late:
-            return "a worker that cannot be told"
+            return "a worker that cannot be identified"
         return " and ".join(f"worker {rank}" for rank in sorted(late))

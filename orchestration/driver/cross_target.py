@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FAILED = "failed"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def targets_to_measure(
@@ -46,8 +46,8 @@ def targets_to_measure(
     ]
 
 
-def measure_across(
-    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage, say: Say
+def measure_cross_target(
+    plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage, log: Log
 ) -> None:
     """Measure every network on every target where it is not known yet; Ray is running.
 
@@ -59,18 +59,18 @@ def measure_across(
         results: of its finished cases.
         tables: by target.
         folder: the job's, keeps what is measured.
-        say: takes lines for a person.
+        log: takes lines for a person.
     """
     networks = _networks(plan, results)
     for target in targets_to_measure(plan, results, tables, folder):
-        say(f"measure  {len(networks)} networks on {target.hardware()} ...")
+        log(f"measure  {len(networks)} networks on {target.hardware()} ...")
         found, reason = dict[str, dict[str, Any]](), ""
         made = _exported(plan, target, results, folder)
         try:
-            found = _measured(plan, target, tables[target.name], networks, made, say)
+            found = _measured(plan, target, tables[target.name], networks, made, log)
         except _refusals() as error:
             reason = str(error)
-            say(f"WARNING not measured on {target.hardware()}: {reason}")
+            log(f"WARNING not measured on {target.hardware()}: {reason}")
         unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - found.keys()}
         values = {"format": FORMAT, "reference_ms": tables[target.name].reference_ms}
         folder.write_json(
@@ -102,21 +102,21 @@ def _measured(
     table: LatencyTable,
     networks: Mapping[str, Model],
     made: Mapping[str, Program],
-    say: Say,
+    log: Log,
 ) -> dict[str, dict[str, Any]]:
     """What every network takes, on a node where nothing trains meanwhile."""
     from cluster.placement import cores_reserved
-    from orchestration.latency.bench import Bench
     from orchestration.latency.calibrate import timed_networks
     from orchestration.latency.device import node_of
-    from orchestration.programs.compile_workers import compilers_running, lower
+    from orchestration.latency.measurement_setup import MeasurementSetup
+    from orchestration.programs.compile_workers import compile_workers_running, lower
 
     node = node_of(table, target)
-    with compilers_running([node]), cores_reserved(node, say):
+    with compile_workers_running([node]), cores_reserved(node, log):
         missing = {key: model for key, model in networks.items() if key not in made}
         programs = {**made, **dict(_lowered(plan, target, missing))}
         beside = lower(plan.space, target, [Architecture.reference(plan.space), None])
-        bench = Bench(plan.space, target, plan.job.measure, node)
+        bench = MeasurementSetup(plan.space, target, plan.job.measure, node)
         *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
     now = reference.without(empty.median_ms).median_ms
     drift = now / (table.reference_ms or now)

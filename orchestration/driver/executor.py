@@ -16,19 +16,19 @@ from typing import Any
 from cluster.lease import Lease, LeaseHeld
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from orchestration.driver.cross_target import measure_across
+from orchestration.driver.cross_target import measure_cross_target
 from orchestration.driver.preview import known_estimate
-from orchestration.driver.progress import OnRecord, ProgressLines, Say, case_bars
-from orchestration.driver.run_stats import Ledger
-from orchestration.driver.session import Prepared, prepared
+from orchestration.driver.progress import Log, OnRecord, ProgressLines, case_bars
+from orchestration.driver.run_stats import RunStats
+from orchestration.driver.session import JobSession, open_session
 from orchestration.driver.tune_callbacks import asha_scheduler
 from orchestration.planning.cases import KNOWN, Case, search_place, warmup_place
 from orchestration.planning.plan import Plan
-from orchestration.planning.worker_layout import Crewing
+from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import plan_lines
 from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import RAY_S
-from orchestration.scheduling.order import Waves, in_groups
+from orchestration.scheduling.order import Schedule, co_scheduled_groups
 from orchestration.state.checkpoint_index import is_ended
 from orchestration.state.results_on_disk import finished_results
 from orchestration.state.run_file import known_further
@@ -45,14 +45,14 @@ class Done:
     failed: dict[str, str]
     """By name of a case that failed, why."""
     facts: dict[str, Any]
-    """What the run spent; see `Ledger`."""
+    """What the run spent; see `RunStats`."""
 
 
-def do_missing(
+def run_missing(
     plan: Plan,
     storage: Storage,
     tables: dict[str, LatencyTable],
-    say: Say,
+    log: Log,
     on_record: OnRecord,
 ) -> Done:
     """Measure, search and retrain what is not in storage.
@@ -61,7 +61,7 @@ def do_missing(
         plan: what to do.
         storage: of all jobs.
         tables: by target, those that are known.
-        say: takes the lines that a person reads.
+        log: takes the lines that a person reads.
         on_record: told what cases report.
 
     Raises:
@@ -69,63 +69,63 @@ def do_missing(
         KeyboardInterrupt: it was stopped.
     """
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    ledger = Ledger()
-    with prepared(plan, storage, tables, say) as ready:
+    ledger = RunStats()
+    with open_session(plan, storage, tables, log) as session:
         ledger.measured_s = time.monotonic() - began
-        known_further(ready.cases, ready.folder, ready.crew.at_once)
-        expected = known_estimate(ready)
+        known_further(session.cases, session.folder, session.layout.at_once)
+        expected = known_estimate(session)
         for line in plan_lines(
-            plan, ready.tables, ready.cases, ready.folder, str(ready.crew), expected
+            plan, session.tables, session.cases, session.folder, str(session.layout), expected
         ):
-            say(line)
-        ledger.networks = len(ready.order().cases)
-        failed = _Runner(ready, ledger, say, on_record).run()
+            log(line)
+        ledger.networks = len(session.order().cases)
+        failed = CaseRunner(session, ledger, log, on_record).run()
         ended = time.monotonic()
-        if not ready.stopper.is_stopping:
-            results = finished_results(ready.cases, ready.folder)
-            measure_across(plan, results, ready.tables, ready.folder, say)
+        if not session.stop_signal.is_stopping:
+            results = finished_results(session.cases, session.folder)
+            measure_cross_target(plan, results, session.tables, session.folder, log)
         ledger.measured_s += time.monotonic() - ended
     wall_s = time.monotonic() - began
     facts = {"started": started, **ledger.to_dict(wall_s)}
     if expected is not None:
-        facts |= _compared(expected.seconds, wall_s - ledger.measured_s + RAY_S, say)
-    return Done(ready.cases, failed, facts)
+        facts |= _compared(expected.seconds, wall_s - ledger.measured_s + RAY_S, log)
+    return Done(session.cases, failed, facts)
 
 
-def _compared(estimate_s: float, took_s: float, say: Say) -> dict[str, float]:
+def _compared(estimate_s: float, took_s: float, log: Log) -> dict[str, float]:
     """The plan against what happened."""
     error = estimate_s / took_s - 1
-    say(f"time     {duration(took_s)}; the plan said {duration(estimate_s)} ({error:+.0%})")
+    log(f"time     {duration(took_s)}; the plan said {duration(estimate_s)} ({error:+.0%})")
     return {"estimate_s": estimate_s, "took_s": took_s, "estimate_error": error}
 
 
 @dataclass(frozen=True)
-class _Runner:
+class CaseRunner:
     """Runs cases of a job, wave by wave."""
 
-    ready: Prepared
-    ledger: Ledger
-    say: Say
+    session: JobSession
+    ledger: RunStats
+    log: Log
     on_record: OnRecord
 
     def run(self) -> dict[str, str]:
         """Why cases failed, by name."""
-        ready = self.ready
+        session = self.session
         with self._shown() as show, ExitStack() as held:
             # In the same order by all, so that no two wait for each other.
-            for case in sorted(ready.order().warmups, key=lambda case: case.key):
+            for case in sorted(session.order().warmups, key=lambda case: case.key):
                 self._hold_warmup(case, held)
-            order = ready.order()  # another job may have trained a warm-up meanwhile
+            order = session.order()  # another job may have trained a warm-up meanwhile
             failed = self._warm_up(order, show)
-            if ready.warmup_crew != ready.crew:
+            if session.warmup_layout != session.layout:
                 held.close()
             failed |= self._run(order.first, failed, show)
             failed |= self._follow(order.followers, failed, show)
             # Those that a search would have trained, had it come to its end.
-            left = [case for case in ready.missing() if case.kind in KNOWN]
+            left = [case for case in session.missing() if case.kind in KNOWN]
             return failed | self._run(left, failed, show)
 
-    def _warm_up(self, order: Waves, show: Any) -> dict[str, str]:
+    def _warm_up(self, order: Schedule, show: Any) -> dict[str, str]:
         """Train what is missing; the cases that fail with it.
 
         Where the workers of a case are all that there are, its first case does it before the others
@@ -133,9 +133,9 @@ class _Runner:
         """
         if not order.warmups:
             return {}
-        if self.ready.warmup_crew != self.ready.crew:
-            works = [(one, ()) for one in order.warmups]
-            reasons = self._run_wave(works, self.ready.warmup_crew, show)
+        if self.session.warmup_layout != self.session.layout:
+            tasks = [(one, ()) for one in order.warmups]
+            reasons = self._run_wave(tasks, self.session.warmup_layout, show)
             broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
             return self._failed_with(broken, order.cases)
         hosts = [_first_of(one.key, order.first) for one in order.warmups]
@@ -148,7 +148,7 @@ class _Runner:
         return failed | self._failed_with(broken, [one for one in order.cases if one not in hosts])
 
     def _is_warm(self, case: Case) -> bool:
-        return is_ended(self.ready.storage.sub(warmup_place(str(case.warmup_key))))
+        return is_ended(self.session.storage.sub(warmup_place(str(case.warmup_key))))
 
     def _failed_with(self, broken: dict[str, str], cases: Sequence[Case]) -> dict[str, str]:
         """Cases whose warm-up is not to be had: `broken` says why, by its key."""
@@ -160,9 +160,11 @@ class _Runner:
 
     def _run(self, cases: Sequence[Case], failed: dict[str, str], show: Any) -> dict[str, str]:
         """Run those of the cases that are neither done nor failed; why some of them fail."""
-        missing = {case.name for case in self.ready.missing()}
+        missing = {case.name for case in self.session.missing()}
         rest = [case for case in self._startable(cases, failed) if case.name in missing]
-        return self._run_wave(in_groups(rest, self.ready.crew.at_once), self.ready.crew, show)
+        return self._run_wave(
+            co_scheduled_groups(rest, self.session.layout.at_once), self.session.layout, show
+        )
 
     def _startable(self, cases: Sequence[Case], failed: dict[str, str]) -> list[Case]:
         return [case for case in cases if case.name not in failed]
@@ -174,26 +176,26 @@ class _Runner:
         reasons = {
             case.name: "the search that it shares with other budgets of its target failed"
             for case in self._startable(followers, failed)
-            if not is_ended(self.ready.folder.sub(search_place(str(case.search_key))))
+            if not is_ended(self.session.folder.sub(search_place(str(case.search_key))))
         }
         return reasons | self._run(followers, failed | reasons, show)
 
     def _run_wave(
-        self, cases: Sequence[tuple[Case, tuple[Case, ...]]], crew: Crewing, show: Any
+        self, cases: Sequence[tuple[Case, tuple[Case, ...]]], layout: WorkerLayout, show: Any
     ) -> dict[str, str]:
         from orchestration.driver.trials import run_cases
 
         if not cases:
             return {}
-        ready, folder = self.ready, self.ready.folder
-        works = [ready.work(case, extra, crew, folder.uri) for case, extra in cases]
-        scheduler = asha_scheduler(ready.plan.job, [case for case, _ in cases], folder)
-        return run_cases(works, crew, folder, show, ready.stopper, scheduler=scheduler)
+        session, folder = self.session, self.session.folder
+        tasks = [session.task(case, extra, layout, folder.uri) for case, extra in cases]
+        scheduler = asha_scheduler(session.plan.job, [case for case, _ in cases], folder)
+        return run_cases(tasks, layout, folder, show, session.stop_signal, scheduler=scheduler)
 
     @contextmanager
     def _shown(self) -> Iterator[Any]:
-        named = sum(case.kind != "reference" for case in self.ready.missing()) > 1
-        lines = ProgressLines(self.say, named=named)
+        named = sum(case.kind != "reference" for case in self.session.missing()) > 1
+        lines = ProgressLines(self.log, named=named)
         with case_bars() as bars:
 
             def show(case: str, record: dict[str, Any]) -> None:
@@ -206,14 +208,14 @@ class _Runner:
 
     def _hold_warmup(self, case: Case, held: ExitStack) -> None:
         """Own the folder of a warm-up, unless another job has trained it meanwhile."""
-        folder, is_said = self.ready.storage.sub(warmup_place(case.key)), False
+        folder, is_said = self.session.storage.sub(warmup_place(case.key)), False
         while not is_ended(folder):
             try:
                 held.enter_context(Lease(folder))
                 return
             except LeaseHeld as error:
                 if not is_said:
-                    self.say(f"waiting for a warm-up that another job trains: {error}")
+                    self.log(f"waiting for a warm-up that another job trains: {error}")
                 is_said = True
                 time.sleep(POLL_S)
 

@@ -11,20 +11,20 @@ from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
 
 if TYPE_CHECKING:
-    from orchestration.stages.context import Crew
+    from orchestration.stages.context import WorkerContext
 
 LONG_ENOUGH_S = 1.5
 FEWEST = 32
 """Images before the clock starts: libraries are loaded, and the file is opened."""
 
 
-def reading_speed(crew: Crew) -> float | None:
+def reading_speed(context: WorkerContext) -> float | None:
     """Images a second of all readers of a case, if each is as fast as one alone; None where images
     are in memory."""
-    part = crew.dataset.train
+    part = context.dataset.train
     if not isinstance(part, StreamedSet):
         return None
-    return images_per_s(part, crew.work.job.seed) * crew.reading.readers * crew.team.size
+    return images_per_s(part, context.task.job.seed) * context.reading.readers * context.group.size
 
 
 def images_per_s(part: StreamedSet, seed: int) -> float:

@@ -26,12 +26,12 @@ from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.config.loading import job_text
 from orchestration.driver.cross_target import targets_to_measure
-from orchestration.driver.progress import OnRecord, Say
+from orchestration.driver.progress import Log, OnRecord
 from orchestration.latency.table_store import store_table, stored_table
 from orchestration.planning.cases import Case, cases_of, plan_facts
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.reports.results import JobResult, read_result
-from orchestration.scheduling.matching_widths import are_widths_known, width_cases
+from orchestration.scheduling.matching_widths import are_matched_widths_known, matched_width_cases
 from orchestration.scheduling.successive_halving import stopped_early
 from orchestration.state.results_on_disk import adopt, finished_results, is_done
 from orchestration.state.run_file import begun, end_plan
@@ -39,23 +39,23 @@ from orchestration.state.run_file import begun, end_plan
 STOPPED = "it was stopped; the same command goes on from there"
 
 
-def quiet(_line: str) -> None:
+def no_log(_line: str) -> None:
     """Say nothing."""
 
 
-def unheard(_case: str, _record: Mapping[str, Any]) -> None:
+def ignore_record(_case: str, _record: Mapping[str, Any]) -> None:
     """What cases report is of interest to nobody."""
 
 
 def run(
-    job: Job, *, job_file: str = "", say: Say = quiet, on_record: OnRecord = unheard
+    job: Job, *, job_file: str = "", log: Log = no_log, on_record: OnRecord = ignore_record
 ) -> JobResult:
     """Run a job to its end, or go on with one that was stopped.
 
     Args:
         job: what to do.
         job_file: its text, to be recorded with it.
-        say: takes the lines that a person reads.
+        log: takes the lines that a person reads.
         on_record: told what a case reports of an epoch, as it comes.
 
     Raises:
@@ -67,10 +67,10 @@ def run(
     plan = make_plan(job)
     with Lease(storage.sub(job.name)):
         storage.sub(job.name).delete_unfinished()  # what a killed driver left half written
-        return _run_owned(plan, storage, job_file, say, on_record)
+        return _run_owned(plan, storage, job_file, log, on_record)
 
 
-def show_plan(job: Job, say: Say, *, is_quick: bool = False) -> None:
+def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
     """Say what `run` would do; what it needs and costs too, unless that has to be quick.
 
     Raises:
@@ -83,36 +83,36 @@ def show_plan(job: Job, say: Say, *, is_quick: bool = False) -> None:
     storage.check_writable()
     plan = make_plan(job)
     show = preview.show_known_plan if is_quick else preview.show_plan
-    show(plan, storage, _known_tables(plan, storage), say)
+    show(plan, storage, _known_tables(plan, storage), log)
 
 
 def _run_owned(
-    plan: Plan, storage: Storage, job_file: str, say: Say, on_record: OnRecord
+    plan: Plan, storage: Storage, job_file: str, log: Log, on_record: OnRecord
 ) -> JobResult:
     """Do what is missing, by the owner of the job's folder."""
     folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
     cases = cases_of(plan, tables)
-    cases += width_cases(plan, cases, tables, storage)
+    cases += matched_width_cases(plan, cases, tables, storage)
     for name, old in adopt(cases, folder).items():
-        say(f"{name} is what {old} was, under another name")
-    is_complete = tables.keys() == plan.table_keys.keys() and are_widths_known(
+        log(f"{name} is what {old} was, under another name")
+    is_complete = tables.keys() == plan.table_keys.keys() and are_matched_widths_known(
         plan, cases, tables, storage
     )
     failed, runs = {}, _runs_before(folder)
     if is_complete and _is_done(plan, cases, tables, folder):
         count = len(cases) - len(stopped_early(plan.job.asha, cases, folder))
-        say(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
+        log(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
-        from orchestration.driver.executor import do_missing
+        from orchestration.driver.executor import run_missing
 
         with begun(plan, cases, folder, tables, is_complete=is_complete):
-            done = do_missing(plan, storage, tables, say, on_record)
+            done = run_missing(plan, storage, tables, log, on_record)
         cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
     _write_job(plan, folder, cases, job_file, runs, failed)
     end_plan(folder)
-    return _told(plan.job, storage, cases, failed, say)
+    return _told(plan.job, storage, cases, failed, log)
 
 
 def _is_done(
@@ -126,7 +126,7 @@ def _is_done(
 
 
 def _told(
-    job: Job, storage: Storage, cases: list[Case], failed: Mapping[str, str], say: Say
+    job: Job, storage: Storage, cases: list[Case], failed: Mapping[str, str], log: Log
 ) -> JobResult:
     """Compare and record what is there, and say what became of every case."""
     folder = storage.sub(job.name)
@@ -135,16 +135,16 @@ def _told(
     undone = [case.name for case in cases if case not in finished and case.name not in early]
     reasons = {name: failed.get(name, STOPPED) for name in undone}
     try:
-        _compare(storage, folder, finished, say)
+        _compare(storage, folder, finished, log)
     except Exception as error:  # drawing raises anything, and all else of the job is done
-        say(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
-    links = _record(job, storage, say)
+        log(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
+    links = _record(job, storage, log)
     for name, reason in early.items():
-        say(f"stopped early: {name} {reason}")
+        log(f"stopped early: {name} {reason}")
     for name, reason in reasons.items():
-        say(f"FAILED {name}: {reason}")
+        log(f"FAILED {name}: {reason}")
     for link in links:
-        say(link)
+        log(link)
     return JobResult(
         job.name, tuple(read_result(folder, case) for case in finished), reasons, links
     )
@@ -222,7 +222,7 @@ def tracking_uri(job: Job | None, storage: Storage) -> str:
     return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path('mlflow.db')}"
 
 
-def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
+def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
     """Write MLflow from storage. What goes wrong there costs the job nothing."""
     from orchestration.tracking import RecordError, record_job
 
@@ -237,20 +237,20 @@ def _record(job: Job, storage: Storage, say: Say) -> tuple[str, ...]:
             is_waited_for=True,
         )
     except RecordError as error:
-        say(f"WARNING not recorded: {error}")
-        say(
+        log(f"WARNING not recorded: {error}")
+        log(
             f"        all results are in {folder.uri}; record them later: "
             f"proxyless record {folder.uri}"
         )
         if uri != without_passwords(uri):
-            say("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
+            log("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
         return ()
     shown = {"report": links.report, "runs": links.runs, "compare": links.compare}
     pages = [f"{name:<8} {link}" for name, link in shown.items()]
     return (*pages, *(f"model    {model}" for model in links.models))
 
 
-def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) -> None:
+def _compare(storage: Storage, folder: Storage, finished: list[Case], log: Log) -> None:
     from orchestration.reports.comparison import write_comparison
     from orchestration.reports.table import comparison_text
 
@@ -259,4 +259,4 @@ def _compare(storage: Storage, folder: Storage, finished: list[Case], say: Say) 
     results = [folder.read_json(f"{case.folder}/result.json") for case in finished]
     write_comparison(folder, storage.sub("tables"))
     for hardware in dict.fromkeys(result["hardware"] for result in results):
-        say(comparison_text([one for one in results if one["hardware"] == hardware]))
+        log(comparison_text([one for one in results if one["hardware"] == hardware]))

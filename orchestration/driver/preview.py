@@ -18,109 +18,113 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
-from orchestration.driver.progress import Say
+from orchestration.driver.progress import Log
 from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.content_keys import training_parts
 from orchestration.planning.plan import Plan
-from orchestration.planning.worker_layout import Room, crewing
+from orchestration.planning.worker_layout import NodeResources, worker_layout
 from orchestration.reports.plan import plan_lines
 from orchestration.scheduling.estimate import Estimate, Timings, estimate
-from orchestration.scheduling.matching_widths import width_cases
+from orchestration.scheduling.matching_widths import matched_width_cases
 
 if TYPE_CHECKING:
-    from orchestration.driver.session import Prepared
+    from orchestration.driver.session import JobSession
 
 
 def show_known_plan(
-    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log
 ) -> None:
     """Say what a run would do, as far as storage tells; nothing is measured."""
     _check_places(plan)
     cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
-    cases += width_cases(plan, cases, tables, storage)
+    cases += matched_width_cases(plan, cases, tables, storage)
     here = this_machine().resources
-    room = Room(int(here.get("CPU", 0)), here.get("GPU", 0.0))
+    room = NodeResources(int(here.get("CPU", 0)), here.get("GPU", 0.0))
     gpus = f" and {room.gpus:g} GPUs" if room.gpus else ""
-    workers = f"{crewing(plan.job.cluster, [room])}, on this machine's {room.cpus} cores{gpus}"
+    workers = (
+        f"{worker_layout(plan.job.cluster, [room])}, on this machine's {room.cpus} cores{gpus}"
+    )
     for line in plan_lines(plan, tables, cases, folder, workers):
-        say(line)
+        log(line)
 
 
-def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say) -> None:
+def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log) -> None:
     """Say what a run would do, need and cost: tables that are missing are measured, steps timed."""
-    from orchestration.driver.session import prepared
+    from orchestration.driver.session import open_session
 
     _check_places(plan)
     cases_of(plan, tables)  # what is wrong is said before Ray is started
-    with prepared(plan, storage, tables, say) as ready:
-        expected = known_estimate(ready) or _timed_estimate(ready, say)
-        words = (ready.tables, ready.cases, ready.folder, str(ready.crew), expected)
+    with open_session(plan, storage, tables, log) as session:
+        expected = known_estimate(session) or _timed_estimate(session, log)
+        words = (session.tables, session.cases, session.folder, str(session.layout), expected)
         for line in plan_lines(plan, *words):
-            say(line)
+            log(line)
 
 
-def known_estimate(ready: Prepared) -> Estimate | None:
+def known_estimate(session: JobSession) -> Estimate | None:
     """What a run will take, if its steps were timed before and something is left to do."""
-    place = _timings_place(ready)
-    if not ready.storage.exists(place) or not ready.missing():
+    place = _timings_place(session)
+    if not session.storage.exists(place) or not session.missing():
         return None
-    timings = Timings.from_dict(ready.storage.read_json(place))
-    return None if timings is None else _estimate(ready, timings)
+    timings = Timings.from_dict(session.storage.read_json(place))
+    return None if timings is None else _estimate(session, timings)
 
 
-def _estimate(ready: Prepared, timings: Timings) -> Estimate:
-    words = (ready.crew, len(ready.rooms), ready.folder)
-    return estimate(ready.plan, ready.order(), timings, *words)
+def _estimate(session: JobSession, timings: Timings) -> Estimate:
+    words = (session.layout, len(session.rooms), session.folder)
+    return estimate(session.plan, session.order(), timings, *words)
 
 
-def _timings_place(ready: Prepared) -> str:
+def _timings_place(session: JobSession) -> str:
     """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
-    job, plan = ready.plan.job, ready.plan
+    job, plan = session.plan.job, session.plan
     settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
     values: dict[str, Any] = {
         **training_parts(job.with_seed(0), plan.data, plan.space, "any"),
         **settings,
-        "crews": [str(ready.crew), str(ready.warmup_crew)],
+        "crews": [str(session.layout), str(session.warmup_layout)],
         "processor": facts()["cpu"],
         "tables": plan.table_keys,
-        "models": sorted({digest(case.model) for case in ready.cases if case.model is not None}),
+        "models": sorted({digest(case.model) for case in session.cases if case.model is not None}),
     }
     return f"timings/{digest(values)}.json"
 
 
-def _timed_estimate(ready: Prepared, say: Say) -> Estimate | None:
+def _timed_estimate(session: JobSession, log: Log) -> Estimate | None:
     """Time a few steps, unless nothing is left to do."""
-    order = ready.order()
+    order = session.order()
     if not order.cases:
         return None
-    say("time     a few steps of each phase ...")
-    place = _timings_place(ready)
+    log("time     a few steps of each phase ...")
+    place = _timings_place(session)
     folder = place.removesuffix(".json")
     try:
-        timings = _timed(ready, order.cases, folder)
+        timings = _timed(session, order.cases, folder)
     except RuntimeError as error:
         raise SpecError(str(error)) from None
     finally:
-        ready.storage.delete(folder)
-    ready.storage.write_json(place, timings.to_dict())
-    return _estimate(ready, timings)
+        session.storage.delete(folder)
+    session.storage.write_json(place, timings.to_dict())
+    return _estimate(session, timings)
 
 
-def _timed(ready: Prepared, cases: Sequence[Case], folder: str) -> Timings:
+def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:
     from orchestration.driver.step_timing import timed_steps
 
-    place, lanes = ready.storage.sub(folder), _lanes(cases, ready.crew.at_once)
+    place, lanes = session.storage.sub(folder), _lanes(cases, session.layout.at_once)
     models = list({digest(case.model): case for case in cases if case.model is not None}.values())
     works = [
-        ready.work(lane, models[i :: len(lanes)], ready.crew, place.uri)
+        session.task(lane, models[i :: len(lanes)], session.layout, place.uri)
         for i, lane in enumerate(lanes)
     ]
     warmup = None
     searches = [lane for lane in lanes if lane.warmup_key is not None]
-    if ready.warmup_crew != ready.crew and searches:
+    if session.warmup_layout != session.layout and searches:
         first = replace(searches[0], name="warm-up")
-        warmup = ready.work(first, (), ready.warmup_crew, place.uri)
-    return timed_steps(works, warmup, (ready.crew, ready.warmup_crew), place, ready.stopper)
+        warmup = session.task(first, (), session.warmup_layout, place.uri)
+    return timed_steps(
+        works, warmup, (session.layout, session.warmup_layout), place, session.stop_signal
+    )
 
 
 def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestration.reports.text import duration
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 OnRecord = Callable[[str, Mapping[str, Any]], None]
 """Told the name of a case and what it reports."""
 
@@ -16,8 +16,8 @@ OnRecord = Callable[[str, Mapping[str, Any]], None]
 class ProgressLines:
     """One aligned line for everything that a case reports."""
 
-    def __init__(self, say: Say, named: bool) -> None:
-        self._say, self._named = say, named
+    def __init__(self, log: Log, named: bool) -> None:
+        self._say, self._named = log, named
 
     def __call__(self, case: str, record: Mapping[str, Any]) -> None:
         """Say what a case reports."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Ledger:
+class RunStats:
     """Counts what cases report while they run."""
 
     def __init__(self) -> None:

@@ -12,38 +12,38 @@ from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.loading import SpecError
-from orchestration.driver.progress import Say
-from orchestration.driver.stopping import Stopper
+from orchestration.driver.progress import Log
+from orchestration.driver.stopping import StopSignal
 from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import (
-    Crewing,
-    Room,
+    NodeResources,
+    WorkerLayout,
     check_placeable,
-    crewing,
-    warmup_crewing,
+    warmup_layout,
+    worker_layout,
 )
-from orchestration.scheduling.matching_widths import measure_widths, width_cases
-from orchestration.scheduling.order import Waves, waves
+from orchestration.scheduling.matching_widths import matched_width_cases, measure_widths
+from orchestration.scheduling.order import Schedule, schedule
 from orchestration.scheduling.successive_halving import stopped_early
 from orchestration.state.results_on_disk import is_done, renamed
 
 if TYPE_CHECKING:
     from cluster.placement import Node
-    from orchestration.stages.context import CaseWork
+    from orchestration.stages.context import CaseTask
 
 
 @dataclass(frozen=True)
-class Prepared:
+class JobSession:
     """What a job stands on once its tables are there."""
 
     plan: Plan
     storage: Storage
     tables: dict[str, LatencyTable]
     cases: list[Case]
-    rooms: Sequence[Room]
-    crew: Crewing
-    stopper: Stopper
+    rooms: Sequence[NodeResources]
+    layout: WorkerLayout
+    stop_signal: StopSignal
 
     @property
     def folder(self) -> Storage:
@@ -51,10 +51,10 @@ class Prepared:
         return self.storage.sub(self.plan.job.name)
 
     @property
-    def warmup_crew(self) -> Crewing:
+    def warmup_layout(self) -> WorkerLayout:
         """Workers of a warm-up that is trained by itself."""
         batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
-        return warmup_crewing(self.crew, self.rooms, batch_size, lanes)
+        return warmup_layout(self.layout, self.rooms, batch_size, lanes)
 
     def missing(self) -> list[Case]:
         """Cases that are to be done."""
@@ -66,41 +66,44 @@ class Prepared:
         """By name of a case whose search was ended early, why."""
         return stopped_early(self.plan.job.asha, self.cases, self.folder)
 
-    def order(self) -> Waves:
+    def order(self) -> Schedule:
         """In which order."""
-        return waves(self.missing(), self.storage, self.folder)
+        return schedule(self.missing(), self.storage, self.folder)
 
-    def work(self, case: Case, behind: Sequence[Case], crew: Crewing, place: str) -> CaseWork:
+    def task(
+        self, case: Case, co_scheduled: Sequence[Case], layout: WorkerLayout, place: str
+    ) -> CaseTask:
         """What the workers of a case are given; `place` is the storage that they write to."""
-        from orchestration.stages.context import CaseWork
+        from orchestration.stages.context import CaseTask
 
         targets = {target.name: target for target in self.plan.targets}
-        elsewhere = {one.target for one in behind} - {case.target}
-        return CaseWork(
+        elsewhere = {one.target for one in co_scheduled} - {case.target}
+        return CaseTask(
             self.plan.job.with_seed(case.seed),
             case,
-            tuple(behind),
+            tuple(co_scheduled),
             targets.get(case.target),
             self.tables.get(case.target),
             place,
-            crew.cpus_per_worker,
-            crew.gpus_per_worker,
+            layout.cpus_per_worker,
+            layout.gpus_per_worker,
             {name: (targets[name], self.tables[name]) for name in sorted(elsewhere)},
         )
 
 
-def _rooms() -> list[Room]:
+def _rooms() -> list[NodeResources]:
     from cluster.placement import nodes
 
     return [
-        Room(int(node.resources.get("CPU", 0)), node.resources.get("GPU", 0.0)) for node in nodes()
+        NodeResources(int(node.resources.get("CPU", 0)), node.resources.get("GPU", 0.0))
+        for node in nodes()
     ]
 
 
 @contextmanager
-def prepared(
-    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
-) -> Iterator[Prepared]:
+def open_session(
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log
+) -> Iterator[JobSession]:
     """Ray for the time of the block, with all tables measured.
 
     Raises:
@@ -109,26 +112,26 @@ def prepared(
     from cluster.connect import connect
     from cluster.head import stop_signals_to
 
-    stopper = Stopper()
+    stop_signal = StopSignal()
     # The signals after Ray, which installs its own.
-    with connect(), stop_signals_to(stopper.on_signal), _compilers_running(plan):
+    with connect(), stop_signals_to(stop_signal.on_signal), _compilers_running(plan):
         rooms = _rooms()
-        crew = crewing(plan.job.cluster, rooms)
-        problem = check_placeable(crew, rooms)
+        layout = worker_layout(plan.job.cluster, rooms)
+        problem = check_placeable(layout, rooms)
         if problem:
             raise SpecError(problem)
-        if plan.lanes is not None and crew.workers > plan.lanes:
+        if plan.lanes is not None and layout.workers > plan.lanes:
             raise SpecError(
-                f"data.stream.lanes is {plan.lanes}, and a case has {crew.workers} workers here; "
+                f"data.stream.lanes is {plan.lanes}, and a case has {layout.workers} workers here; "
                 "expected a lane for each at least: raise it, or set cluster.workers"
             )
         _check_shared(storage)
         _check_devices(plan, storage, tables)
-        tables = {**tables, **_measure_missing(plan, storage, tables, say)}
+        tables = {**tables, **_measure_missing(plan, storage, tables, log)}
         cases = cases_of(plan, tables)
-        measure_widths(plan, cases, tables, storage, say)
-        cases += width_cases(plan, cases, tables, storage)
-        yield Prepared(plan, storage, tables, cases, rooms, crew, stopper)
+        measure_widths(plan, cases, tables, storage, log)
+        cases += matched_width_cases(plan, cases, tables, storage)
+        yield JobSession(plan, storage, tables, cases, rooms, layout, stop_signal)
 
 
 def _check_shared(storage: Storage) -> None:
@@ -159,11 +162,11 @@ def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]
 
 def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
     """Compilers from the start, if something is going to be lowered: they take a while to come."""
-    from orchestration.programs.compile_workers import compilers_running
+    from orchestration.programs.compile_workers import compile_workers_running
 
     is_measured = any(target.is_measured for target in plan.targets)
     if is_measured or plan.job.retrain is not None:
-        return compilers_running(_nodes_of(plan))
+        return compile_workers_running(_nodes_of(plan))
     return nullcontext()
 
 
@@ -180,25 +183,25 @@ def _nodes_of(plan: Plan) -> list[Node]:
 
 
 def _measure_missing(
-    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], say: Say
+    plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log
 ) -> dict[str, LatencyTable]:
     measured = {}
     for target in plan.targets:
         if target.name not in tables:
-            say(f"measure  {target.hardware()} ...")
-            measured[target.name] = _measured(plan, target, storage, say)
+            log(f"measure  {target.hardware()} ...")
+            measured[target.name] = _measured(plan, target, storage, log)
     return measured
 
 
-def _measured(plan: Plan, target: Target, storage: Storage, say: Say) -> LatencyTable:
+def _measured(plan: Plan, target: Target, storage: Storage, log: Log) -> LatencyTable:
     from orchestration.latency.build_table import measure_table
 
     def say_each(text: str) -> None:
         for line in text.splitlines():
-            say(f"measure  {line}")
+            log(f"measure  {line}")
 
     settings, key = plan.job.measure, plan.table_keys[target.name]
     try:
-        return measure_table(plan.space, target, settings, storage, key, say=say_each)
+        return measure_table(plan.space, target, settings, storage, key, log=say_each)
     except MeasurementError as error:
         raise SpecError(str(error)) from None

@@ -28,21 +28,21 @@ from nas_core.search_settings import WITHOUT_HOLD, SearchSettings
 from nas_core.search_state import Search
 from nas_core.train import start_training, train_steps
 from orchestration.config.digest import digest
-from orchestration.distributed.control_actor import RayBoard
+from orchestration.distributed.control_actor import RayControlClient
 from orchestration.driver.loading_speed import reading_speed
-from orchestration.driver.stopping import Stopper
+from orchestration.driver.stopping import StopSignal
 from orchestration.driver.trials import run_cases
-from orchestration.planning.worker_layout import Crewing
+from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.estimate import Timings
 from orchestration.stages.candidate import measured_together
-from orchestration.stages.context import CaseWork, Crew
+from orchestration.stages.context import CaseTask, WorkerContext
 from orchestration.stages.meter import TimedLoader
 from orchestration.stages.retrain import export_network
 from orchestration.stages.search import search_data
-from orchestration.stages.worker import crew_of_worker
+from orchestration.stages.worker import worker_context
 
 if TYPE_CHECKING:
-    from orchestration.stages.context import Crew
+    from orchestration.stages.context import WorkerContext
 
 FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
 """Steps that are timed of a phase: until they took so long together, but so many at least."""
@@ -63,37 +63,37 @@ class Lane:
 
 
 def timed_steps(
-    works: Sequence[CaseWork],
-    warmup: CaseWork | None,
-    crews: tuple[Crewing, Crewing],
+    tasks: Sequence[CaseTask],
+    warmup: CaseTask | None,
+    layouts: tuple[WorkerLayout, WorkerLayout],
     folder: Storage,
-    stopper: Stopper,
+    stop_signal: StopSignal,
 ) -> Timings:
     """Time what cases are made of.
 
     Args:
-        works: a case of every target, and as many as run at once; what is behind them are other
+        tasks: a case of every target, and as many as run at once; what is behind them are other
             networks whose steps are timed.
         warmup: the warm-up; None where the workers of a case train it, or there is none.
-        crews: of cases, and of warm-ups.
+        layouts: of cases, and of warm-ups.
         folder: where workers write what they measured.
-        stopper: what a signal stops.
+        stop_signal: what a signal stops.
 
     Raises:
         RuntimeError: workers failed.
     """
-    lanes = _lanes(works, crews[0], folder, stopper, time_case)
+    lanes = _lanes(tasks, layouts[0], folder, stop_signal, time_case)
     steps = {name: fmean(lane.values[name] for lane in lanes) for name in STEPS}
     warm = {"warmup_start_s": 0.0, "warmup_step_s": steps["own_warmup_step_s"]}
     if warmup is not None:
-        (alone,) = _lanes([warmup], crews[1], folder, stopper, time_warm_up)
+        (alone,) = _lanes([warmup], layouts[1], folder, stop_signal, time_warm_up)
         step_s = alone.values["warmup_step_s"]
         warm = {"warmup_start_s": alone.start_s, "warmup_step_s": step_s}
     models = [one for lane in lanes for one in lane.values["model_step_s"].items()]
     waits = [lane.values["waits"] for lane in lanes]
     reading = [speed for lane in lanes if (speed := lane.values["reading"]) is not None]
     return Timings(
-        start_s=fmean(lane.start_s for lane in lanes[: crews[0].at_once]),
+        start_s=fmean(lane.start_s for lane in lanes[: layouts[0].at_once]),
         **warm,
         **steps,
         measure_s=_by_target(lanes, "measure_s"),
@@ -112,19 +112,19 @@ def _by_target(lanes: Sequence[Lane], name: str) -> dict[str, float]:
 
 
 def _lanes(
-    works: Sequence[CaseWork],
-    crew: Crewing,
+    tasks: Sequence[CaseTask],
+    layout: WorkerLayout,
     folder: Storage,
-    stopper: Stopper,
+    stop_signal: StopSignal,
     body: Callable[[dict[str, Any]], None],
 ) -> list[Lane]:
-    """What each work measured, in the order in which they began."""
+    """What each task measured, in the order in which they began."""
     began = time.time()
-    failed = run_cases(works, crew, folder, lambda _case, _record: None, stopper, body=body)
+    failed = run_cases(tasks, layout, folder, lambda _case, _record: None, stop_signal, body=body)
     ended = time.time()
     if failed:
         raise RuntimeError(f"steps could not be timed: {next(iter(failed.values()))}")
-    found = [(work.case.target, folder.read_json(f"{work.case.folder}/{PLACE}")) for work in works]
+    found = [(task.case.target, folder.read_json(f"{task.case.folder}/{PLACE}")) for task in tasks]
     tail_s = ended - max(values["ended"] for _, values in found)
     return [
         Lane(target, values["began"] - began + tail_s + values["load_s"], values)
@@ -134,41 +134,41 @@ def _lanes(
 
 def time_case(config: dict[str, Any]) -> None:
     """Body of one Ray Train worker: seconds of everything that a case does."""
-    with _timed_worker(config) as (crew, seconds):
-        typical = _typical(crew)
+    with _timed_worker(config) as (context, seconds):
+        typical = _typical(context)
         search, retrain = Waits(), Waits()
-        seconds["own_warmup_step_s"] = _warmup_step_s(crew)
-        seconds["search_step_s"] = _search_step_s(crew, search)
-        seconds["retrain_step_s"] = _training_step_s(crew, typical, retrain)
+        seconds["own_warmup_step_s"] = _warmup_step_s(context)
+        seconds["search_step_s"] = _search_step_s(context, search)
+        seconds["retrain_step_s"] = _training_step_s(context, typical, retrain)
         seconds["waits"] = {"search": search.share, "retrain": retrain.share}
-        seconds["reading"] = reading_speed(crew)
-        seconds["measure_s"] = _clocked(lambda: measured_together(crew, typical))
-        seconds["export_s"] = _export_s(crew, typical)
+        seconds["reading"] = reading_speed(context)
+        seconds["measure_s"] = _clocked(lambda: measured_together(context, typical))
+        seconds["export_s"] = _export_s(context, typical)
         seconds["model_step_s"] = {
-            digest(other.model): _training_step_s(crew, model_from_dict(other.model))
-            for other in crew.work.behind
+            digest(other.model): _training_step_s(context, model_from_dict(other.model))
+            for other in context.task.co_scheduled
             if other.model is not None
         }
 
 
 def time_warm_up(config: dict[str, Any]) -> None:
     """The same of a worker of a warm-up."""
-    with _timed_worker(config) as (crew, seconds):
-        seconds["warmup_step_s"] = _warmup_step_s(crew)
+    with _timed_worker(config) as (context, seconds):
+        seconds["warmup_step_s"] = _warmup_step_s(context)
 
 
 @contextmanager
-def _timed_worker(config: dict[str, Any]) -> Iterator[tuple[Crew, dict[str, Any]]]:
+def _timed_worker(config: dict[str, Any]) -> Iterator[tuple[WorkerContext, dict[str, Any]]]:
     """This worker, and what is written about it when the block ends."""
     began = time.time()
-    work = CaseWork.from_dict(config["work"])
-    crew = crew_of_worker(work, RayBoard(config["board"], work.case.name))
+    task = CaseTask.from_dict(config["task"])
+    context = worker_context(task, RayControlClient(config["control"], task.case.name))
     seconds: dict[str, Any] = {"began": began, "load_s": time.time() - began}
-    yield crew, seconds
-    crew.team.wait()
+    yield context, seconds
+    context.group.barrier()
     seconds["ended"] = time.time()
-    if crew.team.rank == 0:
-        crew.storage.write_json(f"{work.case.folder}/{PLACE}", seconds)
+    if context.group.rank == 0:
+        context.storage.write_json(f"{task.case.folder}/{PLACE}", seconds)
 
 
 def _clocked(call: Callable[[], object]) -> float:
@@ -196,7 +196,7 @@ class Waits:
 
 
 def _step_s(
-    crew: Crew, steps: Iterator[object], together: int = 1, waits: Waits | None = None
+    context: WorkerContext, steps: Iterator[object], together: int = 1, waits: Waits | None = None
 ) -> float:
     """Seconds of a step, the first ones left out unless there are no others; `together` so many
     are timed as one. `waits` is told its share of waiting.
@@ -205,7 +205,7 @@ def _step_s(
     """
     first_s, number = _clocked_steps(steps, together)
     waits = waits or Waits()
-    spent = torch.zeros(1, dtype=torch.float64, device=crew.device)
+    spent = torch.zeros(1, dtype=torch.float64, device=context.device)
     count, own_s, waited_s = 0, 0.0, waits.waited_s
     while count < FEWEST_STEPS or (count < MOST_STEPS and float(spent) < LONG_ENOUGH_S):
         seconds, made = _clocked_steps(steps, together)
@@ -213,9 +213,9 @@ def _step_s(
             break
         spent += seconds
         count, own_s = count + made, own_s + seconds
-        if crew.team.rank > 0:
+        if context.group.rank > 0:
             spent.zero_()
-        crew.team.sum([spent])
+        context.group.sum([spent])
     waits.share = (waits.waited_s - waited_s) / own_s if own_s else 0.0
     return float(spent) / count if count else first_s / max(1, number)
 
@@ -228,66 +228,66 @@ def _clocked_steps(steps: Iterator[object], together: int) -> tuple[float, int]:
 
 
 def _steps(
-    crew: Crew,
+    context: WorkerContext,
     settings: SearchSettings,
     epoch: int,
     goal: LatencyGoal | None,
     waits: Waits | None = None,
 ) -> Iterator[object]:
-    job, data = crew.work.job, search_data(crew)
+    job, data = context.task.job, search_data(context)
     if waits is not None:
         data = SearchData(waits.timed(data.weight), waits.timed(data.architecture))
-    state = start_search(crew.space, settings, job.seed, crew.device)
+    state = start_search(context.space, settings, job.seed, context.device)
     state.epoch = epoch
-    return search_steps(Search(state, data, goal, settings, job.seed, crew.team))
+    return search_steps(Search(state, data, goal, settings, job.seed, context.group))
 
 
-def _warmup_step_s(crew: Crew) -> float:
-    if crew.work.case.warmup_key is None:
+def _warmup_step_s(context: WorkerContext) -> float:
+    if context.task.case.warmup_key is None:
         return 0.0
-    return _step_s(crew, _steps(crew, crew.work.job.search, 0, None))
+    return _step_s(context, _steps(context, context.task.job.search, 0, None))
 
 
-def _search_step_s(crew: Crew, waits: Waits | None = None) -> float:
+def _search_step_s(context: WorkerContext, waits: Waits | None = None) -> float:
     """What `estimate.search_units` counts: of weight steps those with updates in between."""
-    search, budget_ms = crew.work.job.search, crew.work.case.search_ms
+    search, budget_ms = context.task.job.search, context.task.case.search_ms
     if budget_ms is None:
         return 0.0
     if search.strategy == "rl_trials":  # steps of networks that are trained alone
         path = replace(search, strategy="two_path", warmup_epochs=max(1, search.warmup_epochs))
-        return _step_s(crew, _steps(crew, path, 0, None))
+        return _step_s(context, _steps(context, path, 0, None))
     held = 0 if search.strategy in WITHOUT_HOLD else search.hold_epochs
-    goal = LatencyGoal(crew.table, budget_ms, crew.device)
-    steps = _steps(crew, search, search.warmup_epochs + held, goal, waits)
+    goal = LatencyGoal(context.table, budget_ms, context.device)
+    steps = _steps(context, search, search.warmup_epochs + held, goal, waits)
     together = 1 if search.strategy in WITHOUT_HOLD else search.alpha_every
-    return _step_s(crew, steps, together, waits)
+    return _step_s(context, steps, together, waits)
 
 
-def _typical(crew: Crew) -> Architecture:
+def _typical(context: WorkerContext) -> Architecture:
     """Some network within the budget."""
-    table = crew.table
-    budget_ms = crew.work.case.budget_ms or table.range_ms()[1]
+    table = context.table
+    budget_ms = context.task.case.budget_ms or table.range_ms()[1]
     path = random_within(
-        LatencyGoal(table, budget_ms, crew.device), generator(0, "a typical network")
+        LatencyGoal(table, budget_ms, context.device), generator(0, "a typical network")
     )
     return Architecture.from_path(table.space, path)
 
 
-def _training_step_s(crew: Crew, model: Model, waits: Waits | None = None) -> float:
-    job = crew.work.job
+def _training_step_s(context: WorkerContext, model: Model, waits: Waits | None = None) -> float:
+    job = context.task.job
     if job.retrain is None:
         return 0.0
-    state = start_training(model, job.retrain, job.seed, crew.device)
-    part, size = crew.dataset.train, job.retrain.batch_size
+    state = start_training(model, job.retrain, job.seed, context.device)
+    part, size = context.dataset.train, job.retrain.batch_size
     waits = waits or Waits()
-    loader = waits.timed(crew.loader(part, size, "retraining", is_retraining=True))
-    steps = train_steps(state, loader, job.retrain, job.seed, crew.team)
-    return _step_s(crew, steps, waits=waits)
+    loader = waits.timed(context.loader(part, size, "retraining", is_retraining=True))
+    steps = train_steps(state, loader, job.retrain, job.seed, context.group)
+    return _step_s(context, steps, waits=waits)
 
 
-def _export_s(crew: Crew, model: Architecture) -> float:
-    job = crew.work.job
-    if job.retrain is None or crew.team.rank > 0:
+def _export_s(context: WorkerContext, model: Architecture) -> float:
+    job = context.task.job
+    if job.retrain is None or context.group.rank > 0:
         return 0.0
-    network = start_training(model, job.retrain, job.seed, crew.device).network.eval().cpu()
-    return _clocked(lambda: export_network(crew, network, crew.work.case, model))
+    network = start_training(model, job.retrain, job.seed, context.device).network.eval().cpu()
+    return _clocked(lambda: export_network(context, network, context.task.case, model))

@@ -16,7 +16,7 @@ PATIENCE_S = 45.0
 """Workers that have not ended by then are ended with the driver: `ray job stop` waits for 60 s."""
 
 
-class Stopper:
+class StopSignal:
     """What a signal stops."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Stopper:
         self._asked.set()
 
     @contextmanager
-    def gently(self, ask: Callable[[], object]) -> Iterator[None]:
+    def graceful_stop(self, ask: Callable[[], object]) -> Iterator[None]:
         """Inside, a signal calls `ask` in a thread of its own and the block goes on to its end."""
         ended = threading.Event()
 
@@ -49,7 +49,7 @@ class Stopper:
             if not ended.wait(PATIENCE_S):
                 _thread.interrupt_main()
 
-        thread = threading.Thread(target=wait, name="stopper", daemon=True)
+        thread = threading.Thread(target=wait, name="stop_signal", daemon=True)
         thread.start()
         self._is_gentle = True
         try:

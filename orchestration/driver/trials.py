@@ -18,14 +18,14 @@ from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.config.job import ClusterSettings
-from orchestration.distributed.control_actor import BoardActor
+from orchestration.distributed.control_actor import ControlActor
 from orchestration.driver.background import repeating
-from orchestration.driver.stopping import Stopper
-from orchestration.driver.tune_callbacks import ending_when, gentle, hand_over, progress
-from orchestration.planning.worker_layout import Crewing
+from orchestration.driver.stopping import StopSignal
+from orchestration.driver.tune_callbacks import drain_reports, ending_when, graceful_stop, progress
+from orchestration.planning.worker_layout import WorkerLayout
 
 if TYPE_CHECKING:
-    from orchestration.stages.context import CaseWork
+    from orchestration.stages.context import CaseTask
 
 Body = Callable[[dict[str, Any]], None]
 """What a Ray Train worker runs."""
@@ -50,19 +50,19 @@ WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 @dataclass(frozen=True)
-class TrialWork:
+class TrialTask:
     """A case as its trial knows it: plain values, so that it needs no torch to read them."""
 
     name: str
     key: str
     cluster: ClusterSettings
-    work: dict[str, Any]
+    values: dict[str, Any]
     """What workers are given."""
 
     @classmethod
-    def of(cls, work: CaseWork) -> TrialWork:
+    def of(cls, task: CaseTask) -> TrialTask:
         """What a trial needs of a case."""
-        return cls(work.case.name, work.case.key, work.job.cluster, work.to_dict())
+        return cls(task.case.name, task.case.key, task.job.cluster, task.to_dict())
 
 
 def case_body(config: dict[str, Any]) -> None:
@@ -73,11 +73,11 @@ def case_body(config: dict[str, Any]) -> None:
 
 
 def run_cases(
-    works: Sequence[CaseWork],
-    crew: Crewing,
+    tasks: Sequence[CaseTask],
+    layout: WorkerLayout,
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
-    stopper: Stopper,
+    stop_signal: StopSignal,
     stop: dict[str, Any] | None = None,
     body: Body = case_body,
     scheduler: Any = None,
@@ -85,11 +85,11 @@ def run_cases(
     """Run cases to the end; each fails or finishes by itself.
 
     Args:
-        works: the cases.
-        crew: how their workers are placed.
+        tasks: the cases.
+        layout: how their workers are placed.
         folder: the job's storage.
         on_epoch: called with the name of a case and what happened in one of its epochs.
-        stopper: what a signal stops.
+        stop_signal: what a signal stops.
         stop: metrics and the values at which Tune ends a case; it goes on from there another time.
         body: what each worker of a case does.
         scheduler: of Ray Tune: which cases end early; None: none does.
@@ -103,44 +103,47 @@ def run_cases(
     _prepare_environment()
     import ray
 
-    board = _new_board()
-    with stopper.gently(lambda: ray.get(board.stop.remote(), timeout=10)):
+    control = _new_control()
+    with stop_signal.graceful_stop(lambda: ray.get(control.stop.remote(), timeout=10)):
         try:
-            with repeating(lambda: _say_notes(board, on_epoch), NOTES_S, "notes"):
+            with repeating(lambda: _log_notes(control, on_epoch), NOTES_S, "notes"):
                 ending = ending_when(
-                    lambda: stopper.is_stopping and not ray.get(board.any_runs.remote()), stop or {}
+                    lambda: stop_signal.is_stopping and not ray.get(control.any_runs.remote()),
+                    stop or {},
                 )
-                reasons = _run_trials(works, crew, folder, on_epoch, board, ending, body, scheduler)
+                reasons = _run_trials(
+                    tasks, layout, folder, on_epoch, control, ending, body, scheduler
+                )
         finally:
-            ray.kill(board)
-    if stopper.is_stopping:
+            ray.kill(control)
+    if stop_signal.is_stopping:
         raise KeyboardInterrupt
     return reasons
 
 
-def _new_board() -> Any:
+def _new_control() -> Any:
     """On the driver's own node: another one may be lost while the job goes on."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(BoardActor).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(ControlActor).remote()
 
 
-def _say_notes(board: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
-    """What workers have written on the board since the last call."""
+def _log_notes(control: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
+    """What workers have written on the control since the last call."""
     import ray
 
-    for case, text in ray.get(board.take_notes.remote()):
+    for case, text in ray.get(control.take_notes.remote()):
         on_epoch(case, {"note": text})
 
 
 def _run_trials(
-    works: Sequence[CaseWork],
-    crew: Crewing,
+    tasks: Sequence[CaseTask],
+    layout: WorkerLayout,
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
-    board: Any,
+    control: Any,
     ending: Any,
     body: Body,
     scheduler: Any,
@@ -148,31 +151,31 @@ def _run_trials(
     import ray
     from ray import tune
 
-    by_name = {work.case.name: TrialWork.of(work) for work in works}
+    by_name = {task.case.name: TrialTask.of(task) for task in tasks}
 
     def trial(config: dict[str, Any]) -> None:
-        work = by_name[config["case"]]
-        ray.get(board.start.remote(work.name))
+        task = by_name[config["case"]]
+        ray.get(control.start.remote(task.name))
         try:
-            if not ray.get(board.is_stopping.remote(work.name)):  # no workers for what then stops
-                run_trial(work, crew, folder, board, body)
+            if not ray.get(control.is_stopping.remote(task.name)):  # no workers for what then stops
+                run_trial(task, layout, folder, control, body)
         finally:
-            ray.get(board.end.remote(work.name))
-            hand_over()
+            ray.get(control.end.remote(task.name))
+            drain_reports()
 
     shutil.rmtree(f"{scratch(folder)}/tune", ignore_errors=True)  # of no use: cases resume by key
-    most = max(work.job.cluster.max_failures for work in works)
+    most = max(task.job.cluster.max_failures for task in tasks)
     tuner = tune.Tuner(
-        tune.with_resources(gentle(trial, board), _trial_place()),
+        tune.with_resources(graceful_stop(trial, control), _trial_place()),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=crew.at_once,
+            max_concurrent_trials=layout.at_once,
             scheduler=scheduler,
             trial_dirname_creator=lambda t: t.trial_id,
         ),
         run_config=_run_config(folder, ending, on_epoch, most),
     )
-    reasons: dict[str, str] = _died(tuner.fit()) | ray.get(board.reasons.remote())
+    reasons: dict[str, str] = _died(tuner.fit()) | ray.get(control.reasons.remote())
     return reasons
 
 
@@ -198,13 +201,13 @@ def _run_config(
         storage_path=scratch(folder),
         callbacks=[progress(on_epoch)],
         verbose=0,
-        # Of the trial's own process: what fails in a case is told by the board.
+        # Of the trial's own process: what fails in a case is told by the control.
         failure_config=tune.FailureConfig(max_failures=max_failures),
     )
 
 
 def _died(results: Any) -> dict[str, str]:
-    """By name of a case whose trial ended with an error, which: the board knows the others."""
+    """By name of a case whose trial ended with an error, which: the control knows the others."""
     return {
         result.config["case"]: _reason(result.error)
         for result in results
@@ -223,9 +226,9 @@ def _trial_place() -> Any:
 
 
 def run_trial(
-    work: TrialWork, crew: Crewing, folder: Storage, board: Any, body: Body = case_body
+    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body = case_body
 ) -> None:
-    """Body of one Tune trial: train a worker group; why it failed goes to the board.
+    """Body of one Tune trial: train a worker group; why it failed goes to the control.
 
     A trial that ends with an error would be tried again by Tune, with all attempts of Train anew.
     """
@@ -233,19 +236,19 @@ def run_trial(
     import ray.train
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from orchestration.distributed.ray_backend import LateTorch, WorkerGroups
+    from orchestration.distributed.ray_backend import LazyTorchBackend, WorkerGroups
 
     trainer = WorkerGroups(
         body,
-        train_loop_config={"work": work.work, "board": board},
-        backend_config=LateTorch(backend=crew.backend, timeout_s=GROUP_TIMEOUT_S),
-        scaling_config=_scaling(crew, work.cluster),
+        train_loop_config={"task": task.values, "control": control},
+        backend_config=LazyTorchBackend(backend=layout.backend, timeout_s=GROUP_TIMEOUT_S),
+        scaling_config=_scaling(layout, task.cluster),
         run_config=ray.train.RunConfig(
-            name=f"{work.name}-{work.key}",
+            name=f"{task.name}-{task.key}",
             storage_path=f"{scratch(folder)}/train",
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(
-                max_failures=work.cluster.max_failures, max_preemption_failures=-1
+                max_failures=task.cluster.max_failures, max_preemption_failures=-1
             ),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
         ),
@@ -253,19 +256,19 @@ def run_trial(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        ray.get(board.fail.remote(work.name, _reason(error)))
+        ray.get(control.fail.remote(task.name, _reason(error)))
 
 
-def _scaling(crew: Crewing, cluster: ClusterSettings) -> Any:
+def _scaling(layout: WorkerLayout, cluster: ClusterSettings) -> Any:
     import ray.train
 
-    resources = {"CPU": float(crew.cpus_per_worker)}
-    if crew.gpus_per_worker:
-        resources["GPU"] = crew.gpus_per_worker
+    resources = {"CPU": float(layout.cpus_per_worker)}
+    if layout.gpus_per_worker:
+        resources["GPU"] = layout.gpus_per_worker
     return ray.train.ScalingConfig(
-        num_workers=crew.workers if crew.least is None else (crew.least, crew.workers),
+        num_workers=layout.workers if layout.least is None else (layout.least, layout.workers),
         elastic_resize_monitor_interval_s=cluster.elastic_resize_monitor_interval_s,
-        use_gpu=crew.gpus_per_worker > 0,
+        use_gpu=layout.gpus_per_worker > 0,
         resources_per_worker=resources,
     )
 

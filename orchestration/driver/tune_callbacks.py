@@ -69,7 +69,7 @@ def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
     return Ending()
 
 
-def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
+def graceful_stop(trial: Callable[[dict[str, Any]], None], control: Any) -> Any:
     """A trainable whose workers end at their next step, with a checkpoint, when Tune stops it."""
     import ray
     from ray.tune.trainable import wrap_function
@@ -77,14 +77,14 @@ def gentle(trial: Callable[[dict[str, Any]], None], board: Any) -> Any:
     class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
         def step(self) -> Any:
             result = super().step()
-            note_taken(result)
+            mark_drained(result)
             return result
 
         def cleanup(self) -> None:
             case, deadline = self.config["case"], time.monotonic() + PATIENCE_S
-            if ray.get(board.is_running.remote(case)):
-                ray.get(board.stop.remote(case))
-            while ray.get(board.is_running.remote(case)) and time.monotonic() < deadline:
+            if ray.get(control.is_running.remote(case)):
+                ray.get(control.stop.remote(case))
+            while ray.get(control.is_running.remote(case)) and time.monotonic() < deadline:
                 time.sleep(0.2)
             super().cleanup()
 
@@ -134,7 +134,7 @@ _taken = threading.Event()
 """Of the one trial of this process."""
 
 
-def hand_over() -> None:
+def drain_reports() -> None:
     """Wait at the end of a trial until the main thread has taken all of its reports.
 
     Reports wait in a queue of Tune's until the trial's main thread takes them. If the trial ends
@@ -153,7 +153,7 @@ def hand_over() -> None:
     _taken.wait(TIMEOUT_S)
 
 
-def note_taken(result: Mapping[str, Any]) -> None:
+def mark_drained(result: Mapping[str, Any]) -> None:
     """In the trial's main thread, with every report that it hands to the driver."""
     if LAST in result:
         _taken.set()

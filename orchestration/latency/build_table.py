@@ -28,21 +28,21 @@ from nas_core.architecture import Architecture
 from nas_core.latency import (
     NOISY_SHARE,
     NOISY_SPREAD,
+    LatencyEntry,
     LatencyTable,
-    PartShape,
-    Row,
+    OpSignature,
     is_noisy,
-    noisy_rows,
-    parts_of,
+    noisy_entries,
+    op_signatures,
 )
 from nas_core.settings import MeasureSettings
 from nas_core.space import SearchSpace
-from orchestration.latency.bench import Bench
-from orchestration.latency.calibrate import Extent, calibrated
+from orchestration.latency.calibrate import CalibrationSize, calibrated
 from orchestration.latency.device import identity, is_same_device
+from orchestration.latency.measurement_setup import MeasurementSetup
 from orchestration.latency.row_store import RowStore
 from orchestration.latency.table_store import store_table
-from orchestration.programs.compile_workers import compilers_running
+from orchestration.programs.compile_workers import compile_workers_running
 from orchestration.programs.timing_workers import target_facts, version_there
 
 GROUP = 12
@@ -59,8 +59,8 @@ def measure_table(
     storage: Storage,
     key: str,
     *,
-    say: Callable[[str], None],
-    extent: Extent | None = None,
+    log: Callable[[str], None],
+    extent: CalibrationSize | None = None,
     progress: Progress = lambda _done, _all: None,
     known: LatencyTable | None = None,
 ) -> LatencyTable:
@@ -74,7 +74,7 @@ def measure_table(
         settings: how.
         storage: holds the table, and its rows while they come.
         key: of the table.
-        say: takes lines for a person.
+        log: takes lines for a person.
         extent: which networks to calibrate with; as many as the settings allow where left out.
         progress: told how far it is.
         known: a table whose rows are taken over; its networks are measured anew.
@@ -83,17 +83,17 @@ def measure_table(
         MeasurementError: the target cannot be measured, or is too noisy; rows so far are kept.
         PlacementError: no node has the target.
     """
-    bench = Bench(space, target, settings, node_for(target, nodes()))
-    extent = extent or Extent(seconds=settings.calibrate_s)
+    bench = MeasurementSetup(space, target, settings, node_for(target, nodes()))
+    extent = extent or CalibrationSize(seconds=settings.calibrate_s)
     began = time.monotonic()
-    with compilers_running([bench.node]), cores_reserved(bench.node, say):
+    with compile_workers_running([bench.node]), cores_reserved(bench.node, log):
         version = version_there(target, bench.node)
         facts = target_facts(target, bench.node)
         store = RowStore(storage, key, identity(facts))
         if known is not None and is_same_device(known, facts):
             store.take_over(known)
-        steps = _Steps(progress, len(parts_of(space)), extent.networks)
-        rows = _rows(bench, store, steps, say)
+        steps = _Steps(progress, len(op_signatures(space)), extent.networks)
+        rows = _rows(bench, store, steps, log)
         timed_rows = time.monotonic()
         try:
             table = _table(bench, rows, median(store.overheads_ms), version)
@@ -103,7 +103,7 @@ def measure_table(
             raise MeasurementError(f"{error} (all rows are kept)") from error
     store_table(storage, key, table)
     store.clear()
-    say(_summary(table, timed_rows - began, time.monotonic() - timed_rows))
+    log(_summary(table, timed_rows - began, time.monotonic() - timed_rows))
     return table
 
 
@@ -121,17 +121,17 @@ class _Steps:
 
 
 def _rows(
-    bench: Bench, store: RowStore, steps: _Steps, say: Callable[[str], None]
-) -> tuple[Row, ...]:
+    bench: MeasurementSetup, store: RowStore, steps: _Steps, log: Callable[[str], None]
+) -> tuple[LatencyEntry, ...]:
     """All rows, measured where they are missing, and once more where they are noisy."""
-    parts = parts_of(bench.space)
+    parts = op_signatures(bench.space)
     _measure_missing(bench, store, parts, steps)
-    noisy = noisy_rows(store.rows)
+    noisy = noisy_entries(store.rows)
     if is_noisy(store.rows):
-        say(f"{len(noisy)} of {len(parts)} parts spread over {NOISY_SPREAD:.0%}; once more")
+        log(f"{len(noisy)} of {len(parts)} parts spread over {NOISY_SPREAD:.0%}; once more")
         store.drop(noisy)
         _measure_missing(bench, store, parts, steps)
-        noisy = noisy_rows(store.rows)
+        noisy = noisy_entries(store.rows)
     if is_noisy(store.rows) and not bench.settings.accept_noisy:
         store.drop(noisy)
         raise MeasurementError(
@@ -141,12 +141,12 @@ def _rows(
             "measure.accept_noisy: true"
         )
     if is_noisy(store.rows):
-        say(f"WARNING {len(noisy)} of them still do; kept, as measure.accept_noisy allows")
+        log(f"WARNING {len(noisy)} of them still do; kept, as measure.accept_noisy allows")
     return tuple(row for part in parts if (row := store.get(part)) is not None)
 
 
 def _measure_missing(
-    bench: Bench, store: RowStore, parts: Sequence[PartShape], steps: _Steps
+    bench: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], steps: _Steps
 ) -> None:
     failed: list[str] = []
     for group in _groups(store.missing(parts)):
@@ -159,14 +159,18 @@ def _measure_missing(
         )
 
 
-def _groups(parts: Sequence[PartShape]) -> Iterator[Sequence[PartShape]]:
+def _groups(parts: Sequence[OpSignature]) -> Iterator[Sequence[OpSignature]]:
     count = -(-len(parts) // GROUP)
     for first in range(count):
         yield parts[first::count]
 
 
 def _measure_group(
-    bench: Bench, store: RowStore, parts: Sequence[PartShape], *, is_anchored: bool = True
+    bench: MeasurementSetup,
+    store: RowStore,
+    parts: Sequence[OpSignature],
+    *,
+    is_anchored: bool = True,
 ) -> list[str]:
     """Measure and keep some parts; those with which the runtime fails, in words."""
     try:
@@ -181,8 +185,8 @@ def _measure_group(
 
 
 def _group_rows(
-    bench: Bench, store: RowStore, parts: Sequence[PartShape], is_anchored: bool
-) -> tuple[list[Row], float]:
+    bench: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], is_anchored: bool
+) -> tuple[list[LatencyEntry], float]:
     """Rows of some parts, and the empty call that was taken off."""
     anchors = [Architecture.reference(bench.space)] if is_anchored else []
     *timings, empty = bench.timed_with_empty([*anchors, *parts], bench.settings.rounds)
@@ -202,8 +206,8 @@ def _group_rows(
     return rows, empty.median_ms
 
 
-def _row(part: PartShape, timing: Timing, drift: float) -> Row:
-    return Row(
+def _row(part: OpSignature, timing: Timing, drift: float) -> LatencyEntry:
+    return LatencyEntry(
         part=part,
         median_ms=timing.median_ms / drift,
         p10_ms=timing.p10_ms / drift,
@@ -213,12 +217,14 @@ def _row(part: PartShape, timing: Timing, drift: float) -> Row:
     )
 
 
-def _words(part: PartShape) -> str:
+def _words(part: OpSignature) -> str:
     shape = f"{part.in_channels} to {part.out_channels} channels, stride {part.stride}"
     return f"'{part.op}' ({shape}, {part.resolution} pixels)"
 
 
-def _table(bench: Bench, rows: tuple[Row, ...], overhead_ms: float, version: str) -> LatencyTable:
+def _table(
+    bench: MeasurementSetup, rows: tuple[LatencyEntry, ...], overhead_ms: float, version: str
+) -> LatencyTable:
     target = bench.target
     return LatencyTable(
         target=target.name,

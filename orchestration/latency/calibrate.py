@@ -22,14 +22,14 @@ from orchestration.programs.compile_workers import lower
 from orchestration.programs.timing_workers import Program, timed
 
 if TYPE_CHECKING:
-    from orchestration.latency.bench import Bench
+    from orchestration.latency.measurement_setup import MeasurementSetup
 
 TIMING_S = 60.0
 """Time that all networks of a calibration are timed for, about; five rounds at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent:
+class CalibrationSize:
     """How much of a calibration there is."""
 
     fitted: int = 12
@@ -95,7 +95,10 @@ def _network_near(table: LatencyTable, draw: int) -> list[int]:
 
 
 def calibrated(
-    table: LatencyTable, bench: Bench, extent: Extent, progress: Callable[[int], None]
+    table: LatencyTable,
+    bench: MeasurementSetup,
+    extent: CalibrationSize,
+    progress: Callable[[int], None],
 ) -> LatencyTable:
     """The table, fitted to whole networks, with all that was measured for it."""
     reference, others = Architecture.reference(bench.space), list(extent.others)
@@ -113,7 +116,7 @@ def calibrated(
 
 
 def _lowered(
-    table: LatencyTable, bench: Bench, extent: Extent
+    table: LatencyTable, bench: MeasurementSetup, extent: CalibrationSize
 ) -> Iterator[tuple[Sequence[Architecture], list[Program]]]:
     """Random networks with their programs, a few at a time, until time or networks are over."""
     drawn, began, few = random_networks(table, extent.networks), time.monotonic(), FEWEST
@@ -125,7 +128,7 @@ def _lowered(
         yield some, lower(bench.space, bench.target, some)
 
 
-def timed_networks(bench: Bench, programs: Sequence[Program]) -> list[Timing]:
+def timed_networks(bench: MeasurementSetup, programs: Sequence[Program]) -> list[Timing]:
     """Timings of whole networks, call overhead included; in fewer rounds where they are slow."""
     settings, target = bench.settings, bench.target
     quick = replace(settings, samples_per_round=1)
@@ -141,7 +144,7 @@ def timed_networks(bench: Bench, programs: Sequence[Program]) -> list[Timing]:
 
 def _with_networks(
     table: LatencyTable,
-    extent: Extent,
+    extent: CalibrationSize,
     networks: Sequence[Architecture],
     timings: Sequence[Timing],
 ) -> LatencyTable:

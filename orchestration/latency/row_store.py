@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
-from nas_core.latency import LatencyTable, PartShape, Row, row_from_dict, row_to_dict
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, entry_from_dict, entry_to_dict
 
 FORMAT = "latency-rows/2"
 EARLIER = ("latency-rows/1",)
@@ -30,7 +30,7 @@ class RowStore:
         """
         self._storage, self._place, self._key = storage, f"tables/{key}.rows.json", key
         self._device = dict(device)
-        self._rows: dict[PartShape, Row] = {}
+        self._rows: dict[OpSignature, LatencyEntry] = {}
         self._overheads_ms: list[float] = []
         self._anchor_ms = 0.0
         self._now_ms = 0.0
@@ -46,7 +46,7 @@ class RowStore:
                 f"reads {FORMAT!r}; update this project, or remove the file to measure again"
             )
         if values["format"] == FORMAT and values["device"] == self._device:
-            self._rows = {row.part: row for row in map(row_from_dict, values["rows"])}
+            self._rows = {row.part: row for row in map(entry_from_dict, values["rows"])}
             self._overheads_ms = list(values["overheads_ms"])
             self._anchor_ms = values["anchor_ms"]
 
@@ -67,15 +67,15 @@ class RowStore:
         return self._now_ms / self._anchor_ms if self._now_ms and self._anchor_ms else 1.0
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[LatencyEntry]:
         """Those that were measured."""
         return list(self._rows.values())
 
-    def get(self, part: PartShape) -> Row | None:
+    def get(self, part: OpSignature) -> LatencyEntry | None:
         """The row of a part, if it was measured."""
         return self._rows.get(part)
 
-    def missing(self, parts: Iterable[PartShape]) -> list[PartShape]:
+    def missing(self, parts: Iterable[OpSignature]) -> list[OpSignature]:
         """Parts that were not measured yet, in their order."""
         return [part for part in parts if part not in self._rows]
 
@@ -84,20 +84,20 @@ class RowStore:
         """Empty calls that were timed beside them."""
         return self._overheads_ms
 
-    def add(self, rows: Iterable[Row], overhead_ms: float) -> None:
+    def add(self, rows: Iterable[LatencyEntry], overhead_ms: float) -> None:
         """Keep rows, in place of those of the same parts."""
         self._rows |= {row.part: row for row in rows}
         self._overheads_ms.append(overhead_ms)
         self._write()
 
-    def drop(self, rows: Iterable[Row]) -> None:
+    def drop(self, rows: Iterable[LatencyEntry]) -> None:
         """Forget rows, so that they are measured again."""
         for row in rows:
             self._rows.pop(row.part, None)
         self._write()
 
     def _write(self) -> None:
-        rows = [row_to_dict(row) for row in self._rows.values()]
+        rows = [entry_to_dict(row) for row in self._rows.values()]
         facts = {"key": self._key, "device": self._device, "anchor_ms": self._anchor_ms}
         values = {"format": FORMAT, **facts, "overheads_ms": self._overheads_ms}
         self._storage.write_json(self._place, {**values, "rows": rows})

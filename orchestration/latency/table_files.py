@@ -24,7 +24,7 @@ import yaml
 
 from cluster.hardware import Target
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, PartShape, Row
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature
 from nas_core.space import SearchSpace
 
 SHAPE = ("in_channels", "out_channels", "stride", "resolution")
@@ -93,12 +93,12 @@ def _content(path: Path) -> Any:
         raise ValueError(f"{path} is not {kind}: {reason}") from None
 
 
-def _rows(path: Path, values: Any) -> tuple[Row, ...]:
+def _rows(path: Path, values: Any) -> tuple[LatencyEntry, ...]:
     rows = values.get("rows") if isinstance(values, Mapping) else values
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError(f"{path} has no rows; expected a list of {{{', '.join(NEEDED)}}}")
     found = tuple(_row(f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
-    seen: dict[tuple[str, PartShape], int] = {}
+    seen: dict[tuple[str, OpSignature], int] = {}
     for number, row in enumerate(found, start=1):
         first = seen.setdefault((row.site, row.part), number)
         if first != number:
@@ -106,7 +106,7 @@ def _rows(path: Path, values: Any) -> tuple[Row, ...]:
     return found
 
 
-def _row(place: str, values: Any) -> Row:
+def _row(place: str, values: Any) -> LatencyEntry:
     if not isinstance(values, Mapping):
         raise ValueError(f"{place} is {values!r}; expected {', '.join(NEEDED)}")
     unit = next((name for name in UNITS if name in values), "ms")
@@ -120,8 +120,8 @@ def _row(place: str, values: Any) -> Row:
         )
     ms = _number(place, unit, values[unit]) * UNITS[unit]
     shape = [_whole_number(place, name, values[name]) for name in SHAPE]
-    return Row(
-        part=PartShape(str(values["op"]), *shape),
+    return LatencyEntry(
+        part=OpSignature(str(values["op"]), *shape),
         median_ms=ms,
         p10_ms=_number(place, "p10_ms", values.get("p10_ms") or ms),
         p90_ms=_number(place, "p90_ms", values.get("p90_ms") or ms),

@@ -19,7 +19,7 @@ NETWORKS = 2000
 
 
 @dataclass(frozen=True)
-class Span:
+class LatencyRange:
     """Latencies of the networks of a space on a target, milliseconds."""
 
     fastest: float
@@ -37,7 +37,7 @@ class Span:
         )
 
 
-def span_of(table: LatencyTable, budget_ms: float) -> Span:
+def span_of(table: LatencyTable, budget_ms: float) -> LatencyRange:
     """How the networks of a space lie to a budget; median and part of evenly drawn ones."""
     costs, fixed_ms = table.costs_ms(table.space), table.fixed_ms(table.space)
     rng = Random(0)  # noqa: S311  # no secret
@@ -47,7 +47,7 @@ def span_of(table: LatencyTable, budget_ms: float) -> Span:
     )
     fastest, slowest = table.range_ms()
     within = sum(ms <= budget_ms for ms in drawn) / NETWORKS
-    return Span(fastest, drawn[NETWORKS // 2], slowest, within)
+    return LatencyRange(fastest, drawn[NETWORKS // 2], slowest, within)
 
 
 def default_budgets(table: LatencyTable) -> tuple[str | float, ...]:

@@ -16,7 +16,7 @@ FEWEST_IMAGES = 16
 
 
 @dataclass(frozen=True)
-class Room:
+class NodeResources:
     """What a node offers to workers."""
 
     cpus: int
@@ -33,7 +33,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Crewing:
+class WorkerLayout:
     """How the workers of one case are placed."""
 
     workers: int
@@ -55,7 +55,7 @@ class Crewing:
         return f"{count} per case with {cores}{gpus} each; {cases} at a time"
 
 
-def crewing(settings: ClusterSettings, rooms: Sequence[Room]) -> Crewing:
+def worker_layout(settings: ClusterSettings, rooms: Sequence[NodeResources]) -> WorkerLayout:
     """Workers of a case on nodes like these: one per GPU, else one per two cores."""
     gpus, per_worker = sum(int(room.gpus) for room in rooms), settings.gpus_per_worker
     share = float(min(1, gpus)) if per_worker == "auto" else float(per_worker)
@@ -64,11 +64,11 @@ def crewing(settings: ClusterSettings, rooms: Sequence[Room]) -> Crewing:
     cores = _fair_cores(rooms, workers, share) if named == "auto" else named
     slots = _slots(rooms, cores, share)
     at_once = slots // workers or int(slots >= (least or workers))
-    return Crewing(workers, cores, share, at_once, least)
+    return WorkerLayout(workers, cores, share, at_once, least)
 
 
 def _asked_workers(
-    settings: ClusterSettings, rooms: Sequence[Room], share: float
+    settings: ClusterSettings, rooms: Sequence[NodeResources], share: float
 ) -> tuple[int | None, int]:
     """The least and the most; one where it takes a part of a GPU, which several workers of a case
     cannot share."""
@@ -85,11 +85,11 @@ def _asked_workers(
     return None, max(1, usual if cores == "auto" else min(usual, _slots(rooms, cores, share)))
 
 
-def _slots(rooms: Sequence[Room], cpus: int, gpus: float) -> int:
+def _slots(rooms: Sequence[NodeResources], cpus: int, gpus: float) -> int:
     return sum(room.slots(cpus, gpus) for room in rooms)
 
 
-def _fair_cores(rooms: Sequence[Room], workers: int, share: float) -> int:
+def _fair_cores(rooms: Sequence[NodeResources], workers: int, share: float) -> int:
     """Cores of a worker: its GPU's part of those of a node; without GPUs as many as leave room for
     all workers of one case."""
     if share > 0:
@@ -101,28 +101,28 @@ def _fair_cores(rooms: Sequence[Room], workers: int, share: float) -> int:
     return cores
 
 
-def warmup_crewing(
-    crew: Crewing, rooms: Sequence[Room], batch_size: int, most: int | None = None
-) -> Crewing:
+def warmup_layout(
+    layout: WorkerLayout, rooms: Sequence[NodeResources], batch_size: int, most: int | None = None
+) -> WorkerLayout:
     """Workers of a warm-up: all that the nodes hold, `most` of them where that is said, each with
     images enough and whole GPUs, since nothing else runs meanwhile."""
-    share = max(1.0, crew.gpus_per_worker) if crew.gpus_per_worker else 0.0
-    slots = _slots(rooms, crew.cpus_per_worker, share)
+    share = max(1.0, layout.gpus_per_worker) if layout.gpus_per_worker else 0.0
+    slots = _slots(rooms, layout.cpus_per_worker, share)
     wanted = min(slots, batch_size // FEWEST_IMAGES)
-    workers = max(crew.workers, wanted if most is None else min(wanted, most))
-    cores = crew.cpus_per_worker
+    workers = max(layout.workers, wanted if most is None else min(wanted, most))
+    cores = layout.cpus_per_worker
     if share == 0:
         cores = max(cores, _fair_cores(rooms, workers, 0.0))
-    return replace(crew, workers=workers, cpus_per_worker=cores, gpus_per_worker=share, at_once=1)
+    return replace(layout, workers=workers, cpus_per_worker=cores, gpus_per_worker=share, at_once=1)
 
 
-def check_placeable(crew: Crewing, rooms: Sequence[Room]) -> str | None:
+def check_placeable(layout: WorkerLayout, rooms: Sequence[NodeResources]) -> str | None:
     """What is wrong if these workers can never be placed; None if they can."""
-    if crew.at_once > 0:
+    if layout.at_once > 0:
         return None
-    needed = crew.least or crew.workers
-    each = f"{crew.cpus_per_worker} cores"
-    each += f" and {crew.gpus_per_worker:g} GPUs" if crew.gpus_per_worker else ""
+    needed = layout.least or layout.workers
+    each = f"{layout.cpus_per_worker} cores"
+    each += f" and {layout.gpus_per_worker:g} GPUs" if layout.gpus_per_worker else ""
     there = ", ".join(f"{room.cpus} cores and {room.gpus:g} GPUs" for room in rooms) or "no node"
     nodes = "1 node" if len(rooms) == 1 else f"{len(rooms)} nodes"
     return (

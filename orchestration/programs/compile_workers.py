@@ -21,11 +21,11 @@ from cluster.placement import Node
 from cluster.runtimes import runtime_of
 from cluster.runtimes.base import MeasurementError, ProgramError, Runtime
 from nas_core.architecture import Model
-from nas_core.latency import PartShape
+from nas_core.latency import OpSignature
 from nas_core.space import SearchSpace
 from orchestration.programs.export import ModelFacts, save_model
 from orchestration.programs.processes import answer_of, first_line, process
-from orchestration.programs.timing_workers import Program, stopwatch
+from orchestration.programs.timing_workers import Program, timing_worker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,17 +41,17 @@ MOST_COMPILERS = 8
 PROGRAMS_A_SWEEP = 8
 """Made by a compiler between two looks for memory that it can give back."""
 
-Subject = PartShape | Model | None
+Subject = OpSignature | Model | None
 """What is lowered: a part, a whole network, or (None) an empty call."""
 
 
 @contextmanager
-def compilers_running(nodes: Sequence[Node]) -> Iterator[None]:
+def compile_workers_running(nodes: Sequence[Node]) -> Iterator[None]:
     """Keep compilers, and a stopwatch on each of these nodes, while the block runs.
 
     Without it they end after each use.
     """
-    held = [*_compilers(), *map(stopwatch, nodes)]
+    held = [*_compilers(), *map(timing_worker, nodes)]
     yield
     held.clear()
 
@@ -63,14 +63,14 @@ def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> li
         ProgramError: one of them cannot be lowered, or a process died over it, twice.
         MeasurementError: the runtime is not installed.
     """
-    crew = _compilers()[: len(subjects)]
+    pool = _compilers()[: len(subjects)]
     # Dealt out like cards, whole networks first: they take longest.
     hands = [
-        compiler.lower.remote(space, target, list(subjects[i :: len(crew)]))
-        for i, compiler in enumerate(crew)
+        compiler.lower.remote(space, target, list(subjects[i :: len(pool)]))
+        for i, compiler in enumerate(pool)
     ]
     done: list[list[Program]] = answer_of(hands, target)
-    return [done[i % len(crew)][i // len(crew)] for i in range(len(subjects))]
+    return [done[i % len(pool)][i // len(pool)] for i in range(len(subjects))]
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ def _compilers() -> list[Any]:
     import ray
 
     here, count = ray.get_runtime_context().get_node_id(), min(MOST_COMPILERS, usable_cores())
-    return [process(Compiler, f"compiler {number}", here) for number in range(count)]
+    return [process(CompileWorker, f"compiler {number}", here) for number in range(count)]
 
 
-class Compiler:
+class CompileWorker:
     """Lowers modules to programs."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Compiler:
                 self._again[name] = Program(code, shape)
                 self._made(1)
             programs.append(self._again[name])
-            if isinstance(subject, PartShape):  # its module depends on the space too
+            if isinstance(subject, OpSignature):  # its module depends on the space too
                 del self._again[name]
         return programs
 
@@ -243,7 +243,7 @@ def _module(space: SearchSpace, subject: Subject) -> Any:
 
     if subject is None:
         return nn.ReLU()
-    if not isinstance(subject, PartShape):
+    if not isinstance(subject, OpSignature):
         return subject.build()
     if subject.op in ("stem", "head"):
         return Stem(space) if subject.op == "stem" else Head(space)
@@ -254,6 +254,6 @@ def _module(space: SearchSpace, subject: Subject) -> Any:
 def _input_shape(space: SearchSpace, subject: Subject) -> tuple[int, int, int]:
     if subject is None:
         return (1, 1, 1)
-    if not isinstance(subject, PartShape):  # whole networks are for the images of the job
+    if not isinstance(subject, OpSignature):  # whole networks are for the images of the job
         return (space.in_channels, space.resolution, space.resolution)
     return (subject.in_channels, subject.resolution, subject.resolution)

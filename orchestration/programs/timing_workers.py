@@ -37,7 +37,7 @@ def timed(
         MeasurementError: the target refuses.
     """
     words = (list(programs), target, settings, rounds)
-    timings: list[Timing] = answer_of(stopwatch(node).time.remote(*words), target)
+    timings: list[Timing] = answer_of(timing_worker(node).time.remote(*words), target)
     return timings
 
 
@@ -47,7 +47,9 @@ def target_facts(target: Target, node: Node) -> dict[str, str | int | float]:
     Raises:
         MeasurementError: the hardware is not there.
     """
-    known: dict[str, str | int | float] = answer_of(stopwatch(node).facts.remote(target), target)
+    known: dict[str, str | int | float] = answer_of(
+        timing_worker(node).facts.remote(target), target
+    )
     return {**known, "host": node.host}
 
 
@@ -59,7 +61,7 @@ def version_there(target: Target, node: Node) -> str:
             made and tables are named by it.
     """
     here = runtime_of(target).version()
-    there: str = answer_of(stopwatch(node).version.remote(target), target)
+    there: str = answer_of(timing_worker(node).version.remote(target), target)
     if there != here:
         raise MeasurementError(
             f"{target.runtime} is {there} on {node.host}, where '{target.name}' is measured, and "
@@ -74,16 +76,16 @@ def answered(program: Program, images: Tensor, target: Target, node: Node) -> Te
     Raises:
         MeasurementError: it cannot be run.
     """
-    answers: Tensor = answer_of(stopwatch(node).answer.remote(program, images, target), target)
+    answers: Tensor = answer_of(timing_worker(node).answer.remote(program, images, target), target)
     return answers
 
 
-def stopwatch(node: Node) -> Any:
+def timing_worker(node: Node) -> Any:
     """The process that times on a node, started if there is none."""
-    return process(Stopwatch, "stopwatch", node.id)
+    return process(TimingWorker, "stopwatch", node.id)
 
 
-class Stopwatch:
+class TimingWorker:
     """Times programs."""
 
     def __init__(self) -> None:

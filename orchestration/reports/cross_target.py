@@ -124,7 +124,7 @@ def specialized(results: Sequence[Result]) -> list[Result]:
     return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
 
 
-def latencies_across(
+def cross_target_latencies(
     results: Sequence[Result], tables: Tables, folder: Storage
 ) -> dict[str, dict[str, float]]:
     """By target, by hash of an architecture: milliseconds, measured or by the table.

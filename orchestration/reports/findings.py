@@ -28,7 +28,7 @@ WIDTHS = "mobilenet_v2"
 """Baselines that are controls: by width, one of them is about as fast as what was searched."""
 
 
-def verdicts(results: Sequence[Result]) -> list[str]:
+def findings(results: Sequence[Result]) -> list[str]:
     """A sentence for each network and reference of its target, then those on controls."""
     groups = repeats(results)
     references = [group for group in groups if group[0]["kind"] == "reference"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.reports.figures.gallery import LATENCY, NETWORK, PLACE, SEARCH
-from orchestration.reports.findings import verdicts
+from orchestration.reports.findings import findings
 from orchestration.reports.results import Result
 from orchestration.reports.table import COLUMNS, cell, display_name
 from orchestration.reports.text import duration
@@ -76,7 +76,7 @@ def _found(results: Sequence[Result]) -> str:
     """What each network gained."""
     lines = []
     for hardware in dict.fromkeys(result["hardware"] for result in results):
-        lines += verdicts([one for one in results if one["hardware"] == hardware])
+        lines += findings([one for one in results if one["hardware"] == hardware])
     return _list("What was found", lines)
 
 

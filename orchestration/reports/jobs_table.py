@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.latency.device import identity
 from orchestration.planning.cases import ORDER
-from orchestration.reports.findings import verdicts
+from orchestration.reports.findings import findings
 from orchestration.reports.results import Result, name_without_seed, repeats, seed_of
 from orchestration.reports.table import (
     COLUMNS,
@@ -103,7 +103,7 @@ def _section(title: str, results: Sequence[Result]) -> str:
     if any(len(group) > 1 for group in groups):
         tables.append(_repeats_table(groups))
     own = {job: [result for result in results if result["job"] == job] for job in order}
-    lines = [f"{job}: {line}" for job in order for line in (*verdicts(own[job]), *notes(own[job]))]
+    lines = [f"{job}: {line}" for job in order for line in (*findings(own[job]), *notes(own[job]))]
     return plain_text(WIDTH, *tables, *lines)
 
 

@@ -17,7 +17,7 @@ from cluster.storage import Storage
 from orchestration.planning.cases import Case, warmup_case, warmup_place
 from orchestration.reports.results import has_latency, latency_ms
 from orchestration.scheduling.estimate import longest_lane
-from orchestration.state.case_files import Traces, Values, stopped_searches, traces
+from orchestration.state.case_files import CaseFiles, Values, case_files, stopped_searches
 from orchestration.state.checkpoint_index import StageProgress, is_ended, stage_progress
 from orchestration.state.run_file import JobPlan, read_plan
 
@@ -103,7 +103,7 @@ def job_status(root: Storage, name: str) -> JobStatus:
     """
     folder = root.sub(name)
     held, plan = holder(folder), read_plan(folder)
-    found = [traces(case, folder) for case in plan.cases]
+    found = [case_files(case, folder) for case in plan.cases]
     pairs = list(zip(plan.cases, found, strict=True))
     stopped = stopped_searches(plan, folder)
     cases = [_case(case, there, plan, stopped.get(case.key)) for case, there in pairs]
@@ -114,7 +114,7 @@ def job_status(root: Storage, name: str) -> JobStatus:
     return JobStatus(plan, held, tuple(_warmups(waiting, plan, root)), tuple(cases), _means(epochs))
 
 
-def _case(case: Case, there: Traces, plan: JobPlan, stopped: str | None) -> CaseStatus:
+def _case(case: Case, there: CaseFiles, plan: JobPlan, stopped: str | None) -> CaseStatus:
     if there.result is not None:
         known_ms, top1 = _latency_ms(there.result), there.result.get("top1")
         return CaseStatus(case.name, "done", "done", known_ms, top1)
@@ -128,7 +128,7 @@ def _case(case: Case, there: Traces, plan: JobPlan, stopped: str | None) -> Case
     return replace(status, state="failed", words=words, reason=reason)
 
 
-def _undone(case: Case, there: Traces, plan: JobPlan) -> CaseStatus:
+def _undone(case: Case, there: CaseFiles, plan: JobPlan) -> CaseStatus:
     state, words = _state(there, plan)
     return CaseStatus(
         case.name,
@@ -145,7 +145,7 @@ def _latency_ms(network: Values | None) -> float | None:
     return latency_ms(dict(network or {})) if is_known else None
 
 
-def _state(there: Traces, plan: JobPlan) -> tuple[State, str]:
+def _state(there: CaseFiles, plan: JobPlan) -> tuple[State, str]:
     """Where a case is that is not done, and that in words."""
     stage = there.stage
     if there.retraining is not None:
@@ -166,7 +166,7 @@ def _state(there: Traces, plan: JobPlan) -> tuple[State, str]:
     return "not begun", "not begun"
 
 
-def _left(case: Case, there: Traces, plan: JobPlan) -> Epochs | None:
+def _left(case: Case, there: CaseFiles, plan: JobPlan) -> Epochs | None:
     """What is to be trained of a case; its warm-up left out."""
     if plan.search_epochs is None or (case.kind == "random" and not there.is_found):
         return None
@@ -179,7 +179,7 @@ def _left(case: Case, there: Traces, plan: JobPlan) -> Epochs | None:
     return left
 
 
-def _waits(case: Case, there: Traces) -> bool:
+def _waits(case: Case, there: CaseFiles) -> bool:
     """Whether a case has not begun to search; its warm-up may be in progress."""
     is_begun = there.result is not None or there.is_found or there.search is not None
     return case.warmup_key is not None and not is_begun

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.storage import Storage
 from orchestration.latency.tolerance import is_within
 from orchestration.planning.cases import ORDER
-from orchestration.reports.findings import random_networks, verdicts
+from orchestration.reports.findings import findings, random_networks
 from orchestration.reports.results import (
     Result,
     latency_ms,
@@ -80,7 +80,7 @@ def comparison_text(results: Sequence[Result]) -> str:
     tables = [_table(results)]
     if any(len(group) > 1 for group in groups):
         tables.append(_repeats_table(groups))
-    return plain_text(WIDTH, *tables, *verdicts(results), *notes(results))
+    return plain_text(WIDTH, *tables, *findings(results), *notes(results))
 
 
 def _table(results: Sequence[Result]) -> Table:

@@ -16,8 +16,8 @@ from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.planning.cases import Case, training_of
 from orchestration.planning.plan import Plan, search_steps
-from orchestration.planning.worker_layout import Crewing
-from orchestration.scheduling.order import Waves, in_groups
+from orchestration.planning.worker_layout import WorkerLayout
+from orchestration.scheduling.order import Schedule, co_scheduled_groups
 from orchestration.state.results_on_disk import is_found, is_searched
 
 FORMAT = "timings/3"
@@ -133,7 +133,7 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, order: Waves, timings: Timings, crew: Crewing, nodes: int, folder: Storage
+    plan: Plan, order: Schedule, timings: Timings, layout: WorkerLayout, nodes: int, folder: Storage
 ) -> Estimate:
     """What the waves of a job will take.
 
@@ -141,14 +141,14 @@ def estimate(
         plan: of the job.
         order: what is to be done.
         timings: of its steps.
-        crew: of a case, and how many cases run at once.
+        layout: of a case, and how many cases run at once.
         nodes: of the cluster.
         folder: the job's; tells what is there of cases that were begun.
     """
     first, followers = (
         {
             case.name: _case(plan, case, behind, timings, folder, follows=follows)
-            for case, behind in in_groups(wave, crew.at_once)
+            for case, behind in co_scheduled_groups(wave, layout.at_once)
         }
         for wave, follows in ((order.first, False), (order.followers, True))
     )
@@ -157,7 +157,7 @@ def estimate(
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
     number, fixed_s = len(order.warmups), RAY_S if found else 0.0
     lanes = [
-        longest_lane([one.seconds for one in wave.values()], crew.at_once)
+        longest_lane([one.seconds for one in wave.values()], layout.at_once)
         for wave in (first, followers)
     ]
     alone = [
@@ -168,9 +168,9 @@ def estimate(
         warmup_s=number * warmup_s,
         warmup_steps=number * warmup_steps,
         cases=found,
-        alone_s=fixed_s + longest_lane(alone, crew.at_once),
-        workers=crew.workers,
-        at_once=crew.at_once,
+        alone_s=fixed_s + longest_lane(alone, layout.at_once),
+        workers=layout.workers,
+        at_once=layout.at_once,
         nodes=nodes,
         price_per_hour=plan.job.cluster.price_per_hour,
         feeding=_feeding(plan.job, timings),

@@ -7,11 +7,11 @@ can be measured there is no such case.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import log
 
 from cluster.hardware import Target
 from cluster.runtimes.base import MeasurementError
@@ -42,7 +42,7 @@ def nearest_width(budget_ms: float, latency_ms: Clock) -> float:
     """
     above = bisect_left(WIDTHS, budget_ms, key=latency_ms)
     around = WIDTHS[max(0, above - 1) : above + 1]
-    return min(around, key=lambda width: abs(log(latency_ms(width) / budget_ms)))
+    return min(around, key=lambda width: abs(math.log(latency_ms(width) / budget_ms)))
 
 
 def width_name(width: float) -> str:
@@ -50,7 +50,7 @@ def width_name(width: float) -> str:
     return "mobilenet_v2" if width == 1 else f"mobilenet_v2_{width:g}"
 
 
-class Widths:
+class MatchedWidths:
     """What MobileNetV2 takes on a target, kept in storage."""
 
     def __init__(self, storage: Storage, key: str, table: LatencyTable) -> None:
@@ -95,7 +95,9 @@ class Widths:
         self._storage.write_json(self._place, values)
 
 
-def width_cases(plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage) -> list[Case]:
+def matched_width_cases(
+    plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
+) -> list[Case]:
     """The MobileNetV2 for each budget that is searched, as far as its width is known.
 
     Budgets may share one; one that the job names itself is left out.
@@ -114,8 +116,10 @@ def width_cases(plan: Plan, cases: Sequence[Case], tables: Tables, storage: Stor
     return [case for name, case in found.items() if name not in names]
 
 
-def are_widths_known(plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage) -> bool:
-    """Whether `width_cases` are all that there will be."""
+def are_matched_widths_known(
+    plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
+) -> bool:
+    """Whether `matched_width_cases` are all that there will be."""
     return all(width is not None for _, width in _nearest(plan, cases, tables, storage))
 
 
@@ -124,7 +128,7 @@ def measure_widths(
     cases: Sequence[Case],
     tables: Tables,
     storage: Storage,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Measure what is missing to know the width for each budget that is searched.
 
@@ -133,7 +137,7 @@ def measure_widths(
         cases: of the job.
         tables: by target.
         storage: of all jobs, keeps what is measured.
-        say: takes lines for a person.
+        log: takes lines for a person.
 
     Raises:
         SpecError: a target cannot be measured; what was measured is kept.
@@ -146,20 +150,20 @@ def measure_widths(
         ]
         if unknown:
             table = tables[target.name]
-            widths = Widths(storage, plan.table_keys[target.name], table)
-            _measure(widths, unknown, plan, target, table, say)
+            widths = MatchedWidths(storage, plan.table_keys[target.name], table)
+            _measure(widths, unknown, plan, target, table, log)
 
 
 def _measure(
-    widths: Widths,
+    widths: MatchedWidths,
     budgets_ms: Sequence[float],
     plan: Plan,
     target: Target,
     table: LatencyTable,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     try:
-        with clock_of(plan, target, table, say) as clock:
+        with clock_of(plan, target, table, log) as clock:
             for budget_ms in budgets_ms:
                 widths.measure(budget_ms, clock)
     except MeasurementError as error:
@@ -168,22 +172,22 @@ def _measure(
 
 @contextmanager
 def clock_of(
-    plan: Plan, target: Target, table: LatencyTable, say: Callable[[str], None]
+    plan: Plan, target: Target, table: LatencyTable, log: Callable[[str], None]
 ) -> Iterator[Clock]:
     """A clock for MobileNetV2 on a target; while the block runs nothing trains on its node."""
     from cluster.placement import cores_reserved
     from orchestration.latency.device import node_of
     from orchestration.latency.network import measure_network
-    from orchestration.programs.compile_workers import compilers_running
+    from orchestration.programs.compile_workers import compile_workers_running
 
     def latency_ms(width: float) -> float:
         model = _model(width, plan.space)
         ms = measure_network(model, table, target, plan.job.measure).ms
-        say(f"measure  {model.name} on {target.hardware()}: {ms:.4g} ms")
+        log(f"measure  {model.name} on {target.hardware()}: {ms:.4g} ms")
         return ms
 
     node = node_of(table, target)
-    with compilers_running([node]), cores_reserved(node, say):
+    with compile_workers_running([node]), cores_reserved(node, log):
         yield latency_ms
 
 
@@ -194,7 +198,7 @@ def _nearest(
     measured = {target.name for target in plan.targets if target.is_measured}
     for case in cases if plan.job.controls else ():
         if case.target in measured and case.kind == "search" and case.budget_ms is not None:
-            widths = Widths(storage, case.table_key, tables[case.target])
+            widths = MatchedWidths(storage, case.table_key, tables[case.target])
             yield case, widths.nearest(case.budget_ms)
 
 

@@ -24,7 +24,7 @@ from orchestration.state.checkpoint_index import is_ended
 
 
 @dataclass(frozen=True)
-class Waves:
+class Schedule:
     """What is to be run, one after the other."""
 
     warmups: tuple[Case, ...]
@@ -38,7 +38,7 @@ class Waves:
         return (*self.first, *self.followers)
 
 
-def waves(missing: Sequence[Case], root: Storage, folder: Storage) -> Waves:
+def schedule(missing: Sequence[Case], root: Storage, folder: Storage) -> Schedule:
     """The waves of cases that are to be done.
 
     Args:
@@ -55,7 +55,7 @@ def waves(missing: Sequence[Case], root: Storage, folder: Storage) -> Waves:
             searching.add(key)
     order = {case.name: number for number, case in enumerate(missing)}
     first.sort(key=lambda case: order[case.name])
-    return Waves(tuple(_warmups(first, root, folder)), tuple(first), tuple(followers))
+    return Schedule(tuple(_warmups(first, root, folder)), tuple(first), tuple(followers))
 
 
 def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Case]:
@@ -73,7 +73,9 @@ Groups = list[tuple[Case, list[Case]]]
 """Cases, each with what is trained behind it."""
 
 
-def in_groups(missing: Sequence[Case], at_once: int) -> list[tuple[Case, tuple[Case, ...]]]:
+def co_scheduled_groups(
+    missing: Sequence[Case], at_once: int
+) -> list[tuple[Case, tuple[Case, ...]]]:
     """Cases to run, each with the networks that it trains behind its own in its worker group.
 
     A worker group takes some 15 s to start, so networks that need no search are trained in those of

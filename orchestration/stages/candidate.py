@@ -13,11 +13,11 @@ import torch
 
 from nas_core.architecture import Model
 from orchestration.latency.network import Measured, measure_network
-from orchestration.stages.context import Crew
+from orchestration.stages.context import WorkerContext
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A network with its latency, by the table and measured."""
 
     model: Model
@@ -37,23 +37,25 @@ class Found:
 
 
 def tried(table_ms: float | None, measured: Measured | None) -> dict[str, float | None]:
-    """One network that was measured, for `Found.tries`."""
+    """One network that was measured, for `Candidate.tries`."""
     if measured is None:
         return {"table_ms": table_ms, "measured_ms": None, "drift": None}
     return {"table_ms": table_ms, "measured_ms": measured.ms, "drift": measured.drift}
 
 
-def measured_together(crew: Crew, model: Model, budget_ms: float | None = None) -> Measured | None:
+def measured_together(
+    context: WorkerContext, model: Model, budget_ms: float | None = None
+) -> Measured | None:
     """Latency of a whole network, equal on all workers; None where nothing is measured.
 
     The first worker measures, the others wait for it; twice where a budget is missed.
     """
-    if not crew.target.is_measured:
+    if not context.target.is_measured:
         return None
-    facts = torch.zeros(3, dtype=torch.float64, device=crew.device)
-    if crew.team.rank == 0:
-        settings = crew.work.job.measure
-        found = measure_network(model, crew.table, crew.target, settings, budget_ms)
+    facts = torch.zeros(3, dtype=torch.float64, device=context.device)
+    if context.group.rank == 0:
+        settings = context.task.job.measure
+        found = measure_network(model, context.table, context.target, settings, budget_ms)
         facts += facts.new_tensor([found.ms, found.spread, found.drift])
-    crew.team.sum([facts])
+    context.group.sum([facts])
     return Measured(*facts.tolist())

@@ -1,4 +1,4 @@
-"""Surroundings of a worker while it works on a case: settings, device, data, storage, team."""
+"""Surroundings of a worker while it tasks on a case: settings, device, data, storage, group."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from orchestration.config.job import Job
 from orchestration.config.loading import check_job
 from orchestration.data.dataset import Dataset, ImageSet, normalise
 from orchestration.data.loader import MemoryLoader, evaluation_batches
-from orchestration.data.streaming.bad_samples import Damage
+from orchestration.data.streaming.bad_samples import BadSamples
 from orchestration.data.streaming.dataset import StreamedDataset
 from orchestration.data.streaming.loader import Reading, StreamLoader, streamed_batches
 from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
-from orchestration.distributed.control_actor import Board, NoBoard
-from orchestration.distributed.process_group import RayTeam
+from orchestration.distributed.control_actor import ControlClient, NoControlClient
+from orchestration.distributed.process_group import RayProcessGroup
 from orchestration.planning.cases import Case, checkpoints_place
 
 
 @dataclass(frozen=True)
-class CaseWork:
+class CaseTask:
     """What the workers of a case are given."""
 
     job: Job
     case: Case
-    behind: tuple[Case, ...]
+    co_scheduled: tuple[Case, ...]
     """Networks that its workers train after its own."""
     target: Target | None
     """None for a warm-up, which is the same for all hardware; so is the table."""
@@ -49,17 +49,17 @@ class CaseWork:
     elsewhere: Mapping[str, tuple[Target, LatencyTable]] = field(default_factory=dict)
     """By name, the other targets of the networks behind."""
 
-    def of(self, case: Case) -> CaseWork:
+    def of(self, case: Case) -> CaseTask:
         """What its workers are given for one of its cases, that of another target included."""
         target, table = self.elsewhere.get(case.target, (self.target, self.table))
-        return replace(self, case=case, behind=(), target=target, table=table, elsewhere={})
+        return replace(self, case=case, co_scheduled=(), target=target, table=table, elsewhere={})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to send to workers."""
         return {
             "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
             "case": asdict(self.case),
-            "behind": [asdict(case) for case in self.behind],
+            "co_scheduled": [asdict(case) for case in self.co_scheduled],
             "target": None if self.target is None else asdict(self.target),
             "table": None if self.table is None else self.table.to_dict(),
             "folder": self.folder,
@@ -72,12 +72,12 @@ class CaseWork:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CaseWork:
+    def from_dict(cls, values: dict[str, Any]) -> CaseTask:
         """The inverse of `to_dict`."""
         return cls(
             job=check_job(values["job"], "job"),
             case=Case(**values["case"]),
-            behind=tuple(Case(**case) for case in values["behind"]),
+            co_scheduled=tuple(Case(**case) for case in values["co_scheduled"]),
             target=values["target"] and Target.from_dict(values["target"]),
             table=values["table"] and LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
@@ -91,44 +91,44 @@ class CaseWork:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """A worker's surroundings while it works on a case."""
+class WorkerContext:
+    """A worker's surroundings while it tasks on a case."""
 
-    work: CaseWork
-    team: RayTeam
+    task: CaseTask
+    group: RayProcessGroup
     device: torch.device
     dataset: Dataset | StreamedDataset
     storage: Storage
     """The job's."""
-    board: Board = field(default_factory=NoBoard)
+    control: ControlClient = field(default_factory=NoControlClient)
     """Where the driver and the workers of the case write."""
 
-    def of(self, case: Case) -> Crew:
+    def of(self, case: Case) -> WorkerContext:
         """The same workers, for one of their cases."""
-        return replace(self, work=self.work.of(case))
+        return replace(self, task=self.task.of(case))
 
     @property
     def target(self) -> Target:
         """Hardware of the case."""
-        assert self.work.target is not None, "a case that is no warm-up has a target"
-        return self.work.target
+        assert self.task.target is not None, "a case that is no warm-up has a target"
+        return self.task.target
 
     @property
     def table(self) -> LatencyTable:
         """Latencies of the space on it."""
-        assert self.work.table is not None, "a case that is no warm-up has a table"
-        return self.work.table
+        assert self.task.table is not None, "a case that is no warm-up has a table"
+        return self.task.table
 
     @cached_property
     def space(self) -> SearchSpace:
         """The space of the job."""
         channels, resolution, _ = self.dataset.shape
-        return self.work.job.space.build(len(self.dataset.classes), channels, resolution)
+        return self.task.job.space.build(len(self.dataset.classes), channels, resolution)
 
     @property
     def root(self) -> Storage:
         """Storage of all jobs, where tables and warm-ups are."""
-        return Storage(self.work.job.storage)
+        return Storage(self.task.job.storage)
 
     def checkpoints(self, case: Case) -> Storage:
         """Where those of one of its cases lie, whichever workers have begun it."""
@@ -144,11 +144,11 @@ class Crew:
         is_retraining: bool = False,
     ) -> Loader:
         """This worker's training batches of a part of the data."""
-        data, seed = self.work.job.data, self.work.job.seed
+        data, seed = self.task.job.data, self.task.job.seed
         recipe = recipe_of(data, is_retraining=is_retraining)
         if not is_augmented:
             recipe = recipe.for_test
-        rank, size = self.team.rank, self.team.size
+        rank, size = self.group.rank, self.group.size
         if isinstance(part, StreamedSet):
             reading = self.reading
             if not is_augmented:  # the smaller part of a search, read beside the larger one
@@ -163,7 +163,7 @@ class Crew:
     @property
     def reading(self) -> Reading:
         """How this worker reads images that do not fit into memory."""
-        dataset, stream = self.dataset, self.work.job.data.stream
+        dataset, stream = self.dataset, self.task.job.data.stream
 
         def normalised(images: Tensor) -> Tensor:
             return normalise(images.to(self.device, non_blocking=True), dataset.mean, dataset.std)
@@ -171,24 +171,24 @@ class Crew:
         return Reading(
             normalise=normalised,
             device=self.device,
-            readers=self.work.threads if stream.readers == "auto" else stream.readers,
+            readers=self.task.threads if stream.readers == "auto" else stream.readers,
             ahead_bytes=stream.ahead_mib * 1024**2,
             on_problems=self.damage.note,
         )
 
     @property
-    def damage(self) -> Damage:
+    def damage(self) -> BadSamples:
         """Images of a streamed set that cannot be decoded."""
         assert isinstance(self.dataset, StreamedDataset), "others are decoded before"
         facts = self.dataset.facts
-        return Damage(self.storage, facts.fingerprint, facts.count)
+        return BadSamples(self.storage, facts.fingerprint, facts.count)
 
     def test_batches(self) -> Iterator[Batch]:
         """This worker's part of the test images."""
-        dataset, team = self.dataset, self.team
+        dataset, group = self.dataset, self.group
         if isinstance(dataset, StreamedDataset):
-            recipe = recipe_of(self.work.job.data, is_retraining=True)
-            return streamed_batches(dataset.test, recipe, self.reading, team.rank, team.size)
+            recipe = recipe_of(self.task.job.data, is_retraining=True)
+            return streamed_batches(dataset.test, recipe, self.reading, group.rank, group.size)
         return evaluation_batches(
-            dataset.test, dataset.mean, dataset.std, team.rank, team.size, self.device
+            dataset.test, dataset.mean, dataset.std, group.rank, group.size, self.device
         )

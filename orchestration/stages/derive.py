@@ -20,14 +20,14 @@ from nas_core.ranking import rerank, score, scoring_batches
 from nas_core.search import alphas_digest, choose, latency_note, weights_digest
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
-from nas_core.strategy import Trial
-from nas_core.workers import Team
+from nas_core.strategy import ScoredNetwork
+from nas_core.workers import ProcessGroup
 from orchestration.distributed.process_group import report_note
 from orchestration.latency.calibrate import refitted
 from orchestration.latency.network import Measured
 from orchestration.latency.tolerance import is_within, over_budget
-from orchestration.stages.candidate import Found, measured_together, tried
-from orchestration.stages.context import Crew
+from orchestration.stages.candidate import Candidate, measured_together, tried
+from orchestration.stages.context import WorkerContext
 from orchestration.stages.search import Searched
 from orchestration.stages.supernet_ranking import measured_ranking
 
@@ -37,20 +37,20 @@ SHOWN_TRIALS = 5
 """Of the networks that a search scored, how many stand in its result."""
 
 
-def derive(crew: Crew, searched: Searched) -> Found:
+def derive(context: WorkerContext, searched: Searched) -> Candidate:
     """The best network within the budget of the case, measured on its target.
 
     All workers take part: the first measures, all score.
     """
-    settings, budget_ms = crew.work.job.search, crew.work.case.budget_ms
+    settings, budget_ms = context.task.job.search, context.task.case.budget_ms
     assert budget_ms is not None, "a searched case has a budget"
     facts = search_facts(searched, settings)
     for note in facts["notes"]:
         report_note(note)
     weights = weights_digest(searched.state.supernet)
-    crew.team.agree("the weights of the supernet", weights)
-    ranking = measured_ranking(crew, searched)
-    reranking = Reranking(searched, budget_ms, settings, ranking, crew.team)
+    context.group.agree("the weights of the supernet", weights)
+    ranking = measured_ranking(context, searched)
+    reranking = Reranking(searched, budget_ms, settings, ranking, context.group)
 
     def chosen(table: LatencyTable) -> Architecture:
         if reranking.is_used:
@@ -58,7 +58,7 @@ def derive(crew: Crew, searched: Searched) -> Found:
         return choose(searched.state, table, budget_ms, settings)
 
     found = derive_measured(
-        chosen, crew.table, budget_ms, lambda model: measured_together(crew, model, budget_ms)
+        chosen, context.table, budget_ms, lambda model: measured_together(context, model, budget_ms)
     )
     missed = over_budget(found.measured_ms, budget_ms, len(found.tries))
     if missed is not None:
@@ -66,7 +66,7 @@ def derive(crew: Crew, searched: Searched) -> Found:
     return replace(
         found,
         history=searched.history,
-        alphas=crew.team.gather(alphas_digest(searched.state.supernet)),
+        alphas=context.group.gather(alphas_digest(searched.state.supernet)),
         search={
             **facts,
             "supernet_weights": weights,
@@ -81,7 +81,7 @@ def derive_measured(
     table: LatencyTable,
     budget_ms: float,
     measure: Callable[[Architecture], Measured | None],
-) -> Found:
+) -> Candidate:
     """Derive, measure and correct.
 
     Args:
@@ -95,14 +95,16 @@ def derive_measured(
         by it any more, the one that misses it least. With all tries.
     """
     tries: list[dict[str, float | None]] = []
-    measured_so_far: list[Found] = []
+    measured_so_far: list[Candidate] = []
     architecture = choose(table)
     while True:
         measured, table_ms = measure(architecture), table.latency_ms(architecture)
         tries.append(tried(table_ms, measured))
         if measured is None:
-            return Found(architecture, table_ms, None, None, tries)
-        measured_so_far.append(Found(architecture, table_ms, measured.ms, measured.spread, tries))
+            return Candidate(architecture, table_ms, None, None, tries)
+        measured_so_far.append(
+            Candidate(architecture, table_ms, measured.ms, measured.spread, tries)
+        )
         if is_within(measured.ms, budget_ms) or len(tries) > CORRECTIONS:
             return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
         table = refitted(table, architecture, measured.ms)
@@ -125,7 +127,7 @@ def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]
     }
 
 
-def _trials(trials: list[Trial], searched: Searched) -> dict[str, Any] | None:
+def _trials(trials: list[ScoredNetwork], searched: Searched) -> dict[str, Any] | None:
     """Their number and the best few; None for strategies that score none."""
     if not trials:
         return None
@@ -149,9 +151,9 @@ class Reranking:
         budget_ms: float,
         settings: SearchSettings,
         ranking: Mapping[str, Any] | None,
-        team: Team,
+        group: ProcessGroup,
     ) -> None:
-        self._searched, self._settings, self._team = searched, settings, team
+        self._searched, self._settings, self._group = searched, settings, group
         self._budget_ms = budget_ms
         self._spearman = None if ranking is None else ranking[settings.scored_by]["spearman"]
         self._scores: dict[tuple[str, ...], Evaluation] = {}
@@ -191,7 +193,7 @@ class Reranking:
         if architecture.ops not in self._scores:
             net = self._searched.state.supernet
             batches = scoring_batches(self._searched.data, self._settings)
-            self._scores[architecture.ops] = score(net, architecture.path(), *batches, self._team)
+            self._scores[architecture.ops] = score(net, architecture.path(), *batches, self._group)
         return self._scores[architecture.ops]
 
     def facts(self) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from nas_core.batch import Batch, Loader
-from orchestration.stages.context import Crew
+from orchestration.stages.context import WorkerContext
 
 
 @dataclass
@@ -39,10 +39,10 @@ class TimedLoader:
 
 
 @dataclass
-class Meter:
+class ThroughputMeter:
     """Where the time of an epoch goes."""
 
-    crew: Crew
+    context: WorkerContext
     loaders: list[TimedLoader]
     seconds: float = 0.0
     """Of the stage, attempts before this one included."""
@@ -55,8 +55,8 @@ class Meter:
     _before: tuple[float, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._before = self._waits()  # the team has waited in stages before this one
-        self.machine = Machine() if self.crew.work.job.record.system_metrics else None
+        self._before = self._waits()  # the group has waited in stages before this one
+        self.machine = Machine() if self.context.task.job.record.system_metrics else None
 
     def of_epoch(self) -> dict[str, Any]:
         """Seconds, steps, images a second, and the parts of data and communication since the last
@@ -72,7 +72,7 @@ class Meter:
             "seconds": seconds,
             "time": time.time(),
             "steps": steps,
-            "gpus": self.crew.team.size * self.crew.work.gpus,
+            "gpus": self.context.group.size * self.context.task.gpus,
             "images_per_s": images / seconds,
             "share_data": data / seconds,
             "share_communication": talk / seconds,
@@ -81,7 +81,7 @@ class Meter:
 
     def _waits(self) -> tuple[float, float, int]:
         data = sum(loader.waited_s for loader in self.loaders)
-        return data, self.crew.team.waited_s, sum(loader.images for loader in self.loaders)
+        return data, self.context.group.waited_s, sum(loader.images for loader in self.loaders)
 
     def hours(self) -> float:
         """Of the stage so far."""

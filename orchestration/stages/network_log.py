@@ -27,7 +27,7 @@ def from_values(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class KeptNetworks:
+class NetworkLog:
     """The file of one case that holds them."""
 
     storage: Storage

@@ -26,10 +26,10 @@ from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
 from orchestration.distributed.process_group import report_network
 from orchestration.planning.cases import Case
-from orchestration.stages.candidate import Found, measured_together
-from orchestration.stages.context import Crew
+from orchestration.stages.candidate import Candidate, measured_together
+from orchestration.stages.context import WorkerContext
 from orchestration.stages.derive import derive_measured
-from orchestration.stages.network_log import KeptNetworks, from_values, to_values
+from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import search_data, search_parts
 
 FORMAT = "random-networks/1"
@@ -53,24 +53,24 @@ class TrainedNetwork:
     seconds: float
 
 
-def best_random(crew: Crew, case: Case) -> Found:
+def best_random(context: WorkerContext, case: Case) -> Candidate:
     """The best of random networks at the budget of the case; all workers take part."""
     assert case.budget_ms is not None, "random networks have the budget of a search"
-    work = _work(crew, case)
-    done = _stored(crew, case, work.paths)
-    crew.team.wait()  # until all have looked, or one would see what another has just written
-    with crew.team.stoppable():  # what is trained is stored
+    work = _work(context, case)
+    done = _stored(context, case, work.paths)
+    context.group.barrier()  # until all have looked, or one would see what another has just written
+    with context.group.stoppable():  # what is trained is stored
         for network in work.trained(len(done)):
             done.append(network)
-            _store(crew, case, done)
+            _store(context, case, done)
             _report(work, case, done)
     best = sorted(done, key=lambda one: -one.accuracy)
     networks = [work.architecture(one.path) for one in best]
     found = derive_measured(
         lambda table: _first_within(networks, table, work.goal.budget_ms),
-        crew.table,
+        context.table,
         work.goal.budget_ms,
-        lambda model: measured_together(crew, model, work.goal.budget_ms),
+        lambda model: measured_together(context, model, work.goal.budget_ms),
     )
     shown = zip(best[:SHOWN], networks, strict=False)
     facts = {
@@ -99,7 +99,7 @@ def _first_within(
 class _Work:
     """What is trained, and with what."""
 
-    crew: Crew
+    context: WorkerContext
     goal: LatencyGoal
     data: SearchData
     training: Loader
@@ -107,7 +107,7 @@ class _Work:
     paths: list[tuple[int, ...]]
 
     def architecture(self, path: Sequence[int]) -> Architecture:
-        return Architecture.from_path(self.crew.space, list(path))
+        return Architecture.from_path(self.context.space, list(path))
 
     def trained(self, begun: int) -> Iterator[TrainedNetwork]:
         """Networks from this number on, one after the other."""
@@ -119,47 +119,49 @@ class _Work:
             yield TrainedNetwork(path, latency_ms, seen.top1, seen.loss, seconds)
 
     def _evaluation(self, path: Sequence[int]) -> Evaluation:
-        crew, job = self.crew, self.crew.work.job
-        words = (self.training, self.recipe, job.seed, crew.device, crew.team)
+        context, job = self.context, self.context.task.job
+        words = (self.training, self.recipe, job.seed, context.device, context.group)
         state = trained_alone(self.architecture(path), *words)
         _, held_out = scoring_batches(self.data, job.search)
-        return evaluate(averaged_copy(state.network, crew.team), held_out, crew.team)
+        return evaluate(averaged_copy(state.network, context.group), held_out, context.group)
 
 
-def _work(crew: Crew, case: Case) -> _Work:
-    job = crew.work.job
+def _work(context: WorkerContext, case: Case) -> _Work:
+    job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
     assert case.budget_ms is not None, "random networks have the budget of a search"
-    _, weight = search_parts(crew)
-    training = crew.loader(weight, job.retrain.batch_size, "random weights", is_retraining=True)
-    goal, data = LatencyGoal(crew.table, case.budget_ms, crew.device), search_data(crew)
-    count = _number(crew, data)
+    _, weight = search_parts(context)
+    training = context.loader(weight, job.retrain.batch_size, "random weights", is_retraining=True)
+    goal, data = LatencyGoal(context.table, case.budget_ms, context.device), search_data(context)
+    count = _number(context, data)
     paths = [tuple(path) for path in random_networks_at(goal, count, job.seed)]
-    return _Work(crew, goal, data, training, job.retrain, paths)
+    return _Work(context, goal, data, training, job.retrain, paths)
 
 
-def _number(crew: Crew, data: SearchData) -> int:
+def _number(context: WorkerContext, data: SearchData) -> int:
     """How many networks can be trained on as many images as the search sees; one or more."""
-    search, retrain = crew.work.job.search, crew.work.job.retrain
+    search, retrain = context.task.job.search, context.task.job.retrain
     assert retrain is not None, "checked when the job was read"
-    choices = [len(site.ops) for site in crew.space.sites]
+    choices = [len(site.ops) for site in context.space.sites]
     passes = search_cost(search, data.weight.steps, choices) / data.weight.steps
     return max(1, round(passes / retrain.epochs))
 
 
-def _kept(crew: Crew, case: Case) -> KeptNetworks:
-    return KeptNetworks(crew.storage, f"{case.folder}/random.json", FORMAT, case.key)
+def _kept(context: WorkerContext, case: Case) -> NetworkLog:
+    return NetworkLog(context.storage, f"{case.folder}/random.json", FORMAT, case.key)
 
 
-def _stored(crew: Crew, case: Case, paths: Sequence[tuple[int, ...]]) -> list[TrainedNetwork]:
+def _stored(
+    context: WorkerContext, case: Case, paths: Sequence[tuple[int, ...]]
+) -> list[TrainedNetwork]:
     """The networks that were trained before; none if others are to be trained."""
-    found = [TrainedNetwork(**from_values(one)) for one in _kept(crew, case).read()]
+    found = [TrainedNetwork(**from_values(one)) for one in _kept(context, case).read()]
     return found if [one.path for one in found] == list(paths[: len(found)]) else []
 
 
-def _store(crew: Crew, case: Case, done: Sequence[TrainedNetwork]) -> None:
-    if crew.team.rank == 0:
-        _kept(crew, case).write([to_values(one) for one in done])
+def _store(context: WorkerContext, case: Case, done: Sequence[TrainedNetwork]) -> None:
+    if context.group.rank == 0:
+        _kept(context, case).write([to_values(one) for one in done])
 
 
 def _report(work: _Work, case: Case, done: Sequence[TrainedNetwork]) -> None:

@@ -12,29 +12,31 @@ from nas_core.architecture import Architecture
 from orchestration.latency.tolerance import over_budget
 from orchestration.planning.cases import Case
 from orchestration.planning.named_models import total_stride
-from orchestration.stages.candidate import Found
-from orchestration.stages.context import Crew
+from orchestration.stages.candidate import Candidate
+from orchestration.stages.context import WorkerContext
 from orchestration.stages.network_log import finite
 
 
-def write_result(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> None:
+def write_result(
+    context: WorkerContext, case: Case, found: Candidate, outcome: dict[str, Any]
+) -> None:
     """Write `architecture.json` and, behind it, `result.json`.
 
     Args:
-        crew: the first worker writes, the others wait.
+        context: the first worker writes, the others wait.
         case: what was asked for.
         found: the network and its latency.
         outcome: of its retraining; empty where there was none.
     """
-    if crew.team.rank == 0:
+    if context.group.rank == 0:
         text = json.dumps(found.model.to_dict(), indent=1) + "\n"
-        crew.storage.write_text(f"{case.folder}/architecture.json", text)
-        _write_or_delete(crew.storage, f"{case.folder}/probabilities.json", probabilities(found))
+        context.storage.write_text(f"{case.folder}/architecture.json", text)
+        _write_or_delete(context.storage, f"{case.folder}/probabilities.json", probabilities(found))
         if not outcome:
-            crew.storage.delete(f"{case.folder}/model")  # of an earlier result
-        values = finite(result_of(crew, case, found, outcome))
-        crew.storage.write_json(f"{case.folder}/result.json", values)
-    crew.team.wait()
+            context.storage.delete(f"{case.folder}/model")  # of an earlier result
+        values = finite(result_of(context, case, found, outcome))
+        context.storage.write_json(f"{case.folder}/result.json", values)
+    context.group.barrier()
 
 
 def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) -> None:
@@ -45,21 +47,23 @@ def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) 
         storage.write_json(key, values)
 
 
-def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> dict[str, Any]:
+def result_of(
+    context: WorkerContext, case: Case, found: Candidate, outcome: dict[str, Any]
+) -> dict[str, Any]:
     """The content of `result.json`."""
     measured_ms = outcome.get("measured_ms", found.measured_ms)
     missed = over_budget(measured_ms, case.budget_ms, len(found.tries))
     notes = [*found.search.get("notes", []), *([] if missed is None else [missed])]
     return {
-        **_asked(crew, case),
+        **_asked(context, case),
         **_network(found),
-        **_costs(crew, found, outcome),
-        "workers": crew.team.size,
+        **_costs(context, found, outcome),
+        "workers": context.group.size,
         "alphas": found.alphas,
         "search_history": [_without(epoch, "probs") for epoch in found.history],
         **found.search,
         "notes": notes,
-        **_images(crew),
+        **_images(context),
         "top1": None,
         "top5": None,
         "retrain_history": [],
@@ -68,7 +72,7 @@ def result_of(crew: Crew, case: Case, found: Found, outcome: dict[str, Any]) -> 
     }
 
 
-def probabilities(found: Found) -> dict[str, Any] | None:
+def probabilities(found: Candidate) -> dict[str, Any] | None:
     """How the op probabilities of a search moved: the content of `probabilities.json`.
 
     They are kept beside the result, which is read as a whole by all that compare networks.
@@ -93,8 +97,8 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != name}
 
 
-def _asked(crew: Crew, case: Case) -> dict[str, Any]:
-    job = crew.work.job
+def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
+    job = context.task.job
     is_search = case.kind == "search"
     return {
         "format": "case-result/1",
@@ -103,8 +107,8 @@ def _asked(crew: Crew, case: Case) -> dict[str, Any]:
         "case": case.name,
         "kind": case.kind,
         "target": case.target,
-        "hardware": crew.table.hardware,
-        "stand_in": crew.target.stand_in,
+        "hardware": context.table.hardware,
+        "stand_in": context.target.stand_in,
         "budget": case.budget,
         "budget_ms": case.budget_ms,
         "strategy": job.search.strategy if is_search else None,
@@ -118,7 +122,7 @@ def _asked(crew: Crew, case: Case) -> dict[str, Any]:
     }
 
 
-def _network(found: Found) -> dict[str, Any]:
+def _network(found: Candidate) -> dict[str, Any]:
     model = found.model
     return {
         "space": model.space.name if isinstance(model, Architecture) else None,
@@ -134,13 +138,13 @@ def _network(found: Found) -> dict[str, Any]:
     }
 
 
-def _costs(crew: Crew, found: Found, outcome: dict[str, Any]) -> dict[str, float]:
+def _costs(context: WorkerContext, found: Candidate, outcome: dict[str, Any]) -> dict[str, float]:
     """Seconds and GPU hours; those of the warm-up are shared by all searches that start from it."""
     warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
     own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
     trained: list[dict[str, Any]] = outcome.get("retrain_history", [])
     random_s = found.search.get("random", {}).get("seconds", 0.0)
-    random_hours = random_s * crew.team.size * crew.work.gpus / 3600
+    random_hours = random_s * context.group.size * context.task.gpus / 3600
     return {
         "warmup_s": _seconds(warm),
         "warmup_gpu_hours": _gpu_hours(warm),
@@ -160,8 +164,8 @@ def _gpu_hours(epochs: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(epoch["seconds"] * epoch["gpus"] for epoch in epochs)) / 3600
 
 
-def _images(crew: Crew) -> dict[str, Any]:
-    data = crew.dataset
+def _images(context: WorkerContext) -> dict[str, Any]:
+    data = context.dataset
     return {
         "classes": list(data.classes),
         "input_shape": list(data.shape),

@@ -27,7 +27,7 @@ from nas_core.train import (
     start_training,
     train_steps,
 )
-from nas_core.workers import Team
+from nas_core.workers import ProcessGroup
 from orchestration.data.dataset import normalise
 from orchestration.latency.device import node_of
 from orchestration.latency.network import measure_program
@@ -35,9 +35,9 @@ from orchestration.planning.cases import Case
 from orchestration.programs.compile_workers import Exported, exported
 from orchestration.programs.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.programs.timing_workers import answered
-from orchestration.stages.context import Crew
-from orchestration.stages.meter import Meter, TimedLoader
-from orchestration.stages.stage import Ground, Stage
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.meter import ThroughputMeter, TimedLoader
+from orchestration.stages.stage import CheckpointLocation, Stage
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class TrainedNetwork:
 
 
 def retrain(
-    crew: Crew, case: Case, model: Model, trained: dict[str, TrainedNetwork]
+    context: WorkerContext, case: Case, model: Model, trained: dict[str, TrainedNetwork]
 ) -> dict[str, Any]:
     """Train to the end, from the last checkpoint if there is one; test; export.
 
     Args:
-        crew: of the case.
+        context: of the case.
         case: what the network was made for.
         model: the network.
         trained: by digest, networks that these workers have trained for other targets; it is not
@@ -69,45 +69,54 @@ def retrain(
     """
     key = model.digest()
     if key not in trained:
-        trained[key] = _train(crew, case, model)
+        trained[key] = _train(context, case, model)
     found = trained[key]
     shared = {} if found.case == case.name else {"trained_with": found.case}
-    exported = export_network(crew, found.network, case, model) if crew.team.rank == 0 else {}
+    exported = (
+        export_network(context, found.network, case, model) if context.group.rank == 0 else {}
+    )
     return {**found.facts, **shared, **exported}
 
 
-def _train(crew: Crew, case: Case, model: Model) -> TrainedNetwork:
-    job, team = crew.work.job, crew.team
+def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
+    job, group = context.task.job, context.group
     assert job.retrain is not None, "the job asks for retraining"
-    state = start_training(model, job.retrain, job.seed, crew.device)
+    state = start_training(model, job.retrain, job.seed, context.device)
     loader = TimedLoader(
-        crew.loader(crew.dataset.train, job.retrain.batch_size, "retraining", is_retraining=True)
+        context.loader(
+            context.dataset.train, job.retrain.batch_size, "retraining", is_retraining=True
+        )
     )
-    work = RetrainWork(state, loader, job.retrain, job.seed, team)
-    shown = {"epochs": job.retrain.epochs, "network": case.name}
-    ground = Ground(crew.checkpoints(case).sub("retrain"))
-    stage = Stage(crew, ground, work, Meter(crew, [loader]), shown)
+    work = RetrainTrainable(state, loader, job.retrain, job.seed, group)
+    reported = {"epochs": job.retrain.epochs, "network": case.name}
+    location = CheckpointLocation(context.checkpoints(case).sub("retrain"))
+    stage = Stage(context, location, work, ThroughputMeter(context, [loader]), reported)
     stage.run()
     network = copy.deepcopy(state.network)
     refresh_statistics(network, islice(loader.batches(state.epoch * loader.steps), REFRESH_BATCHES))
     weights = weights_digest(network)
-    team.agree("the weights of the network", weights)
-    tested = averaged_copy(network, team)
+    group.agree("the weights of the network", weights)
+    tested = averaged_copy(network, group)
     facts = {
-        **_test(crew, tested),
+        **_test(context, tested),
         "retrain_history": stage.history,
         "retrained_weights": weights,
     }
     return TrainedNetwork(case.name, tested.cpu(), facts)
 
 
-class RetrainWork:
+class RetrainTrainable:
     """A retraining as a stage sees it."""
 
     def __init__(
-        self, state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, team: Team
+        self,
+        state: TrainState,
+        loader: Loader,
+        settings: RetrainSettings,
+        seed: int,
+        group: ProcessGroup,
     ) -> None:
-        self._words = (state, loader, settings, seed, team)
+        self._words = (state, loader, settings, seed, group)
         self.progress, self.module, self.optimizers = state, state.network, [state.optimizer]
         self._scaler = state.scaler
 
@@ -124,9 +133,9 @@ class RetrainWork:
         return train_steps(*self._words)
 
 
-def _test(crew: Crew, network: nn.Module) -> dict[str, Any]:
+def _test(context: WorkerContext, network: nn.Module) -> dict[str, Any]:
     """Read the test part, once."""
-    found = evaluate(network, crew.test_batches(), crew.team)
+    found = evaluate(network, context.test_batches(), context.group)
     return {
         "top1": found.top1,
         "top5": found.top5,
@@ -135,9 +144,11 @@ def _test(crew: Crew, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[str, Any]:
+def export_network(
+    context: WorkerContext, network: Any, case: Case, model: Model
+) -> dict[str, Any]:
     """Write the files of a trained network; what its program for the target says and takes."""
-    data = crew.dataset
+    data = context.dataset
     facts = ModelFacts(
         classes=data.classes,
         input_shape=data.shape,
@@ -147,12 +158,12 @@ def export_network(crew: Crew, network: Any, case: Case, model: Model) -> dict[s
         is_cropped=data.is_cropped,
     )
     example = normalise(data.examples(EXAMPLE_IMAGES), data.mean, data.std)
-    made = exported(model, network.state_dict(), crew.target, facts, example)
+    made = exported(model, network.state_dict(), context.target, facts, example)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in made.files.items():
             (Path(folder) / name).write_bytes(content)
-        crew.storage.write_folder(Path(folder), f"{case.folder}/model")
-    return checked_program(crew, made, case.budget_ms)
+        context.storage.write_folder(Path(folder), f"{case.folder}/model")
+    return checked_program(context, made, case.budget_ms)
 
 
 LARGEST_ERROR = 1e-3
@@ -160,7 +171,7 @@ LARGEST_ERROR = 1e-3
 
 
 def checked_program(
-    crew: Crew, exported: Exported, budget_ms: float | None = None
+    context: WorkerContext, exported: Exported, budget_ms: float | None = None
 ) -> dict[str, Any]:
     """Facts of the program of a trained network, for its result; none where nothing is measured.
 
@@ -169,8 +180,8 @@ def checked_program(
     """
     if exported.program is None:
         return {}
-    target = crew.target
-    node = node_of(crew.table, target)
+    target = context.target
+    node = node_of(context.table, target)
     answers = answered(exported.program, exported.images, target, node)
     error = float((answers - exported.answers).abs().max())
     if target.precision == "fp32" and not error < LARGEST_ERROR:
@@ -180,7 +191,7 @@ def checked_program(
             "wrong, or report it there"
         )
     measured = measure_program(
-        exported.program, crew.table, target, crew.work.job.measure, budget_ms
+        exported.program, context.table, target, context.task.job.measure, budget_ms
     )
     return {
         "program_error": error,

@@ -17,15 +17,15 @@ from nas_core.objective import LatencyGoal
 from nas_core.progress import EpochReport
 from nas_core.search import score_within, search_steps, start_search
 from nas_core.search_state import Search, SearchState
-from nas_core.strategy import Trial
+from nas_core.strategy import ScoredNetwork
 from orchestration.data.dataset import ImageSet
 from orchestration.data.loading import split_classes
 from orchestration.data.streaming.subset import StreamedSet
 from orchestration.planning.cases import search_place, warmup_place
 from orchestration.stages.checkpoint import Checkpoints
-from orchestration.stages.context import Crew
-from orchestration.stages.meter import Meter, TimedLoader
-from orchestration.stages.stage import Ground, Stage
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.meter import ThroughputMeter, TimedLoader
+from orchestration.stages.stage import CheckpointLocation, Stage
 from orchestration.state.checkpoint_index import is_ended
 
 
@@ -49,67 +49,74 @@ class Searched:
         return self.goal
 
 
-def warm_up(crew: Crew) -> Storage | None:
+def warm_up(context: WorkerContext) -> Storage | None:
     """Train the weights that searches start from, unless that was done before.
 
     Returns:
         Where they are; None where searches start from nothing.
     """
-    key = crew.work.case.warmup_key
+    key = context.task.case.warmup_key
     if key is None:
         return None
-    folder = crew.root.sub(warmup_place(key))
-    ground = Ground(folder, is_kept=True)
-    is_done = ground.is_done
-    crew.team.wait()  # until all have looked, or one would see what another has written
+    folder = context.root.sub(warmup_place(key))
+    location = CheckpointLocation(folder, is_kept=True)
+    is_done = location.is_done
+    context.group.barrier()  # until all have looked, or one would see what another has written
     if not is_done:
-        _run(crew, ground, None, {"epochs": _warmup_epochs_shown(crew)})
+        _run(context, location, None, {"epochs": _warmup_epochs_reported(context)})
     return folder
 
 
-def _origin(crew: Crew, folder: Storage) -> Storage | None:
+def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
     """The warm-up that a search begins with, which is not trained again for one that has begun:
     the warm-up may have been removed since."""
-    key = crew.work.case.warmup_key
-    place = None if key is None else crew.root.sub(warmup_place(key))
+    key = context.task.case.warmup_key
+    place = None if key is None else context.root.sub(warmup_place(key))
     is_there = place is not None and is_ended(place)
     has_begun = bool(Checkpoints(folder).complete())
-    crew.team.wait()  # until all have looked, or one would see what another has written
+    context.group.barrier()  # until all have looked, or one would see what another has written
     if has_begun and not is_there:
         return None
-    return warm_up(crew)
+    return warm_up(context)
 
 
-def _warmup_epochs_shown(crew: Crew) -> int:
+def _warmup_epochs_reported(context: WorkerContext) -> int:
     """With the search that follows in the same worker group it is counted as one."""
-    search = crew.work.job.search
-    return search.warmup_epochs if crew.work.case.kind == "warmup" else search.total_epochs
+    search = context.task.job.search
+    return search.warmup_epochs if context.task.case.kind == "warmup" else search.total_epochs
 
 
-def search(crew: Crew) -> Searched:
+def search(context: WorkerContext) -> Searched:
     """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
-    case, job = crew.work.case, crew.work.job
+    case, job = context.task.case, context.task.job
     assert case.search_ms is not None, "a searched case has a budget"
     shared = case.search_key
-    place = crew.checkpoints(case).sub("search")
-    folder = place if shared is None else crew.storage.sub(search_place(shared))
-    origin = _origin(crew, folder)
-    ground = Ground(folder, is_kept=shared is not None, origin=origin)
-    goal = LatencyGoal(crew.table, case.search_ms, crew.device)
-    shown = {"epochs": job.search.total_epochs, "budget_ms": case.search_ms}
-    return _run(crew, ground, goal, shown)
+    place = context.checkpoints(case).sub("search")
+    folder = place if shared is None else context.storage.sub(search_place(shared))
+    origin = _origin(context, folder)
+    location = CheckpointLocation(folder, is_kept=shared is not None, origin=origin)
+    goal = LatencyGoal(context.table, case.search_ms, context.device)
+    reported = {"epochs": job.search.total_epochs, "budget_ms": case.search_ms}
+    return _run(context, location, goal, reported)
 
 
-def _run(crew: Crew, ground: Ground, goal: LatencyGoal | None, shown: dict[str, Any]) -> Searched:
-    job = crew.work.job
-    state = start_search(crew.space, job.search, job.seed, crew.device)
-    data = search_data(crew)
+def _run(
+    context: WorkerContext,
+    location: CheckpointLocation,
+    goal: LatencyGoal | None,
+    reported: dict[str, Any],
+) -> Searched:
+    job = context.task.job
+    state = start_search(context.space, job.search, job.seed, context.device)
+    data = search_data(context)
     weight, held_out = TimedLoader(data.weight), TimedLoader(data.architecture)
     timed = SearchData(weight, held_out)
-    searched = Search(state, timed, goal, job.search, job.seed, crew.team)
-    work = SearchWork(searched, job.score_epochs)
+    searched = Search(state, timed, goal, job.search, job.seed, context.group)
+    work = SearchTrainable(searched, job.score_epochs)
     hours = None if goal is None else job.search.max_hours
-    stage = Stage(crew, ground, work, Meter(crew, [weight, held_out]), shown, hours)
+    stage = Stage(
+        context, location, work, ThroughputMeter(context, [weight, held_out]), reported, hours
+    )
     stage.run()
     return Searched(state, data, goal, stage.history, stage.notes)
 
@@ -122,7 +129,7 @@ class ScoredReport(EpochReport):
     """How good the search is by then; see `score_within`."""
 
 
-class SearchWork:
+class SearchTrainable:
     """A search as a stage sees it."""
 
     def __init__(self, search: Search, score_epochs: Sequence[int] = ()) -> None:
@@ -148,7 +155,9 @@ class SearchWork:
         state = self._search.state
         state.alpha_steps = counters["alpha_steps"]
         state.baseline, state.multiplier = counters["baseline"], counters["multiplier"]
-        state.trials = [Trial(**{**one, "path": tuple(one["path"])}) for one in counters["trials"]]
+        state.trials = [
+            ScoredNetwork(**{**one, "path": tuple(one["path"])}) for one in counters["trials"]
+        ]
         state.scaler.load_state_dict(counters["scaler"])
 
     def steps(self) -> Iterator[EpochReport | None]:
@@ -161,21 +170,21 @@ class SearchWork:
         return ScoredReport(**asdict(report), score=score_within(self._search))
 
 
-def search_parts(crew: Crew) -> tuple[ImageSet | StreamedSet, ImageSet | StreamedSet]:
+def search_parts(context: WorkerContext) -> tuple[ImageSet | StreamedSet, ImageSet | StreamedSet]:
     """Architecture part and weight part of the training images."""
-    job, train = crew.work.job, crew.dataset.train
+    job, train = context.task.job, context.dataset.train
     share, test_share = job.search.architecture_share, job.data.test_share
     if isinstance(train, StreamedSet):
         return train.split_architecture(share)
     return split_classes(train, share, job.seed, "architecture split", test_share)
 
 
-def search_data(crew: Crew) -> SearchData:
+def search_data(context: WorkerContext) -> SearchData:
     """Batches of the weight part and of the architecture part."""
-    size = crew.work.job.search.batch_size
-    held_out, weight = search_parts(crew)
+    size = context.task.job.search.batch_size
+    held_out, weight = search_parts(context)
     return SearchData(
-        weight=crew.loader(weight, size, "search weights"),
+        weight=context.loader(weight, size, "search weights"),
         # As they are: networks are compared on these images.
-        architecture=crew.loader(held_out, size, "search alphas", is_augmented=False),
+        architecture=context.loader(held_out, size, "search alphas", is_augmented=False),
     )

@@ -1,4 +1,4 @@
-"""A stage of a case, step by step: checkpoints, stopping, time, and what a person is told.
+"""A stage of a case, step by step: checkpoints, stopping, time, and what a person is shared.
 
 The loops of `nas_core` yield after every step; here is what happens in between. What all workers
 have to do together (save, stop, end in time) is wished by the first, heard by all after the same
@@ -18,21 +18,21 @@ from torch import nn
 from cluster.storage import Storage
 from nas_core.progress import EpochReport, Progress
 from nas_core.train_step import LossError
-from orchestration.distributed.process_group import Stopped, Wishes, report_epoch, report_note
+from orchestration.distributed.process_group import StepSignals, Stopped, report_epoch, report_note
 from orchestration.distributed.watchdog import COMPUTING
 from orchestration.stages.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
-from orchestration.stages.context import Crew
-from orchestration.stages.meter import Meter
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.meter import ThroughputMeter
 from orchestration.state.checkpoint_index import END, is_ended
 
-UNTOLD = ("probs", "system")
+NOT_REPORTED = ("probs", "system")
 """Of an epoch, what is kept and not shown to anybody while it runs."""
 
 LEAVING_S = 10.0
 """Between checkpoints once a node is announced to be taken away: no more than that is lost."""
 
 
-class Work(Protocol):
+class Trainable(Protocol):
     """What a stage trains."""
 
     @property
@@ -56,7 +56,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Ground:
+class CheckpointLocation:
     """Where a stage keeps its checkpoints, and where it begins."""
 
     folder: Storage
@@ -77,27 +77,27 @@ class Stage:
 
     def __init__(
         self,
-        crew: Crew,
-        ground: Ground,
-        work: Work,
-        meter: Meter,
-        shown: dict[str, Any],
+        context: WorkerContext,
+        location: CheckpointLocation,
+        work: Trainable,
+        meter: ThroughputMeter,
+        reported: dict[str, Any],
         max_hours: float | None = None,
     ) -> None:
         """Describe it; `run` does it.
 
         Args:
-            crew: the surroundings.
-            ground: where its checkpoints lie.
+            context: the surroundings.
+            location: where its checkpoints lie.
             work: what is trained.
             meter: of its loaders.
-            shown: what every reported epoch says beside what happened in it.
+            reported: what every reported epoch says beside what happened in it.
             max_hours: after which the stage ends, done or not.
         """
-        self._crew, self._work, self._meter, self._shown = crew, work, meter, shown
-        self._max_hours, self._cluster = max_hours, crew.work.job.cluster
-        self._ground = ground
-        self._checkpoints = Checkpoints(ground.folder, self._cluster.keep_checkpoints)
+        self._context, self._work, self._meter, self._reported = context, work, meter, reported
+        self._max_hours, self._cluster = max_hours, context.task.job.cluster
+        self._location = location
+        self._checkpoints = Checkpoints(location.folder, self._cluster.keep_checkpoints)
         self._saved_at, self._every_s = time.monotonic(), self._cluster.checkpoint_every_s
         self.history: list[dict[str, Any]] = []
         """What happened in every epoch."""
@@ -112,10 +112,11 @@ class Stage:
             LossError: the loss was not finite, once more after a roll-back.
             CheckpointError: a checkpoint could not be written.
         """
-        is_done = self._ground.is_done
-        self._crew.team.wait()  # until all have looked, or one would see what another has written
+        is_done = self._location.is_done
+        # Until all have looked, or one would see what another has written.
+        self._context.group.barrier()
         name = self._go_back()
-        if is_done and (end := self._ground.folder.read_json(END))["checkpoint"] == name:
+        if is_done and (end := self._location.folder.read_json(END))["checkpoint"] == name:
             self.notes[:] = end["notes"]
             return
         try:
@@ -125,79 +126,79 @@ class Stage:
                 raise
             self._roll_back(error)
             self._run_once()
-        if self._ground.is_kept:
+        if self._location.is_kept:
             self._save()
         self._checkpoints.finish()
-        if self._ground.is_kept:
+        if self._location.is_kept:
             self._keep_end()
 
     def _keep_end(self) -> None:
         """Say that the newest checkpoint is the end, once all workers have written it."""
-        self._crew.team.wait()
-        if self._crew.team.rank == 0:
+        self._context.group.barrier()
+        if self._context.group.rank == 0:
             end = {"format": "stage-end/1", "checkpoint": checkpoint_name(self._work.progress)}
-            self._ground.folder.write_json(END, {**end, "notes": self.notes})
-        self._crew.team.wait()
+            self._location.folder.write_json(END, {**end, "notes": self.notes})
+        self._context.group.barrier()
 
     def _run_once(self) -> None:
-        team = self._crew.team
-        team.wish = self._wish
-        with team.watch.inside(COMPUTING):
+        group = self._context.group
+        group.local_signals = self._local_signals
+        with group.watchdog.inside(COMPUTING):
             for report in self._work.steps():
                 self._meter.steps += 1
                 if report is not None:
                     self._report(report)
-                self._hear_of_leaving()
-                heard, is_good = team.heard, self._work.progress.bad_steps == 0
+                self._notice_leaving()
+                heard, is_good = group.signals, self._work.progress.bad_steps == 0
                 if (report is not None or heard.save or heard.stop) and is_good:
                     self._save()
                 if heard.stop:
                     self._checkpoints.finish()
                     raise Stopped
                 if heard.finish:
-                    self._say_early()
+                    self._note_early_end()
                     break
-        team.wish = Wishes
+        group.local_signals = StepSignals
 
-    def _wish(self) -> Wishes:
-        """All say if they are going to be taken away; the rest is the first worker's to wish."""
-        watch = self._crew.team.watch
-        if self._crew.team.rank > 0:
-            return Wishes(leave=watch.is_leaving)
+    def _local_signals(self) -> StepSignals:
+        """All say if they are going to be taken away; the rest is decided by the first worker."""
+        watchdog = self._context.group.watchdog
+        if self._context.group.rank > 0:
+            return StepSignals(leave=watchdog.is_leaving)
         hours = self._max_hours
-        return Wishes(
-            stop=watch.is_stopping,
+        return StepSignals(
+            stop=watchdog.is_stopping,
             save=time.monotonic() - self._saved_at > self._every_s,
             finish=hours is not None and self._meter.hours() > hours,
-            leave=watch.is_leaving,
+            leave=watchdog.is_leaving,
         )
 
-    def _hear_of_leaving(self) -> None:
+    def _notice_leaving(self) -> None:
         """Save more often from now on, and say it once."""
-        if not self._crew.team.heard.leave or self._every_s <= LEAVING_S:
+        if not self._context.group.signals.leave or self._every_s <= LEAVING_S:
             return
         self._every_s = LEAVING_S
-        if self._crew.team.rank == 0:
-            self._crew.board.note(
+        if self._context.group.rank == 0:
+            self._context.control.note(
                 f"a node is going to be taken away; a checkpoint every {LEAVING_S:g} s until then"
             )
 
     def _report(self, report: EpochReport) -> None:
         record = {**asdict(report), **self._meter.of_epoch()}
         self.history.append(record)
-        left = self._shown["epochs"] - report.epoch - 1
-        told = {name: value for name, value in record.items() if name not in UNTOLD}
-        report_epoch({**told, **self._shown, "eta_s": left * record["seconds"]})
+        left = self._reported["epochs"] - report.epoch - 1
+        shared = {name: value for name, value in record.items() if name not in NOT_REPORTED}
+        report_epoch({**shared, **self._reported, "eta_s": left * record["seconds"]})
 
-    def _say_early(self) -> None:
-        progress, epochs = self._work.progress, self._shown["epochs"]
+    def _note_early_end(self) -> None:
+        progress, epochs = self._work.progress, self._reported["epochs"]
         self.notes.append(
             f"the search ended after {self._meter.hours():.2g} hours (max_hours is "
             f"{self._max_hours:g}), in epoch {progress.epoch + 1} of {epochs}"
         )
 
     def _save(self) -> None:
-        crew, progress = self._crew, self._work.progress
+        context, progress = self._context, self._work.progress
         clock = {"seconds": 3600 * self._meter.hours(), "steps": self._meter.steps}
         counters = {**self._work.counters(), **clock}
         self._checkpoints.save(
@@ -207,15 +208,15 @@ class Stage:
                 self._work.optimizers,
                 counters=counters,
                 history=self.history,
-                rank=crew.team.rank,
-                size=crew.team.size,
+                rank=context.group.rank,
+                size=context.group.size,
             )
         )
         self._saved_at = time.monotonic()
 
     def _go_back(self) -> str:
         """To the newest good checkpoint, the same on all workers; its name, or nothing."""
-        origin = self._ground.origin
+        origin = self._location.origin
         name = self._restore_newest(self._checkpoints)
         if name or origin is None:
             return name
@@ -223,12 +224,14 @@ class Stage:
         return self._restore_newest(Checkpoints(origin))
 
     def _restore_newest(self, checkpoints: Checkpoints) -> str:
-        crew, name = self._crew, ""
-        if crew.team.rank == 0:
-            name = checkpoints.newest_good(crew.board.note) or ""
-        name = crew.team.gather(name)[0]
+        context, name = self._context, ""
+        if context.group.rank == 0:
+            name = checkpoints.newest_good(context.control.note) or ""
+        name = context.group.gather(name)[0]
         if name:
-            self._restore(checkpoints.load(name, crew.team.rank, crew.team.size, crew.device))
+            self._restore(
+                checkpoints.load(name, context.group.rank, context.group.size, context.device)
+            )
         return name
 
     def _restore(self, saved: Saved) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from nas_core.batch import Loader
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
 from orchestration.distributed.process_group import report_network
-from orchestration.stages.context import Crew
-from orchestration.stages.network_log import KeptNetworks, from_values, to_values
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import Searched, search_parts
 
 FORMAT = "ranking/1"
@@ -39,23 +39,23 @@ class Ranked:
         return cls(seconds=fields.pop("seconds"), network=RankedNetwork(**fields))
 
 
-def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
+def measured_ranking(context: WorkerContext, searched: Searched) -> dict[str, Any] | None:
     """Rank as many networks as the job asks for; all workers take part.
 
     Returns:
         What the result says about it; None where nobody asked.
     """
-    count = crew.work.job.search.ranking_networks
+    count = context.task.job.search.ranking_networks
     if count == 0:
         return None
-    done = _stored(crew)
-    crew.team.wait()  # until all have looked, or one would see what another has just written
-    with crew.team.stoppable():  # what is ranked is stored
-        training = _training(crew)
-        for ranked in _ranked(crew, searched, training, [one.network for one in done]):
+    done = _stored(context)
+    context.group.barrier()  # until all have looked, or one would see what another has just written
+    with context.group.stoppable():  # what is ranked is stored
+        training = _training(context)
+        for ranked in _ranked(context, searched, training, [one.network for one in done]):
             done.append(ranked)
-            _store(crew, done)
-            _report(crew, done, training.steps)
+            _store(context, done)
+            _report(context, done, training.steps)
     found = Ranking.of([one.network for one in done])
     return {
         "accuracy": asdict(found.accuracy),
@@ -65,45 +65,45 @@ def measured_ranking(crew: Crew, searched: Searched) -> dict[str, Any] | None:
     }
 
 
-def _training(crew: Crew) -> Loader:
+def _training(context: WorkerContext) -> Loader:
     """The weight part in batches of the recipe."""
-    retrain = crew.work.job.retrain
+    retrain = context.task.job.retrain
     assert retrain is not None, "checked when the job was read"
-    _, weight = search_parts(crew)
-    return crew.loader(weight, retrain.batch_size, "ranking weights", is_retraining=True)
+    _, weight = search_parts(context)
+    return context.loader(weight, retrain.batch_size, "ranking weights", is_retraining=True)
 
 
 def _ranked(
-    crew: Crew, searched: Searched, training: Loader, done: list[RankedNetwork]
+    context: WorkerContext, searched: Searched, training: Loader, done: list[RankedNetwork]
 ) -> Iterator[Ranked]:
-    job = crew.work.job
+    job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
     supernet, recipe = searched.state.supernet, (job.search, job.retrain)
     began = time.perf_counter()
     for network in measure_ranking(
-        supernet, searched.data, training, *recipe, job.seed, crew.team, done
+        supernet, searched.data, training, *recipe, job.seed, context.group, done
     ):
         yield Ranked(network, time.perf_counter() - began)
         began = time.perf_counter()
 
 
-def _kept(crew: Crew) -> KeptNetworks:
-    case = crew.work.case
-    return KeptNetworks(crew.storage, f"{case.folder}/ranking.json", FORMAT, case.key)
+def _kept(context: WorkerContext) -> NetworkLog:
+    case = context.task.case
+    return NetworkLog(context.storage, f"{case.folder}/ranking.json", FORMAT, case.key)
 
 
-def _stored(crew: Crew) -> list[Ranked]:
-    return [Ranked.from_dict(one) for one in _kept(crew).read()]
+def _stored(context: WorkerContext) -> list[Ranked]:
+    return [Ranked.from_dict(one) for one in _kept(context).read()]
 
 
-def _store(crew: Crew, done: list[Ranked]) -> None:
-    if crew.team.rank == 0:
-        _kept(crew).write([one.to_dict() for one in done])
+def _store(context: WorkerContext, done: list[Ranked]) -> None:
+    if context.group.rank == 0:
+        _kept(context).write([one.to_dict() for one in done])
 
 
-def _report(crew: Crew, done: list[Ranked], steps: int) -> None:
+def _report(context: WorkerContext, done: list[Ranked], steps: int) -> None:
     """Hand the driver a line about the last network, trained with so many steps an epoch."""
-    job = crew.work.job
+    job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
     last = done[-1].network
     report_network(

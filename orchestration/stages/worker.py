@@ -1,4 +1,4 @@
-"""The work of one case inside its worker group: find a network, measure, retrain, write the result.
+"""The task of one case inside its worker group: find a network, measure, retrain, write the result.
 
 All workers run `case_worker`; the first one measures and writes, the others wait for it. A stage
 whose result is in storage already is not repeated, one in progress goes on from its checkpoint.
@@ -18,86 +18,88 @@ from orchestration.data.dataset import Dataset
 from orchestration.data.info import is_streamed
 from orchestration.data.loading import keep_images, load_dataset
 from orchestration.data.sources import describe
-from orchestration.data.streaming.bad_samples import DamageError
+from orchestration.data.streaming.bad_samples import BadSamplesError
 from orchestration.data.streaming.dataset import StreamedDataset, load_streamed
-from orchestration.distributed.control_actor import RayBoard
-from orchestration.distributed.process_group import RayTeam, Stopped, worker_device
+from orchestration.distributed.control_actor import RayControlClient
+from orchestration.distributed.process_group import RayProcessGroup, Stopped, worker_device
 from orchestration.planning.cases import checkpoints_place
-from orchestration.stages.context import CaseWork, Crew
+from orchestration.stages.context import CaseTask, WorkerContext
 from orchestration.state.results_on_disk import is_done
 
-FINAL = (DivergenceError, LossError, DamageError)
+FINAL = (DivergenceError, LossError, BadSamplesError)
 """What another attempt would not mend."""
 
 
 def case_worker(config: dict[str, Any]) -> None:
-    """Body of one Ray Train worker: `work` as plain values, and the actor of the `board`."""
-    work = CaseWork.from_dict(config["work"])
-    crew = crew_of_worker(work, RayBoard(config["board"], work.case.name))
-    crew.team.watch.start()
+    """Body of one Ray Train worker: `work` as plain values, and the actor of the `control`."""
+    task = CaseTask.from_dict(config["task"])
+    context = worker_context(task, RayControlClient(config["control"], task.case.name))
+    context.group.watchdog.start()
     try:
-        if isinstance(crew.dataset, StreamedDataset):
-            crew.damage.check()  # as an attempt before this one may have left it
-        if work.case.kind == "warmup":
-            _do_warm_up(crew)
+        if isinstance(context.dataset, StreamedDataset):
+            context.damage.check()  # as an attempt before this one may have left it
+        if task.case.kind == "warmup":
+            _do_warm_up(context)
         else:
-            _do_case(crew)
+            _do_case(context)
     except Stopped:
         pass  # to raise would start the case again
     except FINAL as error:  # on all workers alike; it would come again
-        crew.board.fail(str(error))
+        context.control.fail(str(error))
     finally:
-        crew.team.watch.end()
+        context.group.watchdog.end()
 
 
-def _do_warm_up(crew: Crew) -> None:
+def _do_warm_up(context: WorkerContext) -> None:
     from orchestration.stages.search import warm_up
 
-    warm_up(crew)
+    warm_up(context)
 
 
-def _do_case(crew: Crew) -> None:
-    from orchestration.stages.find import found_for
+def _do_case(context: WorkerContext) -> None:
+    from orchestration.stages.find import find_network
     from orchestration.stages.result import write_result
     from orchestration.stages.retrain import TrainedNetwork, retrain
 
-    work, trained = crew.work, dict[str, TrainedNetwork]()
-    missing = [case for case in (work.case, *work.behind) if not is_done(case, crew.storage)]
-    crew.team.wait()  # until all have looked, or one would see what another has just written
+    task, trained = context.task, dict[str, TrainedNetwork]()
+    missing = [
+        case for case in (task.case, *task.co_scheduled) if not is_done(case, context.storage)
+    ]
+    context.group.barrier()  # until all have looked, or one would see what another has just written
     for case in missing:
-        own = crew.of(case)
-        found = found_for(own, case)
-        outcome = {} if work.job.retrain is None else retrain(own, case, found.model, trained)
+        own = context.of(case)
+        found = find_network(own, case)
+        outcome = {} if task.job.retrain is None else retrain(own, case, found.model, trained)
         write_result(own, case, found, outcome)
-    crew.team.wait()
-    if crew.team.rank == 0:
-        for case in (work.case, *work.behind):
-            crew.storage.delete(checkpoints_place(case))
+    context.group.barrier()
+    if context.group.rank == 0:
+        for case in (task.case, *task.co_scheduled):
+            context.storage.delete(checkpoints_place(case))
 
 
-def crew_of_worker(work: CaseWork, board: RayBoard) -> Crew:
+def worker_context(task: CaseTask, control: RayControlClient) -> WorkerContext:
     """The surroundings of this Ray Train worker."""
-    torch.set_num_threads(work.threads)
-    cluster = work.job.cluster
+    torch.set_num_threads(task.threads)
+    cluster = task.job.cluster
     if cluster.deterministic:
         torch.use_deterministic_algorithms(True)
     device = worker_device()
-    team = RayTeam(device, board, cluster.hang_timeout_s)
-    if team.rank == 0:
-        board.begin()
-    dataset = _dataset(work.job, team)
-    return Crew(work, team, device, dataset, Storage(work.folder), board)
+    group = RayProcessGroup(device, control, cluster.hang_timeout_s)
+    if group.rank == 0:
+        control.begin()
+    dataset = _dataset(task.job, group)
+    return WorkerContext(task, group, device, dataset, Storage(task.folder), control)
 
 
-def _dataset(job: Job, team: RayTeam) -> Dataset | StreamedDataset:
+def _dataset(job: Job, group: RayProcessGroup) -> Dataset | StreamedDataset:
     """The images of a job: what takes long is done by the first worker, and the others find it."""
     storage, facts = Storage(job.storage), describe(job.data)
     streams = is_streamed(job.data, facts)
-    if team.rank == 0 and streams:
+    if group.rank == 0 and streams:
         load_streamed(job.data, storage, facts)
-    elif team.rank == 0:
+    elif group.rank == 0:
         keep_images(job.data, storage)
-    team.wait()
+    group.barrier()
     if streams:
         return load_streamed(job.data, storage, facts)
     return load_dataset(job.data, job.seed, storage)

@@ -21,7 +21,7 @@ RUNGS = "asha.json"
 
 
 @dataclass(frozen=True)
-class Traces:
+class CaseFiles:
     """What there is of a case."""
 
     result: Values | None
@@ -56,12 +56,12 @@ class Traces:
             yield from () if stage is None else stage.history
 
 
-def traces(case: Case, folder: Storage) -> Traces:
+def case_files(case: Case, folder: Storage) -> CaseFiles:
     """What there is of a case in the folder of its job."""
     result = _read(folder, f"{case.folder}/result.json")
     is_result = result is not None and result.get("key") == case.key
     own, shared = folder.sub(checkpoints_place(case)), case.search_key
-    return Traces(
+    return CaseFiles(
         result=result if is_result else None,
         is_outdated=result is not None and not is_result,
         found=_own(case, folder, "derived.json"),

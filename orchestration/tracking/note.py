@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.reports.findings import verdicts
+from orchestration.reports.findings import findings
 from orchestration.reports.results import Result, latency_ms
 from orchestration.reports.table import COLUMNS, best_result, cell, display_name
 from orchestration.reports.text import duration
@@ -97,7 +97,7 @@ def _section(hardware: str, results: Sequence[Result], is_told: bool) -> list[st
     heads = ["network", *(COLUMNS[name][0] for name in SHOWN)]
     rows = [[display_name(one), *(cell(name, one.get(name)) for name in SHOWN)] for one in results]
     rule = ["---", *("---:" for _ in SHOWN)]
-    said = [f"- {_escaped(line)}" for line in verdicts(results)] if is_told else []
+    said = [f"- {_escaped(line)}" for line in findings(results)] if is_told else []
     table = [_row(heads), f"|{'|'.join(rule)}|", *map(_row, rows)]
     return [f"### {hardware}", "", *table, "", *said, ""]
 

@@ -33,7 +33,7 @@ import torch
 
 from nas_core.architecture import Architecture, count_macs
 from nas_core.batch import SearchData
-from nas_core.latency import LatencyTable, PartShape, Row, head_part, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, head_part, op_signatures
 from nas_core.network import Head, Stem
 from nas_core.objective import LatencyGoal
 from nas_core.ops import build_op
@@ -43,7 +43,7 @@ from nas_core.search import choose, search_epochs, start_search
 from nas_core.search_settings import SearchSettings
 from nas_core.shapes import OpShape
 from nas_core.train import mean_entropy
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.data.loading import split_classes
 from tests.benchmarks import glyph_networks as alone
 from tests.benchmarks import supernet_ranking
@@ -66,7 +66,7 @@ CPU = torch.device("cpu")
 def macs_table() -> LatencyTable:
     """Milliseconds at 1 GMAC/s."""
 
-    def macs(part: PartShape) -> int:
+    def macs(part: OpSignature) -> int:
         if part.op == "stem":
             return count_macs(lambda: Stem(alone.SPACE), part.in_channels, part.resolution)
         if part == head_part(alone.SPACE):
@@ -74,7 +74,7 @@ def macs_table() -> LatencyTable:
         shape = OpShape(part.in_channels, part.out_channels, part.stride)
         return count_macs(lambda: build_op(part.op, shape), part.in_channels, part.resolution)
 
-    rows = [(part, macs(part) / 1e6) for part in parts_of(alone.SPACE)]
+    rows = [(part, macs(part) / 1e6) for part in op_signatures(alone.SPACE)]
     return LatencyTable(
         target="macs",
         hardware="multiply-accumulates",
@@ -82,7 +82,7 @@ def macs_table() -> LatencyTable:
         runtime_version="",
         space=alone.SPACE,
         rows=tuple(
-            Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=1)
+            LatencyEntry(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=1)
             for part, ms in rows
         ),
     )
@@ -108,7 +108,7 @@ def searches(seed: int) -> list[dict[str, Any]]:
     )
     warm = start_search(alone.SPACE, COMMON, seed, CPU)
     for _ in islice(
-        search_epochs(warm, parts, goal(), COMMON, seed, Alone()), COMMON.warmup_epochs
+        search_epochs(warm, parts, goal(), COMMON, seed, SingleProcess()), COMMON.warmup_epochs
     ):
         pass
     return [_searched(copy.deepcopy(warm), parts, name, seed) for name in VARIANTS]
@@ -117,7 +117,7 @@ def searches(seed: int) -> list[dict[str, Any]]:
 def _searched(state: Any, parts: SearchData, name: str, seed: int) -> dict[str, Any]:
     values: dict[str, Any] = VARIANTS[name]
     settings, aim = replace(COMMON, **values), goal()
-    for _ in search_epochs(state, parts, aim, settings, seed, Alone()):
+    for _ in search_epochs(state, parts, aim, settings, seed, SingleProcess()):
         pass
     found = choose(state, aim.table, aim.budget_ms, settings)
     probs = state.supernet.probs()

@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 
 from cluster.storage import Storage
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.config.job import ClusterSettings
 from orchestration.stages.checkpoint import Checkpoints, snapshot
 from tests.benchmarks.lines import keep, line
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     bench = Bench(0, 16, 96)
-    step = bench.ours(bench.part(16, 16), Alone())
+    step = bench.ours(bench.part(16, 16), SingleProcess())
     state = bench.state
     extra, still, background = [], [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ from nas_core.settings import RetrainSettings
 from nas_core.space import SearchSpace, proxyless_imagenet
 from nas_core.train import start_training, train_step
 from nas_core.train_step import Trainer
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration import load_job
 from tests.benchmarks.lines import as_they_come, keep, line
 
@@ -116,7 +116,7 @@ def _theirs(step: Callable[[], object]) -> None:
 def _training(network: Architecture, images: int) -> Callable[[], object]:
     settings, space = RetrainSettings(), network.space
     state = start_training(network, settings, 0, torch.device("cpu"))
-    trainer = Trainer.of(state.optimizer, state.scaler, settings, Alone())
+    trainer = Trainer.of(state.optimizer, state.scaler, settings, SingleProcess())
     x = torch.randn(images, space.in_channels, space.resolution, space.resolution)
     labels = torch.randint(0, space.classes, (images,))
     batch = Batch(x.to(memory_format=torch.channels_last), labels, images)

@@ -33,7 +33,7 @@ from nas_core.gates import uniform_path
 from nas_core.randomness import generator
 from nas_core.space import Stage, chain
 from nas_core.train import evaluate
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised
 from tests.benchmarks.lines import as_they_come, commit, results_file
 from tests.benchmarks.yardstick import Path_, Recipe, train
@@ -108,7 +108,7 @@ def train_alone(path: Path_, seed: int) -> dict[str, Any]:
     began = time.perf_counter()
     train(network, train_part.batch, len(train_part.labels), recipe, seed)
     seconds = time.perf_counter() - began
-    found = evaluate(network.eval(), test_part.batches(500), Alone())
+    found = evaluate(network.eval(), test_part.batches(500), SingleProcess())
     return {
         "what": "network trained alone",
         "path": list(path),

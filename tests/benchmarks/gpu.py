@@ -49,7 +49,7 @@ from cluster.runtimes.cuda_device import CudaDevice, Device, why_no_gpu
 from cluster.runtimes.exported import read
 from cluster.runtimes.timing import time_calls
 from cluster.runtimes.torch_cuda import TorchCuda
-from nas_core.latency import parts_of
+from nas_core.latency import op_signatures
 from nas_core.space import SearchSpace, proxyless_imagenet, proxyless_small
 from tests.benchmarks import lines
 from tests.benchmarks.gpu_table import (
@@ -106,7 +106,7 @@ class Bench:
 
     def __init__(self, extent: Extent, device: Device, processes: int) -> None:
         self.extent, self.device = extent, device
-        self.parts = parts_of(extent.space)
+        self.parts = op_signatures(extent.space)
         self.networks = networks_of(extent.space, extent.fitted + extent.checked)
         subjects = [*self.parts, None, *self.networks]
         self.programs = all_compiled(extent.space, extent.batch, subjects, processes)
@@ -204,7 +204,7 @@ def steps_that_fit(extent: Extent, place: str) -> list[Line]:
         try:
             return step_lines(extent, place, batch)
         except torch.cuda.OutOfMemoryError:
-            say(f"out of memory with {batch} images a step")
+            log(f"out of memory with {batch} images a step")
         free()
         batch //= 2
     return []
@@ -224,7 +224,7 @@ def memory_that_fits(place: str, batch: int) -> list[Line]:
                 free()
             break
         except torch.cuda.OutOfMemoryError:
-            say(f"out of memory with {batch} images a step")
+            log(f"out of memory with {batch} images a step")
         free()
         batch //= 2
     return [{**one, "batch": batch} for one in memory_lines(peaks, memory.PLAIN)]
@@ -255,7 +255,7 @@ def keep(what: str, found: Iterable[Line], extras: Line, device: Device, out: Pa
     return done
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
@@ -288,10 +288,10 @@ def main() -> None:
     extent = SMALL if options.small else FULL
     options.out.mkdir(parents=True, exist_ok=True)
     if options.precisions:
-        say("compiling")
+        log("compiling")
         bench = Bench(extent, device, options.processes)
     for precision in options.precisions:
-        say(f"table in {precision}")
+        log(f"table in {precision}")
         extras: Line = {"precision": precision, "batch": extent.batch}
         found = keep(
             f"gpu_{precision}", bench.table(precision, options.out), extras, device, options.out
@@ -299,11 +299,11 @@ def main() -> None:
         check(found, precision)
         free()
     if not options.no_steps:
-        say("steps")
+        log("steps")
         keep("gpu_steps", steps_that_fit(extent, device.place), {}, device, options.out)
     if not options.no_memory:
         free()
-        say("memory")
+        log("memory")
         found = memory_that_fits(device.place, extent.memory_batch)
         keep("gpu_memory", found, {}, device, options.out)
 

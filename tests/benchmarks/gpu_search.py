@@ -53,7 +53,7 @@ from nas_core.train import (
     start_training,
     train_to_the_end,
 )
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration import load_job
 from orchestration.config.job import Job
 from orchestration.data.dataset import Dataset, ImageSet
@@ -131,7 +131,7 @@ class Bench:
         warm = start_search(self.work.space, settings, self.seed, self.device)
         data = self.search_data()
         anything = LatencyGoal(table, table.range_ms()[1], self.device)  # not asked in a warm-up
-        epochs = search_epochs(warm, data, anything, settings, self.seed, Alone())
+        epochs = search_epochs(warm, data, anything, settings, self.seed, SingleProcess())
         learnt = [report.top1 for report in islice(epochs, settings.warmup_epochs)]
         warmup_s = round(self.clock() - began, 2)
         for budget in self.work.budgets:
@@ -141,7 +141,7 @@ class Bench:
                 gpu.say(f"no network within {budget:.0%} of the reference network's latency")
                 continue
             goal = LatencyGoal(table, budget_ms, self.device)
-            for _ in search_epochs(state, data, goal, settings, self.seed, Alone()):
+            for _ in search_epochs(state, data, goal, settings, self.seed, SingleProcess()):
                 pass
             found = choose(state, table, budget_ms, settings)
             seconds = {
@@ -176,12 +176,12 @@ class Bench:
         state = start_training(network, settings, self.seed, self.device)
         recipe = recipe_of(self.job.data, is_retraining=True)
         loader = self.loader(self.data.train, settings.batch_size, "retraining", recipe)
-        train_to_the_end(state, loader, settings, self.seed, Alone())
+        train_to_the_end(state, loader, settings, self.seed, SingleProcess())
         batches = loader.batches(settings.epochs * loader.steps)
         refresh_statistics(state.network, islice(batches, REFRESH_BATCHES))
         data = self.data
         test = evaluation_batches(data.test, data.mean, data.std, device=self.device)
-        found = evaluate(state.network.eval(), test, Alone())
+        found = evaluate(state.network.eval(), test, SingleProcess())
         return {"top1": round(100 * found.top1, 3), "tested": found.count}
 
     def clock(self) -> float:

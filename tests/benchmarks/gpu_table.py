@@ -21,7 +21,7 @@ from cluster.runtimes.timing import Timing
 from cluster.runtimes.torch_cuda import TorchCuda
 from nas_core.architecture import Architecture, Model
 from nas_core.calibration import Calibration, Errors, MeasuredNetwork, affine_fit
-from nas_core.latency import LatencyTable, PartShape, Row, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, op_signatures
 from nas_core.network import Head, Stem
 from nas_core.ops import build_op
 from nas_core.ranking import ranking_paths
@@ -29,7 +29,7 @@ from nas_core.shapes import OpShape
 from nas_core.space import SearchSpace
 from tests.benchmarks.lines import line
 
-Subject = PartShape | Model | None
+Subject = OpSignature | Model | None
 """What is compiled: a part, a whole network, or (None) an empty call."""
 Program = tuple[bytes, tuple[int, ...]]
 """What was compiled, and the shape of its input."""
@@ -47,7 +47,7 @@ def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, i
     """A module and its input for one image, as `compile_workers.py` has them."""
     if subject is None:
         return nn.ReLU(), (1, 1, 1)
-    if not isinstance(subject, PartShape):
+    if not isinstance(subject, OpSignature):
         return subject.build(), (space.in_channels, space.resolution, space.resolution)
     size = (subject.in_channels, subject.resolution, subject.resolution)
     if subject.op in ("stem", "head"):
@@ -86,7 +86,7 @@ def table_of(
     fitted: int,
 ) -> LatencyTable:
     """The table with a line through the first `fitted` networks, judged on the others."""
-    parts, target = parts_of(space), replace(TARGETS["gpu"], precision=precision)
+    parts, target = op_signatures(space), replace(TARGETS["gpu"], precision=precision)
     empty_ms = timings[len(parts)].median_ms
     times = [timing.without(empty_ms) for timing in timings]
     table = LatencyTable(
@@ -117,8 +117,8 @@ def measured(table: LatencyTable, network: Architecture, timing: Timing) -> Meas
     )
 
 
-def row(part: PartShape, timing: Timing) -> Row:
-    return Row(
+def row(part: OpSignature, timing: Timing) -> LatencyEntry:
+    return LatencyEntry(
         part=part,
         median_ms=timing.median_ms,
         p10_ms=timing.p10_ms,
@@ -166,7 +166,7 @@ def table_lines(table: LatencyTable) -> Iterator[Line]:
         yield from error_lines(known.errors)
 
 
-def part_line(one: Row) -> Line:
+def part_line(one: LatencyEntry) -> Line:
     part = one.part
     shape = f"{part.in_channels}->{part.out_channels} /{part.stride} at {part.resolution} px"
     p10, p90 = round(one.p10_ms * 1e3, 3), round(one.p90_ms * 1e3, 3)

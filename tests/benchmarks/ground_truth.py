@@ -105,15 +105,15 @@ def measure(target: Target) -> tuple[LatencyTable, list[float]]:
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
     from orchestration.latency.build_table import measure_table
-    from orchestration.programs.compile_workers import compilers_running, lower
+    from orchestration.programs.compile_workers import compile_workers_running, lower
     from orchestration.programs.timing_workers import timed
 
     settings = MeasureSettings()
     with tempfile.TemporaryDirectory() as folder, connect():
         node = node_for(target, nodes())
-        with compilers_running([node]):
+        with compile_workers_running([node]):
             store, space = Storage(folder), yardstick.SPACE
-            table = measure_table(space, target, settings, store, "table", say=_say)
+            table = measure_table(space, target, settings, store, "table", log=_say)
             networks = [yardstick.network_of(path) for path in yardstick.all_paths()]
             programs = lower(space, target, [*networks, None])
             with cores_reserved(node, _say):

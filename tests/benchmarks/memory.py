@@ -51,7 +51,7 @@ from nas_core.settings import RetrainSettings
 from nas_core.space import proxyless_imagenet
 from nas_core.train import start_training, train_step
 from nas_core.train_step import Trainer
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.benchmarks.lines import keep, line
 
 Step = Callable[[Batch], object]
@@ -94,7 +94,7 @@ def images(batch: int, size: int) -> Batch:
 def plain(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
     settings = RetrainSettings()
     state = start_training(Architecture.from_path(SPACE, path), settings, 0, DEVICE)
-    trainer = Trainer.of(state.optimizer, state.scaler, settings, Alone())
+    trainer = Trainer.of(state.optimizer, state.scaler, settings, SingleProcess())
     return (lambda batch: train_step(state, batch, trainer, 0.05, 0)), state.optimizer
 
 
@@ -108,7 +108,7 @@ def supernet() -> SearchState:
 
 
 def trainer_of(state: SearchState) -> Trainer:
-    return Trainer.of(state.weight_optimizer, state.scaler, SearchSettings(), Alone())
+    return Trainer.of(state.weight_optimizer, state.scaler, SearchSettings(), SingleProcess())
 
 
 def weight(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
@@ -126,7 +126,7 @@ def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optim
             values.data[choice] = 20.0
         goal = LatencyGoal(pixel1.table(SPACE), 85.0, DEVICE)
         data: Any = SimpleNamespace(weight=SimpleNamespace(steps=1000))
-        search = Search(state, data, goal, SearchSettings(strategy=strategy), 0, Alone())
+        search = Search(state, data, goal, SearchSettings(strategy=strategy), 0, SingleProcess())
         return (lambda batch: alpha_step(search, batch)), state.weight_optimizer
 
     return make

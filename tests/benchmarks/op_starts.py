@@ -28,7 +28,7 @@ from nas_core.blocks import MBConv
 from nas_core.objective import LatencyGoal
 from nas_core.search import search_epochs, start_search
 from nas_core.supernet import Supernet
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration import load_job
 from orchestration.data.loader import MemoryLoader
 from orchestration.data.loading import load_dataset, split_classes
@@ -94,7 +94,7 @@ def learnt(name: str, seed: int, store: str) -> dict[str, Any]:
     table = noisy_table(space, seed=0)  # latency has no part in a warm-up
     goal = LatencyGoal(table, table.range_ms()[1], CPU)
     began = time.process_time()
-    epochs = search_epochs(state, SearchData(*loaders), goal, job.search, seed, Alone())
+    epochs = search_epochs(state, SearchData(*loaders), goal, job.search, seed, SingleProcess())
     top1 = [round(100 * report.top1, 1) for report in islice(epochs, job.search.warmup_epochs)]
     return {
         "what": f"ops begin {name}: top-1 of sampled paths, %",

@@ -35,7 +35,7 @@ from nas_core.gates import alpha_grad, sample_active, sample_pairs
 from nas_core.gradient_strategies import Reinforce, TwoPath
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, SearchState
-from nas_core.strategy import Scene, Update
+from nas_core.strategy import Update, UpdateContext
 from tests.benchmarks import searching, yardstick
 from tests.benchmarks.lines import as_they_come, commit, keep
 from tests.benchmarks.search_quality import SCHEDULE
@@ -64,7 +64,7 @@ def place_of(path: Sequence[int]) -> int:
 class TrueGradients(TwoPath):
     """Two-path updates whose losses are those of networks trained alone."""
 
-    def update(self, scene: Scene) -> Update:
+    def update(self, scene: UpdateContext) -> Update:
         """Differences between the ops of each pair, the other sites as they are."""
         net, (_, losses) = scene.net, known()
         pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
@@ -83,7 +83,7 @@ class TrueGradients(TwoPath):
 class TrueRewards(Reinforce):
     """Policy gradients whose rewards are accuracies of networks trained alone."""
 
-    def rewards(self, scene: Scene, paths: Sequence[list[int]]) -> list[float]:
+    def rewards(self, scene: UpdateContext, paths: Sequence[list[int]]) -> list[float]:
         """Of each network."""
         means, goal = known()[0].mean(), scene.goal
         return [

@@ -58,7 +58,7 @@ def main() -> None:
     cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": INTERVAL_S}
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder, "board.json")
+        table = Path(folder, "control.json")
         table.write_text(json.dumps(rows_of_a_board(Path(folder))))
         with rig(Path(folder, "faults"), 1, 1) as made:
             for run in range(options.runs):

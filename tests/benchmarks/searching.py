@@ -29,7 +29,7 @@ from nas_core.ranking import rerank, score, scoring_batches
 from nas_core.search import choose, search_epochs, start_search
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, SearchState
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.data.loader import MemoryLoader
 from orchestration.data.loading import split_classes
 from tests.benchmarks import yardstick
@@ -81,7 +81,7 @@ def warmed_up(settings: SearchSettings, seed: int) -> WarmedUp:
     table = noisy_table(yardstick.SPACE, seed=0)  # latency has no part in a warm-up
     goal = LatencyGoal(table, table.range_ms()[1], CPU)
     began = time.process_time()
-    epochs = search_epochs(state, data, goal, settings, seed, Alone())
+    epochs = search_epochs(state, data, goal, settings, seed, SingleProcess())
     for _ in islice(epochs, settings.warmup_epochs):
         pass
     steps = max(1, settings.warmup_epochs * data.weight.steps)
@@ -117,7 +117,7 @@ def searched(
     state, data = copy.deepcopy(start.state), parts(warm_up_of(settings), seed)
     goal, began = LatencyGoal(table, budget_ms, CPU), time.process_time()
     steps = float(state.epoch * data.weight.steps)
-    for _ in search_epochs(state, data, goal, settings, seed, Alone()):
+    for _ in search_epochs(state, data, goal, settings, seed, SingleProcess()):
         pass
     path = derived(state, data, settings, table, budget_ms)
     steps += (time.process_time() - began) / start.step_s
@@ -144,7 +144,7 @@ def supernet_score(
     state: SearchState, data: SearchData, settings: SearchSettings, path: Path_
 ) -> Evaluation:
     """A network with supernet weights, on the architecture part."""
-    return score(state.supernet, path, *scoring_batches(data, settings), Alone())
+    return score(state.supernet, path, *scoring_batches(data, settings), SingleProcess())
 
 
 def supernet_scores(

@@ -2,7 +2,7 @@
 
 Run `python tests/benchmarks/soak.py` (200 cases; `--cases 6` to try it). A Ray of its own pretends
 to have GPUs, of which every worker takes half a one. Trials, controllers, workers and the
-board are the real ones; only the body of the workers is a loop that sleeps and reports. Of the
+control are the real ones; only the body of the workers is a loop that sleeps and reports. Of the
 driver's memory the resident part is taken whenever a case ends; its growth is the slope of a line
 through what was seen after the first cases, in which libraries are still loaded.
 """
@@ -30,12 +30,12 @@ sys.path.insert(0, str(REPOSITORY))
 from cluster.runtimes import present
 from cluster.storage import Storage
 from orchestration.config.job import ClusterSettings
-from orchestration.driver.stopping import Stopper
+from orchestration.driver.stopping import StopSignal
 from orchestration.driver.trials import run_cases
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
-from orchestration.planning.worker_layout import Crewing, Room, crewing
-from orchestration.stages.context import CaseWork
+from orchestration.planning.worker_layout import NodeResources, WorkerLayout, worker_layout
+from orchestration.stages.context import CaseTask
 from tests.benchmarks.lines import keep, line
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
@@ -64,8 +64,8 @@ def loop(config: dict[str, Any]) -> None:
 
     from orchestration.distributed.process_group import report_epoch
 
-    work, began = config["work"], time.time()
-    case = work["case"]["name"]
+    task, began = config["task"], time.time()
+    case = task["case"]["name"]
     for epoch in range(EPOCHS):
         for _ in range(STEPS):
             time.sleep(STEP_S)
@@ -74,10 +74,10 @@ def loop(config: dict[str, Any]) -> None:
         )
     gpus = tuple(map(str, ray.get_gpu_ids()))
     span = Span(case, began, time.time(), gpus)
-    Storage(work["folder"]).write_json(f"spans/{case}.json", asdict(span))
+    Storage(task["folder"]).write_json(f"spans/{case}.json", asdict(span))
 
 
-def works(count: int, folder: Path) -> list[CaseWork]:
+def tasks(count: int, folder: Path) -> list[CaseTask]:
     """Cases that differ by name alone."""
     job = tiny_job(folder)
     plan = make_plan(job)
@@ -85,7 +85,7 @@ def works(count: int, folder: Path) -> list[CaseWork]:
     case = next(c for c in cases_of(plan, {"mobile": table}) if c.kind == "search")
     uri, target = Storage(job.storage).sub(job.name).uri, present(job.target("mobile"))
     named = [replace(case, name=f"mobile-{i:03d}", key=f"{i:016x}") for i in range(count)]
-    return [CaseWork(job, one, (), target, table, uri, threads=1) for one in named]
+    return [CaseTask(job, one, (), target, table, uri, threads=1) for one in named]
 
 
 @dataclass
@@ -119,7 +119,7 @@ def most_at_once(spans: Sequence[Span]) -> int:
     return most
 
 
-def soak(count: int, crew: Crewing, gpus: int, folder: Path) -> tuple[Driver, float]:
+def soak(count: int, layout: WorkerLayout, gpus: int, folder: Path) -> tuple[Driver, float]:
     """Run so many cases on a Ray with such GPUs; what the driver saw, and seconds it took."""
     import ray
 
@@ -137,7 +137,9 @@ def soak(count: int, crew: Crewing, gpus: int, folder: Path) -> tuple[Driver, fl
         )
         began = time.time()
         try:
-            failed = run_cases(works(count, folder), crew, stored, driver, Stopper(), body=loop)
+            failed = run_cases(
+                tasks(count, folder), layout, stored, driver, StopSignal(), body=loop
+            )
         finally:
             ray.shutdown()
     assert not failed, failed
@@ -158,10 +160,10 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="kept there in place of results/")
     given = parser.parse_args()
     settings = ClusterSettings(workers=1, cpus_per_worker=1, gpus_per_worker=GPU_SHARE)
-    computed = crewing(settings, [Room(CORES, given.gpus)])
-    crew, at_once = replace(computed, backend="gloo"), computed.at_once
+    computed = worker_layout(settings, [NodeResources(CORES, given.gpus)])
+    layout, at_once = replace(computed, backend="gloo"), computed.at_once
     with tempfile.TemporaryDirectory() as folder:
-        driver, seconds = soak(given.cases, crew, given.gpus, Path(folder))
+        driver, seconds = soak(given.cases, layout, given.gpus, Path(folder))
         spans = spans_in(Path(folder))
         size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 1e6
     assert len(spans) == given.cases

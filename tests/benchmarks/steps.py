@@ -54,7 +54,7 @@ from nas_core.settings import RetrainSettings
 from nas_core.space import proxyless_imagenet
 from nas_core.train import start_training, train_step
 from nas_core.train_step import Trainer
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.benchmarks.lines import keep, line
 from tests.benchmarks.memory import status_mb
 
@@ -98,7 +98,7 @@ class Bench:
 
     def weight(self) -> Step:
         state = self.search
-        trainer = Trainer.of(state.weight_optimizer, state.scaler, self.settings(), Alone())
+        trainer = Trainer.of(state.weight_optimizer, state.scaler, self.settings(), SingleProcess())
         return lambda i: weight_step(state, self.batch, self.paths[i], trainer, 0.05)
 
     def plain(self) -> Step:
@@ -108,7 +108,7 @@ class Bench:
         architectures = [Architecture.from_path(SPACE, path) for path in self.paths]
         settings = RetrainSettings(precision=self.precision)
         states = [start_training(a, settings, 0, self.device) for a in architectures]
-        trainers = [Trainer.of(s.optimizer, s.scaler, settings, Alone()) for s in states]
+        trainers = [Trainer.of(s.optimizer, s.scaler, settings, SingleProcess()) for s in states]
         for state in states:
             state.network.train()
         return step
@@ -116,7 +116,7 @@ class Bench:
     def update(self, strategy: Any) -> Step:
         data: Any = SimpleNamespace(weight=SimpleNamespace(steps=IMAGENET_STEPS))
         settings = self.settings(strategy=strategy)
-        search = Search(self.search, data, self.goal, settings, 0, Alone())
+        search = Search(self.search, data, self.goal, settings, 0, SingleProcess())
         return lambda _i: alpha_step(search, self.batch)
 
     def settings(self, **changes: Any) -> SearchSettings:

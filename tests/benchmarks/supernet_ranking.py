@@ -44,7 +44,7 @@ from nas_core.ranking import kendall, score, spearman
 from nas_core.search import search_epochs, start_search
 from nas_core.search_settings import SearchSettings
 from nas_core.supernet import Supernet
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.data.dataset import Dataset, ImageSet
 from orchestration.data.loader import MemoryLoader, evaluation_batches
 from orchestration.data.loading import split_classes
@@ -114,7 +114,7 @@ def warmed_up(variant: Variant, parts: SearchData, seed: int) -> Supernet:
     state = start_search(alone.SPACE, settings, seed, CPU)
     table = noisy_table(alone.SPACE, seed=0)  # latency has no part in a warm-up
     goal = LatencyGoal(table, table.range_ms()[1], CPU)
-    epochs = search_epochs(state, parts, goal, settings, seed, Alone())
+    epochs = search_epochs(state, parts, goal, settings, seed, SingleProcess())
     for _ in islice(epochs, variant.warmup_epochs):
         pass
     return state.supernet
@@ -156,7 +156,7 @@ def scores(
     found = []
     for path in alone.drawn_paths():
         refresh = islice(parts.weight.batches(0), bn_batches)
-        seen = score(net, path, refresh, held_out, Alone())
+        seen = score(net, path, refresh, held_out, SingleProcess())
         found.append((round(seen.top1, 4), round(seen.loss, 4)))
     return found
 

@@ -10,9 +10,9 @@ from nas_core.derive import best_within
 from nas_core.objective import Accuracy, LatencyGoal
 from nas_core.randomness import generator
 from nas_core.search_settings import SearchSettings
-from nas_core.strategy import Scene
+from nas_core.strategy import UpdateContext
 from nas_core.supernet import Supernet
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.benchmarks import oracle, yardstick
 from tests.benchmarks.truth import Truth
 from tests.support.tiny import Images, noisy_table
@@ -31,17 +31,17 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oracle, "known", lambda: (truth, losses))
 
 
-def scene(net: Supernet, number: int) -> Scene:
+def scene(net: Supernet, number: int) -> UpdateContext:
     """An update without a latency term."""
     table = noisy_table(yardstick.SPACE, seed=0)
-    return Scene(
+    return UpdateContext(
         net=net,
         goal=LatencyGoal(table, table.range_ms()[1], torch.device("cpu")),
         objective=Accuracy(),
         settings=SearchSettings(samples=10),
         seed=0,
         number=number,
-        team=Alone(),
+        group=SingleProcess(),
         data=SearchData(Images(8, 4), Images(8, 4)),
         baseline=0.4,
     )

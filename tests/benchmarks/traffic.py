@@ -41,8 +41,8 @@ from nas_core.search import start_search, weight_step
 from nas_core.search_settings import SearchSettings
 from nas_core.space import proxyless_imagenet
 from nas_core.train_step import Trainer
-from nas_core.workers import Alone, Team
-from orchestration.distributed.process_group import DistributedTeam
+from nas_core.workers import ProcessGroup, SingleProcess
+from orchestration.distributed.process_group import DistributedProcessGroup
 from tests.benchmarks.lines import keep, line
 from tests.support.network_namespaces import CABLE, Host, network, run
 
@@ -62,7 +62,7 @@ class Bench:
         self.labels = torch.arange(images) % SPACE.classes
         self.state = start_search(SPACE, SETTINGS, 0, CPU)
         self.state.supernet.train()
-        self.team = DistributedTeam(rank, 2, CPU)
+        self.group = DistributedProcessGroup(rank, 2, CPU)
         choices, rng = self.state.supernet.choices(), torch.Generator().manual_seed(0)
         self.paths = [uniform_path(choices, rng) for _ in range(paths)]
 
@@ -70,9 +70,9 @@ class Bench:
         """The first images, as a part of a batch."""
         return Batch(self.images[:count], self.labels[:count], total)
 
-    def ours(self, batch: Batch, team: Team) -> Step:
+    def ours(self, batch: Batch, group: ProcessGroup) -> Step:
         """A weight step as a search makes it."""
-        trainer = Trainer.of(self.state.weight_optimizer, self.state.scaler, SETTINGS, team)
+        trainer = Trainer.of(self.state.weight_optimizer, self.state.scaler, SETTINGS, group)
         return lambda i: weight_step(self.state, batch, self.paths[i], trainer, 0.01)
 
     def ddp(self, batch: Batch) -> tuple[Step, Callable[[], int]]:
@@ -120,7 +120,7 @@ def seconds(step: Step, i: int) -> float:
 def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
     """Ours and DDP, step by step, on the same paths."""
     batch = bench.part(len(bench.labels), 2 * len(bench.labels))
-    ours, (ddp, ddp_sent) = bench.ours(batch, bench.team), bench.ddp(batch)
+    ours, (ddp, ddp_sent) = bench.ours(batch, bench.group), bench.ddp(batch)
     times: list[tuple[float, float]] = []
     values: list[tuple[float, float]] = []
     for number in range(rounds + 1):  # the first is not counted
@@ -130,7 +130,7 @@ def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
             params = bench.params(i)
             if number > 0:
                 times.append(pair)
-                values.append((bench.team.sent / params, (ddp_sent() - before) / params))
+                values.append((bench.group.sent / params, (ddp_sent() - before) / params))
     return [
         line(f"ours, values sent / weights of the path, {where}", [a for a, _ in values]),
         line(f"DDP, values sent / weights of the path, {where}", [b for _, b in values]),
@@ -142,9 +142,9 @@ def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
 
 def two_against_one(bench: Bench, rounds: int) -> list[dict[str, object]]:
     """Images a second of two workers against those of one, global batch 64."""
-    both = bench.ours(bench.part(32, 64), bench.team)
-    alone = bench.ours(bench.part(64, 64), Alone())
-    is_first, rates = bench.team.rank == 0, []
+    both = bench.ours(bench.part(32, 64), bench.group)
+    alone = bench.ours(bench.part(64, 64), SingleProcess())
+    is_first, rates = bench.group.rank == 0, []
     for number in range(rounds + 1):
         one = mean(seconds(alone if is_first else (lambda _i: None), i) for i in range(6))
         two = mean(seconds(both, i) for i in range(6))

@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
         result = run(
-            load_job(JOB, [f"storage={folder}"]), say=lambda text: print(text, file=sys.stderr)
+            load_job(JOB, [f"storage={folder}"]), log=lambda text: print(text, file=sys.stderr)
         )
         searched = [case for case in result.cases if case.kind == "search"]
         found = {

@@ -35,7 +35,7 @@ from nas_core.progress import Evaluation
 from nas_core.randomness import generator
 from nas_core.space import Stage, chain
 from nas_core.train import evaluate, refresh_statistics
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.config.data import DataSettings, GlyphSettings
 from orchestration.data.dataset import Dataset, ImageSet, normalise
 from orchestration.data.glyphs import checksum
@@ -158,7 +158,7 @@ def trained_alone(path: Path_, seed: int, recipe: Recipe = RECIPE) -> Evaluation
     train(network, batch, len(data.train), recipe, seed)
     order = torch.split(torch.arange(len(data.train)), recipe.batch_size)[:REFRESH_BATCHES]
     refresh_statistics(network, map(batch, order))
-    return evaluate(network.eval(), _test_batches(data), Alone())
+    return evaluate(network.eval(), _test_batches(data), SingleProcess())
 
 
 def train(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nas_core.architecture import Architecture, count_macs
-from nas_core.latency import LatencyTable, PartShape
+from nas_core.latency import LatencyTable, OpSignature
 from nas_core.ops import build_op
 from nas_core.shapes import OpShape
 from nas_core.space import proxyless_small
@@ -67,7 +67,7 @@ def test_absolute_reports_a_penalty_too_weak_where_the_loss_gains_more(
 def a_table_in_which_7x7_costs_30_times_as_much() -> LatencyTable:
     """As under XNNPACK: a search begins at several times the latency of the reference network."""
 
-    def cost_ms(part: PartShape) -> float:
+    def cost_ms(part: OpSignature) -> float:
         if part.op in ("stem", "head"):
             return 0.02
         shape = OpShape(part.in_channels, part.out_channels, part.stride)

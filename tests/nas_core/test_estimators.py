@@ -19,7 +19,7 @@ from nas_core.batch import Batch
 from nas_core.gates import Pair
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
-from nas_core.strategy import Scene
+from nas_core.strategy import UpdateContext
 from nas_core.supernet import Supernet
 from tests.support.supernets import a_scene, one_image, random_matrices, supernet_of
 
@@ -66,13 +66,13 @@ def pairs_with_chances(
         yield [pair for pair, *_ in draws], [active for _, active, _ in draws], chance
 
 
-def grads_of(strategy: str, scene: Scene) -> Tensor:
+def grads_of(strategy: str, scene: UpdateContext) -> Tensor:
     found = STRATEGIES[strategy]().update(scene).grads
     assert found is not None
     return torch.stack(found)
 
 
-def assert_mean(strategy: str, scene: Scene, expected: Tensor) -> None:
+def assert_mean(strategy: str, scene: UpdateContext, expected: Tensor) -> None:
     """Every component of the mean over many draws within four standard errors."""
     total, squares = torch.zeros_like(expected), torch.zeros_like(expected)
     for number in range(DRAWS):
@@ -134,7 +134,7 @@ def expectation_of_two_path(
     return total
 
 
-def rewards_of(net: Supernet, scene: Scene) -> Callable[[list[int]], float]:
+def rewards_of(net: Supernet, scene: UpdateContext) -> Callable[[list[int]], float]:
     strategy = gradient_strategies.Reinforce()
     return lambda path: strategy.rewards(scene, [path])[0]
 

@@ -15,10 +15,10 @@ from nas_core.gates import (
     fair_path,
     gate_grad,
     log_prob_grad,
+    rescale_pair,
     sample_active,
     sample_pairs,
     sample_path,
-    settle_pair,
     uniform_path,
 )
 
@@ -123,7 +123,7 @@ def test_settling_a_pair_leaves_all_other_probabilities_as_they_were(
     alpha = before.clone()
     alpha[0] += first
     alpha[-1] += second
-    settle_pair(alpha, before, (0, len(values) - 1))
+    rescale_pair(alpha, before, (0, len(values) - 1))
     torch.testing.assert_close(alpha.softmax(0)[1:-1], before.softmax(0)[1:-1])
 
 
@@ -133,5 +133,5 @@ def test_settling_a_pair_keeps_the_odds_within_the_pair(values: list[float], ste
     alpha = before.clone()
     alpha[0] += step
     odds = alpha[0] - alpha[1]
-    settle_pair(alpha, before, (0, 1))
+    rescale_pair(alpha, before, (0, 1))
     torch.testing.assert_close(alpha[0] - alpha[1], odds)

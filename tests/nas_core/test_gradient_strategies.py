@@ -17,7 +17,7 @@ from nas_core.gates import Pair, sample_active, sample_path
 from nas_core.gradient_strategies import Darts, FullPath, Reinforce, TwoPath
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
-from nas_core.strategy import Scene, Update
+from nas_core.strategy import Update, UpdateContext
 from nas_core.supernet import Supernet
 from tests.support.supernets import a_batch, a_scene, a_supernet
 
@@ -50,7 +50,7 @@ def through_softmax(alpha: Tensor, gate_grad: Tensor, members: Sequence[int]) ->
     return torch.autograd.grad(loss, leaf)[0]
 
 
-def active_of(net: Supernet, scene: Scene, pairs: Sequence[Pair]) -> list[int]:
+def active_of(net: Supernet, scene: UpdateContext, pairs: Sequence[Pair]) -> list[int]:
     return sample_active(net.alphas(), pairs, scene.own_rng("active"))
 
 

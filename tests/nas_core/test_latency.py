@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from nas_core.architecture import Architecture
 from nas_core.gates import sample_path
-from nas_core.latency import LatencyTable, PartShape, Row, expected_latency_ms, parts_of, site_part
+from nas_core.latency import (
+    LatencyEntry,
+    LatencyTable,
+    OpSignature,
+    expected_latency_ms,
+    op_signatures,
+    site_part,
+)
 from nas_core.published import pixel1
 from nas_core.space import proxyless_imagenet, proxyless_small
 from tests.support.tiny import (
@@ -89,7 +96,7 @@ def test_a_skip_takes_no_time() -> None:
     assert table.latency_ms(Architecture.uniform(SPACE, "skip")) == 2.0  # stem and head
 
 
-def with_rows(*rows: Row) -> LatencyTable:
+def with_rows(*rows: LatencyEntry) -> LatencyTable:
     return replace(TABLE, rows=(*rows, *TABLE.rows))
 
 
@@ -192,20 +199,20 @@ def test_a_row_of_another_resolution_does_not_stand_in() -> None:
 
 def test_the_published_space_has_66_distinct_ops() -> None:
     # 21 sites of 11 distinct shapes with six convolutions each; a skip is part of no network.
-    parts = parts_of(proxyless_imagenet())
+    parts = op_signatures(proxyless_imagenet())
     assert len(parts) == len(set(parts)) == 66 + 2
 
 
 def test_sites_of_equal_shape_share_their_rows() -> None:
-    parts = parts_of(SPACE)
+    parts = op_signatures(SPACE)
     assert [part.op for part in parts] == ["stem", K3, K5, "head"]
-    assert parts[1] == PartShape(K3, 4, 4, 1, 4)
+    assert parts[1] == OpSignature(K3, 4, 4, 1, 4)
 
 
 def test_the_head_works_on_the_output_of_the_last_site() -> None:
-    stem, *_, head = parts_of(proxyless_small())
-    assert stem == PartShape("stem", 1, 16, 1, 32)
-    assert head == PartShape("head", 48, 10, 1, 8)
+    stem, *_, head = op_signatures(proxyless_small())
+    assert stem == OpSignature("stem", 1, 16, 1, 32)
+    assert head == OpSignature("head", 48, 10, 1, 8)
 
 
 @given(st.integers(0, 50), st.floats(0.1, 10), st.none() | st.floats(0.1, 10))

@@ -34,7 +34,7 @@ from nas_core.search_settings import SearchSettings
 from nas_core.settings import RetrainSettings
 from nas_core.supernet import Supernet
 from nas_core.train import evaluate, refresh_statistics, start_training, train_epochs
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import K3, K5, Images, all_architectures, two_sites
 
@@ -135,8 +135,8 @@ def assert_same(first: Evaluation, second: Evaluation) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_score_is_that_of_the_supernet_on_the_path(path: tuple[int, ...]) -> None:
     net = a_supernet()
-    expected = evaluate(OnePath(net, path).eval(), held_out(), Alone())
-    assert_same(score(net, path, [], held_out(), Alone()), expected)
+    expected = evaluate(OnePath(net, path).eval(), held_out(), SingleProcess())
+    assert_same(score(net, path, [], held_out(), SingleProcess()), expected)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -144,24 +144,24 @@ def test_statistics_are_taken_anew_along_the_path(path: tuple[int, ...]) -> None
     net = a_supernet()
     alone = OnePath(copy.deepcopy(net), path).eval()
     refresh_statistics(alone, refreshing())
-    expected = evaluate(alone, held_out(), Alone())
-    assert_same(score(net, path, refreshing(), held_out(), Alone()), expected)
+    expected = evaluate(alone, held_out(), SingleProcess())
+    assert_same(score(net, path, refreshing(), held_out(), SingleProcess()), expected)
 
 
 def test_refreshed_scores_do_not_depend_on_the_statistics_of_the_supernet() -> None:
     net = a_supernet()
-    before = score(net, (0, 1), refreshing(), held_out(), Alone())
+    before = score(net, (0, 1), refreshing(), held_out(), SingleProcess())
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
-    assert score(net, (0, 1), refreshing(), held_out(), Alone()) == before
+    assert score(net, (0, 1), refreshing(), held_out(), SingleProcess()) == before
 
 
 @pytest.mark.parametrize("refresh", [0, 2])
 def test_scoring_changes_neither_the_supernet_nor_the_random_state(refresh: int) -> None:
     net = a_supernet().train()
     before, random_state = copy.deepcopy(net), torch.get_rng_state()
-    score(net, (0, 1), refreshing(refresh), held_out(), Alone())
+    score(net, (0, 1), refreshing(refresh), held_out(), SingleProcess())
     assert all(torch.equal(value, before.state_dict()[n]) for n, value in net.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
     assert net.training
@@ -173,7 +173,7 @@ def test_two_workers_score_what_one_scores_on_all_images() -> None:
         part = Images(18, 6, seed=2, rank=member.rank, size=2)
         return score(a_supernet(), (0, 1), [], islice(part.batches(0), 3), member)
 
-    expected = score(a_supernet(), (0, 1), [], held_out(), Alone())
+    expected = score(a_supernet(), (0, 1), [], held_out(), SingleProcess())
     for found in on_all(2, work):
         assert_same(found, expected)
 
@@ -245,7 +245,7 @@ def measure(
     net: Supernet, done: Sequence[RankedNetwork] = (), seed: int = 0
 ) -> list[RankedNetwork]:
     words = (DATA, TRAINING, SETTINGS, RETRAIN, seed)
-    return list(measure_ranking(net, *words, Alone(), done))
+    return list(measure_ranking(net, *words, SingleProcess(), done))
 
 
 def test_every_network_is_scored_and_trained_alone() -> None:
@@ -253,13 +253,13 @@ def test_every_network_is_scored_and_trained_alone() -> None:
     found = measure(net)
     assert [network.path for network in found] == ranking_paths(SPACE, 3, seed=0)
     for network in found:
-        foretold = score(net, network.path, refreshing(), held_out(), Alone())
+        foretold = score(net, network.path, refreshing(), held_out(), SingleProcess())
         state = start_training(
             Architecture.from_path(SPACE, list(network.path)), RETRAIN, 0, torch.device("cpu")
         )
-        list(train_epochs(state, TRAINING, RETRAIN, 0, Alone()))
+        list(train_epochs(state, TRAINING, RETRAIN, 0, SingleProcess()))
         refresh_statistics(state.network, islice(TRAINING.batches(0), 20))
-        alone = evaluate(state.network.eval(), held_out(), Alone())
+        alone = evaluate(state.network.eval(), held_out(), SingleProcess())
         assert (network.supernet_accuracy, network.supernet_loss) == (foretold.top1, foretold.loss)
         assert (network.alone_accuracy, network.alone_loss) == (alone.top1, alone.loss)
 

@@ -31,8 +31,8 @@ from nas_core.search import choose, search_epochs, start_search
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import SearchState
 from nas_core.space import proxyless_imagenet
-from nas_core.strategy import Scene, Trial
-from nas_core.workers import Alone
+from nas_core.strategy import ScoredNetwork, UpdateContext
+from nas_core.workers import SingleProcess
 from tests.support.supernets import CPU, a_scene
 from tests.support.tiny import Images, all_paths, noisy_table, two_sites
 
@@ -55,19 +55,19 @@ def settings(**values: Any) -> SearchSettings:
     return SearchSettings(**{**short, **values})
 
 
-def scene(strategy: str, **facts: Any) -> Scene:
+def scene(strategy: str, **facts: Any) -> UpdateContext:
     chosen = settings(strategy=strategy, **facts.pop("settings", {}))
     net = start_search(SPACE, chosen, 0, CPU).supernet.train()
     return a_scene(net, None, chosen, **{"goal": goal_at(0.5), "data": data(), **facts})
 
 
-def trial(path: tuple[int, ...], value: float) -> Trial:
-    return Trial(path, value, 1 - value, goal_at(0.5).path_ms(list(path)), value)
+def trial(path: tuple[int, ...], value: float) -> ScoredNetwork:
+    return ScoredNetwork(path, value, 1 - value, goal_at(0.5).path_ms(list(path)), value)
 
 
 def searched(chosen: SearchSettings, part: float = 0.5) -> tuple[SearchState, list[EpochReport]]:
     state = start_search(SPACE, chosen, 0, CPU)
-    return state, list(search_epochs(state, data(), goal_at(part), chosen, 0, Alone()))
+    return state, list(search_epochs(state, data(), goal_at(part), chosen, 0, SingleProcess()))
 
 
 # Networks within the budget
@@ -186,7 +186,7 @@ def test_a_network_is_scored_with_supernet_weights(strategy: Any) -> None:
     found = strategy().update(stage).trial
     assert found is not None
     batches = scoring_batches(stage.data, stage.settings)
-    seen = score(stage.net, found.path, *batches, Alone())
+    seen = score(stage.net, found.path, *batches, SingleProcess())
     assert (found.accuracy, found.loss, found.score) == (seen.top1, seen.loss, seen.top1)
     assert found.latency_ms == pytest.approx(stage.goal.path_ms(list(found.path)))
 
@@ -271,7 +271,7 @@ def test_a_controller_comes_to_prefer_what_is_rewarded() -> None:
     state = start_search(SPACE, chosen, 0, CPU)
     goal = goal_at(0.5)
     before = float(goal.expected_ms(state.supernet.probs()))
-    list(search_epochs(state, data(), goal, chosen, 0, Alone()))
+    list(search_epochs(state, data(), goal, chosen, 0, SingleProcess()))
     assert len(state.trials) == 30
     assert float(goal.expected_ms(state.supernet.probs())) < before  # latency dominates this reward
 
@@ -282,7 +282,7 @@ def test_a_controller_comes_to_prefer_what_is_rewarded() -> None:
 def test_weights_stay_as_the_warm_up_left_them_while_networks_are_compared() -> None:
     chosen = settings(strategy="random")
     state = start_search(SPACE, chosen, 0, CPU)
-    epochs = search_epochs(state, data(), goal_at(0.5), chosen, 0, Alone())
+    epochs = search_epochs(state, data(), goal_at(0.5), chosen, 0, SingleProcess())
     next(epochs)
     before = copy.deepcopy(state.supernet.state_dict())
     reports = list(epochs)

@@ -37,7 +37,7 @@ from nas_core.search import (
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, Search, SearchState
 from nas_core.train_step import Trainer
-from nas_core.workers import Alone, DivergenceError, Team
+from nas_core.workers import DivergenceError, ProcessGroup, SingleProcess
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import K3, K5, K7, Images, all_paths, noisy_table, table_of, two_sites
 
@@ -76,11 +76,11 @@ def start(settings: SearchSettings = SETTINGS, seed: int = 0) -> SearchState:
 
 
 def search(
-    state: SearchState, settings: SearchSettings = SETTINGS, team: Team | None = None
+    state: SearchState, settings: SearchSettings = SETTINGS, group: ProcessGroup | None = None
 ) -> list[EpochReport]:
-    team = team or Alone()
-    parts = data(team.rank, team.size)
-    return list(search_epochs(state, parts, goal(), settings, 0, team))
+    group = group or SingleProcess()
+    parts = data(group.rank, group.size)
+    return list(search_epochs(state, parts, goal(), settings, 0, group))
 
 
 def step_on(state: SearchState, path: list[int]) -> None:
@@ -88,7 +88,7 @@ def step_on(state: SearchState, path: list[int]) -> None:
 
 
 def trainer_of(state: SearchState, settings: SearchSettings = SETTINGS) -> Trainer:
-    return Trainer.of(state.weight_optimizer, state.scaler, settings, Alone())
+    return Trainer.of(state.weight_optimizer, state.scaler, settings, SingleProcess())
 
 
 def step_alphas(
@@ -97,9 +97,9 @@ def step_alphas(
     seed: int = 0,
     table: LatencyTable = TABLE,
     batch: Batch | None = None,
-    team: Team | None = None,
+    group: ProcessGroup | None = None,
 ) -> None:
-    search = Search(state, data(), goal(table), settings, seed, team or Alone())
+    search = Search(state, data(), goal(table), settings, seed, group or SingleProcess())
     alpha_step(search, batch or a_batch())
 
 
@@ -270,7 +270,7 @@ def test_ops_outside_a_settled_pair_move_as_by_the_latency_alone() -> None:
 def test_alphas_stand_still_in_the_warm_up_and_while_they_are_held() -> None:
     state = start()
     digest = alphas_digest(state.supernet)
-    epochs = search_epochs(state, data(), goal(), SETTINGS, 0, Alone())
+    epochs = search_epochs(state, data(), goal(), SETTINGS, 0, SingleProcess())
     digests = []
     for _ in epochs:
         digests.append(alphas_digest(state.supernet))
@@ -291,7 +291,7 @@ def test_every_alpha_step_takes_another_batch() -> None:
     held_out = Counting(16, 8, seed=2)
     held_out.seen = []
     parts = SearchData(data().weight, held_out)
-    list(search_epochs(start(), parts, goal(), SETTINGS, 0, Alone()))
+    list(search_epochs(start(), parts, goal(), SETTINGS, 0, SingleProcess()))
     assert len(held_out.seen) == 4
     assert not any(
         torch.equal(a, b) for a, b in zip(held_out.seen, held_out.seen[1:], strict=False)
@@ -310,7 +310,7 @@ def test_alphas_move_after_every_few_weight_steps_each_time_on_other_pairs(
         lambda _search, _accuracy, _latency, pairs: events.append(tuple(pairs)),
     )
     loader = Images(64, 8)
-    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, SingleProcess()))
     kinds = ["weights" if event == "weights" else "alphas" for event in events]
     turn = ["weights", "weights", "weights", "alphas"]
     assert kinds == turn * (8 * 3 // 3)  # three epochs of eight steps, counted through
@@ -322,7 +322,7 @@ def test_alphas_move_even_where_an_epoch_has_fewer_steps_than_a_turn() -> None:
     state = start()
     settings = replace(SETTINGS, warmup_epochs=0, hold_epochs=0, epochs=3, alpha_every=5)
     loader = Images(8, 4)  # two steps an epoch, six in all
-    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, SingleProcess()))
     assert state.alpha_steps == 1
 
 
@@ -388,7 +388,7 @@ def test_the_warm_up_draws_ops_equally_and_the_search_by_probability() -> None:
     state.supernet.register_forward_pre_hook(note)
     loader = Images(96, 2)
     settings = replace(SETTINGS, warmup_epochs=1, epochs=1, hold_epochs=0)
-    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, SingleProcess()))
     assert set(drawn[:48]) == {(i, j) for i in range(3) for j in range(3)}
     assert min(Counter(first for first, _ in drawn[:48]).values()) > 8  # of 16 each
     assert set(drawn[48:]) == {(0, 0)}
@@ -398,7 +398,7 @@ def test_every_epoch_draws_other_paths() -> None:
     state, drawn = start(), []
     state.supernet.register_forward_pre_hook(lambda _net, args: drawn.append(tuple(args[1])))
     settings, loader = replace(SETTINGS, warmup_epochs=2, epochs=1, hold_epochs=0), Images(16, 2)
-    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, Alone()))
+    list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, SingleProcess()))
     assert drawn[:8] != drawn[8:16]
 
 
@@ -423,7 +423,7 @@ def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
     spread = 0.7 * F.one_hot(batch.labels, 3) + 0.3 / 3
     expected = -(spread * logits.detach().log_softmax(1)).sum(1).mean()
     weight_step(state, batch, [0, 1], trainer, SETTINGS.lr)
-    assert state.tally.evaluation(Alone()).loss == pytest.approx(float(expected), rel=1e-5)
+    assert state.tally.evaluation(SingleProcess()).loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # Resuming
@@ -464,7 +464,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(
     settings = replace(SETTINGS, strategy=strategy, objective="learnt", **special)
     whole, stopped = start(settings), start(settings)
     reports = search(whole, settings)
-    epochs = search_epochs(stopped, data(), goal(), settings, 0, Alone())
+    epochs = search_epochs(stopped, data(), goal(), settings, 0, SingleProcess())
     before = [next(epochs) for _ in range(finished)]
     resumed = restored(saved(stopped), settings)
     torch.manual_seed(12345)
@@ -482,7 +482,7 @@ def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_
     settings = replace(SETTINGS, strategy=strategy, objective="learnt", samples=3, alpha_every=3)
     whole, stopped = start(settings), start(settings)
     reports = search(whole, settings)
-    steps = search_steps(Search(stopped, data(), goal(), settings, 0, Alone()))
+    steps = search_steps(Search(stopped, data(), goal(), settings, 0, SingleProcess()))
     before = [next(steps) for _ in range(min(stopped_after, 7 if strategy == "random" else 16))]
     resumed = restored(saved(stopped), settings)
     assert [one for one in before if one is not None] + search(resumed, settings) == reports
@@ -500,7 +500,7 @@ def test_a_state_left_in_evaluation_mode_searches_like_any_other() -> None:
 def test_a_copied_state_searches_on_by_itself() -> None:
     whole, first = start(), start()
     search(whole)
-    next(search_epochs(first, data(), goal(), SETTINGS, 0, Alone()))
+    next(search_epochs(first, data(), goal(), SETTINGS, 0, SingleProcess()))
     second = copy.deepcopy(first)
     search(first)
     search(second)
@@ -513,7 +513,7 @@ def test_a_copied_state_searches_on_by_itself() -> None:
 def test_two_workers_end_with_the_same_alphas_and_weights() -> None:
     def work(member: Member) -> tuple[SearchState, list[EpochReport]]:
         state = start()
-        return state, search(state, team=member)
+        return state, search(state, group=member)
 
     (first, reports), (second, other_reports) = on_all(2, work)
     assert alphas_digest(first.supernet) == alphas_digest(second.supernet)
@@ -532,7 +532,7 @@ def test_two_workers_with_the_same_images_move_alphas_as_one_with_all_of_them() 
     def work(member: Member) -> str:
         state, same = start(), Batch(batch.images, batch.labels, 2 * batch.total)
         member.rank = 0
-        step_alphas(state, batch=same, team=member)
+        step_alphas(state, batch=same, group=member)
         return alphas_digest(state.supernet)
 
     assert set(on_all(2, work)) == {alphas_digest(alone.supernet)}
@@ -561,7 +561,7 @@ def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     settings = replace(SETTINGS, epochs=12, beta=1.0, alpha_every=1, alpha_lr=0.1)
     state = start_search(space, settings, 0, CPU)
     budget = LatencyGoal(table, fastest, CPU)
-    list(search_epochs(state, data(), budget, settings, 0, Alone()))
+    list(search_epochs(state, data(), budget, settings, 0, SingleProcess()))
     # Derived without any limit: the probabilities alone decide.
     derived = best_within(state.supernet.log_probs(), table, slowest)
     assert derived == Architecture.uniform(space, cheap)
@@ -573,7 +573,7 @@ def test_a_score_in_between_leaves_the_search_as_it_is(strategy: str) -> None:
     settings = replace(SETTINGS, strategy=strategy)
     scored, undisturbed = start(settings), start(settings)
     search(undisturbed, settings)
-    whole = Search(scored, data(), goal(), settings, 0, Alone())
+    whole = Search(scored, data(), goal(), settings, 0, SingleProcess())
     random_state = torch.get_rng_state()
     scores = [score_within(whole) for report in search_steps(whole) if report is not None]
     assert all(0 <= score <= 1 for score in scores)
@@ -585,8 +585,8 @@ def test_a_score_is_that_of_the_most_probable_network_within_the_budget() -> Non
     state = start()
     for alpha in state.supernet.alphas():
         alpha.data = torch.arange(len(alpha), dtype=alpha.dtype)
-    whole = Search(state, data(), goal(), SETTINGS, 0, Alone())
+    whole = Search(state, data(), goal(), SETTINGS, 0, SingleProcess())
     within = [p for p in all_paths(SPACE) if goal().path_ms(list(p)) <= goal().budget_ms]
     best = max(within, key=sum)
     batches = scoring_batches(whole.data, SETTINGS)
-    assert score_within(whole) == score(state.supernet, best, *batches, Alone()).top1
+    assert score_within(whole) == score(state.supernet, best, *batches, SingleProcess()).top1

@@ -1,4 +1,4 @@
-"""The contract of all strategies, with every objective, alone and in a team."""
+"""The contract of all strategies, with every objective, alone and in a group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas_core.progress import EpochReport
 from nas_core.search import alphas_digest, choose, latency_note, search_epochs, start_search
 from nas_core.search_settings import ObjectiveName, SearchSettings, Strategy
 from nas_core.search_state import STRATEGIES, SearchState
-from nas_core.workers import Alone, Team
+from nas_core.workers import ProcessGroup, SingleProcess
 from tests.support.supernets import CPU, a_batch, a_scene, a_search, a_supernet
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import Images, noisy_table, table_of, two_sites
@@ -49,14 +49,14 @@ def goal() -> LatencyGoal:
     return LatencyGoal(TABLE, sum(TABLE.range_ms()) / 2, CPU)
 
 
-def search(chosen: SearchSettings, team: Team | None = None) -> tuple[SearchState, Any]:
-    team = team or Alone()
+def search(chosen: SearchSettings, group: ProcessGroup | None = None) -> tuple[SearchState, Any]:
+    group = group or SingleProcess()
     state = start_search(SPACE, chosen, 0, CPU)
     parts = SearchData(
-        Images(32, 8, seed=1, rank=team.rank, size=team.size),
-        Images(16, 8, seed=2, rank=team.rank, size=team.size),
+        Images(32, 8, seed=1, rank=group.rank, size=group.size),
+        Images(16, 8, seed=2, rank=group.rank, size=group.size),
     )
-    reports: list[EpochReport] = list(search_epochs(state, parts, goal(), chosen, 0, team))
+    reports: list[EpochReport] = list(search_epochs(state, parts, goal(), chosen, 0, group))
     return state, reports
 
 
@@ -130,7 +130,7 @@ def test_a_team_of_reinforce_moves_by_the_mean_of_its_workers() -> None:
             lambda *_: taken.extend(a.grad.clone() for a in alphas if a.grad is not None)
         )
         half = Batch(batch.images, batch.labels, 2 * batch.total, 8 * member.rank)
-        alpha_step(a_search(state, goal(), chosen, team=member), half)
+        alpha_step(a_search(state, goal(), chosen, group=member), half)
         return taken
 
     for taken in on_all(2, work):

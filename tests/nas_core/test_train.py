@@ -28,7 +28,7 @@ from nas_core.train import (
     train_epochs,
     train_to_the_end,
 )
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import K3, K5, Images, two_sites
 
@@ -42,7 +42,7 @@ def a_state(settings: RetrainSettings = SETTINGS, seed: int = 0) -> TrainState:
 
 
 def train(state: TrainState, settings: RetrainSettings = SETTINGS) -> list[EpochReport]:
-    return list(train_epochs(state, LOADER, settings, 0, Alone()))
+    return list(train_epochs(state, LOADER, settings, 0, SingleProcess()))
 
 
 def assert_same(first: TrainState, second: TrainState) -> None:
@@ -91,7 +91,7 @@ def test_batchnorm_and_biases_are_not_decayed() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(finished: int) -> None:
     whole, stopped = a_state(), a_state()
     reports = train(whole)
-    epochs = train_epochs(stopped, LOADER, SETTINGS, 0, Alone())
+    epochs = train_epochs(stopped, LOADER, SETTINGS, 0, SingleProcess())
     before = [next(epochs) for _ in range(finished)]
     resumed = a_state(seed=99)  # as another process would: from what was saved
     resumed.network.load_state_dict(copy.deepcopy(stopped.network.state_dict()))
@@ -122,7 +122,7 @@ def test_every_step_and_every_worker_drops_something_else() -> None:
 
         dropout.register_forward_hook(note)
         dropout.register_forward_pre_hook(lambda _layer, args: torch.ones_like(args[0]))
-        list(train_epochs(state, loader, SETTINGS, 0, Alone()))
+        list(train_epochs(state, loader, SETTINGS, 0, SingleProcess()))
     assert len(masks) == 2 * SETTINGS.epochs * LOADER.steps
 
 
@@ -132,7 +132,7 @@ def test_the_reported_loss_is_smoothed_cross_entropy() -> None:
     logits = copy.deepcopy(state.network).train()(loader.images)
     spread = 0.7 * F.one_hot(loader.labels, 3) + 0.3 / 3
     expected = -(spread * logits.detach().log_softmax(1)).sum(1).mean()
-    (report,) = train_epochs(state, loader, settings, 0, Alone())
+    (report,) = train_epochs(state, loader, settings, 0, SingleProcess())
     assert report.loss == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_a_tally_counts_hits_by_hand() -> None:
     tally = Tally()
     tally.add(logits[:2], labels[:2], torch.tensor(1.0))
     tally.add(logits[2:], labels[2:], torch.tensor(4.0))
-    seen = tally.evaluation(Alone())
+    seen = tally.evaluation(SingleProcess())
     assert (seen.loss, seen.top1, seen.top5) == pytest.approx((2.0, 1 / 3, 2 / 3))
     assert seen.count == 3
 
@@ -150,7 +150,7 @@ def test_a_tally_counts_hits_by_hand() -> None:
 def test_evaluation_is_that_of_all_images_at_once() -> None:
     network = a_state().network.eval()
     images, labels = LOADER.images[:8], LOADER.labels[:8]
-    seen = evaluate(network, batches_of(images, labels), Alone())
+    seen = evaluate(network, batches_of(images, labels), SingleProcess())
     with torch.no_grad():
         logits = network(images)
     assert seen.loss == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
@@ -188,7 +188,7 @@ def test_a_network_that_diverges_among_others_ends_with_finite_weights() -> None
     loader, state = Images(24, 8), a_state(settings)
     loader.images[:] = float("nan")
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
-    train_to_the_end(state, loader, settings, 0, Alone())
+    train_to_the_end(state, loader, settings, 0, SingleProcess())
     assert state.skipped == 2
     for name, value in state.network.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -20,8 +20,8 @@ from nas_core.search_settings import SearchSettings
 from nas_core.search_state import SearchState
 from nas_core.settings import RetrainSettings
 from nas_core.train import start_training, train_epochs
-from nas_core.train_step import LossError, Trained, Trainer
-from nas_core.workers import Alone, Team
+from nas_core.train_step import LossError, StepTarget, Trainer
+from nas_core.workers import ProcessGroup, SingleProcess
 from tests.nas_core.test_search import data, goal
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import K3, K5, Images, two_sites
@@ -36,13 +36,13 @@ MODEL = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
 class Bench:
     """A linear layer behind BatchNorm, and its trainer."""
 
-    def __init__(self, team: Team | None = None, **settings: Any) -> None:
+    def __init__(self, group: ProcessGroup | None = None, **settings: Any) -> None:
         self.model = copy.deepcopy(MODEL)  # workers are threads: they share a random generator
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, 0.9)
         chosen = replace(SETTINGS, **settings)
-        self.trainer = Trainer.of(self.optimizer, no_scaler(), chosen, team or Alone())
+        self.trainer = Trainer.of(self.optimizer, no_scaler(), chosen, group or SingleProcess())
         self.progress = Progress()
-        self.trained = Trained(
+        self.trained = StepTarget(
             lambda batch: self.model(batch.images),
             list(self.model.parameters()),
             list(self.model.buffers()),
@@ -168,8 +168,8 @@ def test_wishes_of_all_workers_are_heard_by_all_after_the_step() -> None:
     heard: dict[int, list[float]] = {}
 
     def work(member: Member) -> None:
-        member.wishes = lambda: [1.0, float(member.rank)]  # type: ignore[method-assign]
-        member.hear = lambda wishes: heard.update({member.rank: wishes})  # type: ignore[method-assign]
+        member.signals = lambda: [1.0, float(member.rank)]  # type: ignore[method-assign]
+        member.hear = lambda signals: heard.update({member.rank: signals})  # type: ignore[method-assign]
         bench, part = Bench(member), slice(4 * member.rank, 4 * member.rank + 4)
         bench.step(Batch(IMAGES[part], LABELS[part], 8, part.start))
 
@@ -181,7 +181,7 @@ def test_wishes_of_all_workers_are_heard_by_all_after_the_step() -> None:
 def test_mixed_precision_trains_and_keeps_weights_in_float32(precision: Any) -> None:
     settings = RetrainSettings(epochs=4, batch_size=8, lr=0.1, precision=precision)
     state = start_training(Architecture(two_sites(), (K3, K5)), settings, 0, CPU)
-    reports = list(train_epochs(state, Images(24, 8), settings, 0, Alone()))
+    reports = list(train_epochs(state, Images(24, 8), settings, 0, SingleProcess()))
     assert reports[-1].loss < reports[0].loss
     assert {p.dtype for p in state.network.parameters()} == {torch.float32}
     assert state.scaler.is_enabled() == (precision == "float16")
@@ -204,12 +204,12 @@ def test_searches_with_one_and_two_workers_agree_where_parts_are_the_same(strate
         samples=2,
     )
 
-    def work(member: Team) -> tuple[SearchState, list[EpochReport]]:
+    def work(member: ProcessGroup) -> tuple[SearchState, list[EpochReport]]:
         state = start_search(two_sites(), settings, 0, CPU)
         parts = data(member.rank, member.size)
         return state, list(search_epochs(state, parts, goal(), settings, 0, member))
 
-    alone, expected = work(Alone())
+    alone, expected = work(SingleProcess())
     for state, reports in on_all(2, work):
         assert [r.loss for r in reports] == pytest.approx([r.loss for r in expected], rel=1e-4)
         for one, other in zip(state.supernet.alphas(), alone.supernet.alphas(), strict=True):

@@ -6,12 +6,12 @@ import pickle
 
 import torch
 
-from nas_core.workers import Alone, DivergenceError
+from nas_core.workers import DivergenceError, SingleProcess
 
 
 def test_alone_the_sum_is_what_it_was() -> None:
     values = torch.tensor([1.0, 2.0])
-    Alone().sum([values])
+    SingleProcess().sum([values])
     assert values.tolist() == [1.0, 2.0]
 
 

@@ -50,34 +50,34 @@ def put(path: Path, text: str) -> None:
 
 
 def install(module: Any) -> None:
-    """Make the team of a worker break as `faults.json` says; called in processes of the Ray."""
+    """Make the group of a worker break as `faults.json` says; called in processes of the Ray."""
     folder, steps = Path(os.environ["FAULTS"]), [0]
-    begin, hear = module.RayTeam.__init__, module.RayTeam.hear
+    begin, hear = module.RayProcessGroup.__init__, module.RayProcessGroup.hear
 
-    def counted_begin(team: Any, *words: Any, **named: Any) -> None:
-        begin(team, *words, **named)
+    def counted_begin(group: Any, *words: Any, **named: Any) -> None:
+        begin(group, *words, **named)
         with (folder / "starts").open("a") as file:
-            file.write(f"{team.rank} {team.size} {os.getpid()} {time.time()}\n")
+            file.write(f"{group.rank} {group.size} {os.getpid()} {time.time()}\n")
 
-    def breaking_hear(team: Any, wishes: list[float]) -> None:
-        hear(team, wishes)
+    def breaking_hear(group: Any, signals: list[float]) -> None:
+        hear(group, signals)
         steps[0] += 1
-        put(folder / f"step-{team.rank}", f"{steps[0]} {os.getpid()}")
-        _break(folder, team.rank, steps[0])
+        put(folder / f"step-{group.rank}", f"{steps[0]} {os.getpid()}")
+        _break(folder, group.rank, steps[0])
         pace = folder / "pace"
         time.sleep(float(pace.read_text()) if pace.exists() else 0.0)
 
-    average = module.RayTeam.averaging
+    average = module.RayProcessGroup.averaging
 
     @contextmanager
-    def poisoned_averaging(team: Any, parameters: Any, facts: Any) -> Iterator[None]:
-        with average(team, parameters, facts):
+    def poisoned_averaging(group: Any, parameters: Any, facts: Any) -> Iterator[None]:
+        with average(group, parameters, facts):
             yield
         if (folder / "poison").exists() and steps[0] >= int((folder / "poison").read_text()):
             facts[0] = float("nan")  # the mean loss
 
-    module.RayTeam.__init__, module.RayTeam.hear = counted_begin, breaking_hear
-    module.RayTeam.averaging = poisoned_averaging
+    module.RayProcessGroup.__init__, module.RayProcessGroup.hear = counted_begin, breaking_hear
+    module.RayProcessGroup.averaging = poisoned_averaging
 
 
 def _break(folder: Path, rank: int, step: int) -> None:
@@ -235,8 +235,8 @@ def job_file(storage: Path, table: Path, **sections: Any) -> Path:
             "expansions": [3, 6],
             "head": 16,
         },
-        "targets": {"board": {"table": str(table)}},
-        "cases": [{"target": "board", "budgets_ms": ["110%"]}],
+        "targets": {"control": {"table": str(table)}},
+        "cases": [{"target": "control", "budgets_ms": ["110%"]}],
         "search": {
             "warmup_epochs": 2,
             "epochs": 6,

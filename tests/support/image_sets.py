@@ -68,4 +68,4 @@ def converted(listing: Listing, dest: Storage) -> list[str]:
     return said
 
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]

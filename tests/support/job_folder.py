@@ -8,7 +8,7 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import for_space
-from nas_core.latency import LatencyTable, Row, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, op_signatures
 from nas_core.space import SearchSpace, proxyless_small
 
 HARDWARE = "mobile on host x86-64 (XNNPACK)"
@@ -21,8 +21,10 @@ START = 1_795_382_000.0
 def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
     """Larger kernels and expansions take longer."""
     rows = [
-        Row(part=part, median_ms=0.004 + 0.001 * n, p10_ms=0.0, p90_ms=0.1, spread=0.01, count=20)
-        for n, part in enumerate(parts_of(space))
+        LatencyEntry(
+            part=part, median_ms=0.004 + 0.001 * n, p10_ms=0.0, p90_ms=0.1, spread=0.01, count=20
+        )
+        for n, part in enumerate(op_signatures(space))
     ]
     return LatencyTable(
         target="mobile",

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, PartShape, Row, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, op_signatures
 from nas_core.space import SearchSpace
 
 
-def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> LatencyTable:
+def table_of(space: SearchSpace, cost_ms: Callable[[OpSignature], float]) -> LatencyTable:
     """A table in which every part costs what `cost_ms` says."""
 
-    def row(part: PartShape) -> Row:
+    def row(part: OpSignature) -> LatencyEntry:
         ms = cost_ms(part)
-        return Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=15)
+        return LatencyEntry(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=15)
 
     table = LatencyTable(
         target="mobile",
@@ -24,13 +24,13 @@ def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> Laten
         runtime="executorch",
         runtime_version="1.5.1",
         space=space,
-        rows=tuple(row(part) for part in parts_of(space)),
+        rows=tuple(row(part) for part in op_signatures(space)),
     )
     reference_ms = table.latency_ms(Architecture.reference(space))
     return replace(table, reference_ms=reference_ms)
 
 
-def by_kernel(part: PartShape) -> float:
+def by_kernel(part: OpSignature) -> float:
     """The kernel size in hundredths of a millisecond; stem and head a hundredth."""
     return {"mbconv_k3": 0.03, "mbconv_k5": 0.05, "mbconv_k7": 0.07}.get(part.op[:9], 0.01)
 
@@ -46,5 +46,5 @@ def rows_of(space: SearchSpace) -> list[dict[str, Any]]:
             "resolution": part.resolution,
             "ms": by_kernel(part),
         }
-        for part in parts_of(space)
+        for part in op_signatures(space)
     ]

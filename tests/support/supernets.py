@@ -14,9 +14,9 @@ from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, objective_of
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import Search, SearchState
-from nas_core.strategy import Scene
+from nas_core.strategy import UpdateContext
 from nas_core.supernet import Supernet
-from nas_core.workers import Alone, Team
+from nas_core.workers import ProcessGroup, SingleProcess
 from tests.support.tiny import K3, K5, K7, Images, images_and_labels, noisy_table, two_sites
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def a_goal(table: LatencyTable) -> LatencyGoal:
 
 def a_scene(
     net: Supernet, batch: Batch | None, settings: SearchSettings | None = None, **facts: Any
-) -> Scene:
+) -> UpdateContext:
     """With a table of random costs, where the test names no other."""
     settings = settings or SearchSettings()
     loader = Images(16, 8)
@@ -52,11 +52,11 @@ def a_scene(
         "objective": objective_of(settings),
         "seed": 0,
         "number": 0,
-        "team": Alone(),
+        "group": SingleProcess(),
         "data": SearchData(loader, loader),
         **facts,
     }
-    return Scene(net=net, batch=batch, settings=settings, **values)
+    return UpdateContext(net=net, batch=batch, settings=settings, **values)
 
 
 def a_search(
@@ -64,11 +64,13 @@ def a_search(
     goal: LatencyGoal,
     settings: SearchSettings,
     seed: int = 0,
-    team: Team | None = None,
+    group: ProcessGroup | None = None,
     data: SearchData | None = None,
 ) -> Search:
     loader = Images(16, 8)
-    return Search(state, data or SearchData(loader, loader), goal, settings, seed, team or Alone())
+    return Search(
+        state, data or SearchData(loader, loader), goal, settings, seed, group or SingleProcess()
+    )
 
 
 def step_alphas(

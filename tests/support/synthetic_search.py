@@ -24,8 +24,8 @@ from nas_core.search import latency_note
 from nas_core.search_settings import ObjectiveName, SearchSettings
 from nas_core.search_state import STRATEGIES, Search, SearchState
 from nas_core.space import SearchSpace, proxyless_imagenet
-from nas_core.strategy import Scene, Update
-from nas_core.workers import Alone
+from nas_core.strategy import Update, UpdateContext
+from nas_core.workers import SingleProcess
 
 PIXEL1 = pixel1.table(proxyless_imagenet())
 STEPS, LAST, NOISE = 2500, 200, 0.01
@@ -87,7 +87,7 @@ def search_of_alphas(
     class Synthetic:
         weights: Literal["path"] = "path"
 
-        def update(self, scene: Scene) -> Update:
+        def update(self, scene: UpdateContext) -> Update:
             alphas, rng = scene.net.alphas(), scene.own_rng("noise")
             expected = sum(a.softmax(0) @ row for a, row in zip(alphas, costs, strict=True))
             loss = c * (1 - expected / largest)
@@ -104,7 +104,7 @@ def search_of_alphas(
     state = SearchState(net, optimizer, optimizer)
     goal = LatencyGoal(table, budget_ms, torch.device("cpu"))
     data: Any = SimpleNamespace(weight=SimpleNamespace(steps=steps))
-    search, seen = Search(state, data, goal, settings, seed, Alone()), []
+    search, seen = Search(state, data, goal, settings, seed, SingleProcess()), []
     with patch.dict(STRATEGIES, two_path=Synthetic):
         for _ in range(steps):
             alpha_step(search, None)

@@ -1,4 +1,4 @@
-"""A team of threads: two workers in one process, each summing in the order of ranks."""
+"""A group of threads: two workers in one process, each summing in the order of ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Meeting:
-    """Where the members of one team wait for each other."""
+    """Where the members of one group wait for each other."""
 
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=60)
@@ -24,7 +24,7 @@ class Meeting:
 
 
 class Member:
-    """One worker of a team of threads. A test may change its `rank`, not its place."""
+    """One worker of a group of threads. A test may change its `rank`, not its place."""
 
     def __init__(self, rank: int, meeting: Meeting) -> None:
         self.rank, self.size = rank, meeting.barrier.parties
@@ -43,11 +43,11 @@ class Member:
         yield
         self.sum([*(p.grad for p in parameters if p.grad is not None), facts])
 
-    def wishes(self) -> list[float]:
+    def signal_values(self) -> list[float]:
         return []
 
-    def hear(self, wishes: list[float]) -> None:
-        assert wishes == []
+    def apply_signals(self, signals: list[float]) -> None:
+        assert signals == []
 
     def agree(self, what: str, value: str) -> None:
         values = self._exchange(value)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas_core.architecture import Architecture
 from nas_core.batch import Batch
-from nas_core.latency import LatencyTable, PartShape, Row, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, op_signatures
 from nas_core.space import SearchSpace, Stage, chain
 
 K3, K5, K7 = "mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k7_e3"
@@ -41,7 +41,7 @@ def all_architectures(space: SearchSpace) -> list[Architecture]:
     return [Architecture(space, ops) for ops in product(*(site.ops for site in space.sites))]
 
 
-def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> LatencyTable:
+def table_of(space: SearchSpace, cost_ms: Callable[[OpSignature], float]) -> LatencyTable:
     """A table whose rows are `cost_ms` of each part."""
     return LatencyTable(
         target="desk",
@@ -49,12 +49,12 @@ def table_of(space: SearchSpace, cost_ms: Callable[[PartShape], float]) -> Laten
         runtime="none",
         runtime_version="0",
         space=space,
-        rows=tuple(row_of(part, cost_ms(part)) for part in parts_of(space)),
+        rows=tuple(row_of(part, cost_ms(part)) for part in op_signatures(space)),
     )
 
 
-def row_of(part: PartShape, ms: float) -> Row:
-    return Row(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=1)
+def row_of(part: OpSignature, ms: float) -> LatencyEntry:
+    return LatencyEntry(part=part, median_ms=ms, p10_ms=ms, p90_ms=ms, spread=0.0, count=1)
 
 
 def noisy_table(space: SearchSpace, seed: int) -> LatencyTable:

@@ -13,18 +13,18 @@ import torch
 from cluster.runtimes import present
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.config.job import Job
 from orchestration.config.loading import check_job
 from orchestration.data.dataset import Dataset
 from orchestration.data.loading import load_dataset
-from orchestration.distributed.control_actor import NoBoard
-from orchestration.distributed.process_group import Wishes
-from orchestration.distributed.watchdog import Watch
+from orchestration.distributed.control_actor import NoControlClient
+from orchestration.distributed.process_group import StepSignals
+from orchestration.distributed.watchdog import Watchdog
 from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.stages import derive, random_search, stage, supernet_ranking
-from orchestration.stages.context import CaseWork, Crew
+from orchestration.stages.context import CaseTask, WorkerContext
 from tests.support.latency_tables import by_kernel, table_of
 
 SEARCH = {
@@ -51,25 +51,25 @@ CHAIN = {
 """Two sites of five ops."""
 
 
-class Team(Alone):
-    """One worker, with what Ray Train's team has beside `nas_core.workers.Team`."""
+class OneWorker(SingleProcess):
+    """One worker, with what Ray Train's group has beside `nas_core.workers.ProcessGroup`."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         """The driver wants it to stop after so many steps."""
-        self.watch = Watch(NoBoard(), 0, 600.0)
-        self.wish: Callable[[], Wishes] = Wishes
-        self.heard = Wishes()
+        self.watchdog = Watchdog(NoControlClient(), 0, 600.0)
+        self.local_signals: Callable[[], StepSignals] = StepSignals
+        self.signals = StepSignals()
         self.waited_s = 100.0  # in stages before this one
         self._left = stop_after
 
-    def wishes(self) -> list[float]:
-        return self.wish().to_list()
+    def signal_values(self) -> list[float]:
+        return self.local_signals().to_list()
 
-    def hear(self, wishes: list[float]) -> None:
-        self.heard = Wishes.of(wishes)
+    def apply_signals(self, signals: list[float]) -> None:
+        self.signals = StepSignals.of(signals)
         if self._left is not None:
             self._left -= 1
-            self.watch.is_stopping = self._left <= 1  # heard in the step that follows
+            self.watchdog.is_stopping = self._left <= 1  # heard in the step that follows
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -78,7 +78,7 @@ class Team(Alone):
     def gather(self, value: str) -> list[str]:
         return [value]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Nobody to wait for."""
 
 
@@ -99,9 +99,9 @@ def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **section
     return check_job(values, "tiny")
 
 
-def crew_of(
+def context_of(
     job: Job, dataset: Dataset, *, case: str | None = None, stop_after: int | None = None
-) -> Crew:
+) -> WorkerContext:
     """One worker with a case of the job: the first that is searched, unless named."""
     torch.set_num_threads(1)
     plan = make_plan(job)
@@ -109,18 +109,18 @@ def crew_of(
     cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
     chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
     table = (tables | plan.shipped)[chosen.target]
-    return crew_with(job.with_seed(chosen.seed), dataset, chosen, table, stop_after)
+    return context_with(job.with_seed(chosen.seed), dataset, chosen, table, stop_after)
 
 
-def crew_with(
+def context_with(
     job: Job, dataset: Dataset, case: Case, table: LatencyTable, stop_after: int | None = None
-) -> Crew:
+) -> WorkerContext:
     """One worker with this case."""
     folder = Storage(job.storage).sub(job.name)
     target = present(job.target(case.target)) if case.target else None
-    work = CaseWork(job, case, (), target, table, folder.uri, threads=1)
-    team: Any = Team(stop_after)
-    return Crew(work, team, torch.device("cpu"), dataset, folder)
+    work = CaseTask(job, case, (), target, table, folder.uri, threads=1)
+    group: Any = OneWorker(stop_after)
+    return WorkerContext(work, group, torch.device("cpu"), dataset, folder)
 
 
 class Reports:

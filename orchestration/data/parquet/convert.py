@@ -27,7 +27,7 @@ FEWEST_ROWS = 1024
 WORKING, MARK = "_shards", "_conversion.json"
 SAY_S = 5.0
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Made:
         return cls(Shard.from_dict(values["shard"]), bad)
 
 
-def convert(listing: Listing, dest: Storage, say: Say) -> Manifest:
+def convert(listing: Listing, dest: Storage, log: Log) -> Manifest:
     """Write a set, or what is missing of it.
 
     Args:
         listing: what to convert.
         dest: a folder of its own, or a prefix in S3.
-        say: takes the lines that a person reads.
+        log: takes the lines that a person reads.
 
     Raises:
         SpecError: there is something else, or too many images are unreadable.
@@ -61,12 +61,12 @@ def convert(listing: Listing, dest: Storage, say: Say) -> Manifest:
     _check_dest(dest, mark)
     finished = find_manifest(dest)
     if finished is not None:
-        say(f"{finished.count:,} images are in {dest.uri} already")
+        log(f"{finished.count:,} images are in {dest.uri} already")
         return finished
     dest.write_json(MARK, mark)
     spans = spans_of(listing)
-    made = _all_made(listing, dest, spans, say)
-    return _finish(listing, dest, made, say)
+    made = _all_made(listing, dest, spans, log)
+    return _finish(listing, dest, made, log)
 
 
 def _mark(listing: Listing) -> dict[str, Any]:
@@ -106,16 +106,16 @@ def _all_made(
     listing: Listing,
     dest: Storage,
     spans: Sequence[tuple[int, int]],
-    say: Say,
+    log: Log,
 ) -> list[Made]:
     """All shards, those that were there and those that are made now, in their order."""
     names = [_name(number, len(spans)) for number in range(len(spans))]
     made = {name: one for name in names if (one := _there(dest, name)) is not None}
     total, before = len(listing.keys), sum(one.shard.rows for one in made.values())
     if before:
-        say(f"{before:,} of {total:,} images are there; going on")
+        log(f"{before:,} of {total:,} images are there; going on")
     todo = [(name, span) for name, span in zip(names, spans, strict=True) if name not in made]
-    speed = _Speed(say, total)
+    speed = _Speed(log, total)
     for name, one in _made_on_ray(listing, dest, todo):
         made[name] = one
         _check_bad(made.values(), total, dest)
@@ -126,8 +126,8 @@ def _all_made(
 class _Speed:
     """Says now and then how far it is. Ray's start is not part of the speed."""
 
-    def __init__(self, say: Say, total: int) -> None:
-        self._say, self._total = say, total
+    def __init__(self, log: Log, total: int) -> None:
+        self._say, self._total = log, total
         self._first: tuple[float, int] | None = None
         self._said = time.monotonic()
 
@@ -241,11 +241,11 @@ def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str
     return bad
 
 
-def _finish(listing: Listing, dest: Storage, made: Sequence[Made], say: Say) -> Manifest:
+def _finish(listing: Listing, dest: Storage, made: Sequence[Made], log: Log) -> Manifest:
     """Write the manifest, and remove what only the conversion needed."""
     bad = _check_bad(made, len(listing.keys), dest)
     if bad:
-        say(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD)}")
+        log(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD)}")
     source = str(listing.description.get("path") or listing.description["source"])
     shards = tuple(one.shard for one in made if one.shard.rows)
     manifest = Manifest(listing.classes, shards, source, len(bad))
@@ -255,5 +255,5 @@ def _finish(listing: Listing, dest: Storage, made: Sequence[Made], say: Say) -> 
     dest.write_json(PLACE, manifest.to_dict())
     dest.delete(WORKING)
     size = manifest.bytes / 1e6
-    say(f"{manifest.count:,} images of {len(manifest.classes)} classes, {size:,.1f} MB: {dest.uri}")
+    log(f"{manifest.count:,} images of {len(manifest.classes)} classes, {size:,.1f} MB: {dest.uri}")
     return manifest

@@ -18,12 +18,12 @@ MOST_BAD = 0.001
 BAD = "bad_samples.csv"
 
 
-class DamageError(Exception):
+class BadSamplesError(Exception):
     """Too many images cannot be decoded; another attempt would not mend that."""
 
 
 @dataclass(frozen=True)
-class Damage:
+class BadSamples:
     """What is known of one set in one job."""
 
     folder: Storage
@@ -56,7 +56,7 @@ class Damage:
             DamageError: it is one.
         """
         if problem := complaint(self.named(), self.count, self.folder.where(BAD)):
-            raise DamageError(problem)
+            raise BadSamplesError(problem)
 
     def named(self) -> Mapping[str, str]:
         """By key, why an image cannot be decoded."""

@@ -45,7 +45,7 @@ def some_of(block: Block, places: Numbers | slice) -> Block:
 
 
 @dataclass
-class LaneRows:
+class ShuffleBuffer:
     """Rows of a lane that have come and are not taken: its window in use, and what lies behind."""
 
     epoch: Epoch
@@ -101,7 +101,7 @@ class LaneRows:
         self._order = self.epoch.shuffled(self.lane, window)
 
 
-class Feed:
+class EpochBatches:
     """One epoch of one worker."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Feed:
         self._starts, self._on_problems = starts, on_problems
         self._lanes = [piece.lane for piece in epoch.pieces(lanes, first_step)]
         self._rows = {
-            lane: LaneRows(epoch, lane, epoch.first_row(lane, first_step)) for lane in lanes
+            lane: ShuffleBuffer(epoch, lane, epoch.first_row(lane, first_step)) for lane in lanes
         }
 
     def take(self, step: int) -> Block:

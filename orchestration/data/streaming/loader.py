@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas_core.batch import Batch
 from orchestration.config.loading import SpecError
-from orchestration.data.streaming.batching import Feed, Problems, Source, joined, some_of
+from orchestration.data.streaming.batching import EpochBatches, Problems, Source, joined, some_of
 from orchestration.data.streaming.epoch_order import Piece, lanes_of
 from orchestration.data.streaming.ray_data import Pipeline, StreamError
 from orchestration.data.streaming.reader import Block, ReadPlan
@@ -126,14 +126,14 @@ class StreamLoader:
             for feed in feeds:
                 feed.source.close()
 
-    def _feed(self, number: int, step: int) -> Feed:
+    def _feed(self, number: int, step: int) -> EpochBatches:
         epoch = self.data.epoch(self.batch_size, self.seed, self.purpose, number)
         pieces = epoch.pieces(self.lanes, step)
         plan = self.data.plan(pieces, self.recipe, self.seed, self.purpose, number)
         words = (self.reading.source(plan), plan.starts, self.reading.on_problems)
-        return Feed(epoch, self.lanes, step, *words)
+        return EpochBatches(epoch, self.lanes, step, *words)
 
-    def _batch(self, feed: Feed, step: int) -> Batch:
+    def _batch(self, feed: EpochBatches, step: int) -> Batch:
         epoch = feed.epoch
         before = sum(epoch.share(lane, step) for lane in range(self.lanes.start))
         return self.reading.batch(feed.take(step), epoch.batch(step), before)

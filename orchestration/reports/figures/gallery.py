@@ -22,8 +22,8 @@ from orchestration.config.digest import digest
 from orchestration.reports.cross_target import (
     Matrix,
     Specialized,
+    cross_target_latencies,
     is_by_table,
-    latencies_across,
     specialized,
 )
 from orchestration.reports.results import Result, has_latency, seed_of
@@ -131,7 +131,7 @@ def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix
     shown = specialized(results)
     keys = {one["target"]: one["table_key"] for one in results if one["table_key"] in tables}
     known = {name: LatencyTable.from_dict(dict(tables[key])) for name, key in keys.items()}
-    across = latencies_across(shown, known, job)
+    across = cross_target_latencies(shown, known, job)
     named = {
         name: f"{name} (by its table)" if is_by_table(shown, name, known[name]) else name
         for name, latencies in across.items()

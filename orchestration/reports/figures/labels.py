@@ -39,7 +39,7 @@ ROUNDS = 10
 
 
 @dataclass(frozen=True)
-class Spot:
+class LabelledPoint:
     """A point with the bars that show its spread; one without a label is only kept clear."""
 
     x: float
@@ -49,7 +49,7 @@ class Spot:
     y_spread: float = 0.0
 
 
-def write_labels(axes: Axes, spots: Sequence[Spot]) -> None:
+def write_labels(axes: Axes, spots: Sequence[LabelledPoint]) -> None:
     """Write labels beside their points.
 
     Args:
@@ -77,7 +77,7 @@ def _best_places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[B
     return [taken[label] for label in range(len(boxes))]
 
 
-def _point_boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
+def _point_boxes(axes: Axes, spot: LabelledPoint) -> Iterator[Bbox]:
     """What a point and its bars cover, pixels."""
     from matplotlib.transforms import Bbox
 
@@ -91,7 +91,7 @@ def _point_boxes(axes: Axes, spot: Spot) -> Iterator[Bbox]:
         yield Bbox([corners[0] - margin, corners[1] + margin])
 
 
-def _label_box(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Bbox:
+def _label_box(axes: Axes, spot: LabelledPoint, place: tuple[float, float, str, str]) -> Bbox:
     """What a label would cover, pixels."""
     label = _annotation(axes, spot, place)
     box = label.get_window_extent()
@@ -99,7 +99,9 @@ def _label_box(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> 
     return box
 
 
-def _annotation(axes: Axes, spot: Spot, place: tuple[float, float, str, str]) -> Annotation:
+def _annotation(
+    axes: Axes, spot: LabelledPoint, place: tuple[float, float, str, str]
+) -> Annotation:
     right, up, horizontal, vertical = place
     style: dict[str, Any] = {"ha": horizontal, "va": vertical, "fontsize": 8, "color": INK}
     style["bbox"] = {"facecolor": "white", "alpha": 0.75, "pad": 0.5, "edgecolor": "none"}

@@ -31,7 +31,7 @@ Style = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Card:
+class Canvas:
     """A figure to write on."""
 
     figure: Figure
@@ -61,22 +61,22 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Band:
+class Panel:
     """A part of a card, as wide as the card."""
 
     height_in: float
-    draw: Callable[[Card, float], None]
+    draw: Callable[[Canvas, float], None]
     """Draws it on a card, so many inches below the upper edge."""
 
 
-def stacked(bands: Sequence[Band], width_in: float = WIDTH_IN) -> Figure:
+def stack_panels(bands: Sequence[Panel], width_in: float = WIDTH_IN) -> Figure:
     """A card of these bands, from top to bottom."""
     from matplotlib.figure import Figure
 
     *tops, height_in = accumulate((band.height_in for band in bands), initial=MARGIN_IN)
     figure = Figure(figsize=(width_in, height_in + MARGIN_IN), dpi=DPI, facecolor=CARD)
     for band, top_in in zip(bands, tops, strict=True):
-        band.draw(Card(figure), top_in)
+        band.draw(Canvas(figure), top_in)
     return figure
 
 
@@ -121,21 +121,21 @@ def wrapped(words: str, room_in: float, points: float, *, bold: bool = False) ->
     return "\n".join(line.rstrip() for line in lines)
 
 
-def heading(title: str, notes: str, width_in: float = WIDTH_IN) -> Band:
+def heading(title: str, notes: str, width_in: float = WIDTH_IN) -> Panel:
     """The title, and below it what one should know to read the picture."""
     room_in = width_in - 2 * MARGIN_IN
     title = wrapped(title, room_in, TITLE_PT, bold=True)
     notes = wrapped(notes, room_in, TEXT_PT)
     title_in = lines_in(title, TITLE_PT) + 0.04
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         card.text(MARGIN_IN, top_in, title, fontsize=TITLE_PT, fontweight="bold")
         card.text(MARGIN_IN, top_in + title_in, notes)
 
-    return Band(title_in + (lines_in(notes, TEXT_PT) if notes else 0) + 0.08, draw)
+    return Panel(title_in + (lines_in(notes, TEXT_PT) if notes else 0) + 0.08, draw)
 
 
-def key(words: str, swatches: Mapping[str, Style], width_in: float = WIDTH_IN) -> Band:
+def key(words: str, swatches: Mapping[str, Style], width_in: float = WIDTH_IN) -> Panel:
     """What colours mean: `words`, then a swatch for each name, in as many lines as they take."""
     begin_in = MARGIN_IN + (text_width_in(words, TEXT_PT) + 0.15 if words else 0)
     line_in, places, x_in, line = 0.24, [], begin_in, 0
@@ -146,10 +146,10 @@ def key(words: str, swatches: Mapping[str, Style], width_in: float = WIDTH_IN) -
         places.append((x_in, line * line_in))
         x_in += wide_in + 0.2
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         card.text(MARGIN_IN, top_in, words)
         for (left_in, down_in), (name, style) in zip(places, swatches.items(), strict=True):
             card.box(left_in, top_in + down_in, SWATCH_IN, 0.15, **style)
             card.text(left_in + SWATCH_IN + 0.07, top_in + down_in, name)
 
-    return Band((line + 1) * line_in + 0.06, draw)
+    return Panel((line + 1) * line_in + 0.06, draw)

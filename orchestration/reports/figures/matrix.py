@@ -20,13 +20,13 @@ from orchestration.reports.figures.layout import (
     SMALL_PT,
     TEXT_PT,
     WIDTH_IN,
-    Band,
-    Card,
+    Canvas,
+    Panel,
     heading,
     lines_in,
     ms_text,
     png,
-    stacked,
+    stack_panels,
     wrapped,
 )
 
@@ -69,7 +69,7 @@ def matrix_figure(matrix: Matrix, *, title: str) -> Figure:
         if len(groups) > 1 or group.asked:
             bands.append(table.group_line(group))
         bands += [table.row(network, group) for network in group.networks]
-    return stacked(bands, width_in)
+    return stack_panels(bands, width_in)
 
 
 def _greatest_ratio(matrix: Matrix, groups: Sequence[Group]) -> float:
@@ -105,7 +105,7 @@ class _Table:
         for number, target in enumerate(self.matrix.targets):
             yield MARGIN_IN + NAME_IN + TOP1_IN + number * self.cell_in, target
 
-    def header(self) -> Band:
+    def header(self) -> Panel:
         """Names of the columns, which end on one line."""
         names = {
             target: wrapped(target, self.cell_in - 0.1, TEXT_PT, bold=True)
@@ -114,7 +114,7 @@ class _Table:
         height_in = max(lines_in(name, TEXT_PT) for name in names.values()) + 0.1
         look = {"va": "bottom", "fontweight": "bold"}
 
-        def draw(card: Card, top_in: float) -> None:
+        def draw(card: Canvas, top_in: float) -> None:
             below_in = top_in + height_in - 0.05
             card.text(MARGIN_IN, below_in, "network", **look)
             right_in = MARGIN_IN + NAME_IN + TOP1_IN - 0.15
@@ -123,27 +123,27 @@ class _Table:
                 middle_in = left_in + self.cell_in / 2
                 card.text(middle_in, below_in, names[target], ha="center", **look)
 
-        return Band(height_in, draw)
+        return Panel(height_in, draw)
 
-    def group_line(self, group: Group) -> Band:
+    def group_line(self, group: Group) -> Panel:
         """What a group was asked for."""
         words = f"asked for {group.asked}" if group.asked else OTHERS
         wide_in = NAME_IN + TOP1_IN + self.cell_in * len(self.matrix.targets)
         words = wrapped(words, wide_in, TEXT_PT)
 
-        def draw(card: Card, top_in: float) -> None:
+        def draw(card: Canvas, top_in: float) -> None:
             card.box(MARGIN_IN, top_in + 0.06, wide_in, 0.01, facecolor=FAINT)
             card.text(MARGIN_IN, top_in + 0.12, words)
 
-        return Band(lines_in(words, TEXT_PT) + 0.18, draw)
+        return Panel(lines_in(words, TEXT_PT) + 0.18, draw)
 
-    def row(self, network: Specialized, group: Group) -> Band:
+    def row(self, network: Specialized, group: Group) -> Panel:
         """Name, accuracy and cells of a network."""
         name = wrapped(network.name, NAME_IN - 0.15, TEXT_PT)
         height_in = max(ROW_IN, lines_in(name, TEXT_PT) + 0.15)
         top1 = "-" if network.top1 is None else f"{100 * network.top1:.1f} %"
 
-        def draw(card: Card, top_in: float) -> None:
+        def draw(card: Canvas, top_in: float) -> None:
             middle_in = top_in + height_in / 2
             card.text(MARGIN_IN, middle_in, name, va="center")
             right_in = MARGIN_IN + NAME_IN + TOP1_IN - 0.15
@@ -152,11 +152,11 @@ class _Table:
                 place = (left_in, top_in, self.cell_in, height_in)
                 self._draw_cell(card, place, network, target, group.fastest_ms(target))
 
-        return Band(height_in, draw)
+        return Panel(height_in, draw)
 
     def _draw_cell(
         self,
-        card: Card,
+        card: Canvas,
         place: tuple[float, float, float, float],
         network: Specialized,
         target: str,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, PartShape, head_part, site_part, stem_part
+from nas_core.latency import LatencyTable, OpSignature, head_part, site_part, stem_part
 from orchestration.reports.figures.layout import CARD, DPI, FAINT, INK, WIDTH_IN, png
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Part:
     """One part of a network, in the order of its layers."""
 
     name: str
-    shape: PartShape
+    shape: OpSignature
     ms: float | None
     """By the table; None where there is none."""
     share: float | None

@@ -18,14 +18,14 @@ from orchestration.reports.figures.layout import (
     SMALL_PT,
     TEXT_PT,
     WIDTH_IN,
-    Band,
-    Card,
+    Canvas,
+    Panel,
     heading,
     key,
     lines_in,
     ms_text,
     png,
-    stacked,
+    stack_panels,
     wrapped,
 )
 from orchestration.reports.figures.network import (
@@ -132,7 +132,7 @@ def networks_figure(
         longest = _longest(row for _, row in own)
         bands.append(_target_band(own[0][0]["hardware"], columns))
         bands += [_row_band(row, columns, longest) for _, row in own]
-    return stacked(bands, width_in)
+    return stack_panels(bands, width_in)
 
 
 def _row(result: Result, tables: Mapping[str, Mapping[str, Any]]) -> Row:
@@ -184,7 +184,7 @@ def _longest(rows: Iterable[Row]) -> float:
     return max(map(abs, _shares(rows)), default=0.0)
 
 
-def _key(columns: Columns, rows: Sequence[Row]) -> Band:
+def _key(columns: Columns, rows: Sequence[Row]) -> Panel:
     """What blocks and bars mean, and words that not everyone knows."""
     edge = {"edgecolor": INK, "linewidth": 0.8}
     swatches = {f"{k}x{k}": {"facecolor": c, **edge} for k, c in KERNEL_COLOURS.items()}
@@ -203,14 +203,14 @@ def _labels(columns: Columns, rows: Iterable[Row]) -> list[str]:
     return [columns.label(part) for row in rows for part in row.parts.values()]
 
 
-def _target_band(hardware: str, columns: Columns) -> Band:
+def _target_band(hardware: str, columns: Columns) -> Panel:
     """The hardware, and the names of the columns below it."""
     names = [wrapped(name, columns.width_in - 0.04, columns.points) for name in columns.names]
     hardware = wrapped(hardware, columns.room_in, HEAD_PT, bold=True)
     hardware_in = lines_in(hardware, HEAD_PT) + 0.16
     height_in = hardware_in + max(lines_in(name, columns.points) for name in names) + 0.12
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         card.box(MARGIN_IN, top_in, columns.room_in, 0.01, facecolor=FAINT)
         card.text(MARGIN_IN, top_in + 0.08, hardware, fontsize=HEAD_PT, fontweight="bold")
         look = {"ha": "center", "fontsize": columns.points, "color": BAR_COLOUR}
@@ -218,16 +218,16 @@ def _target_band(hardware: str, columns: Columns) -> Band:
             middle_in = MARGIN_IN + (x + 0.5) * columns.width_in
             card.text(middle_in, top_in + hardware_in, name, **look)
 
-    return Band(height_in, draw)
+    return Panel(height_in, draw)
 
 
-def _row_band(row: Row, columns: Columns, longest: float) -> Band:
+def _row_band(row: Row, columns: Columns, longest: float) -> Panel:
     """What is said of a network, its blocks, and their shares if it has them."""
     label = wrapped(row.label, columns.room_in, TEXT_PT)
     label_in = lines_in(label, TEXT_PT) + 0.05
     axes_in = BLOCK_IN + (SHARES_IN if _shares([row]) else 0.0)
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         card.text(MARGIN_IN, top_in, label)
         axes = card.axes(MARGIN_IN, top_in + label_in, columns.room_in, axes_in)
         right = len(columns.names) - 0.5
@@ -238,7 +238,7 @@ def _row_band(row: Row, columns: Columns, longest: float) -> Band:
             if name in row.parts:
                 _draw_part(axes, x, row.parts[name], columns, longest)
 
-    return Band(label_in + axes_in + GAP_IN, draw)
+    return Panel(label_in + axes_in + GAP_IN, draw)
 
 
 def _draw_part(axes: Axes, x: float, part: Part, columns: Columns, longest: float) -> None:

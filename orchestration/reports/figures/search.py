@@ -20,14 +20,14 @@ from orchestration.reports.figures.layout import (
     SMALL_PT,
     TEXT_PT,
     WIDTH_IN,
-    Band,
-    Card,
+    Canvas,
+    Panel,
     heading,
     key,
     lines_in,
     ms_text,
     png,
-    stacked,
+    stack_panels,
     wrapped,
 )
 from orchestration.reports.figures.network import op_label
@@ -103,7 +103,7 @@ def search_figure(trace: SearchTrace) -> Figure:
         bands += _sites_bands(_by_epoch(trace.probs, sites, ops), sites, ops)
     if history:
         bands += [_phases_key(history), _curves_band(history, _curves(history, trace.budget_ms))]
-    return stacked(bands)
+    return stack_panels(bands)
 
 
 def _by_epoch(
@@ -127,7 +127,7 @@ def _by_epoch(
 
 def _sites_bands(
     probs: Mapping[int, list[list[float]]], sites: Sequence[str], ops: Sequence[Sequence[str]]
-) -> Iterator[Band]:
+) -> Iterator[Panel]:
     """What colours mean, and rows of panels of about equal length."""
     names = dict.fromkeys(op for site in ops for op in site if op != "skip")
     every = [*names, *(["skip"] if any("skip" in site for site in ops) else [])]
@@ -144,14 +144,14 @@ def _sites_row(
     length: int,
     sites: Sequence[str],
     ops: Sequence[Sequence[str]],
-) -> Band:
+) -> Panel:
     """Panels of some sites."""
     room_in = WIDTH_IN - MARGIN_IN - LEFT_IN - BETWEEN_IN * (length - 1)
     wide_in = room_in / length
     names = [wrapped(sites[number], wide_in, TEXT_PT) for number in numbers]
     names_in = max(lines_in(name, TEXT_PT) for name in names) + 0.04
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         for column, number in enumerate(numbers):
             left_in = LEFT_IN + column * (wide_in + BETWEEN_IN)
             middle_in = left_in + wide_in / 2
@@ -163,7 +163,7 @@ def _sites_row(
             axes.set_yticks([0, 0.5, 1] if column == 0 else [])
             axes.yaxis.set_major_formatter("{x:.0%}")
 
-    return Band(names_in + PANEL_IN + TICKS_IN, draw)
+    return Panel(names_in + PANEL_IN + TICKS_IN, draw)
 
 
 def _draw_site(axes: Axes, probs: Mapping[int, Sequence[float]], ops: Sequence[str]) -> None:
@@ -213,7 +213,7 @@ def _values(history: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...
     return tuple(_number(entry.get(name)) for entry in history)
 
 
-def _phases_key(history: Sequence[Mapping[str, Any]]) -> Band:
+def _phases_key(history: Sequence[Mapping[str, Any]]) -> Panel:
     phases = dict.fromkeys(entry["phase"] for entry in history)
     looks = {_look(phase)[0]: {"facecolor": _look(phase)[2]} for phase in phases}
     return key("by epoch:", looks)
@@ -224,7 +224,7 @@ def _look(phase: str) -> tuple[str, str, str]:
     return PHASES.get(phase, (phase, *OTHER_PHASE))
 
 
-def _curves_band(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> Band:
+def _curves_band(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> Panel:
     """Curves side by side."""
     step_in = (WIDTH_IN - MARGIN_IN) / len(curves)
     wide_in = step_in - LEFT_IN
@@ -232,7 +232,7 @@ def _curves_band(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) 
     notes_in = max(lines_in(note, SMALL_PT) for note in notes)
     title_in = lines_in("", TEXT_PT)
 
-    def draw(card: Card, top_in: float) -> None:
+    def draw(card: Canvas, top_in: float) -> None:
         for number, (curve, note) in enumerate(zip(curves, notes, strict=True)):
             left_in = LEFT_IN + number * step_in
             card.text(left_in, top_in, curve.title, fontweight="bold")
@@ -242,7 +242,7 @@ def _curves_band(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) 
             below_in = begin_in + CURVE_IN + TICKS_IN - 0.07
             card.text(left_in + wide_in / 2, below_in, "epoch", ha="center", fontsize=SMALL_PT)
 
-    return Band(title_in + notes_in + 0.08 + CURVE_IN + TICKS_IN + 0.2, draw)
+    return Panel(title_in + notes_in + 0.08 + CURVE_IN + TICKS_IN + 0.2, draw)
 
 
 def _draw_curve(axes: Axes, history: Sequence[Mapping[str, Any]], curve: Curve) -> None:

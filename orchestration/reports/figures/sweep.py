@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestration.reports.figures.labels import Spot, write_labels
+from orchestration.reports.figures.labels import LabelledPoint, write_labels
 from orchestration.reports.figures.layout import DPI, FAINT, INK
 from orchestration.reports.findings import random_name
 from orchestration.reports.results import (
@@ -58,7 +58,7 @@ class Point:
 
     kind: str
     budget_ms: float | None
-    spot: Spot
+    spot: LabelledPoint
     """Milliseconds and top-1 in percent, with their spread."""
 
     @property
@@ -166,7 +166,7 @@ def _draw_scale(axes: Axes, times: Sequence[float]) -> None:
 def _point(group: Sequence[Result]) -> Point:
     times = [latency_ms(result) for result in group]
     percents = [100 * result["top1"] for result in group]
-    spot = Spot(
+    spot = LabelledPoint(
         x=fmean(times),
         y=fmean(percents),
         label=_label(group[0]),

@@ -40,16 +40,16 @@ def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
     """Milliseconds of whole networks, timed against each other."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
-    from orchestration.latency.bench import Bench
     from orchestration.latency.calibrate import timed_networks
-    from orchestration.programs.compile_workers import compilers_running, lower
+    from orchestration.latency.measurement_setup import MeasurementSetup
+    from orchestration.programs.compile_workers import compile_workers_running, lower
 
     space = proxyless_imagenet()
     with connect():
         node = node_for(target, nodes())
-        with compilers_running([node]), cores_reserved(node, print):
+        with compile_workers_running([node]), cores_reserved(node, print):
             programs = lower(space, target, [*models, None])
-            bench = Bench(space, target, MeasureSettings(), node)
+            bench = MeasurementSetup(space, target, MeasureSettings(), node)
             *timings, empty = timed_networks(bench, programs)
     return [timing.without(empty.median_ms).median_ms for timing in timings]
 

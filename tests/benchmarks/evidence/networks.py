@@ -17,7 +17,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration import load_job, run
 from orchestration.config.job import Job
-from orchestration.reports.cross_target import is_by_table, latencies_across
+from orchestration.reports.cross_target import cross_target_latencies, is_by_table
 from orchestration.reports.results import model_name
 
 JOB = Path(__file__).resolve().parents[3] / "jobs" / "compare_mobilenet.yaml"
@@ -56,7 +56,7 @@ class Trained:
 def networks_of(settings: Sequence[str]) -> tuple[Job, list[Trained]]:
     """Run a variant of the job, or what is missing of it; the networks that it ends with."""
     job = load_job(JOB, settings)
-    result = run(job, say=lambda text: print(text, file=sys.stderr, flush=True))
+    result = run(job, log=lambda text: print(text, file=sys.stderr, flush=True))
     if result.failed:
         raise SystemExit(f"cases failed: {result.failed}; the same command tries them again")
     return job, trained(Storage(job.storage), job.name)
@@ -67,7 +67,7 @@ def trained(storage: Storage, job: str) -> list[Trained]:
     folder = storage.sub(job)
     results = _results(folder)
     tables = tables_of(storage, job)
-    across = latencies_across(results, tables, folder)
+    across = cross_target_latencies(results, tables, folder)
     hardware = {one["target"]: one["hardware"] for one in results}
     by_table = frozenset(name for name in tables if is_by_table(results, name, tables[name]))
     found = [_trained(one, across, warmup_workers(storage, one)) for one in results]

@@ -87,7 +87,7 @@ def test_a_finished_job_that_was_cleaned_has_nothing_to_train(
     cleaned(job, warmups=True)
     monkeypatch.setattr(pipeline, "_record", lambda *_: ())
     said: list[str] = []
-    done = pipeline.run(job.job, say=said.append)
+    done = pipeline.run(job.job, log=said.append)
     assert said[0] == f"all 3 networks of tiny are in {job.folder.uri}; nothing to train"
     assert {case.name for case in done.cases} == {*job.cases}
     assert not done.failed

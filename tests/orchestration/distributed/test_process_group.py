@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cluster.head import free_port
-from orchestration.distributed.process_group import DistributedTeam, Stopped, Wishes
+from orchestration.distributed.process_group import DistributedProcessGroup, StepSignals, Stopped
 from tests.conftest import REPOSITORY
 
 WORKER = """
@@ -21,18 +21,18 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from nas_core.workers import DivergenceError
-from orchestration.distributed.process_group import Buckets, DistributedTeam
+from orchestration.distributed.process_group import Buckets, DistributedProcessGroup
 
 rank, port = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-team = DistributedTeam(rank, 2, torch.device("cpu"))
+group = DistributedProcessGroup(rank, 2, torch.device("cpu"))
 torch.manual_seed(0)
 used = nn.Sequential(*[nn.Linear(50, 50) for _ in range(4)])
 unused, silent = nn.Linear(50, 50), nn.Linear(3, 3)
 images = torch.randn(8, 50)
 part = images[:5] if rank == 0 else images[5:]
 facts = torch.tensor([1.0 + rank, 10.0])
-with team.averaging([*used.parameters(), *silent.parameters()], facts):
+with group.averaging([*used.parameters(), *silent.parameters()], facts):
     (used(part).square().mean(1).sum() / 8).backward()
 loss = used(images).square().mean(1).mean()
 whole = torch.autograd.grad(loss, list(used.parameters()))
@@ -52,14 +52,14 @@ with buckets.filling():
     early = len(sizes)
 buckets.collect()
 try:
-    team.agree("colours", "red" if rank == 0 else "blue")
+    group.agree("colours", "red" if rank == 0 else "blue")
     said = ""
 except DivergenceError as error:
     said = str(error)
 print(json.dumps({
-    "facts": facts.tolist(), "worst": worst, "sent": team.sent, "sizes": sizes, "early": early,
+    "facts": facts.tolist(), "worst": worst, "sent": group.sent, "sizes": sizes, "early": early,
     "unused": unused.weight.grad is None, "silent": float(silent.weight.grad.abs().sum()),
-    "gathered": team.gather(f"worker {rank}"), "said": said,
+    "gathered": group.gather(f"worker {rank}"), "said": said,
 }))
 dist.destroy_process_group()
 """
@@ -115,17 +115,17 @@ def test_workers_read_each_others_short_texts_and_name_a_difference(
 
 
 def test_the_wish_of_one_is_the_wish_of_all() -> None:
-    assert Wishes.of([0.0, 1.0, 0.0]) == Wishes(save=True)
-    assert Wishes(stop=True, finish=True).to_list() == [1.0, 0.0, 1.0, 0.0]
+    assert StepSignals.of([0.0, 1.0, 0.0]) == StepSignals(save=True)
+    assert StepSignals(stop=True, finish=True).to_list() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_work_without_a_checkpoint_is_left_at_the_step_after_the_driver_has_said_so() -> None:
-    team = DistributedTeam(0, 1, torch.device("cpu"))
-    with team.stoppable():
-        team.hear(team.wishes())
-        team.watch.is_stopping = True
+    group = DistributedProcessGroup(0, 1, torch.device("cpu"))
+    with group.stoppable():
+        group.apply_signals(group.signal_values())
+        group.watchdog.is_stopping = True
         with pytest.raises(Stopped):
-            team.hear(team.wishes())
-    team.hear([1.0, 0.0, 0.0, 0.0])  # elsewhere it is only remembered
-    assert team.heard == Wishes(stop=True)
-    assert team.wishes() == [0.0, 0.0, 0.0, 0.0]
+            group.apply_signals(group.signal_values())
+    group.apply_signals([1.0, 0.0, 0.0, 0.0])  # elsewhere it is only remembered
+    assert group.signals == StepSignals(stop=True)
+    assert group.signal_values() == [0.0, 0.0, 0.0, 0.0]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.worker_group import worker_group as ray_groups
 
-from orchestration.distributed.ray_backend import LateTorch, interface_of
+from orchestration.distributed.ray_backend import LazyTorchBackend, interface_of
 from tests.conftest import REPOSITORY
 
 
@@ -23,7 +23,7 @@ class Group(ray_groups.WorkerGroup):  # type: ignore[misc]  # ray has no types
         builder.shutdown = self._end
         self._worker_group_state, self._replica_groups = object(), []
         self._world_rank_to_ongoing_poll: dict[int, Any] = {}
-        config = LateTorch(backend="gloo", timeout_s=7)
+        config = LazyTorchBackend(backend="gloo", timeout_s=7)
         config.backend_cls().on_start(self, config)
 
     def _end(self) -> None:

@@ -19,11 +19,11 @@ from nas_core.calibration import Calibration
 from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_imagenet
 from orchestration.driver import cross_target
-from orchestration.driver.cross_target import measure_across, targets_to_measure
+from orchestration.driver.cross_target import measure_cross_target, targets_to_measure
 from orchestration.latency.table_store import SHIPPED
 from orchestration.programs.compile_workers import is_beside
 from orchestration.programs.timing_workers import Program
-from orchestration.reports.cross_target import latencies_across
+from orchestration.reports.cross_target import cross_target_latencies
 from tests.support.job_folder import OPS, SPACE, baseline_result, latency_table, result
 
 SMALL = Architecture(SPACE, ("mbconv_k5_e6", *OPS[1:]))
@@ -81,9 +81,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 def test_every_network_is_measured_on_every_target_once(folder: Storage, clock: list[Any]) -> None:
     every = sorted(one["architecture_hash"] for one in RESULTS)  # reference and baseline too
     for _ in range(2):
-        measure_across(plan_of(), RESULTS, TABLES, folder, print)
+        measure_cross_target(plan_of(), RESULTS, TABLES, folder, print)
     assert clock == [("mobile", every), ("cpu", every)]
-    assert latencies_across(RESULTS, TABLES, folder) == {
+    assert cross_target_latencies(RESULTS, TABLES, folder) == {
         "mobile": dict.fromkeys(every, 0.1 * 6),
         "cpu": dict.fromkeys(every, 0.1 * 3),
     }
@@ -91,32 +91,32 @@ def test_every_network_is_measured_on_every_target_once(folder: Storage, clock: 
 
 def test_random_networks_of_a_control_are_left_out(folder: Storage, clock: list[Any]) -> None:
     control = found("cpu", Architecture(SPACE, ("mbconv_k7_e6", *OPS[1:])), kind="random")
-    measure_across(plan_of(), [*RESULTS, control], TABLES, folder, print)
+    measure_cross_target(plan_of(), [*RESULTS, control], TABLES, folder, print)
     assert {len(networks) for _, networks in clock} == {len(RESULTS)}
 
 
 def test_another_network_is_measured_with_those_that_are_known(
     folder: Storage, clock: list[Any]
 ) -> None:
-    measure_across(plan_of(), RESULTS, TABLES, folder, print)
+    measure_cross_target(plan_of(), RESULTS, TABLES, folder, print)
     other = Architecture(SPACE, ("mbconv_k7_e6", *OPS[1:]))
     grown = [*RESULTS, found("cpu", other, case="cpu-0.5ms")]
     assert [one.name for one in targets_to_measure(plan_of(), grown, TABLES, folder)] == [
         "mobile",
         "cpu",
     ]
-    measure_across(plan_of(), grown, TABLES, folder, print)
+    measure_cross_target(plan_of(), grown, TABLES, folder, print)
     assert {len(networks) for _, networks in clock[2:]} == {len(grown)}
 
 
 def test_a_table_that_was_measured_again_asks_for_it_again(
     folder: Storage, clock: list[Any]
 ) -> None:
-    measure_across(plan_of(), RESULTS, TABLES, folder, print)
+    measure_cross_target(plan_of(), RESULTS, TABLES, folder, print)
     again = {**TABLES, "cpu": replace(TABLES["cpu"], reference_ms=0.31)}
     assert [t.name for t in targets_to_measure(plan_of(), RESULTS, again, folder)] == ["cpu"]
-    assert "cpu" in latencies_across(RESULTS, TABLES, folder)
-    assert latencies_across(RESULTS, again, folder)["cpu"] == {}
+    assert "cpu" in cross_target_latencies(RESULTS, TABLES, folder)
+    assert cross_target_latencies(RESULTS, again, folder)["cpu"] == {}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_target_that_cannot_be_measured_says_what_its_table_says(folder: Stora
     shipped = {"mobile": replace(TABLE, calibration=None)}
     unmeasured = [{**one, "measured_ms": None} for one in RESULTS]
     for results, tables in ((RESULTS, shipped), (unmeasured, {"mobile": TABLE})):  # one was read
-        known = latencies_across(results, tables, folder)["mobile"]
+        known = cross_target_latencies(results, tables, folder)["mobile"]
         assert known[SMALL.digest()] == pytest.approx(TABLE.latency_ms(SMALL))
 
 
@@ -140,7 +140,9 @@ def test_the_table_that_ships_is_such() -> None:
     space = proxyless_imagenet()
     network = Architecture.reference(space)
     asked = found("pixel1", network, case="pixel1-80ms")
-    known = latencies_across([asked], {"pixel1": SHIPPED["pixel1"](space)}, Storage("/nowhere"))
+    known = cross_target_latencies(
+        [asked], {"pixel1": SHIPPED["pixel1"](space)}, Storage("/nowhere")
+    )
     assert known["pixel1"][network.digest()] == pytest.approx(135.3, abs=0.1)
 
 
@@ -154,10 +156,10 @@ def test_a_target_that_fails_costs_no_other(
 
     monkeypatch.setattr(cross_target, "_measured", measured)
     said: list[str] = []
-    measure_across(plan_of(), RESULTS, TABLES, folder, said.append)
+    measure_cross_target(plan_of(), RESULTS, TABLES, folder, said.append)
     assert not targets_to_measure(plan_of(), RESULTS, TABLES, folder)  # a finished job does no work
     assert "WARNING not measured on mobile (XNNPACK): it is gone" in said
-    assert latencies_across(RESULTS, TABLES, folder) == {
+    assert cross_target_latencies(RESULTS, TABLES, folder) == {
         "mobile": {},
         "cpu": {SMALL.digest(): 0.2},
     }
@@ -178,7 +180,7 @@ def test_the_change_of_the_reference_since_the_table_is_taken_out(
 
     monkeypatch.setattr("orchestration.programs.compile_workers.lower", lowered)
     monkeypatch.setattr(
-        "orchestration.programs.compile_workers.compilers_running", lambda _: nullcontext()
+        "orchestration.programs.compile_workers.compile_workers_running", lambda _: nullcontext()
     )
     monkeypatch.setattr("cluster.placement.cores_reserved", lambda *_: nullcontext())
     monkeypatch.setattr("orchestration.latency.device.node_of", lambda *_: node)
@@ -200,7 +202,7 @@ def test_what_was_exported_is_not_lowered_again(
     searched = found("cpu", SMALL, input_shape=[3, 8, 8])
     for file in ("model.onnx", "model.pte"):
         folder.write_bytes(f"cases/{searched['case']}/model/{file}", file.encode())
-    measure_across(plan_of(), [RESULTS[0], searched], TABLES, folder, print)
+    measure_cross_target(plan_of(), [RESULTS[0], searched], TABLES, folder, print)
     assert asked == {
         "mobile": {SMALL.digest(): Program(b"model.pte", (1, 3, 8, 8))},
         "cpu": {SMALL.digest(): Program(b"model.onnx", (1, 3, 8, 8))},

@@ -17,7 +17,7 @@ from ray.train._internal import session as tune_session
 from ray.tune.result import RESULT_DUPLICATE
 from ray.util.queue import Empty
 
-from orchestration.driver.tune_callbacks import LAST, hand_over, note_taken
+from orchestration.driver.tune_callbacks import LAST, drain_reports, mark_drained
 
 
 class Reports(queue.Queue[dict[str, Any]]):
@@ -67,7 +67,7 @@ def taken_from(session: Any, found: list[dict[str, Any]]) -> None:
     """What the main thread of a trial does, until the trial has said its last word."""
     while not found or RESULT_DUPLICATE not in found[-1]:
         found.append(session.get_next().metrics)
-        note_taken(found[-1])
+        mark_drained(found[-1])
 
 
 def driven(end: Callable[[], None], folder: Path) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def driven(end: Callable[[], None], folder: Path) -> list[dict[str, Any]]:
 
 
 def test_all_reports_are_taken_before_the_trial_ends(tmp_path: Path) -> None:
-    found = driven(hand_over, tmp_path)
+    found = driven(drain_reports, tmp_path)
     assert [{"epoch", LAST, RESULT_DUPLICATE} & one.keys() for one in found] == [
         {"epoch"},
         {LAST},

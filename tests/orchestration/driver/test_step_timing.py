@@ -19,8 +19,8 @@ from orchestration.driver.step_timing import (
     _typical,
     _warmup_step_s,
 )
-from orchestration.stages.context import Crew
-from tests.support.worker_context import crew_of, digits, tiny_job
+from orchestration.stages.context import WorkerContext
+from tests.support.worker_context import context_of, digits, tiny_job
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +29,29 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture
-def crew(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
+def context(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkerContext:
     monkeypatch.setattr(step_timing, "LONG_ENOUGH_S", 0.0)
-    return crew_of(tiny_job(tmp_path / "storage"), dataset)
+    return context_of(tiny_job(tmp_path / "storage"), dataset)
 
 
-def test_every_phase_takes_time_and_leaves_nothing(crew: Crew, tmp_path: Path) -> None:
-    found = [_warmup_step_s(crew), _search_step_s(crew), _training_step_s(crew, _typical(crew))]
+def test_every_phase_takes_time_and_leaves_nothing(context: WorkerContext, tmp_path: Path) -> None:
+    found = [
+        _warmup_step_s(context),
+        _search_step_s(context),
+        _training_step_s(context, _typical(context)),
+    ]
     assert min(found) > 0
     assert not (tmp_path / "storage").exists()
 
 
 def test_a_phase_that_a_job_has_not_takes_none(dataset: Dataset, tmp_path: Path) -> None:
-    crew = crew_of(tiny_job(tmp_path, retrain=None, search={"warmup_epochs": 0}), dataset)
-    assert _warmup_step_s(crew) == 0.0
-    assert _training_step_s(crew, _typical(crew)) == 0.0
+    context = context_of(tiny_job(tmp_path, retrain=None, search={"warmup_epochs": 0}), dataset)
+    assert _warmup_step_s(context) == 0.0
+    assert _training_step_s(context, _typical(context)) == 0.0
 
 
-def test_a_typical_network_keeps_the_budget(crew: Crew) -> None:
-    assert crew.table.latency_ms(_typical(crew)) <= (crew.work.case.budget_ms or 0.0)
+def test_a_typical_network_keeps_the_budget(context: WorkerContext) -> None:
+    assert context.table.latency_ms(_typical(context)) <= (context.task.case.budget_ms or 0.0)
 
 
 @pytest.mark.parametrize("strategy", ["random", "rl_trials", "reinforce"])
@@ -55,8 +59,8 @@ def test_searches_of_all_kinds_are_timed(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     monkeypatch.setattr(step_timing, "LONG_ENOUGH_S", 0.0)
-    crew = crew_of(tiny_job(tmp_path, search={"strategy": strategy}), dataset)
-    assert _search_step_s(crew) > 0
+    context = context_of(tiny_job(tmp_path, search={"strategy": strategy}), dataset)
+    assert _search_step_s(context) > 0
 
 
 def test_a_job_that_searches_nothing_times_no_supernet(
@@ -64,8 +68,8 @@ def test_a_job_that_searches_nothing_times_no_supernet(
 ) -> None:
     monkeypatch.setattr(step_timing, "start_search", None)  # would be called
     cases = [{"target": "mobile", "baseline": "mobilenet_v2_0.1"}]
-    crew = crew_of(tiny_job(tmp_path, cases), dataset, case="mobile-mobilenet_v2_0.1")
-    assert (_warmup_step_s(crew), _search_step_s(crew)) == (0.0, 0.0)
+    context = context_of(tiny_job(tmp_path, cases), dataset, case="mobile-mobilenet_v2_0.1")
+    assert (_warmup_step_s(context), _search_step_s(context)) == (0.0, 0.0)
 
 
 def counting(made: list[int]) -> Iterator[None]:
@@ -76,14 +80,14 @@ def counting(made: list[int]) -> Iterator[None]:
 
 @pytest.mark.parametrize("together", [1, 5])
 def test_steps_are_timed_as_long_as_needed_and_whole_turns(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch, together: int
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     made: list[int] = []
-    _step_s(crew, counting(made), together)
+    _step_s(context, counting(made), together)
     assert len(made) == together + -(-FEWEST_STEPS // together) * together
     monkeypatch.setattr(step_timing, "LONG_ENOUGH_S", 1e9)
     made.clear()
-    _step_s(crew, counting(made), together)
+    _step_s(context, counting(made), together)
     assert len(made) == together + MOST_STEPS
 
 
@@ -96,7 +100,7 @@ def test_workers_that_fail_are_no_timing(monkeypatch: pytest.MonkeyPatch, tmp_pa
         step_timing.timed_steps(*words)
 
 
-def test_phases_of_few_steps_are_divided_by_those_that_there_are(crew: Crew) -> None:
+def test_phases_of_few_steps_are_divided_by_those_that_there_are(context: WorkerContext) -> None:
     clock = iter(range(100))
 
     def slow(count: int) -> Iterator[None]:
@@ -106,5 +110,5 @@ def test_phases_of_few_steps_are_divided_by_those_that_there_are(crew: Crew) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_timing.time, "perf_counter", lambda: float(next(clock)))
-        assert _step_s(crew, slow(3)) == pytest.approx(2.0)
-        assert _step_s(crew, slow(1)) == pytest.approx(2.0)
+        assert _step_s(context, slow(3)) == pytest.approx(2.0)
+        assert _step_s(context, slow(1)) == pytest.approx(2.0)

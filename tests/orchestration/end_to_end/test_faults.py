@@ -41,7 +41,7 @@ PATIENT = {"workers": 2, "hang_timeout_s": 10.0, "max_failures": 3}
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of the device, as somebody else measured them."""
-    path = tmp_path_factory.mktemp("table") / "board.json"
+    path = tmp_path_factory.mktemp("table") / "control.json"
     path.write_text(json.dumps(rows_of_a_board(path.parent)))
     return path
 
@@ -81,7 +81,7 @@ def assert_failed(driver: subprocess.Popen[str], *words: str) -> str:
     """A case failed and these words tell why; what was printed."""
     said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 1, said
-    for one in ("FAILED board-", *words):
+    for one in ("FAILED control-", *words):
         assert one in said
     return said
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * PATIENC
 
 BUDGETS = ["90%", "110%", "130%"]
 SWEEP: dict[str, Any] = {
-    "cases": [{"target": name, "budgets_ms": BUDGETS} for name in ("board", "other")],
+    "cases": [{"target": name, "budgets_ms": BUDGETS} for name in ("control", "other")],
     "search": {
         "warmup_epochs": 2,
         "epochs": 2,
@@ -50,7 +50,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two boards: on the second large kernels cost more than on the first."""
     folder, found = tmp_path_factory.mktemp("tables"), {}
-    for name, factor in (("board", 1.0), ("other", 1.3)):
+    for name, factor in (("control", 1.0), ("other", 1.3)):
         rows = rows_of_a_board(folder)
         for row in rows:
             row["ms"] *= factor if "k5" in row["op"] else 1.0
@@ -150,7 +150,7 @@ def test_a_changed_budget_adds_one_case(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in copied.glob("faulty/cases/*/result.json")}
     cases = [
-        {"target": "board", "budgets_ms": [*BUDGETS, "120%"]},
+        {"target": "control", "budgets_ms": [*BUDGETS, "120%"]},
         {"target": "other", "budgets_ms": BUDGETS},
     ]
     driven(one_node, sweep_file(copied, boards, cases=cases))
@@ -195,7 +195,7 @@ def test_a_stopped_sweep_starts_no_workers_for_cases_that_wait(
 def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happened(
     one_node: Rig, boards: dict[str, Any], tmp_path: Path
 ) -> None:
-    cases = [{"target": "board", "budgets_ms": BUDGETS[:1]}]
+    cases = [{"target": "control", "budgets_ms": BUDGETS[:1]}]
     price = {**SWEEP["cluster"], "price_per_hour": 2.0}
     job = sweep_file(tmp_path, boards, cases=cases, cluster=price, retrain=None)
     driver = one_node.drive(job, ("-m", "orchestration", "plan"))
@@ -265,7 +265,7 @@ def test_a_search_that_falls_behind_other_seeds_ends_early_and_stays_so(
     one_node: Rig, boards: dict[str, Any], tmp_path: Path
 ) -> None:
     sections: dict[str, Any] = {
-        "cases": [{"target": "board", "budgets_ms": BUDGETS[:1]}],
+        "cases": [{"target": "control", "budgets_ms": BUDGETS[:1]}],
         "search": {**SWEEP["search"], "epochs": 3, "hold_epochs": 0},
         "asha": {"first_epoch": 1, "reduction": 8},
         "seeds": [0, 1, 2],
@@ -274,7 +274,7 @@ def test_a_search_that_falls_behind_other_seeds_ends_early_and_stays_so(
     }
     job = sweep_file(tmp_path, boards, **sections)
     said = driven(one_node, job)
-    stopped = [line for line in said.splitlines() if line.startswith("stopped early: board-")]
+    stopped = [line for line in said.splitlines() if line.startswith("stopped early: control-")]
     assert len(stopped) >= 1
     assert len(searched(tmp_path)) == 3 - len(stopped)
     assert last_run(tmp_path)["steps"]["search"] < 3 * 3 * EPOCH

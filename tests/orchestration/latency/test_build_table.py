@@ -18,7 +18,7 @@ from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core import latency
 from nas_core.architecture import Architecture
-from nas_core.latency import LatencyTable, Row, parts_of
+from nas_core.latency import LatencyEntry, LatencyTable, op_signatures
 from nas_core.network import Head, Stem
 from nas_core.ops import build_op
 from nas_core.settings import MeasureSettings
@@ -26,11 +26,11 @@ from nas_core.shapes import OpShape
 from nas_core.space import Stage, chain
 from orchestration.latency import build_table as stage
 from orchestration.latency.build_table import measure_table
-from orchestration.latency.calibrate import Extent, refitted
+from orchestration.latency.calibrate import CalibrationSize, refitted
 from orchestration.latency.device import identity
 from orchestration.latency.network import measure_network
 from orchestration.latency.row_store import RowStore
-from orchestration.programs.compile_workers import compilers_running
+from orchestration.programs.compile_workers import compile_workers_running
 from tests.support import sleeping_runtime
 from tests.support.sleeping_runtime import (
     DEATHS,
@@ -85,7 +85,7 @@ def ray_with_sleepers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
             "env_vars": {DEATHS: str(deaths), "PYTHONPATH": os.getcwd()},
         },
     )
-    with compilers_running(nodes()):
+    with compile_workers_running(nodes()):
         yield deaths
     ray.shutdown()
     del os.environ[DEATHS]
@@ -102,7 +102,7 @@ def measured(folder: Path, said: list[str] | None = None, **changes: Any) -> Lat
     storage = Storage(str(folder))
     words: dict[str, Any] = {"settings": QUICK, "target": SLEEPER, **changes}
     settings, target = words.pop("settings"), words.pop("target")
-    return measure_table(SPACE, target, settings, storage, "key", say=lines.append, **words)
+    return measure_table(SPACE, target, settings, storage, "key", log=lines.append, **words)
 
 
 def kept_rows(folder: Path) -> RowStore:
@@ -117,7 +117,7 @@ def table(ray_with_sleepers: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.slow
 def test_rows_are_what_the_parts_take_without_the_call(table: LatencyTable) -> None:
-    assert [row.part for row in table.rows] == parts_of(SPACE)
+    assert [row.part for row in table.rows] == op_signatures(SPACE)
     for row in table.rows:
         expected = weights_ms(module_of(row.part.op, row.part))
         assert row.median_ms == pytest.approx(expected, abs=0.02, rel=0.05)
@@ -179,21 +179,23 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     with pytest.raises(StoppedError):
         measured(tmp_path, progress=stop)
     store = kept_rows(tmp_path)
-    kept = {part: store.get(part) for part in parts_of(SPACE)}
+    kept = {part: store.get(part) for part in op_signatures(SPACE)}
     assert sum(row is not None for row in kept.values()) == 4
     steps: list[int] = []
     found = measured(tmp_path, progress=lambda done, _all: steps.append(done))
     assert steps[0] == 6
     for row in found.rows:
         assert kept[row.part] in (None, row)
-    assert kept_rows(tmp_path).missing(parts_of(SPACE)) == parts_of(SPACE)
+    assert kept_rows(tmp_path).missing(op_signatures(SPACE)) == op_signatures(SPACE)
 
 
 @pytest.mark.slow
 def test_rows_of_another_device_are_not_gone_on_with(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
-    one = Row(part=parts_of(SPACE)[0], median_ms=9, p10_ms=9, p90_ms=9, spread=0.0, count=1)
+    one = LatencyEntry(
+        part=op_signatures(SPACE)[0], median_ms=9, p10_ms=9, p90_ms=9, spread=0.0, count=1
+    )
     RowStore(Storage(str(tmp_path)), "key", {"cpu": "another"}).add([one], 0.3)
     assert max(row.median_ms for row in measured(tmp_path).rows) < 9
 
@@ -228,7 +230,7 @@ def test_rows_of_a_table_are_taken_over_and_networks_measured_anew(
     found = measured(tmp_path, known=table, progress=lambda done, _: steps.append(done))
     assert found.rows == table.rows
     assert found.calibration != table.calibration
-    assert min(steps) > len(parts_of(SPACE))
+    assert min(steps) > len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
@@ -242,7 +244,9 @@ def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
             measured(tmp_path)
     finally:
         ray_with_sleepers.unlink()
-    assert {part.op for part in kept_rows(tmp_path).missing(parts_of(SPACE))} == {"mbconv_k7_e3"}
+    assert {part.op for part in kept_rows(tmp_path).missing(op_signatures(SPACE))} == {
+        "mbconv_k7_e3"
+    }
 
 
 @pytest.mark.slow
@@ -250,7 +254,7 @@ def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_pat
     ray_with_sleepers.write_text("7 once")
     found = measured(tmp_path)
     assert ray_with_sleepers.read_text() == ""  # it did die
-    assert len(found.rows) == len(parts_of(SPACE))
+    assert len(found.rows) == len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
@@ -258,7 +262,7 @@ def test_a_compiler_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_pa
     ray_with_sleepers.write_text("105 once")
     found = measured(tmp_path)
     assert ray_with_sleepers.read_text() == ""
-    assert len(found.rows) == len(parts_of(SPACE))
+    assert len(found.rows) == len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
@@ -271,7 +275,7 @@ def test_a_part_with_which_a_compiler_always_dies_is_named(
             measured(tmp_path)
     finally:
         ray_with_sleepers.unlink()
-    missing = kept_rows(tmp_path).missing(parts_of(SPACE))
+    missing = kept_rows(tmp_path).missing(op_signatures(SPACE))
     assert {part.op for part in missing} == {"mbconv_k5_e3"}
 
 
@@ -297,9 +301,9 @@ def test_a_part_with_which_a_runtime_always_dies_is_named_and_the_others_are_kep
             measured(tmp_path)
     finally:
         ray_with_sleepers.unlink()
-    missing = kept_rows(tmp_path).missing(parts_of(SPACE))
+    missing = kept_rows(tmp_path).missing(op_signatures(SPACE))
     assert {part.op for part in missing} == {"mbconv_k7_e3"}
-    assert len(measured(tmp_path).rows) == len(parts_of(SPACE))
+    assert len(measured(tmp_path).rows) == len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
@@ -311,8 +315,8 @@ def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
     with pytest.raises(MeasurementError, match=r"twice; expected .* measure.accept_noisy: true"):
         measured(tmp_path, said, settings=replace(QUICK, accept_noisy=False))
     assert sum("once more" in line for line in said) == 1
-    assert len(measured(tmp_path, said).rows) == len(parts_of(SPACE))
-    assert said[-2].startswith(f"WARNING {len(parts_of(SPACE))} of them still do; kept")
+    assert len(measured(tmp_path, said).rows) == len(op_signatures(SPACE))
+    assert said[-2].startswith(f"WARNING {len(op_signatures(SPACE))} of them still do; kept")
 
 
 @pytest.mark.slow
@@ -320,7 +324,7 @@ def test_other_networks_are_measured_beside_those_of_the_space(
     ray_with_sleepers: Path, tmp_path: Path
 ) -> None:
     other = Architecture.uniform(chain("other", **{**CHAIN, "classes": 10}), "mbconv_k3_e3")
-    extent = Extent(fitted=4, checked=4, others=(other,), names=("mine",))
+    extent = CalibrationSize(fitted=4, checked=4, others=(other,), names=("mine",))
     known = measured(tmp_path, extent=extent).calibration
     assert known is not None
     (one,) = known.others

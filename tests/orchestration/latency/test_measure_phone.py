@@ -13,11 +13,11 @@ from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.runtimes.timing import Timing
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
-from nas_core.latency import parts_of
+from nas_core.latency import op_signatures
 from nas_core.settings import MeasureSettings
 from nas_core.space import proxyless_small
-from orchestration.latency import build_table, network
-from orchestration.latency.bench import Bench
+from orchestration.latency import build_table, measurement_setup, network
+from orchestration.latency.measurement_setup import MeasurementSetup
 from orchestration.latency.row_store import RowStore
 from orchestration.programs.timing_workers import Program
 from tests.support.latency_tables import by_kernel, table_of
@@ -47,7 +47,7 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
         assert len(found) == len(programs)
         return found
 
-    for module in (build_table, network):
+    for module in (measurement_setup, network):
         monkeypatch.setattr(module, "lower", lower)
         monkeypatch.setattr(module, "timed", timed)
     monkeypatch.setattr(network, "node_of", lambda *_: NODE)
@@ -55,17 +55,20 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
 
 
 def test_a_group_whose_later_rounds_are_slower_is_refused(timings: list[list[Timing]]) -> None:
-    bench = Bench(SPACE, PHONE, SETTINGS, NODE)
+    bench = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
     timings.append([timing(rise=1.2), timing(rise=1.2), timing(0.1)])
     with pytest.raises(MeasurementError, match=r"the phone throttles.*targets.pixel.phone.cool"):
-        bench.timed_with_empty(parts_of(SPACE)[:2], 5)
+        bench.timed_with_empty(op_signatures(SPACE)[:2], 5)
 
 
 def test_a_group_that_is_slower_than_the_first_is_refused_and_the_first_is_kept(
     timings: list[list[Timing]], tmp_path: Any
 ) -> None:
-    bench, store = Bench(SPACE, PHONE, SETTINGS, NODE), RowStore(Storage(str(tmp_path)), "key", {})
-    one, two = parts_of(SPACE)[:2]
+    bench, store = (
+        MeasurementSetup(SPACE, PHONE, SETTINGS, NODE),
+        RowStore(Storage(str(tmp_path)), "key", {}),
+    )
+    one, two = op_signatures(SPACE)[:2]
     timings += [[timing(5.1), timing(), timing(0.1)], [timing(5.7), timing(), timing(0.1)]]
     build_table._measure_group(bench, store, [one])
     with pytest.raises(MeasurementError, match="takes 12% more than at the beginning; let it cool"):
@@ -74,9 +77,9 @@ def test_a_group_that_is_slower_than_the_first_is_refused_and_the_first_is_kept(
 
 
 def test_a_host_that_is_slower_is_not_refused(timings: list[list[Timing]], tmp_path: Any) -> None:
-    bench = Bench(SPACE, TARGETS["cpu"], SETTINGS, NODE)
+    bench = MeasurementSetup(SPACE, TARGETS["cpu"], SETTINGS, NODE)
     store = RowStore(Storage(str(tmp_path)), "key", {})
-    one, two = parts_of(SPACE)[:2]
+    one, two = op_signatures(SPACE)[:2]
     timings += [[timing(5.1), timing(1.1), timing(0.1)], [timing(7.6), timing(1.6), timing(0.1)]]
     build_table._measure_group(bench, store, [one])
     build_table._measure_group(bench, store, [two])
@@ -91,11 +94,11 @@ def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
             raise ProgramError("it crashes")
         return [PROGRAM] * len(subjects)
 
-    monkeypatch.setattr("orchestration.latency.bench.lower", lower)
-    bench = Bench(SPACE, PHONE, SETTINGS, NODE)
+    monkeypatch.setattr("orchestration.latency.measurement_setup.lower", lower)
+    bench = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
     store = RowStore(Storage(str(tmp_path)), "key", {})
     timings += [[timing(1.1), timing(0.1)], [timing(2.1), timing(0.1)]]
-    assert build_table._measure_group(bench, store, parts_of(SPACE)[:2]) == []
+    assert build_table._measure_group(bench, store, op_signatures(SPACE)[:2]) == []
     assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 2.0])
 
 

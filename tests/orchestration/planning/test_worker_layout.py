@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from cluster.placement import Node, steady_selector
 from orchestration.config.job import ClusterSettings
 from orchestration.planning.worker_layout import (
-    Crewing,
-    Room,
+    NodeResources,
+    WorkerLayout,
     check_placeable,
-    crewing,
-    warmup_crewing,
+    warmup_layout,
+    worker_layout,
 )
 
-TWO_CORES = [Room(2)]
-EIGHT_GPUS = [Room(32, 4.0), Room(32, 4.0)]
+TWO_CORES = [NodeResources(2)]
+EIGHT_GPUS = [NodeResources(32, 4.0), NodeResources(32, 4.0)]
 
 
-def crew(rooms: list[Room], **settings: Any) -> Crewing:
-    return crewing(ClusterSettings(**settings), rooms)
+def layout(rooms: list[NodeResources], **settings: Any) -> WorkerLayout:
+    return worker_layout(ClusterSettings(**settings), rooms)
 
 
 @pytest.mark.parametrize(
@@ -32,29 +32,33 @@ def crew(rooms: list[Room], **settings: Any) -> Crewing:
         (TWO_CORES, {}, (1, 2, 0.0, 1)),
         (TWO_CORES, {"workers": 2}, (2, 1, 0.0, 1)),
         (TWO_CORES, {"workers": 1, "cpus_per_worker": 1}, (1, 1, 0.0, 2)),
-        ([Room(8)], {}, (4, 2, 0.0, 1)),
-        ([Room(8)], {"workers": 1, "cpus_per_worker": 2}, (1, 2, 0.0, 4)),
+        ([NodeResources(8)], {}, (4, 2, 0.0, 1)),
+        ([NodeResources(8)], {"workers": 1, "cpus_per_worker": 2}, (1, 2, 0.0, 4)),
         # Three cores each: two workers of two cores do not fit on a node.
-        ([Room(3), Room(3)], {"workers": 1, "cpus_per_worker": 2}, (1, 2, 0.0, 2)),
-        ([Room(3), Room(3)], {"workers": 1}, (1, 3, 0.0, 2)),
+        (
+            [NodeResources(3), NodeResources(3)],
+            {"workers": 1, "cpus_per_worker": 2},
+            (1, 2, 0.0, 2),
+        ),
+        ([NodeResources(3), NodeResources(3)], {"workers": 1}, (1, 3, 0.0, 2)),
         (EIGHT_GPUS, {}, (8, 8, 1.0, 1)),
         (EIGHT_GPUS, {"workers": 2}, (2, 8, 1.0, 4)),
         (EIGHT_GPUS, {"workers": 1, "gpus_per_worker": 0.25}, (1, 2, 0.25, 32)),
         # 0.4 of a GPU fits twice, not two and a half times.
-        ([Room(16, 2.0)], {"workers": 1, "gpus_per_worker": 0.4}, (1, 4, 0.4, 4)),
-        ([Room(64, 8.0)], {"workers": 1, "gpus_per_worker": 2}, (1, 16, 2.0, 4)),
+        ([NodeResources(16, 2.0)], {"workers": 1, "gpus_per_worker": 0.4}, (1, 4, 0.4, 4)),
+        ([NodeResources(64, 8.0)], {"workers": 1, "gpus_per_worker": 2}, (1, 16, 2.0, 4)),
         # `auto` takes what there is room for.
-        ([Room(16)], {"cpus_per_worker": 4}, (4, 4, 0.0, 1)),
-        ([Room(16, 4.0)], {"gpus_per_worker": 2}, (2, 8, 2.0, 1)),
-        ([Room(16, 4.0)], {"gpus_per_worker": 0.5}, (1, 2, 0.5, 8)),
+        ([NodeResources(16)], {"cpus_per_worker": 4}, (4, 4, 0.0, 1)),
+        ([NodeResources(16, 4.0)], {"gpus_per_worker": 2}, (2, 8, 2.0, 1)),
+        ([NodeResources(16, 4.0)], {"gpus_per_worker": 0.5}, (1, 2, 0.5, 8)),
         # Nodes without a GPU, such as a head, hold no worker that wants one.
-        ([Room(8), Room(16, 2.0)], {"workers": 1}, (1, 8, 1.0, 2)),
+        ([NodeResources(8), NodeResources(16, 2.0)], {"workers": 1}, (1, 8, 1.0, 2)),
     ],
 )
 def test_workers_cores_gpus_and_cases_at_once(
-    rooms: list[Room], settings: dict[str, Any], expected: tuple[int, int, float, int]
+    rooms: list[NodeResources], settings: dict[str, Any], expected: tuple[int, int, float, int]
 ) -> None:
-    found = crew(rooms, **settings)
+    found = layout(rooms, **settings)
     assert (
         found.workers,
         found.cpus_per_worker,
@@ -64,7 +68,7 @@ def test_workers_cores_gpus_and_cases_at_once(
 
 
 ROOMS = st.lists(
-    st.builds(Room, st.integers(1, 64), st.sampled_from([0.0, 1.0, 2.0, 8.0])),
+    st.builds(NodeResources, st.integers(1, 64), st.sampled_from([0.0, 1.0, 2.0, 8.0])),
     min_size=1,
     max_size=6,
 )
@@ -72,10 +76,10 @@ ROOMS = st.lists(
 
 @given(ROOMS, st.integers(1, 8), st.integers(1, 8), st.sampled_from([0.0, 0.25, 0.4, 1.0, 2.0]))
 def test_what_runs_at_once_fits_on_the_nodes(
-    rooms: list[Room], workers: int, cores: int, share: float
+    rooms: list[NodeResources], workers: int, cores: int, share: float
 ) -> None:
     workers = 1 if 0 < share < 1 else workers
-    found = crew(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
+    found = layout(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
     left = [[room.cpus, *[1.0] * int(room.gpus)] for room in rooms]
     for _ in range(found.at_once * workers):
         assert any(_placed(node, cores, share) for node in left)
@@ -97,60 +101,60 @@ def _placed(node: list[float], cores: int, share: float) -> bool:
 
 
 def test_a_warm_up_takes_the_whole_cluster_with_images_enough_for_each() -> None:
-    case = crew(EIGHT_GPUS, workers=1)
-    assert warmup_crewing(case, EIGHT_GPUS, 256).workers == 8
-    assert warmup_crewing(case, EIGHT_GPUS, 64).workers == 4
-    assert warmup_crewing(case, EIGHT_GPUS, 256, most=3).workers == 3
-    small = crew(TWO_CORES, workers=1, cpus_per_worker=1)
-    assert warmup_crewing(small, TWO_CORES, 32) == Crewing(2, 1, 0.0, 1)
+    case = layout(EIGHT_GPUS, workers=1)
+    assert warmup_layout(case, EIGHT_GPUS, 256).workers == 8
+    assert warmup_layout(case, EIGHT_GPUS, 64).workers == 4
+    assert warmup_layout(case, EIGHT_GPUS, 256, most=3).workers == 3
+    small = layout(TWO_CORES, workers=1, cpus_per_worker=1)
+    assert warmup_layout(small, TWO_CORES, 32) == WorkerLayout(2, 1, 0.0, 1)
     # 16 images are few for two: one worker with both cores.
-    assert warmup_crewing(small, TWO_CORES, 16) == Crewing(1, 2, 0.0, 1)
+    assert warmup_layout(small, TWO_CORES, 16) == WorkerLayout(1, 2, 0.0, 1)
 
 
 def test_workers_of_a_warm_up_never_share_a_gpu() -> None:
-    small = crew(EIGHT_GPUS, workers=1, gpus_per_worker=0.25)
-    found = warmup_crewing(small, EIGHT_GPUS, 256)
+    small = layout(EIGHT_GPUS, workers=1, gpus_per_worker=0.25)
+    found = warmup_layout(small, EIGHT_GPUS, 256)
     assert (found.workers, found.gpus_per_worker) == (8, 1.0)
 
 
 @given(ROOMS, st.integers(1, 8), st.integers(1, 8), st.sampled_from([0.0, 0.25, 1.0, 2.0]))
 def test_a_warm_up_can_be_placed_wherever_a_case_can(
-    rooms: list[Room], workers: int, cores: int, share: float
+    rooms: list[NodeResources], workers: int, cores: int, share: float
 ) -> None:
     if 0 < share < 1:
         workers = 1
-    case = crew(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
+    case = layout(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
     if case.at_once == 0:
         return
     for batch in (16, 48, 1024):
-        found = warmup_crewing(case, rooms, batch)
+        found = warmup_layout(case, rooms, batch)
         slots = sum(room.slots(found.cpus_per_worker, found.gpus_per_worker) for room in rooms)
         assert found.workers <= slots
         assert found.workers >= case.workers
 
 
 def test_a_warm_up_on_uneven_nodes_takes_cores_that_all_its_workers_find() -> None:
-    rooms = [Room(4), Room(8)]
-    case = crew(rooms, workers=1, cpus_per_worker=2)
-    assert warmup_crewing(case, rooms, 32) == Crewing(2, 4, 0.0, 1)
+    rooms = [NodeResources(4), NodeResources(8)]
+    case = layout(rooms, workers=1, cpus_per_worker=2)
+    assert warmup_layout(case, rooms, 32) == WorkerLayout(2, 4, 0.0, 1)
 
 
 def test_where_a_case_takes_the_whole_cluster_its_workers_warm_up() -> None:
-    alone = crew(TWO_CORES)
-    assert warmup_crewing(alone, TWO_CORES, 256) == alone
-    elastic = crew(EIGHT_GPUS, workers=(2, 8))
-    assert warmup_crewing(elastic, EIGHT_GPUS, 256) == elastic
+    alone = layout(TWO_CORES)
+    assert warmup_layout(alone, TWO_CORES, 256) == alone
+    elastic = layout(EIGHT_GPUS, workers=(2, 8))
+    assert warmup_layout(elastic, EIGHT_GPUS, 256) == elastic
 
 
 def test_workers_that_can_never_be_placed_are_refused_with_what_is_there() -> None:
-    found = crew([Room(2), Room(2)], workers=2, cpus_per_worker=4)
-    assert check_placeable(found, [Room(2), Room(2)]) == (
+    found = layout([NodeResources(2), NodeResources(2)], workers=2, cpus_per_worker=4)
+    assert check_placeable(found, [NodeResources(2), NodeResources(2)]) == (
         "cluster.workers is 2, with 4 cores for each; the cluster has 2 nodes: 2 cores and 0 GPUs, "
         "2 cores and 0 GPUs: ask for fewer workers or less for each"
     )
-    assert check_placeable(crew(TWO_CORES), TWO_CORES) is None
-    few = crew([Room(2, 1.0)], workers=(1, 8), cpus_per_worker=1)
-    assert check_placeable(few, [Room(2, 1.0)]) is None
+    assert check_placeable(layout(TWO_CORES), TWO_CORES) is None
+    few = layout([NodeResources(2, 1.0)], workers=(1, 8), cpus_per_worker=1)
+    assert check_placeable(few, [NodeResources(2, 1.0)]) is None
 
 
 def node(name: str, **labels: str) -> Node:

@@ -21,7 +21,7 @@ from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import for_space
 from nas_core.space import proxyless_small
 from orchestration.programs import compile_workers
-from orchestration.programs.compile_workers import PROGRAMS_A_SWEEP, Compiler, Exported
+from orchestration.programs.compile_workers import PROGRAMS_A_SWEEP, CompileWorker, Exported
 from orchestration.programs.export import ModelFacts
 
 SPACE = proxyless_small(resolution=16)
@@ -30,11 +30,11 @@ BASELINE = for_space("mobilenet_v2_0.35", SPACE)
 
 
 @contextmanager
-def compiling() -> Iterator[Compiler]:
+def compiling() -> Iterator[CompileWorker]:
     """A compiler in this process, which has its memory and its threads back afterwards."""
     threads = torch.get_num_threads()
     try:
-        yield Compiler()
+        yield CompileWorker()
     finally:
         gc.enable()
         torch.set_num_threads(threads)

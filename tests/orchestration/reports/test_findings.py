@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestration.reports.findings import verdicts
+from orchestration.reports.findings import findings
 from orchestration.reports.table import comparison_text
 from tests.support.job_folder import baseline_result, result
 
@@ -33,54 +33,54 @@ def rows_of(*results: dict[str, Any]) -> list[list[str]]:
 
 def test_a_search_that_is_more_accurate_beats_its_random_networks() -> None:
     # 98.1 % is 0.4 points above 97.7 %.
-    assert verdicts([CASE, random_result()]) == [
+    assert findings([CASE, random_result()]) == [
         "mobile-0.31ms beats the best of 3 random networks by 0.4 points"
     ]
 
 
 def test_a_search_that_is_less_accurate_is_said_to_be_below() -> None:
-    assert verdicts([CASE, random_result(top1=0.984)]) == [
+    assert findings([CASE, random_result(top1=0.984)]) == [
         "mobile-0.31ms is 0.3 points below the best of 3 random networks"
     ]
 
 
 def test_equal_accuracy_beats_nobody() -> None:
-    assert verdicts([CASE, random_result(top1=0.981)]) == [
+    assert findings([CASE, random_result(top1=0.981)]) == [
         "mobile-0.31ms is level with the best of 3 random networks"
     ]
 
 
 def test_random_networks_for_another_budget_are_no_control() -> None:
-    assert verdicts([CASE, random_result(budget_ms=0.4)]) == []
+    assert findings([CASE, random_result(budget_ms=0.4)]) == []
 
 
 def test_random_networks_on_another_target_are_no_control() -> None:
-    assert verdicts([CASE, random_result(target="cpu", case="cpu-0.31ms-random")]) == []
+    assert findings([CASE, random_result(target="cpu", case="cpu-0.31ms-random")]) == []
 
 
 def test_a_control_of_another_seed_is_not_compared() -> None:
-    assert verdicts([CASE, seed(1, random_result())]) == []
+    assert findings([CASE, seed(1, random_result())]) == []
 
 
 def test_without_accuracies_nothing_is_said_of_controls() -> None:
     bare = {**CASE, "top1": None}
-    assert verdicts([bare, random_result(), width("mobilenet_v2_0.35", 0.3, 0.9)]) == []
+    assert findings([bare, random_result(), width("mobilenet_v2_0.35", 0.3, 0.9)]) == []
 
 
 def test_a_search_is_compared_with_the_width_of_nearest_latency() -> None:
     # 0.312 ms is 20 % less than 0.39 ms and 160 % more than 0.12 ms; 98.1 % is 1.1 above 97.0 %.
     widths = [width("mobilenet_v2_0.35", 0.12, 0.96), width("mobilenet_v2_0.5", 0.39, 0.97)]
-    assert verdicts([CASE, *widths]) == [
+    assert findings([CASE, *widths]) == [
         "mobile-0.31ms beats mobilenet_v2_0.5 (0.390 ms) by 1.1 points, taking 20 % less time"
     ]
 
 
 def test_other_baselines_are_no_controls() -> None:
-    assert verdicts([CASE, width("mnasnet", 0.312, 0.9)]) == []
+    assert findings([CASE, width("mnasnet", 0.312, 0.9)]) == []
 
 
 def test_random_networks_are_compared_with_a_search_alone() -> None:
-    assert verdicts([REFERENCE, random_result()]) == []
+    assert findings([REFERENCE, random_result()]) == []
 
 
 def test_random_networks_are_named_with_their_number() -> None:
@@ -124,7 +124,7 @@ def test_over_seeds_the_mean_of_the_differences_is_told() -> None:
     cases = [CASE, seed(1, CASE, top1=0.979, measured_ms=0.304)]
     controls = [random_result(), seed(1, random_result())]
     references = [REFERENCE, seed(1, REFERENCE)]
-    found = verdicts([*references, *cases, *controls])
+    found = findings([*references, *cases, *controls])
     assert found[0] == (
         "mobile-0.31ms takes 19 % less time than the reference, top-1 0.5 points lower "
         "(mean of 2 seeds)"
@@ -136,7 +136,7 @@ def test_over_seeds_the_mean_of_the_differences_is_told() -> None:
 
 
 def test_a_difference_of_one_seed_names_the_case_of_that_seed() -> None:
-    found = verdicts([CASE, seed(1, CASE), seed(1, random_result())])
+    found = findings([CASE, seed(1, CASE), seed(1, random_result())])
     assert found == ["mobile-0.31ms-seed1 beats the best of 3 random networks by 0.4 points"]
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from cluster.storage import Storage
 from orchestration.config.digest import digest
-from orchestration.driver.run_stats import Ledger
-from orchestration.planning.budgets import Span, span_of
+from orchestration.driver.run_stats import RunStats
+from orchestration.planning.budgets import LatencyRange, span_of
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan, search_steps
-from orchestration.planning.worker_layout import Crewing
+from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import feeding_lines, time_lines
 from orchestration.scheduling.estimate import RAY_S, Estimate, Timings, estimate, longest_lane
-from orchestration.scheduling.order import waves
+from orchestration.scheduling.order import schedule
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
 
@@ -45,9 +45,9 @@ def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections:
     plan = make_plan(tiny_job(folder, cases, **sections))
     found = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
     storage = Storage(str(folder))
-    order = waves(found, storage, storage.sub("tiny"))
+    order = schedule(found, storage, storage.sub("tiny"))
     timings = replace(TIMINGS, model_step_s={digest(one.model): 7.0 for one in found if one.model})
-    return estimate(plan, order, timings, Crewing(1, 1, 0.0, at_once), 2, storage.sub("tiny"))
+    return estimate(plan, order, timings, WorkerLayout(1, 1, 0.0, at_once), 2, storage.sub("tiny"))
 
 
 def test_the_steps_are_those_of_the_plan(tmp_path: Path) -> None:
@@ -171,13 +171,15 @@ def test_timings_are_read_back_and_those_of_an_earlier_version_are_not() -> None
 def test_a_budget_is_put_between_the_networks_of_the_space(tmp_path: Path) -> None:
     table = table_of(make_plan(tiny_job(tmp_path)).space, by_kernel)
     fastest, slowest = table.range_ms()
-    assert span_of(table, slowest) == Span(fastest, span_of(table, slowest).median, slowest, 1.0)
+    assert span_of(table, slowest) == LatencyRange(
+        fastest, span_of(table, slowest).median, slowest, 1.0
+    )
     assert span_of(table, fastest - 1e-9).within == 0.0
     assert span_of(table, fastest - 1e-9).text().startswith("under 1% of networks keep it (fastest")
 
 
 def test_the_time_in_which_no_case_trains_is_counted() -> None:
-    ledger = Ledger()
+    ledger = RunStats()
     for phase, end, seconds, steps in (
         ("search", 110.0, 10.0, 5),
         ("search", 115.0, 10.0, 6),  # beside the first
@@ -197,9 +199,9 @@ def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None
     fed = replace(TIMINGS, retrain_step_s=0.1, waits=waits, reading_per_s=1200.0)
     plan = make_plan(tiny_job(tmp_path, BUDGETS))
     storage = Storage(str(tmp_path))
-    order = waves([], storage, storage.sub("tiny"))
-    crew, folder = Crewing(1, 1, 0.0, 1), storage.sub("tiny")
-    found = estimate(plan, order, fed, crew, 1, folder).feeding
+    order = schedule([], storage, storage.sub("tiny"))
+    layout, folder = WorkerLayout(1, 1, 0.0, 1), storage.sub("tiny")
+    found = estimate(plan, order, fed, layout, 1, folder).feeding
     assert found is not None
     assert found.training == {"search": 128 / (3.0 * 0.95), "retrain": 128 / (0.1 * 0.8)}
     assert found.waiting("retrain") == pytest.approx(1 - 1200 / 1600)
@@ -210,4 +212,4 @@ def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None
     (warning,) = lines[1:]
     assert warning.startswith("WARNING  retrain would wait for images in 25% of its time: give")
     assert list(feeding_lines(None)) == []
-    assert estimate(plan, order, TIMINGS, crew, 1, folder).feeding is None
+    assert estimate(plan, order, TIMINGS, layout, 1, folder).feeding is None

@@ -22,11 +22,11 @@ from orchestration.planning.plan import Plan, make_plan
 from orchestration.scheduling import matching_widths
 from orchestration.scheduling.matching_widths import (
     WIDTHS,
-    Widths,
-    are_widths_known,
+    MatchedWidths,
+    are_matched_widths_known,
+    matched_width_cases,
     measure_widths,
     nearest_width,
-    width_cases,
     width_name,
 )
 from tests.support.latency_tables import by_kernel, table_of
@@ -56,7 +56,7 @@ class Job:
         measure_widths(*self.words, lambda _: None)
 
     def controls(self) -> list[Case]:
-        return width_cases(*self.words)
+        return matched_width_cases(*self.words)
 
     def names(self) -> list[str]:
         return [case.name for case in self.controls()]
@@ -106,11 +106,11 @@ def table_of_tiny() -> LatencyTable:
 def test_every_budget_has_the_width_nearest_to_it(tmp_path: Path, measured: list[float]) -> None:
     job = Job(tmp_path, BUDGETS)
     assert job.names() == []
-    assert not are_widths_known(*job.words)
+    assert not are_matched_widths_known(*job.words)
     job.measure()
     # 0.02 + 0.1 w**2: 0.045 and 0.076 ms lie around 0.064, then 0.120 above 0.088 and 0.104.
     assert job.names() == ["mobile-mobilenet_v2_0.75", "mobile-mobilenet_v2"]
-    assert are_widths_known(*job.words)
+    assert are_matched_widths_known(*job.words)
     assert {case.kind for case in job.controls()} == {"baseline"}
 
 
@@ -125,10 +125,10 @@ def test_no_width_is_measured_twice(tmp_path: Path, measured: list[float]) -> No
 
 def test_latencies_beside_another_table_do_not_count(tmp_path: Path) -> None:
     storage, table = Storage(str(tmp_path)), table_of_tiny()
-    Widths(storage, "key", table).measure(0.05, ms_of)
-    assert Widths(storage, "key", table).nearest(0.05) == 0.5
+    MatchedWidths(storage, "key", table).measure(0.05, ms_of)
+    assert MatchedWidths(storage, "key", table).nearest(0.05) == 0.5
     other = replace(table, reference_ms=2 * (table.reference_ms or 0.0))
-    assert Widths(storage, "key", other).nearest(0.05) is None
+    assert MatchedWidths(storage, "key", other).nearest(0.05) is None
 
 
 def test_it_is_the_case_that_a_job_would_name_itself(tmp_path: Path, measured: list[float]) -> None:
@@ -157,14 +157,14 @@ def test_a_target_that_is_not_measured_has_none(tmp_path: Path, measured: list[f
     )
     job.measure()
     assert (job.names(), measured) == ([], [])
-    assert are_widths_known(*job.words)
+    assert are_matched_widths_known(*job.words)
 
 
 def test_without_controls_nothing_is_measured(tmp_path: Path, measured: list[float]) -> None:
     job = Job(tmp_path, BUDGETS, controls=False)
     job.measure()
     assert (job.names(), measured) == ([], [])
-    assert are_widths_known(*job.words)
+    assert are_matched_widths_known(*job.words)
 
 
 def test_a_target_that_cannot_be_measured_ends_the_job(

@@ -10,7 +10,7 @@ import pytest
 from cluster.storage import Storage
 from orchestration.planning.cases import Case, cases_of, search_place, warmup_place
 from orchestration.planning.plan import make_plan
-from orchestration.scheduling.order import Waves, in_groups, waves
+from orchestration.scheduling.order import Schedule, co_scheduled_groups, schedule
 from orchestration.state.checkpoint_index import END
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
@@ -27,9 +27,9 @@ def cases(folder: Path, **sections: Any) -> list[Case]:
     return cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
 
 
-def ordered(folder: Path, missing: list[Case]) -> Waves:
+def ordered(folder: Path, missing: list[Case]) -> Schedule:
     storage = Storage(str(folder))
-    return waves(missing, storage, storage.sub("tiny"))
+    return schedule(missing, storage, storage.sub("tiny"))
 
 
 def names(cases: tuple[Case, ...]) -> list[str]:
@@ -93,40 +93,40 @@ BASELINE = case("mobile-mnasnet", "baseline")
 
 
 def test_a_reference_network_is_trained_behind_a_search_of_its_target() -> None:
-    groups = in_groups([REFERENCE, BASELINE, SEARCHED], at_once=2)
+    groups = co_scheduled_groups([REFERENCE, BASELINE, SEARCHED], at_once=2)
     assert groups == [(SEARCHED, (REFERENCE,)), (BASELINE, ())]
 
 
 def test_without_a_search_it_is_trained_behind_another_network() -> None:
     other = case("pixel1-2ms", "search")
-    groups = in_groups([REFERENCE, BASELINE, other], at_once=2)
+    groups = co_scheduled_groups([REFERENCE, BASELINE, other], at_once=2)
     assert groups == [(other, ()), (BASELINE, (REFERENCE,))]
 
 
 def test_where_all_others_are_finished_it_is_trained_alone() -> None:
-    assert in_groups([REFERENCE], at_once=1) == [(REFERENCE, ())]
+    assert co_scheduled_groups([REFERENCE], at_once=1) == [(REFERENCE, ())]
 
 
 def test_where_searches_fill_all_places_known_networks_are_trained_evenly_behind_them() -> None:
     second, given = case("mobile-2ms", "search"), case("mobile-mine", "given")
-    groups = in_groups([REFERENCE, BASELINE, given, SEARCHED, second], at_once=2)
+    groups = co_scheduled_groups([REFERENCE, BASELINE, given, SEARCHED, second], at_once=2)
     assert groups == [(SEARCHED, (given, REFERENCE)), (second, (BASELINE,))]
 
 
 def test_a_group_is_of_one_target_and_one_seed() -> None:
     elsewhere, later = case("cpu-mnasnet", "baseline"), case("mobile-mnasnet-seed1", "baseline", 1)
-    groups = in_groups([elsewhere, later, SEARCHED], at_once=1)
+    groups = co_scheduled_groups([elsewhere, later, SEARCHED], at_once=1)
     assert groups == [(SEARCHED, ()), (elsewhere, ()), (later, ())]
 
 
 def test_a_network_that_several_targets_ask_for_is_trained_in_one_group() -> None:
     there, elsewhere = case("cpu-2ms", "search"), case("cpu-reference", "reference")
-    groups = in_groups([REFERENCE, elsewhere, SEARCHED, there], at_once=2)
+    groups = co_scheduled_groups([REFERENCE, elsewhere, SEARCHED, there], at_once=2)
     assert groups == [(SEARCHED, (REFERENCE, elsewhere)), (there, ())]
     again = case("cpu-mnasnet", "baseline")
-    assert in_groups([BASELINE, again], at_once=2) == [(BASELINE, (again,))]
+    assert co_scheduled_groups([BASELINE, again], at_once=2) == [(BASELINE, (again,))]
 
 
 def test_networks_that_searches_find_are_trained_by_themselves() -> None:
     twice = [case("mobile-1ms", "search"), case("cpu-1ms", "search")]
-    assert in_groups(twice, at_once=1) == [(one, ()) for one in twice]
+    assert co_scheduled_groups(twice, at_once=1) == [(one, ()) for one in twice]

@@ -27,9 +27,9 @@ def checked(
     monkeypatch.setattr(retrain, "node_of", lambda *_: None)
     monkeypatch.setattr(retrain, "answered", lambda *_: said)
     monkeypatch.setattr(retrain, "measure_program", lambda *_: Measured(0.5, 0.01, 1.1))
-    work = SimpleNamespace(job=SimpleNamespace(measure=None))
-    crew: Any = SimpleNamespace(work=work, target=target, table=None)
-    return checked_program(crew, Exported({}, program, ANSWERS, IMAGES))
+    task = SimpleNamespace(job=SimpleNamespace(measure=None))
+    context: Any = SimpleNamespace(task=task, target=target, table=None)
+    return checked_program(context, Exported({}, program, ANSWERS, IMAGES))
 
 
 PROGRAM = Program(b"", (1, 1, 8, 8))

@@ -13,7 +13,7 @@ from nas_core.latency import LatencyTable
 from nas_core.space import proxyless_small
 from orchestration.latency.network import Measured
 from orchestration.latency.tolerance import over_budget, tolerance
-from orchestration.stages.candidate import Found
+from orchestration.stages.candidate import Candidate
 from orchestration.stages.derive import derive_measured
 from tests.support.latency_tables import by_kernel, table_of
 
@@ -26,7 +26,7 @@ PREFERS_LARGE = [
 ]
 
 
-def derived(measure: Callable[[Architecture], Measured | None]) -> Found:
+def derived(measure: Callable[[Architecture], Measured | None]) -> Candidate:
     """The most probable network within 0.3 ms."""
     return derive_measured(
         lambda table: best_within(PREFERS_LARGE, table, 0.3), TABLE, 0.3, measure

@@ -13,10 +13,10 @@ from nas_core.baselines.registry import Baseline
 from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
 from orchestration.stages import candidate, derive
-from orchestration.stages.context import Crew
-from orchestration.stages.find import found_for
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.find import find_network
 from orchestration.stages.result import result_of, write_result
-from tests.support.worker_context import Reports, crew_of, digits, tiny_job
+from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 CASES = [
     {"target": "mobile", "budgets_ms": ["110%"]},
@@ -44,15 +44,15 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     return seen
 
 
-def crew(dataset: Dataset, folder: Path, case: str) -> Crew:
-    return crew_of(tiny_job(folder, CASES), dataset, case=case)
+def context(dataset: Dataset, folder: Path, case: str) -> WorkerContext:
+    return context_of(tiny_job(folder, CASES), dataset, case=case)
 
 
 def test_a_baseline_is_measured_and_no_member_of_the_space(
     dataset: Dataset, tmp_path: Path, measured: list[Model]
 ) -> None:
-    one = crew(dataset, tmp_path, "mobile-mobilenet_v2_0.35")
-    got = found_for(one, one.work.case)
+    one = context(dataset, tmp_path, "mobile-mobilenet_v2_0.35")
+    got = find_network(one, one.task.case)
     assert isinstance(got.model, Baseline)
     assert measured == [got.model]
     assert (got.table_ms, got.measured_ms, got.measured_spread) == (None, 2.0, 0.01)
@@ -62,28 +62,28 @@ def test_a_baseline_is_measured_and_no_member_of_the_space(
 def test_a_case_that_was_measured_is_not_measured_again(
     dataset: Dataset, tmp_path: Path, measured: list[Model]
 ) -> None:
-    one = crew(dataset, tmp_path, "mobile-proxyless_mobile")
-    first = found_for(one, one.work.case)
-    assert found_for(one, one.work.case) == first
+    one = context(dataset, tmp_path, "mobile-proxyless_mobile")
+    first = find_network(one, one.task.case)
+    assert find_network(one, one.task.case) == first
     assert len(measured) == 1
 
 
 def test_a_reference_network_alone_is_not_searched(
     dataset: Dataset, tmp_path: Path, measured: list[Model]
 ) -> None:
-    one = crew(dataset, tmp_path, "mobile-reference")
-    got = found_for(one, one.work.case)
-    assert got.model == Architecture.reference(one.work.table.space)
-    assert (got.measured_ms, got.history) == (one.work.table.reference_ms, [])
+    one = context(dataset, tmp_path, "mobile-reference")
+    got = find_network(one, one.task.case)
+    assert got.model == Architecture.reference(one.task.table.space)
+    assert (got.measured_ms, got.history) == (one.task.table.reference_ms, [])
     assert measured == []
 
 
 def test_the_result_of_a_baseline_says_what_it_is(
     dataset: Dataset, tmp_path: Path, measured: list[Model]
 ) -> None:
-    one = crew(dataset, tmp_path, "mobile-mobilenet_v2_0.35")
-    got = found_for(one, one.work.case)
-    values = result_of(one, one.work.case, got, {"top1": 0.9})
+    one = context(dataset, tmp_path, "mobile-mobilenet_v2_0.35")
+    got = find_network(one, one.task.case)
+    values = result_of(one, one.task.case, got, {"top1": 0.9})
     assert values["kind"] == "baseline"
     assert (values["strategy"], values["objective"], values["space"]) == (None, None, None)
     assert (values["table_ms"], values["budget_ms"], values["top1"]) == (None, None, 0.9)
@@ -100,9 +100,11 @@ def result(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         Reports(patch)
         patch.setattr(derive, "measured_together", lambda *_: Measured(0.01, 0.0, 1.0))
         settings = {"strategy": "evolution", "ranking_networks": 2}
-        one = crew_of(tiny_job(folder, search=settings), dataset)
-        write_result(one, one.work.case, found_for(one, one.work.case), {"test_loss": float("nan")})
-    values: dict[str, Any] = one.storage.read_json(f"{one.work.case.folder}/result.json")
+        one = context_of(tiny_job(folder, search=settings), dataset)
+        write_result(
+            one, one.task.case, find_network(one, one.task.case), {"test_loss": float("nan")}
+        )
+    values: dict[str, Any] = one.storage.read_json(f"{one.task.case.folder}/result.json")
     return values
 
 
@@ -129,9 +131,9 @@ def test_on_a_target_with_a_table_that_ships_nothing_is_measured(
     cases = [{"target": "pixel1", "architecture": "proxyless_mobile"}]
     data = {"source": "digits", "resolution": 224}
     job = tiny_job(tmp_path, cases, space=IMAGENET, data=data)
-    one = crew_of(job, dataset, case="pixel1-proxyless_mobile")
-    got = found_for(one, one.work.case)
+    one = context_of(job, dataset, case="pixel1-proxyless_mobile")
+    got = find_network(one, one.task.case)
     assert got.table_ms == pytest.approx(84.42, abs=0.01)
     assert (got.measured_ms, got.measured_spread, measured) == (None, None, [])
-    values = result_of(one, one.work.case, got, {})
+    values = result_of(one, one.task.case, got, {})
     assert values["hardware"] == one.target.hardware()

@@ -19,13 +19,13 @@ from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.reports.plan import plan_lines
 from orchestration.stages import random_search
-from orchestration.stages.context import Crew
-from orchestration.stages.find import found_for
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.find import find_network
 from orchestration.stages.network_log import from_values, to_values
 from orchestration.stages.random_search import TrainedNetwork, _first_within, best_random
 from orchestration.stages.result import result_of
 from tests.support.latency_tables import by_kernel, table_of
-from tests.support.worker_context import Reports, crew_of, digits, tiny_job
+from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 CASES = [{"target": "mobile", "budgets_ms": ["110%"]}]
 NAME = "mobile-random-0.088ms"
@@ -46,7 +46,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     """Networks that were measured; each takes 0.05 ms, all of them within the budget."""
     seen: list[Model] = []
 
-    def measure(_crew: Crew, model: Model, _budget_ms: float) -> Measured:
+    def measure(_context: WorkerContext, model: Model, _budget_ms: float) -> Measured:
         seen.append(model)
         return Measured(0.05, 0.01, 1.0)
 
@@ -58,12 +58,12 @@ def job_with_controls(storage: Path, **sections: Any) -> Job:
     return tiny_job(storage, CASES, controls=True, **sections)
 
 
-def crew(dataset: Dataset, storage: Path, **sections: Any) -> Crew:
-    return crew_of(job_with_controls(storage, **sections), dataset, case=NAME)
+def context(dataset: Dataset, storage: Path, **sections: Any) -> WorkerContext:
+    return context_of(job_with_controls(storage, **sections), dataset, case=NAME)
 
 
-def best_of(one: Crew) -> Any:
-    return best_random(one, one.work.case)
+def best_of(one: WorkerContext) -> Any:
+    return best_random(one, one.task.case)
 
 
 def cases(storage: Path, **sections: Any) -> list[Case]:
@@ -78,7 +78,7 @@ def test_as_many_networks_are_trained_as_the_search_costs(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
     # One epoch of warm-up and two of search cost three of one network, updates about one more.
-    found = best_of(crew(dataset, tmp_path))
+    found = best_of(context(dataset, tmp_path))
     number = found.search["random"]["networks"]
     assert number == 4
     assert [(one["epoch"], one["epochs"]) for one in reports.networks] == [
@@ -90,14 +90,14 @@ def test_as_many_networks_are_trained_as_the_search_costs(
 def test_where_a_training_costs_more_than_the_search_one_network_is_trained(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    found = best_of(crew(dataset, tmp_path, retrain={"epochs": 9, "batch_size": 128}))
+    found = best_of(context(dataset, tmp_path, retrain={"epochs": 9, "batch_size": 128}))
     assert found.search["random"]["networks"] == 1
 
 
 def test_the_most_accurate_on_the_architecture_part_is_taken_and_measured(
     dataset: Dataset, tmp_path: Path, reports: Reports, measured: list[Model]
 ) -> None:
-    one = crew(dataset, tmp_path)
+    one = context(dataset, tmp_path)
     found = best_of(one)
     top = max(reports.networks, key=lambda network: network["top1"])
     best = found.search["random"]["best"]
@@ -112,7 +112,7 @@ def test_the_most_accurate_on_the_architecture_part_is_taken_and_measured(
 def test_one_that_is_measured_over_the_budget_gives_way_to_the_next(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    one = crew(dataset, tmp_path)
+    one = context(dataset, tmp_path)
     better, faster = (Architecture.uniform(one.space, f"mbconv_k{k}_e6") for k in (5, 3))
     times = {name: one.table.latency_ms(net) for name, net in (("b", better), ("f", faster))}
     assert _first_within([better, faster], one.table, times["b"]) == better
@@ -127,7 +127,7 @@ def test_all_of_them_are_at_the_latency_of_the_budget(
 ) -> None:
     # Networks take 0.04, 0.06, 0.07, 0.08, ... ms: at 0.08 ms some are in the window.
     job = tiny_job(tmp_path, [{"target": "mobile", "budgets_ms": ["101%"]}], controls=True)
-    best_of(crew_of(job, dataset, case="mobile-random-0.0808ms"))
+    best_of(context_of(job, dataset, case="mobile-random-0.0808ms"))
     taken = [one["latency_ms"] for one in reports.networks]
     assert taken == pytest.approx([0.08] * len(taken))
 
@@ -136,8 +136,8 @@ def test_all_of_them_are_at_the_latency_of_the_budget(
 def test_a_case_that_was_stopped_goes_on_with_the_next_network(
     dataset: Dataset, tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = best_of(crew(dataset, tmp_path / "whole"))
-    one = crew(dataset, tmp_path / "stopped")
+    whole = best_of(context(dataset, tmp_path / "whole"))
+    one = context(dataset, tmp_path / "stopped")
     with monkeypatch.context() as patch:
         patch.setattr(random_search, "_report", die_after(2))
         with pytest.raises(KeyboardInterrupt):
@@ -164,10 +164,10 @@ def without_clock(found: Any) -> Any:
 def test_networks_of_another_case_do_not_count(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    one = crew(dataset, tmp_path)
+    one = context(dataset, tmp_path)
     values = {"path": [0, 0], "latency_ms": 0.08, "accuracy": 1.0, "loss": 0.0, "seconds": 1.0}
     foreign = {"format": "random-networks/1", "key": "another", "networks": [values]}
-    one.storage.write_json(f"{one.work.case.folder}/random.json", foreign)
+    one.storage.write_json(f"{one.task.case.folder}/random.json", foreign)
     best_of(one)
     assert len(reports.networks) == 4
 
@@ -180,13 +180,13 @@ def test_a_loss_that_is_no_number_is_kept_and_read_back() -> None:
 def test_the_result_says_of_how_many_it_is_the_best(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    one = crew(dataset, tmp_path)
-    case = one.work.case
-    values = result_of(one, case, found_for(one, case), {"top1": 0.9})
+    one = context(dataset, tmp_path)
+    case = one.task.case
+    values = result_of(one, case, find_network(one, case), {"top1": 0.9})
     assert (values["kind"], values["strategy"], values["budget"]) == ("random", None, "110%")
     assert values["random"]["networks"] == 4
     reports.networks.clear()
-    found_for(one, case)  # it is in storage
+    find_network(one, case)  # it is in storage
     assert reports.networks == []
 
 

@@ -13,10 +13,10 @@ from nas_core.objective import LatencyGoal
 from nas_core.search_settings import SearchSettings
 from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
-from orchestration.stages.candidate import Found
+from orchestration.stages.candidate import Candidate
 from orchestration.stages.derive import Reranking, derive, search_facts
 from orchestration.stages.search import Searched, search
-from tests.support.worker_context import Reports, Team, crew_of, digits, tiny_job
+from tests.support.worker_context import OneWorker, Reports, context_of, digits, tiny_job
 
 RANKED = {"accuracy": {"spearman": 0.7, "kendall": 0.5}}
 RANKED["cross_entropy"] = {"spearman": 0.3, "kendall": 0.2}
@@ -32,14 +32,14 @@ def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Sear
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
-        return search(crew_of(tiny_job(folder), dataset))
+        return search(context_of(tiny_job(folder), dataset))
 
 
 def reranking(
     finished: Searched, ranking: dict[str, Any] | None = RANKED, **settings: Any
 ) -> Reranking:
     asked = SearchSettings(**{"ranking_networks": 9, "rerank": 4, "bn_images": 128, **settings})
-    return Reranking(finished, finished.needed_goal.budget_ms, asked, ranking, Team())
+    return Reranking(finished, finished.needed_goal.budget_ms, asked, ranking, OneWorker())
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_scoring_leaves_the_supernet_as_it_was(finished: Searched) -> None:
     assert all(v.equal(before[n]) for n, v in finished.state.supernet.state_dict().items())
 
 
-def derived(dataset: Dataset, folder: Path, **settings: Any) -> Found:
+def derived(dataset: Dataset, folder: Path, **settings: Any) -> Candidate:
     """A whole case, its measurement replaced by the table's word."""
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
-        crew = crew_of(tiny_job(folder, search=settings), dataset)
-        table = crew.work.table
+        context = context_of(tiny_job(folder, search=settings), dataset)
+        table = context.task.table
 
-        def measured(_crew: Any, model: Any, _budget_ms: float) -> Measured:
+        def measured(_context: Any, model: Any, _budget_ms: float) -> Measured:
             return Measured(table.latency_ms(model), 0.0, 1.0)
 
         patch.setattr("orchestration.stages.derive.measured_together", measured)
-        return derive(crew, search(crew))
+        return derive(context, search(context))
 
 
 def test_a_derivation_without_it_takes_the_most_probable_network(

@@ -6,7 +6,7 @@ from typing import Any
 
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import for_space
-from orchestration.stages.candidate import Found
+from orchestration.stages.candidate import Candidate
 from orchestration.stages.result import probabilities
 from tests.support.job_folder import OPS, SPACE
 
@@ -17,9 +17,9 @@ EPOCHS: list[dict[str, Any]] = [
 ]
 
 
-def found(**changes: Any) -> Found:
+def found(**changes: Any) -> Candidate:
     values = {"model": Architecture(SPACE, OPS), "table_ms": 0.3, "history": EPOCHS} | changes
-    return Found(**{"measured_ms": None, "measured_spread": None, "tries": [], **values})
+    return Candidate(**{"measured_ms": None, "measured_spread": None, "tries": [], **values})
 
 
 def test_probabilities_are_kept_for_the_epochs_in_which_they_moved() -> None:

@@ -14,15 +14,15 @@ from nas_core.architecture import Architecture
 from nas_core.settings import RetrainSettings
 from nas_core.space import proxyless_small
 from nas_core.train import averaged_copy, evaluate, start_training, train_epochs
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.config.data import DataSettings
 from orchestration.data.dataset import Dataset, ImageSet
 from orchestration.data.loader import MemoryLoader, evaluation_batches
 from orchestration.data.loading import load_dataset
 from orchestration.distributed.process_group import Stopped
 from orchestration.stages import retrain as module
-from orchestration.stages.context import CaseWork, Crew
-from tests.support.worker_context import Reports, crew_of, tiny_job
+from orchestration.stages.context import CaseTask, WorkerContext
+from tests.support.worker_context import Reports, context_of, tiny_job
 
 SPACE = proxyless_small(resolution=16)
 SMALLEST = Architecture(SPACE, ("mbconv_k3_e3", "skip") * 3)
@@ -34,10 +34,12 @@ def top1_after_training(data: Dataset) -> float:
     torch.set_num_threads(1)
     state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))
     loader = MemoryLoader(data.train, data.mean, data.std, 32, 0, "retraining")
-    for _ in train_epochs(state, loader, SETTINGS, 0, Alone()):
+    for _ in train_epochs(state, loader, SETTINGS, 0, SingleProcess()):
         pass
-    network = averaged_copy(state.network, Alone())
-    return evaluate(network, evaluation_batches(data.test, data.mean, data.std), Alone()).top1
+    network = averaged_copy(state.network, SingleProcess())
+    return evaluate(
+        network, evaluation_batches(data.test, data.mean, data.std), SingleProcess()
+    ).top1
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
         state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))
         loader = MemoryLoader(digits.test, digits.mean, digits.std, 64, 0, "x", max_shift=0.1)
         for stop in [*stops, None]:
-            epochs = train_epochs(state, loader, SETTINGS, 0, Alone())
+            epochs = train_epochs(state, loader, SETTINGS, 0, SingleProcess())
             for _ in itertools.islice(epochs, stop):
                 pass
         return torch.cat([p.detach().flatten() for p in state.network.parameters()])
@@ -77,17 +79,19 @@ def test_a_network_goes_on_with_the_workers_of_another_case(
     monkeypatch.setattr(module, "export_network", lambda *_: {})
     reports = Reports(monkeypatch)
 
-    def crew(storage: Path, case: str | None = None, stop_after: int | None = None) -> Crew:
+    def context(
+        storage: Path, case: str | None = None, stop_after: int | None = None
+    ) -> WorkerContext:
         job = tiny_job(storage, retrain={"epochs": 3, "batch_size": 128})  # 11 steps an epoch
-        return crew_of(job, digits, case=case, stop_after=stop_after)
+        return context_of(job, digits, case=case, stop_after=stop_after)
 
-    reference = crew(tmp_path, "mobile-reference").work.case
-    network = Architecture.reference(crew(tmp_path).space)
-    whole = module.retrain(crew(tmp_path / "whole"), reference, network, {})
+    reference = context(tmp_path, "mobile-reference").task.case
+    network = Architecture.reference(context(tmp_path).space)
+    whole = module.retrain(context(tmp_path / "whole"), reference, network, {})
     with pytest.raises(Stopped):
-        module.retrain(crew(tmp_path / "parts", stop_after=15), reference, network, {})
+        module.retrain(context(tmp_path / "parts", stop_after=15), reference, network, {})
     reports.epochs.clear()
-    found = module.retrain(crew(tmp_path / "parts", "mobile-reference"), reference, network, {})
+    found = module.retrain(context(tmp_path / "parts", "mobile-reference"), reference, network, {})
     assert [one["epoch"] for one in reports.epochs] == [1, 2]  # not the first
     assert found["retrained_weights"] == whole["retrained_weights"]
 
@@ -97,22 +101,22 @@ def test_a_network_that_two_targets_ask_for_is_trained_once_and_exported_for_bot
 ) -> None:
     exported: list[str] = []
 
-    def export(crew: Crew, *_: Any) -> dict[str, Any]:
-        exported.append(crew.target.name)
-        return {"measured_ms": crew.table.reference_ms}
+    def export(context: WorkerContext, *_: Any) -> dict[str, Any]:
+        exported.append(context.target.name)
+        return {"measured_ms": context.table.reference_ms}
 
     monkeypatch.setattr(module, "export_network", export)
     reports = Reports(monkeypatch)
     cases = [{"target": name, "budgets_ms": ["110%"]} for name in ("mobile", "cpu")]
     job = tiny_job(tmp_path, cases)
-    here, there = (crew_of(job, digits, case=f"{name}-reference") for name in ("mobile", "cpu"))
+    here, there = (context_of(job, digits, case=f"{name}-reference") for name in ("mobile", "cpu"))
     slower = replace(there.table, reference_ms=99.0)
-    work = replace(here.work, elsewhere={"cpu": (there.target, slower)})
-    both = replace(here, work=CaseWork.from_dict(work.to_dict()))
+    task = replace(here.task, elsewhere={"cpu": (there.target, slower)})
+    both = replace(here, task=CaseTask.from_dict(task.to_dict()))
     trained: dict[str, module.TrainedNetwork] = {}
     network = Architecture.reference(here.space)
     first, second = (
-        module.retrain(both.of(one.work.case), one.work.case, network, trained)
+        module.retrain(both.of(one.task.case), one.task.case, network, trained)
         for one in (here, there)
     )
     assert len(reports.epochs) == 1

@@ -22,7 +22,7 @@ from orchestration.stages import stage
 from orchestration.stages.checkpoint import Checkpoints, Snapshot
 from orchestration.stages.meter import TimedLoader
 from orchestration.stages.search import Searched, search, search_data, search_parts, warm_up
-from tests.support.worker_context import Reports, crew_of, digits, tiny_job
+from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def searched(
     with pytest.MonkeyPatch.context() as patch:
         reports = Reports(patch)
         job = tiny_job(folder, search=settings)
-        return search(crew_of(job, dataset, stop_after=stop_after)), reports
+        return search(context_of(job, dataset, stop_after=stop_after)), reports
 
 
 EXACT = "donot_use_mm_for_euclid_dist"
@@ -112,16 +112,16 @@ def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_o
 ) -> None:
     taken: list[Snapshot] = []
     notes: list[str] = []
-    crew = crew_of(tiny_job(tmp_path), dataset)
+    context = context_of(tiny_job(tmp_path), dataset)
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
-        warm_up(crew)
-    crew.team.watch.is_leaving = True
+        warm_up(context)
+    context.group.watchdog.is_leaving = True
     monkeypatch.setattr(stage, "LEAVING_S", 0.0)
     monkeypatch.setattr(Checkpoints, "save", lambda _self, snapshot: taken.append(snapshot))
-    monkeypatch.setattr(crew.board, "note", notes.append)
+    monkeypatch.setattr(context.control, "note", notes.append)
     Reports(monkeypatch)
-    search(crew)
+    search(context)
     assert len(taken) == 18 - 1  # after every step that follows the one that told
     assert notes == ["a node is going to be taken away; a checkpoint every 0 s until then"]
 
@@ -159,9 +159,9 @@ def break_batches(patch: pytest.MonkeyPatch, numbers: range) -> None:
 
 def test_architecture_updates_see_images_as_they_are(dataset: Dataset, tmp_path: Path) -> None:
     data = {"source": "digits", "resolution": 16, "max_shift": 0.4, "flip": True}
-    crew = crew_of(tiny_job(tmp_path, data=data), dataset)
-    held_out, _ = search_parts(crew)
-    batch = next(search_data(crew).architecture.batches(0))
+    context = context_of(tiny_job(tmp_path, data=data), dataset)
+    held_out, _ = search_parts(context)
+    batch = next(search_data(context).architecture.batches(0))
     known = normalise(held_out.images, dataset.mean, dataset.std).flatten(1)
     distances = torch.cdist(batch.images.flatten(1), known, compute_mode=EXACT).min(dim=1).values
     assert float(distances.max()) == pytest.approx(0.0, abs=1e-2)

@@ -13,14 +13,14 @@ from nas_core.batch import SearchData
 from nas_core.objective import LatencyGoal
 from nas_core.search import search_epochs, start_search
 from nas_core.search_state import STRATEGIES
-from nas_core.workers import Alone
+from nas_core.workers import SingleProcess
 from orchestration.data.dataset import Dataset
 from orchestration.planning.cases import search_place, warmup_case, warmup_place
-from orchestration.stages.context import Crew
-from orchestration.stages.find import found_for
+from orchestration.stages.context import WorkerContext
+from orchestration.stages.find import find_network
 from orchestration.stages.search import Searched, search, search_parts, warm_up
 from orchestration.state.checkpoint_index import END, is_ended
-from tests.support.worker_context import Reports, crew_of, crew_with, digits, tiny_job
+from tests.support.worker_context import Reports, context_of, context_with, digits, tiny_job
 
 TWO = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]
 
@@ -35,11 +35,11 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
     return Reports(monkeypatch)
 
 
-def crew_for(dataset: Dataset, folder: Path, percent: int, **settings: Any) -> Crew:
+def context_for(dataset: Dataset, folder: Path, percent: int, **settings: Any) -> WorkerContext:
     """One worker with the case of one of three budgets."""
     job = tiny_job(folder, TWO, search=settings)
     budget = f"mobile-{percent / 100 * 0.08:.4g}ms"
-    return crew_of(job, dataset, case=budget)
+    return context_of(job, dataset, case=budget)
 
 
 def bits(found: Searched) -> str:
@@ -62,17 +62,17 @@ def phases(reports: Reports) -> list[str]:
 def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
     dataset: Dataset, tmp_path: Path, reports: Reports, strategy: str
 ) -> None:
-    crew = crew_for(dataset, tmp_path, 110, strategy=strategy)
-    job, parts = crew.work.job, search_parts(crew)
-    state = start_search(crew.space, job.search, job.seed, crew.device)
+    context = context_for(dataset, tmp_path, 110, strategy=strategy)
+    job, parts = context.task.job, search_parts(context)
+    state = start_search(context.space, job.search, job.seed, context.device)
     size = job.search.batch_size
     data = SearchData(
-        weight=crew.loader(parts[1], size, "search weights"),
-        architecture=crew.loader(parts[0], size, "search alphas", is_augmented=False),
+        weight=context.loader(parts[1], size, "search weights"),
+        architecture=context.loader(parts[0], size, "search alphas", is_augmented=False),
     )
-    goal = LatencyGoal(crew.table, crew.work.case.search_ms or 0.0, torch.device("cpu"))
-    list(search_epochs(state, data, goal, job.search, job.seed, Alone()))
-    found = search(crew)
+    goal = LatencyGoal(context.table, context.task.case.search_ms or 0.0, torch.device("cpu"))
+    list(search_epochs(state, data, goal, job.search, job.seed, SingleProcess()))
+    found = search(context)
     assert bits(found) == bits(Searched(state, data, goal, []))
     assert found.state.trials == state.trials
     assert phases(reports)[0] == "warmup"
@@ -81,13 +81,13 @@ def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
 def test_a_warm_up_is_trained_once_and_every_search_starts_from_it(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    alone = search(crew_for(dataset, tmp_path / "alone", 80))
+    alone = search(context_for(dataset, tmp_path / "alone", 80))
     reports.epochs.clear()
-    first = crew_for(dataset, tmp_path / "sweep", 110)
-    warm_up(crew_with(first.work.job, dataset, warmup_case(first.work.case), first.table))
+    first = context_for(dataset, tmp_path / "sweep", 110)
+    warm_up(context_with(first.task.job, dataset, warmup_case(first.task.case), first.table))
     assert phases(reports) == ["warmup"]
     search(first)
-    shared = search(crew_for(dataset, tmp_path / "sweep", 80))
+    shared = search(context_for(dataset, tmp_path / "sweep", 80))
     assert phases(reports) == ["warmup", "search", "search", "search", "search"]
     assert bits(shared) == bits(alone)
     assert [one["phase"] for one in shared.history] == ["warmup", "search", "search"]
@@ -98,13 +98,13 @@ def test_a_warm_up_whose_end_is_damaged_is_trained_again_from_before(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
     settings = {"warmup_epochs": 2}
-    whole = search(crew_for(dataset, tmp_path / "whole", 110, **settings))
-    crew = crew_for(dataset, tmp_path / "damaged", 110, **settings)
-    folder = warm_up(crew)
+    whole = search(context_for(dataset, tmp_path / "whole", 110, **settings))
+    context = context_for(dataset, tmp_path / "damaged", 110, **settings)
+    folder = warm_up(context)
     assert folder is not None
     folder.write_bytes("00002-00000000/shared.pt", b"")
     reports.epochs.clear()
-    found = search(crew_for(dataset, tmp_path / "damaged", 110, **settings))
+    found = search(context_for(dataset, tmp_path / "damaged", 110, **settings))
     assert phases(reports) == ["warmup", "search", "search"]
     assert bits(found) == bits(whole)
 
@@ -112,27 +112,27 @@ def test_a_warm_up_whose_end_is_damaged_is_trained_again_from_before(
 def test_a_warm_up_belongs_to_no_job_and_no_target(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    search(crew_for(dataset, tmp_path, 110))
+    search(context_for(dataset, tmp_path, 110))
     job = tiny_job(tmp_path, [{"target": "cpu", "budgets_ms": ["90%"]}], name="other")
     reports.epochs.clear()
-    search(crew_of(job, dataset))
+    search(context_of(job, dataset))
     assert phases(reports) == ["search", "search"]
 
 
 def test_budgets_that_share_a_search_train_it_once(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    middle = crew_for(dataset, tmp_path, 110, share="target")
-    assert middle.work.case.hosts_search
+    middle = context_for(dataset, tmp_path, 110, share="target")
+    assert middle.task.case.hosts_search
     host = search(middle)
     trained = phases(reports)
     assert trained == ["warmup", "search", "search"]
-    other = crew_for(dataset, tmp_path, 80, share="target")
-    assert not other.work.case.hosts_search
+    other = context_for(dataset, tmp_path, 80, share="target")
+    assert not other.task.case.hosts_search
     shared = search(other)
     assert phases(reports) == trained
     assert bits(shared) == bits(host)
-    assert is_ended(other.storage.sub(search_place(str(other.work.case.search_key))))
+    assert is_ended(other.storage.sub(search_place(str(other.task.case.search_key))))
 
 
 @pytest.mark.slow
@@ -142,36 +142,36 @@ def test_each_budget_of_a_shared_search_gets_a_network_within_it(
     monkeypatch.setattr("orchestration.stages.derive.measured_together", lambda *_: None)
     found = {}
     for percent in (110, 80, 130):
-        crew = crew_for(dataset, tmp_path, percent, share="target")
-        found[percent] = found_for(crew, crew.work.case)
+        context = context_for(dataset, tmp_path, percent, share="target")
+        found[percent] = find_network(context, context.task.case)
         assert (found[percent].table_ms or 9.0) <= percent / 100 * 0.08
     assert phases(reports) == ["warmup", "search", "search"]
     # The middle budget's network is that of a search of its own, with the same key.
-    own = crew_for(dataset, tmp_path / "own", 110)
-    assert found_for(own, own.work.case).model == found[110].model
-    shared = crew_for(dataset, tmp_path, 110, share="target").work.case
-    assert own.work.case.key == shared.key
+    own = context_for(dataset, tmp_path / "own", 110)
+    assert find_network(own, own.task.case).model == found[110].model
+    shared = context_for(dataset, tmp_path, 110, share="target").task.case
+    assert own.task.case.key == shared.key
 
 
 def test_strategies_without_a_warm_up_have_none(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
     assert "rl_trials" in STRATEGIES
-    crew = crew_for(dataset, tmp_path, 110, strategy="rl_trials")
-    assert crew.work.case.warmup_key is None
-    assert warm_up(crew) is None
-    key = crew_for(dataset, tmp_path, 110, warmup_epochs=0).work.case.warmup_key
+    context = context_for(dataset, tmp_path, 110, strategy="rl_trials")
+    assert context.task.case.warmup_key is None
+    assert warm_up(context) is None
+    key = context_for(dataset, tmp_path, 110, warmup_epochs=0).task.case.warmup_key
     assert key is None
     assert not reports.epochs
 
 
 def test_the_end_of_a_warm_up_is_written_last(dataset: Dataset, tmp_path: Path) -> None:
-    crew = crew_for(dataset, tmp_path, 110)
-    key = str(crew.work.case.warmup_key)
-    folder = crew.root.sub(warmup_place(key))
+    context = context_for(dataset, tmp_path, 110)
+    key = str(context.task.case.warmup_key)
+    folder = context.root.sub(warmup_place(key))
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
-        warm_up(crew)
+        warm_up(context)
     end = folder.read_json(END)
     assert folder.exists(f"{end['checkpoint']}/rank-0.json")
     assert end["checkpoint"] == "00001-00000000"

@@ -10,10 +10,10 @@ import pytest
 from cluster.storage import Storage
 from orchestration.data.dataset import Dataset
 from orchestration.stages import supernet_ranking
-from orchestration.stages.context import Crew
+from orchestration.stages.context import WorkerContext
 from orchestration.stages.search import Searched, search
 from orchestration.stages.supernet_ranking import measured_ranking
-from tests.support.worker_context import Reports, crew_of, digits, tiny_job
+from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reports:
     return Reports(monkeypatch)
 
 
-def searched(dataset: Dataset, storage: Path, networks: int) -> tuple[Crew, Searched]:
+def searched(dataset: Dataset, storage: Path, networks: int) -> tuple[WorkerContext, Searched]:
     settings = {"ranking_networks": networks, "epochs": 1}
-    crew = crew_of(tiny_job(storage, search=settings), dataset)
-    return crew, search(crew)
+    context = context_of(tiny_job(storage, search=settings), dataset)
+    return context, search(context)
 
 
 def without_clock(found: dict[str, Any] | None) -> dict[str, Any]:
@@ -60,18 +60,18 @@ def test_a_ranking_that_was_stopped_goes_on_with_the_next_network(
     dataset: Dataset, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measured_ranking(*searched(dataset, tmp_path / "whole", networks=3))
-    crew, end = searched(dataset, tmp_path / "stopped", networks=3)
+    context, end = searched(dataset, tmp_path / "stopped", networks=3)
     with monkeypatch.context() as patch:
         patch.setattr(supernet_ranking, "_report", die_after(2))
         with pytest.raises(KeyboardInterrupt):
-            measured_ranking(crew, end)
+            measured_ranking(context, end)
     reports.networks.clear()
-    assert without_clock(measured_ranking(crew, end)) == without_clock(whole)
+    assert without_clock(measured_ranking(context, end)) == without_clock(whole)
     assert [one["epoch"] for one in reports.networks] == [2]
 
 
 def die_after(networks: int) -> Any:
-    def report(_crew: Crew, done: list[Any], _steps: int) -> None:
+    def report(_context: WorkerContext, done: list[Any], _steps: int) -> None:
         if len(done) == networks:
             raise KeyboardInterrupt
 
@@ -81,11 +81,11 @@ def die_after(networks: int) -> Any:
 def test_a_ranking_of_another_case_does_not_count(
     dataset: Dataset, reports: Reports, tmp_path: Path
 ) -> None:
-    crew, end = searched(dataset, tmp_path, networks=2)
-    place = f"{crew.work.case.folder}/ranking.json"
+    context, end = searched(dataset, tmp_path, networks=2)
+    place = f"{context.task.case.folder}/ranking.json"
     foreign = {"format": "ranking/1", "key": "another", "networks": [{"path": [0, 0]}] * 2}
     Storage(str(tmp_path)).sub("tiny").write_json(place, foreign)
-    measured_ranking(crew, end)
+    measured_ranking(context, end)
     assert len(reports.networks) == 2
 
 

@@ -30,7 +30,7 @@ def run(
             raise end
         return executor.Done(list(job.cases.values()), {}, {"wall_s": 1.0})
 
-    monkeypatch.setattr(executor, "do_missing", do_missing)
+    monkeypatch.setattr(executor, "run_missing", do_missing)
     if end is None:
         pipeline.run(job.job)
     else:

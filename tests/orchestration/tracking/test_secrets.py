@@ -15,7 +15,7 @@ from orchestration.config.loading import load_job
 from orchestration.driver import pipeline
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
-from orchestration.stages.context import CaseWork
+from orchestration.stages.context import CaseTask
 from tests.support.faulty_proxy import Proxy
 from tests.support.job_folder import result, write_job
 from tests.support.latency_tables import by_kernel, table_of
@@ -134,8 +134,8 @@ def test_workers_are_not_told_where_a_job_is_recorded(tmp_path: Path) -> None:
     plan = make_plan(job)
     table = table_of(plan.space, by_kernel)
     case = cases_of(plan, {"mobile": table})[0]
-    work = CaseWork(job, case, (), None, table, str(tmp_path), threads=1)
-    assert CaseWork.from_dict(work.to_dict()).job.record.tracking_uri is None
+    task = CaseTask(job, case, (), None, table, str(tmp_path), threads=1)
+    assert CaseTask.from_dict(task.to_dict()).job.record.tracking_uri is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from orchestration.data.streaming.bad_samples import BAD, Damage, DamageError
+from orchestration.data.streaming.bad_samples import BAD, BadSamples, BadSamplesError
 
 A, B, C = (f"cats/{name}.jpg\tnot an image: cut off" for name in "abc")
 
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Storage:
 
 
 def test_images_are_named_once_whoever_meets_them(folder: Storage) -> None:
-    one, other = (Damage(folder, "parquet/1", 10_000) for _ in range(2))
+    one, other = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
     one.note([B])
     other.note([A, B])
     one.note([A])
@@ -31,28 +31,28 @@ def test_images_are_named_once_whoever_meets_them(folder: Storage) -> None:
 
 
 def test_too_many_are_refused_with_a_way_out(folder: Storage) -> None:
-    damage = Damage(folder, "parquet/1", 2_000)
+    damage = BadSamples(folder, "parquet/1", 2_000)
     damage.note([A, B])
-    with pytest.raises(DamageError) as error:
+    with pytest.raises(BadSamplesError) as error:
         damage.note([C])
     assert str(error.value) == (
         "3 of 2,000 images cannot be decoded, e.g. cats/a.jpg: not an image: cut off; expected at "
         f"most 0.1%: mend or remove those in {folder.where(BAD)}, and convert the set again"
     )
-    with pytest.raises(DamageError):  # so the next attempt stops before it begins
-        Damage(folder, "parquet/1", 2_000).check()
+    with pytest.raises(BadSamplesError):  # so the next attempt stops before it begins
+        BadSamples(folder, "parquet/1", 2_000).check()
 
 
 def test_those_of_a_set_that_was_mended_are_forgotten(folder: Storage) -> None:
-    Damage(folder, "parquet/1", 10_000).note([A])
-    mended = Damage(folder, "parquet/2", 10_000)
+    BadSamples(folder, "parquet/1", 10_000).note([A])
+    mended = BadSamples(folder, "parquet/2", 10_000)
     mended.check()
     mended.note([C])
     assert list(mended.named()) == ["cats/c.jpg"]
 
 
 def test_what_another_worker_writes_meanwhile_is_kept(folder: Storage) -> None:
-    one, other = (Damage(folder, "parquet/1", 10_000) for _ in range(2))
+    one, other = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
     real, turns = folder.swap, iter([lambda: other.note([A])])
 
     def swap(key: str, old: bytes | None, new: bytes | None) -> bool:

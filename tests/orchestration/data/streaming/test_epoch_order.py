@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.data.streaming.batching import Feed
+from orchestration.data.streaming.batching import EpochBatches
 from orchestration.data.streaming.epoch_order import Epoch, Piece, lanes_of
 from orchestration.data.streaming.reader import Block
 
@@ -51,7 +51,7 @@ class Made:
 def taken(epoch: Epoch, lanes: Sequence[int], first_step: int = 0) -> list[list[int]]:
     """Numbers of the rows of each step, for the worker of these lanes."""
     source = Made(epoch, epoch.pieces(lanes, first_step))
-    feed = Feed(epoch, lanes, first_step, source, source.starts, lambda _: None)
+    feed = EpochBatches(epoch, lanes, first_step, source, source.starts, lambda _: None)
     return [feed.take(step)["label"].tolist() for step in range(first_step, epoch.steps)]
 
 
@@ -116,7 +116,7 @@ def test_a_resumed_worker_reads_no_more_than_a_window_again() -> None:
 def test_no_more_lies_ready_than_windows_and_a_row_group_for_each_lane() -> None:
     epoch = Epoch((100,) * 50, 4, 100, 200, 0, "x", 0)
     source = Made(epoch, epoch.pieces(range(4)))
-    feed = Feed(epoch, range(4), 0, source, source.starts, lambda _: None)
+    feed = EpochBatches(epoch, range(4), 0, source, source.starts, lambda _: None)
     taken_rows, most = 0, 0
     for step in range(epoch.steps):
         taken_rows += len(feed.take(step)["label"])

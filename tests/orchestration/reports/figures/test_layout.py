@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.reports.figures.layout import (
-    Band,
+    Panel,
     heading,
     key,
     ms_text,
-    stacked,
+    stack_panels,
     text_width_in,
     wrapped,
 )
@@ -19,7 +19,7 @@ from tests.support.figures import assert_legible, drawn_texts, words_of
 
 
 def test_text_is_as_wide_as_it_was_measured() -> None:
-    figure = stacked([heading("mobile on host x86-64 (XNNPACK)", "")])
+    figure = stack_panels([heading("mobile on host x86-64 (XNNPACK)", "")])
     (text,) = drawn_texts(figure)
     measured_in = text_width_in(text.get_text(), 13.0, bold=True)
     assert text.get_window_extent().width / figure.dpi == pytest.approx(measured_in, abs=0.03)
@@ -41,8 +41,8 @@ def test_text_is_broken_between_words_where_it_can_be() -> None:
 
 def test_bands_stand_below_each_other_and_make_the_height() -> None:
     places: list[float] = []
-    bands = [Band(height_in, lambda _, top_in: places.append(top_in)) for height_in in (0.5, 1.25)]
-    figure = stacked(bands)
+    bands = [Panel(height_in, lambda _, top_in: places.append(top_in)) for height_in in (0.5, 1.25)]
+    figure = stack_panels(bands)
     assert places == pytest.approx([0.15, 0.65])
     assert figure.get_size_inches() == pytest.approx([10.5, 2.05])
 
@@ -51,13 +51,13 @@ def test_a_key_goes_on_in_the_next_line() -> None:
     few = key("colours:", {"one": {}, "two": {}})
     many = key("colours:", {f"a name of some length {n}": {"facecolor": "C0"} for n in range(20)})
     assert many.height_in > 3 * few.height_in
-    figure = stacked([heading("title", "notes " * 60), many])
+    figure = stack_panels([heading("title", "notes " * 60), many])
     assert_legible(figure)
     assert "a name of some length 19" in words_of(figure)
 
 
 def test_signs_of_formulas_are_only_text() -> None:
-    assert "costs $1 and $2" in words_of(stacked([heading("costs $1 and $2", "")]))
+    assert "costs $1 and $2" in words_of(stack_panels([heading("costs $1 and $2", "")]))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nas_core.architecture import Architecture
-from nas_core.latency import PartShape
+from nas_core.latency import OpSignature
 from nas_core.published import architecture
 from nas_core.published.pixel1 import table
 from nas_core.space import proxyless_imagenet
@@ -57,7 +57,7 @@ def test_kernel_and_expansion_are_read_from_the_op():
     ],
 )
 def test_a_block_says_what_tells_its_op_from_others(op, label):
-    assert Part("stage1.0", PartShape(op, 8, 8, 1, 32), None, None).label == label
+    assert Part("stage1.0", OpSignature(op, 8, 8, 1, 32), None, None).label == label
 
 
 def test_a_network_is_drawn_by_a_table_of_offsets_too():

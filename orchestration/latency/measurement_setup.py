@@ -16,7 +16,7 @@ from orchestration.programs.timing_workers import timed
 
 
 @dataclass(frozen=True)
-class Bench:
+class MeasurementSetup:
     """What is measured, how, and where."""
 
     space: SearchSpace
