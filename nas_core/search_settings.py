@@ -28,7 +28,7 @@ class SearchSettings(TrainingSettings):
     """How to search. The `search:` section of a job file."""
 
     share: Literal["none", "target"] = "none"
-    """What the budgets of a target share beside the warm-up. `none`: each is searched by itself;
+    """What the budgets of a target share besides the warm-up. `none`: each is searched by itself.
     `target`: one search against the middle budget, from which the network of every budget is
     derived."""
 
@@ -37,8 +37,9 @@ class SearchSettings(TrainingSettings):
     nas_core/sampling_strategies.py."""
 
     objective: ObjectiveName | None = None
-    """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`
-    (`none` for random and evolution, which stay within the budget; `power` for rl_trials)."""
+    """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`,
+    but `none` for `random` and `evolution`, which stay within the budget, and `power` for
+    `rl_trials`."""
 
     beta: float | None = None
     """Strength of the latency term. Left out: the published value of the objective."""
@@ -47,95 +48,99 @@ class SearchSettings(TrainingSettings):
     """Objective `learnt`: curvature of the penalty around the budget."""
 
     eta: float | None = None
-    """Objective `learnt`: step of the multiplier. Left out: 50 / number of updates."""
+    """Objective `learnt`: step size of the multiplier. Left out: 50 / number of updates."""
 
     op_start: Literal["aligned", "independent"] = "aligned"
-    """How the ops of a supernet begin: all ops of a site as one function, where they can, or each
-    drawn by itself; see nas_core/alignment.py."""
+    """Initialization of the candidate ops. `aligned`: all ops of a site start as one function, if
+    they can. `independent`: each is drawn by itself. See nas_core/alignment.py."""
 
     warmup_epochs: int = 40
-    """Passes over the weight split before the search: paths as `warmup_sampling` says, architecture
-    parameters fixed."""
+    """Passes over the weight split before the search, with fixed architecture parameters and paths
+    drawn as `warmup_sampling` says."""
 
     warmup_sampling: Literal["uniform", "fair"] = "uniform"
-    """Paths of the warm-up: every op equally likely, or each op of a site once per round, which was
-    not seen to find better networks."""
+    """Paths of the warm-up. `uniform`: every op is equally likely. `fair`: each op of a site once
+    per round, which was not seen to find better networks."""
 
     op_warmup: float = 0.0
-    """Part of the warm-up in which sites run all their ops averaged, with a probability that falls
-    from 1 to 0 (TuNAS; takes the memory of all ops)."""
+    """Fraction of the warm-up in which sites run the average of all their ops, with a probability
+    that falls from 1 to 0 (TuNAS). Needs memory for all ops."""
 
     epochs: int = 120
     """Passes over the weight split after the warm-up."""
 
     hold_epochs: int = 1
-    """Of `epochs`, how many pass before the first architecture update."""
+    """How many of `epochs` pass before the first architecture update."""
 
     max_hours: float | None = None
-    """The search ends after this time, that of its warm-up counted, epochs done or not, with the
+    """Time limit of a search and its warm-up together, hours. The search then ends with the
     probabilities it has. The warm-up is always finished, since other searches start from it."""
 
     warmup_lr: float | None = None
-    """Learning rate of the weights in the warm-up (cosine to 0). Left out: by its number of steps,
-    0.05 for 192,000 of them (published), 0.1 for 1,600, 0.1 at most."""
+    """Initial learning rate of the weights in the warm-up (cosine decay to 0). Left out: by the
+    number of steps, 0.05 for 192,000 (published), 0.1 for 1,600, 0.1 at most."""
 
     lr: float = 0.025
-    """Learning rate of the weights after the warm-up (cosine to 0)."""
+    """Initial learning rate of the weights after the warm-up (cosine decay to 0)."""
 
     alpha_lr: float | None = None
     """Learning rate of the architecture parameters (Adam, betas 0 and 0.999). Left out: by the
-    number of updates, 1e-3 for 115,000 of them (published), 0.05 for 600, 0.1 at most."""
+    number of updates, 1e-3 for 115,000 (published), 0.05 for 600, 0.1 at most."""
 
     alpha_ramp: float = 0.0
-    """Part of the updates over which that rate rises from a tenth of itself."""
+    """Fraction of the updates over which `alpha_lr` rises from a tenth of its value."""
 
     alpha_every: int = 5
-    """One architecture update after this many weight steps."""
+    """Weight steps per architecture update."""
 
     architecture_share: float = 0.04
-    """Part of the training images held out for architecture updates (ImageNet: 50,000 images)."""
+    """Fraction of the training images held out for architecture updates (ImageNet: 50,000
+    images)."""
 
     settle_pairs: bool = False
-    """Strategy `two_path`: after an update the sum of exponentials of each pair is set to what the
-    latency term alone makes of it, so that the loss moves no op that was not looked at. As
-    published; not seen to find better networks (tests/benchmarks/evidence/settled_pairs.py)."""
+    """Strategy `two_path`: after an update, rescale each sampled pair so that its sum of
+    exponentials is what the latency term alone makes of it. The loss then moves no op that was not
+    sampled. As published; not seen to find better networks
+    (tests/benchmarks/evidence/settled_pairs.py)."""
 
     samples: int = 10
-    """Strategy `reinforce`: networks that each worker draws for one update."""
+    """Strategy `reinforce`: networks that each worker samples for one update."""
 
     baseline_momentum: float = 0.95
-    """Strategies `reinforce` and `rl_trials`: of the moving average of rewards."""
+    """Strategies `reinforce` and `rl_trials`: momentum of the moving average of rewards."""
 
     population: int = 100
-    """Strategy `evolution`: networks that are alive at a time."""
+    """Strategy `evolution`: number of networks in the population."""
 
     tournament: int = 25
-    """Strategy `evolution`: how many of them are compared to choose a parent."""
+    """Strategy `evolution`: networks of the population that are compared to choose a parent."""
 
     trial_epochs: int = 5
     """Strategy `rl_trials`: passes over the weight split that train one network."""
 
     scored_by: Literal["cross_entropy", "accuracy"] = "accuracy"
-    """What supernet weights tell of a network when networks are compared."""
+    """Score of a network with supernet weights, when networks are compared."""
 
     score_images: int = 10_000
-    """Images of the architecture part, at most, on which a network is scored; in whole batches."""
+    """Largest number of images of the architecture split on which a network is scored, in whole
+    batches."""
 
     bn_images: int = 512
-    """Images of the weight part, in whole batches, from which BatchNorm statistics are taken anew
-    before a network is scored with supernet weights. 128 and 640 ranked networks alike; 0 keeps
-    those of the supernet, under which networks that skip a site come out at chance
+    """Images of the weight split, in whole batches, from which BatchNorm statistics are recomputed
+    before a network is scored with supernet weights. 128 and 640 ranked networks alike. 0 keeps
+    those of the supernet, with which networks that skip a site score no better than chance
     (tests/benchmarks/supernet_ranking.py)."""
 
     ranking_networks: int = 0
-    """Networks to train alone after the search, to tell how well the supernet ranks them."""
+    """Networks to train alone after the search, to measure how well the supernet ranks them."""
 
     rerank: int = 0
-    """The derivation takes the best by supernet score of this many most probable networks within
+    """Derive the network with the best supernet score among this many most probable networks within
     the budget; 0 or 1: the most probable one."""
 
     rerank_min_spearman: float = 0.5
-    """Only if the supernet ranks that well (`ranking_networks`); 0: whatever it does."""
+    """Rerank only if the supernet ranks at least this well (Spearman correlation over
+    `ranking_networks`); 0: always."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,27 +30,30 @@ class MeasureSettings(Section):
     """How latencies are measured. The `measure:` section of a job file."""
 
     rounds: int = 5
-    """Passes over all rows; every pass times every row once (A B C, A B C, ...)."""
+    """Passes over all rows of a table; every pass times every row once (A B C, A B C, ...)."""
 
     network_rounds: int = 50
-    """The same for whole networks: they are few, and their latency is what is promised."""
+    """Passes over whole networks. More than `rounds`: they are few, and their latency is what a
+    budget limits."""
 
     samples_per_round: int = 3
     """Samples of a row in one pass."""
 
     sample_ms: float = 2.0
-    """A sample is as many calls as last this long, milliseconds."""
+    """Duration of a sample, milliseconds; it repeats the call until this time has passed."""
 
     calibrate_s: float = 60.0
-    """Whole networks are lowered for the calibration as long as this, seconds: 36 at most, 8 in any
-    case. They are timed for up to a minute more; on a phone, which starts a process per sample, for
-    several."""
+    """Time to lower whole networks for the calibration, seconds; 8 networks at least, 36 at most.
+    Timing them takes up to a minute more, and several on a phone, which starts a process per
+    sample."""
 
     accept_noisy: bool = False
-    """Take a table of which more than a tenth of the rows spread over 20 %, twice."""
+    """Accept a table in which more than a tenth of the rows spread over 20 % in two
+    measurements."""
 
     across: bool = True
-    """Networks that were searched for several targets are measured on each of them in the end."""
+    """If networks were searched for several targets: measure all networks of the job on each of
+    them at the end."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "network_rounds"):
@@ -72,32 +75,32 @@ class TrainingSettings(Section):
     """How steps train weights: the same in `search:` and `retrain:`."""
 
     batch_size: int = 256
-    """Images of one step, all workers together."""
+    """Images per step, all workers together."""
 
     micro_batch_size: int | None = None
-    """Images that a worker has in memory at a time; gradients of several are added up. BatchNorm
-    sees one of them at a time. Left out: a worker's whole part of the batch."""
+    """Images that a worker processes at a time; their gradients are accumulated. BatchNorm sees one
+    micro-batch at a time. Left out: a worker's whole share of the batch."""
 
     precision: PrecisionName = "auto"
-    """Of convolutions and matrix products. `auto`: float32 on a CPU; on a GPU bfloat16 where it has
-    that, else float16 with a scaled loss."""
+    """Number format of convolutions and matrix products. `auto`: float32 on a CPU; on a GPU
+    bfloat16 if it has that, else float16 with loss scaling."""
 
     channels_last: bool = True
-    """Memory format of images and weights; 1.5 times faster on a CPU."""
+    """Keep images and weights in channels-last memory format; 1.5 times faster on a CPU."""
 
     momentum: float = 0.9
     """Nesterov momentum of the weights."""
 
     weight_decay: float = 4e-5
-    """Of the weights that a step trained, and no others: never of architecture parameters; in
+    """Weight decay of the weights trained in a step; never of architecture parameters, and in
     retraining not of BatchNorm and biases."""
 
     label_smoothing: float = 0.1
-    """In the loss of the weights only."""
+    """Label smoothing in the loss of the weights; architecture updates have none."""
 
     max_bad_steps: int = 10
-    """Steps in a row whose loss may be not finite; they move nothing. With more the stage goes back
-    to its last checkpoint, once, with half the learning rate."""
+    """Consecutive steps that may have a non-finite loss; such steps change nothing. After more of
+    them the stage goes back to its last checkpoint with half the learning rate, once."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "micro_batch_size"):
@@ -119,10 +122,10 @@ class RetrainSettings(TrainingSettings):
     """Passes over the training images (weight and architecture split together)."""
 
     lr: float = 0.05
-    """Learning rate (cosine to 0)."""
+    """Initial learning rate (cosine decay to 0)."""
 
     dropout: float = 0.0
-    """Before the classifier (published: 0.1 mobile, 0.2 cpu, 0.3 gpu)."""
+    """Dropout before the classifier (published: 0.1 mobile, 0.2 cpu, 0.3 gpu)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,20 +26,20 @@ class CaseSettings(Section):
     """
 
     target: str
-    """Hardware to specialize for."""
+    """Name of the hardware target to specialize for: a known one, or one from `targets`."""
 
     budgets_ms: tuple[float | str, ...] | None = None
-    """Milliseconds per batch, or "80%" of the reference network's latency on the target. Left out
-    (and no baseline or architecture named): 60, 80, 100, 125 and 160 %, clipped to what is
-    feasible."""
+    """Latency budgets: milliseconds per batch, or a percentage such as "80%" of the reference
+    network's latency on the target. Left out, with no baseline or architecture: 60, 80, 100, 125
+    and 160 %, clipped to the feasible range."""
 
     baseline: str | None = None
-    """A network of the literature instead of a search, e.g. `mobilenet_v2`; see
+    """A network from the literature instead of a search, e.g. `mobilenet_v2_0.5`; names are in
     nas_core/baselines/registry.py."""
 
     architecture: str | None = None
-    """An architecture instead of a search: a JSON file, or a published one, e.g.
-    `proxyless_mobile`; see nas_core/published/networks.py."""
+    """A given architecture instead of a search: a JSON file, or a published one, e.g.
+    `proxyless_mobile`; names are in nas_core/published/networks.py."""
 
     def __post_init__(self) -> None:
         is_name = NAME.fullmatch(self.target) is not None and ".." not in self.target

@@ -25,34 +25,35 @@ class GlyphSettings(Section):
     """Which characters are rendered, and how far from the font. Amounts are drawn evenly."""
 
     train: int = 3200
-    """Images to search and train with."""
+    """Number of images for search and retraining."""
 
     test: int = 10_000
-    """Images of the test part."""
+    """Number of images in the test split."""
 
     classes: int = 16
-    """Characters: the first sixteen look alike, then come letters, digits and capitals."""
+    """Number of characters. The first 16 are letters that look alike; then come the other letters,
+    digits and capitals."""
 
     rotation: float = 0.4
-    """At most this many radians either way."""
+    """Largest rotation in either direction, radians."""
 
     shear: float = 0.4
-    """At most this much sideways per pixel of height, either way."""
+    """Largest horizontal shear in either direction, per pixel of height."""
 
     stretch: float = 0.3
-    """Width and height times 1 - stretch to 1 + stretch, each by itself."""
+    """Width and height are scaled, each by itself, by 1 - stretch to 1 + stretch."""
 
     shift: float = 0.2
-    """At most this part of the image, each way."""
+    """Largest shift in each direction, as a fraction of the image size."""
 
     noise: float = 0.05
-    """Standard deviation of what is added to a pixel; black to white is 1."""
+    """Standard deviation of the noise added to each pixel; black to white is 1."""
 
     separate_fonts: bool = False
-    """Whether the test part has fonts of its own."""
+    """Whether the test split uses fonts that the training images do not use."""
 
     seed: int = 0
-    """Of every draw."""
+    """Seed of all random draws while rendering."""
 
     def __post_init__(self) -> None:
         require(2 <= self.classes <= 62, "classes", self.classes, "2 to 62 characters")
@@ -71,14 +72,14 @@ class ColumnSettings(Section):
     """Columns of Parquet files."""
 
     image: str = "image"
-    """Encoded images, e.g. JPEG or PNG: bytes."""
+    """Column with the encoded images (JPEG, PNG and the like), as bytes."""
 
     label: str = "label"
-    """Whole numbers from 0."""
+    """Column with the labels, whole numbers from 0."""
 
     key: str | None = "key"
-    """A name of its own for each image, by which it belongs to a part of the data; null: the name
-    of its file and its row."""
+    """Column with a unique name per image, which decides the split that the image belongs to.
+    `null`: file name and row number are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +87,19 @@ class StreamSettings(Section):
     """How images are read that do not fit into memory."""
 
     lanes: int = 8
-    """Streams that an epoch is dealt to, read side by side: a case may have so many workers at
-    most. Another number gives other batches."""
+    """Shards that an epoch is dealt to and that are read in parallel; also the largest number of
+    workers of a case. Another number gives other batches."""
 
     window_mib: int = 128
-    """Decoded images that are shuffled together, of all lanes; 10,000 images at most. Another size
-    gives another order."""
+    """Size of the shuffle buffer, MiB of decoded images of all shards together; 10,000 images at
+    most. Another size gives another order."""
 
     readers: int | Literal["auto"] = "auto"
-    """Processes that read and decode for each worker. `auto`: as many as it has cores."""
+    """Processes per worker that read and decode images. `auto`: as many as the worker has cores."""
 
     ahead_mib: int = 128
-    """Decoded images that may wait in Ray's object store for each worker and part."""
+    """Prefetched images that may wait in Ray's object store, MiB of decoded images per worker and
+    split."""
 
     def __post_init__(self) -> None:
         require(1 <= self.lanes <= 4096, "lanes", self.lanes, "1 to 4096, e.g. 8")
@@ -113,63 +115,63 @@ class DataSettings(Section):
     """Which images. The `data:` section of a job file."""
 
     source: Literal["digits", "glyphs", "imagefolder", "parquet"]
-    """`digits`: 1,797 handwritten digits that scikit-learn ships; `glyphs`: characters, rendered
-    from fonts that matplotlib ships; `imagefolder`: own images; `parquet`: own images, as
-    `proxyless data convert` writes them, or others' Parquet files."""
+    """`digits`: the 1,797 handwritten digits that scikit-learn ships. `glyphs`: characters rendered
+    from fonts that matplotlib ships. `imagefolder`: your own images. `parquet`: your own images as
+    Parquet files, written by `proxyless data convert` or by other tools."""
 
     path: str | None = None
-    """For `imagefolder`: a folder with one folder per class; held in memory. For `parquet`: a
-    folder or s3://<bucket>/<prefix> with the files."""
+    """For `imagefolder`: a folder with one subfolder per class. For `parquet`: the folder or
+    `s3://<bucket>/<prefix>` with the files."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
-    """For `parquet`: how the columns are called."""
+    """For `parquet`: names of the columns."""
 
     classes: tuple[str, ...] | None = None
-    """For `parquet` files that were not written by `proxyless data convert`: names of the classes,
-    in the order of the labels; without them they are called by their labels."""
+    """For `parquet` files that `proxyless data convert` did not write: class names in the order of
+    the labels. Left out: the labels are the names."""
 
     memory_gib: float = 4.0
-    """Decoded images are held in memory by every worker, up to this size. More are streamed where
-    `source` is `parquet`, else refused."""
+    """Every worker holds the decoded images in memory up to this size, GiB. Larger sets are
+    streamed if `source` is `parquet`, and refused otherwise."""
 
     stream: StreamSettings = field(default_factory=StreamSettings)
-    """For `parquet` that does not fit into memory."""
+    """For `parquet` sets that do not fit into memory."""
 
     glyphs: GlyphSettings = field(default_factory=GlyphSettings)
-    """For `glyphs`: how many, which, how distorted."""
+    """For `glyphs`: how many images, which characters, how distorted."""
 
     resolution: int = 32
-    """Height and width that the network sees, pixels."""
+    """Height and width of the network's input, pixels."""
 
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; digits and glyphs are grey, own images colour unless this says
-    otherwise."""
+    """1 for greyscale, 3 for colour. Left out: 1 for digits and glyphs, 3 for your own images."""
 
     test_share: float = 0.25
-    """Part of every class that is held out and read once per network, after its last epoch; glyphs
-    say themselves how many."""
+    """Fraction of every class that is held out as the test split. Each network is tested on it
+    once, after its last epoch. Glyphs have `glyphs.test` instead."""
 
     augment: Literal["none", "shift", "crop"] = "shift"
-    """Of training images. `shift`: moved by `max_shift`; `crop`: a part of the image at random,
-    made square, and in the test its middle. Either is mirrored where `flip` says so."""
+    """Augmentation of training images. `shift`: moved by up to `max_shift`. `crop`: a random crop,
+    resized to the input size; test images are cropped to their centre. `none`: unchanged, and never
+    mirrored."""
 
     max_shift: float = 0.1
-    """Training images are moved by up to this part of their size; 0 switches it off."""
+    """For `augment: shift`: largest shift, as a fraction of the image size; 0 switches it off."""
 
     flip: bool = False
-    """Training images are mirrored half of the time. Not for digits and letters."""
+    """Mirror training images half of the time. Not for digits and letters."""
 
     crop_area: float = 0.08
-    """With `crop`: the smallest part of an image that is cut out."""
+    """For `augment: crop`: smallest fraction of the image area that a crop covers."""
 
     brightness: float = 0.0
-    """Of images that a network is retrained on: times 1 - this to 1 + this."""
+    """Retraining only: brightness is scaled by 1 - this to 1 + this."""
 
     contrast: float = 0.0
-    """The same of contrast."""
+    """Retraining only: contrast is scaled in the same way."""
 
     saturation: float = 0.0
-    """The same of saturation."""
+    """Retraining only: saturation is scaled in the same way."""
 
     def __post_init__(self) -> None:
         require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")

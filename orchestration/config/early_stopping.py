@@ -14,11 +14,12 @@ class AshaSettings(Section):
     """Which searches end early. The `asha:` section of a job file; without it none does."""
 
     first_epoch: int = 2
-    """Epochs behind the warm-up until searches are compared for the first time; more than
-    `search.hold_epochs`, in which architecture parameters do not move."""
+    """Epochs after the warm-up before searches are compared for the first time; more than
+    `search.hold_epochs`, during which the architecture parameters do not change."""
 
     reduction: float = 2.0
-    """One in so many goes on, and epochs between comparisons grow by so much."""
+    """One in this many searches goes on after a comparison, and the number of epochs until the next
+    comparison grows by the same factor."""
 
     def __post_init__(self) -> None:
         require(self.first_epoch >= 1, "first_epoch", self.first_epoch, "1 or more")

@@ -24,38 +24,41 @@ class ClusterSettings(Section):
     """What a case may use. The `cluster:` section of a job file."""
 
     workers: int | tuple[int, int] | Literal["auto"] = "auto"
-    """Train workers of a case. `auto`: one per GPU, else one per two cores, at least one. Two
-    numbers, `[1, 4]`: as many as there is room for, more or fewer as nodes come and go."""
+    """Ray Train workers per case. `auto`: one per GPU, else one per two cores, at least one. Two
+    numbers, `[1, 4]`: elastic, as many as there is room for while nodes come and go."""
 
     cpus_per_worker: int | Literal["auto"] = "auto"
-    """Cores, and threads, of each worker. `auto`: a GPU's share of the cores of its node; without
-    GPUs as many as let one case use all cores. Smaller numbers let cases run beside each other."""
+    """Cores, and threads, per worker. `auto`: with GPUs, each GPU's share of the cores of its node;
+    without, as many as let one case use all cores. With smaller numbers several cases run at a
+    time."""
 
     gpus_per_worker: float | Literal["auto"] = "auto"
-    """`auto`: 1 where the cluster has GPUs, else 0. A part, e.g. 0.25, lets small cases share a
-    GPU."""
+    """GPUs per worker. `auto`: 1 if the cluster has GPUs, else 0. A fraction, e.g. 0.25, lets small
+    cases share a GPU."""
 
     max_failures: int = 3
-    """How often a case is restarted from its last checkpoint. Nodes that are taken away with a
-    notice (preemption) do not count."""
+    """How often a case is restarted from its last checkpoint. Announced preemptions of a node do
+    not count."""
 
     elastic_resize_monitor_interval_s: float = 60.0
-    """With two numbers of workers: how often it is looked for room for more."""
+    """With an elastic number of workers: seconds between two looks for room for more."""
 
     checkpoint_every_s: float = 300.0
-    """A checkpoint is written after every epoch, and after so many seconds in between."""
+    """Seconds between two checkpoints within an epoch; one is also written after every epoch."""
 
     keep_checkpoints: int = 2
-    """Of every stage in progress."""
+    """Checkpoints kept of every stage in progress."""
 
     hang_timeout_s: float = 600.0
-    """A worker whose step does not end for so long is named and its group started again."""
+    """Seconds after which a worker whose step does not end is reported as hung and its worker group
+    is restarted."""
 
     price_per_hour: float | None = None
-    """Of one node, in any currency: a plan then says what the job costs."""
+    """Price of one node per hour, in any currency. If given, a plan states what the job costs."""
 
     deterministic: bool = False
-    """On GPUs: only algorithms that give the same bits every time; slower. A CPU does anyway."""
+    """On GPUs: use only deterministic algorithms, which are slower. CPU runs are deterministic in
+    any case."""
 
     def __post_init__(self) -> None:
         self._check_workers()
@@ -91,20 +94,20 @@ class RecordSettings(Section):
     """Where results appear in MLflow. The `record:` section of a job file."""
 
     experiment: str | None = None
-    """Name of the MLflow experiment; the job's name where left out."""
+    """Name of the MLflow experiment. Left out: the name of the job."""
 
     tracking_uri: str | None = None
-    """MLflow server; else MLFLOW_TRACKING_URI, else a SQLite file in the storage. A login in it is
-    kept nowhere: better said in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """MLflow server. Left out: MLFLOW_TRACKING_URI, else a SQLite file in the storage. A login in
+    it is not stored; prefer MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
     patience_s: float = 120.0
-    """How long the end of a job waits for an MLflow that is slow or fails now and then, and two
-    seconds more for every case; a request that always fails is given up after a quarter of it.
-    `proxyless record` writes what is missing then."""
+    """Seconds that the end of a job waits for an MLflow server that is slow or fails, plus two
+    seconds per case. A request that keeps failing is given up after a quarter of this. `proxyless
+    record` writes what is missing later."""
 
     system_metrics: bool = False
-    """Load and memory of the machine on which the first worker of a case runs, and of its GPUs,
-    epoch by epoch."""
+    """Record load and memory, epoch by epoch, of the machine that runs the first worker of a case,
+    GPUs included."""
 
     def __post_init__(self) -> None:
         if self.experiment is not None:
@@ -117,36 +120,52 @@ class Job(Section):
     """A whole job file."""
 
     name: str
-    """Also the folder of the job in its storage."""
+    """Name of the job and of its folder in the storage."""
 
     data: DataSettings
+    """Images to search and train on."""
+
     cases: tuple[CaseSettings, ...]
+    """What to make: targets with their budgets, or named networks."""
+
     targets: dict[str, TargetSettings] = field(default_factory=dict)
-    """Own targets by name, and changes to those that are known."""
+    """New targets by name, and changes to known ones."""
 
     space: SpaceSettings = field(default_factory=SpaceSettings)
+    """Networks that the search chooses from."""
+
     measure: MeasureSettings = field(default_factory=MeasureSettings)
+    """How latencies are measured."""
+
     search: SearchSettings = field(default_factory=SearchSettings)
+    """How to search."""
+
     retrain: RetrainSettings | None = None
-    """Where left out the job stops after the derived architecture."""
+    """How found networks are trained from scratch. Left out: the job stops after the derived
+    architecture."""
 
     controls: bool = False
-    """Beside every search what it has to beat: the best of as many random networks of its latency
-    as can be trained at its cost, and the MobileNetV2 width whose latency is nearest."""
+    """Add baselines to every search: the best of as many random networks of the same latency as can
+    be trained at the cost of the search, and the MobileNetV2 width with the nearest latency."""
 
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Workers, checkpoints and what happens after failures."""
+
     asha: AshaSettings | None = None
-    """Where given, searches that fall behind other seeds of their budget end early."""
+    """Early stopping: if given, searches that fall behind other seeds of the same target and budget
+    end early."""
 
     storage: str = "~/proxyless"
-    """Folder that holds everything a job makes."""
+    """Folder or `s3://<bucket>/<prefix>` that holds everything a job makes."""
 
     record: RecordSettings = field(default_factory=RecordSettings)
+    """Where results appear in MLflow."""
+
     seed: int = 0
-    """Of everything that is drawn: the split of the images, weights, paths, orders."""
+    """Seed of everything random: the split of the images, weights, paths, order of the images."""
 
     seeds: tuple[int, ...] | None = None
-    """The whole job once for each of these, in place of `seed`: mean and spread are shown."""
+    """Run the whole job once per seed, in place of `seed`; tables show mean and spread."""
 
     def __post_init__(self) -> None:
         is_name = NAME.fullmatch(self.name) is not None and ".." not in self.name

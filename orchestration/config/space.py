@@ -43,13 +43,14 @@ class StemSettings(Section):
     """Before the first site of a chain."""
 
     channels: int
-    """Output of its 3x3 convolution."""
+    """Output channels of the first 3x3 convolution."""
 
     stride: int = 2
-    """Of that convolution: 1 or 2."""
+    """Stride of that convolution: 1 or 2."""
 
     first_channels: int | None = None
-    """Output of a fixed block (expansion 1, kernel 3) behind it; none where left out."""
+    """Output channels of a fixed block (expansion 1, kernel 3) after the convolution. Left out: no
+    such block."""
 
     def __post_init__(self) -> None:
         _check_channels("channels", self.channels)
@@ -63,13 +64,13 @@ class StageSettings(Section):
     """Consecutive sites of one width. An entry of `stages:` of a chain."""
 
     width: int
-    """Channels that its sites put out."""
+    """Output channels of its sites."""
 
     blocks: int
-    """Number of its sites."""
+    """Number of sites."""
 
     stride: int = 1
-    """Of the first of them: 1 or 2."""
+    """Stride of the first site: 1 or 2."""
 
     def __post_init__(self) -> None:
         _check_channels("width", self.width)
@@ -90,46 +91,46 @@ class SpaceSettings(Section):
     """Which networks are possible. The `space:` section of a job file."""
 
     name: str | None = None
-    """`proxyless_small` (6 sites; also where nothing is said) or `proxyless_imagenet` (21 sites);
-    beside a chain a name of your own, `chain` where left out."""
+    """`proxyless_small` (6 sites, the default) or `proxyless_imagenet` (21 sites). For a chain: a
+    name of your own; left out: `chain`."""
 
     width: float = 1.0
-    """Factor of every channel count of a known space, rounded to multiples of 8."""
+    """Factor of all channel counts of a known space, rounded to multiples of 8."""
 
     first_stage: Literal[24, 32] | None = None
-    """Width of the first stage of `proxyless_imagenet`: 32 where left out."""
+    """Width of the first stage of `proxyless_imagenet`. Left out: 32."""
 
     stem: StemSettings | None = None
-    """Of a chain."""
+    """Chain: the layers before the first site."""
 
     stages: tuple[StageSettings, ...] | None = None
-    """Of a chain, in order."""
+    """Chain: groups of sites, in order."""
 
     kernels: tuple[int, ...] | None = None
-    """Of the MBConv candidates of a chain, each with each of the expansions."""
+    """Chain: kernel sizes of the MBConv candidates, each combined with each expansion."""
 
     expansions: tuple[int, ...] | None = None
-    """Of the MBConv candidates of a chain."""
+    """Chain: expansion ratios of the MBConv candidates."""
 
     skip: bool | None = None
-    """Whether sites of a chain that keep their shape can be left out: true where left out."""
+    """Chain: whether sites that keep their shape can be skipped. Left out: true."""
 
     head: int | None = None
-    """Of a chain: output of the 1x1 convolution before pooling and classifier."""
+    """Chain: output channels of the 1x1 convolution before pooling and classifier."""
 
     ops: tuple[str, ...] | None = None
-    """Candidates by name: those of the published space where left out; of a chain, in place of
-    kernels, expansions and skip."""
+    """Candidate ops by name. Left out: those of the published space. For a chain: in place of
+    `kernels`, `expansions` and `skip`."""
 
     reference_op: str | None = None
-    """The reference network has this op at every site. `mbconv_k3_e6` where left out, or the first
-    candidate but skip where that is none."""
+    """Op of the reference network at every site. Left out: `mbconv_k3_e6`, or if that is no
+    candidate the first one other than `skip`."""
 
     resolution: int | None = None
-    """Height and width of the images, to be sure: `data.resolution` must be the same."""
+    """Consistency check: must equal `data.resolution`."""
 
     classes: int | None = None
-    """Number of classes, to be sure: the data must have as many."""
+    """Consistency check: must equal the number of classes in the data."""
 
     bn_eps: float = 1e-3
     """Epsilon of every BatchNorm."""

@@ -26,16 +26,16 @@ class PhoneSettings(Section):
     """An Android phone; see `cluster.hardware.Phone`."""
 
     serial: str | None = None
-    """Which of several phones, as `adb devices` calls it."""
+    """Serial number of the phone, as `adb devices` shows it, if several are attached."""
 
     runner: str | None = None
-    """ExecuTorch's `executor_runner`, built for Android with XNNPACK: a file on this machine."""
+    """Path on this machine of ExecuTorch's `executor_runner`, built for Android with XNNPACK."""
 
     cores: Literal["big", "little", "any"] = "big"
-    """Cores that it is pinned to."""
+    """Cores that the measurement is pinned to; `any`: none."""
 
     cool_down_s: float = 2.0
-    """Rest between two rounds of samples, seconds."""
+    """Pause between two rounds of samples, seconds."""
 
     def __post_init__(self) -> None:
         require(self.cool_down_s >= 0, "cool_down_s", self.cool_down_s, "seconds, 0 or more")
@@ -56,29 +56,30 @@ class TargetSettings(Section):
     """`onnxruntime`, `torch`, `torch_cuda` or `executorch`."""
 
     device: str | None = None
-    """`cpu`, `cuda` or `android`; the runtime's own where left out."""
+    """`cpu`, `cuda` or `android`. Left out: that of the known target, else the default of the
+    runtime."""
 
     batch: int | None = None
     """Images per call."""
 
     threads: int | None = None
-    """Threads that one call may use."""
+    """Threads per call."""
 
     precision: str | None = None
-    """`fp32`; on a GPU `fp16` and `bf16` too."""
+    """`fp32`; on a GPU also `fp16` and `bf16`."""
 
     resources: dict[str, float | str | dict[str, str]] = field(default_factory=dict)
-    """Ray resources of the node that is measured, e.g. {GPU: 1}; under `node_label` its labels:
-    {node_label: {zone: a}}; under `accelerator_type` what Ray calls its GPU, e.g. H100."""
+    """Ray resources of the node to measure on, e.g. {GPU: 1}. `node_label` selects a node by its
+    labels, e.g. {node_label: {zone: a}}; `accelerator_type` by Ray's name of its GPU, e.g. H100."""
 
     stand_in: bool | None = None
-    """Whether this host is measured where the phone meant is not attached."""
+    """Whether a host is measured in place of a phone that is not attached."""
 
     phone: PhoneSettings | None = None
-    """For device android."""
+    """For device `android`: which phone, and how it is measured."""
 
     table: str | None = None
-    """A file with the latencies (CSV, YAML, JSON): nothing is measured."""
+    """File with measured latencies (CSV, YAML or JSON); nothing is measured then."""
 
     def __post_init__(self) -> None:
         if self.runtime is not None:
