@@ -114,7 +114,7 @@ def test_nodes_can_be_started_as_they_are_described(prepared: dict[str, Any], aw
 
 
 def _own_things(prepared: dict[str, Any], aws: Any) -> str:
-    """Makes what the README has a person make, and puts the group into the file; returns it."""
+    """Create what cluster/README.md asks for; put the group into the file and return it."""
     iam = boto3.client("iam", region_name=REGION)
     for node in prepared["available_node_types"].values():
         name = node["node_config"]["IamInstanceProfile"]["Name"]

@@ -32,7 +32,7 @@ FILES = sorted(
     for path in CLUSTER.rglob("*.yaml")
     if path.name != "compose.yaml"
 )
-README = (REPOSITORY / "README.md").read_text()
+README = (CLUSTER / "README.md").read_text()
 NAME = re.compile(r"\b(?:MLFLOW|AWS|RAY|PROXYLESS)_[A-Z0-9_]*[A-Z0-9]\b")
 POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "PGDATA", "PGPASSWORD"}
 """Of PostgreSQL's image and client."""
@@ -79,10 +79,9 @@ def test_both_images_are_of_one_python() -> None:
 
 
 def named_variables() -> set[str]:
-    """Environment variables that the deployment files and their part of the README name."""
-    section = README.partition("\n## On a cluster\n")[2].partition("\n## ")[0]
+    """Environment variables that the deployment files and their README name."""
     files = [*CLUSTER.rglob("*.yaml"), *CLUSTER.rglob("*.ini"), *DOCKERFILES]
-    texts = [section, *(path.read_text() for path in files)]
+    texts = [README, *(path.read_text() for path in files)]
     return {name for text in texts for name in NAME.findall(text)}
 
 
