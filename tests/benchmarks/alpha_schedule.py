@@ -4,11 +4,11 @@ Run `python tests/benchmarks/alpha_schedule.py` after `glyph_networks.py`, whose
 recipe it uses. From each seed one supernet is warmed up, and every variant below searches on from
 there (`two_path`, objective `learnt`). Latency is multiply-accumulates, in milliseconds at
 1 GMAC/s, so that the figures do not depend on the machine. The derived network is trained alone
-from two seeds. Kept are, per variant and over the seeds: its accuracy on the 6,000 test images, how
-far from the budget the expected latency ended, how much of the budget the network uses, and the
-entropy.
+from two seeds. For each variant, the results over the seeds are: accuracy on the 6,000 test images,
+final expected latency relative to the budget, share of the budget that the network uses, and
+entropy of the op probabilities.
 
-Random networks within 0.9 and 1.0 of the budget, trained alone in the same way, are the control.
+Random networks that use 0.9 to 1.0 of the budget, trained alone in the same way, are the control.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ VARIANTS = {
     "the published rate, 1e-3, one epoch held": {"alpha_lr": 1e-3},
 }
 BUDGET_SHARE = 0.45
-"""Of the way from the smallest to the largest network."""
+"""Position of the budget between the latency of the fastest network (0) and the slowest (1)."""
 CONTROLS = 8
 CPU = torch.device("cpu")
 
 
 def macs_table() -> LatencyTable:
-    """Milliseconds at 1 GMAC/s."""
+    """Latency table that counts multiply-accumulates, in milliseconds at 1 GMAC/s."""
 
     def macs(part: OpSignature) -> int:
         if part.op == "stem":
@@ -144,7 +144,7 @@ def controls() -> list[alone.Path_]:
 
 
 def accuracies(paths: Sequence[alone.Path_], processes: int) -> dict[alone.Path_, float]:
-    """Top-1 in percent alone, mean of two seeds; trainings that were kept are not repeated."""
+    """Top-1 of each network trained alone, percent, mean of two seeds. Reuses stored trainings."""
     done, wanted = alone.kept(), [(path, seed) for path in paths for seed in range(alone.SEEDS)]
     missing = [one for one in dict.fromkeys(wanted) if one not in done]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
@@ -158,7 +158,7 @@ def accuracies(paths: Sequence[alone.Path_], processes: int) -> dict[alone.Path_
 
 
 def lines(runs: Sequence[dict[str, Any]], processes: int) -> Iterator[dict[str, object]]:
-    """Figures of every variant over the seeds, and the control."""
+    """Result lines of every variant over the seeds, and of the random networks."""
     random = controls()
     top1 = accuracies([*random, *(tuple(run["path"]) for run in runs)], processes)
     for name in VARIANTS:
@@ -177,7 +177,7 @@ def _of_variant(
 
 
 def main() -> None:
-    """Search, train what was derived, keep the figures."""
+    """Run the searches, train the derived networks, write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4, help="warm-ups")
     parser.add_argument("--processes", type=int, default=2)

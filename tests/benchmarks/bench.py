@@ -1,25 +1,25 @@
-"""The evidence: what the README claims on its first screen, made again and measured.
+"""Reproduce the evidence behind the claims of the README.
 
-`make bench` (two hours and a half on two cores) or `make bench-quick` (one seed and short
-schedules, whose figures show that it runs and mean nothing else). Parts:
+`make bench` takes two and a half hours on two cores. `make bench-quick` runs one seed on short
+schedules, to check that everything works; its figures mean nothing else. Parts:
 
-- networks: `jobs/compare_mobilenet.yaml`, run by the product: networks searched for `cpu` and
-  `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds; all timed on
-  `cpu` and `mobile`, and known on the H100 by its table; what it costs;
+- networks: `jobs/compare_mobilenet.yaml` run as a user would. Networks searched for `cpu` and
+  `mobile` at four budgets and for an H100 at three, against MobileNetV2, five seeds. All are timed
+  on `cpu` and `mobile`; their latency on the H100 comes from its latency table. Also the cost;
 - mobile_table: the networks of the poster's first table, measured on this machine in one run;
-- traffic: what two workers send, over a link of 1 Gbit/s (`traffic.py`, as root), beside DDP;
-- steps: time of the steps of a search (`steps.py`), beside the implementations that people use;
-- ablations: searches without one part of the method each, on the yardstick.
+- traffic: bytes that two workers send over a link of 1 Gbit/s (`traffic.py`, as root), and DDP;
+- steps: time of the steps of a search (`steps.py`), and of other implementations;
+- ablations: searches that each change one part of the method, on the tabular benchmark.
 
-`make bench-checks` (another hour) holds the networks against what could make them look better than
-they are:
+`make bench-checks` (another hour) checks two ways in which the networks could look better than they
+are:
 
-- random: random networks of the searched space, as slow as those that were found;
-- longer: some of these networks trained four times as long, one seed, so that none is behind
-  because it learns slowly.
+- random: random networks of the searched space, as slow as the searched ones;
+- longer: some of these networks trained four times as long, one seed, in case the others merely
+  learn more slowly.
 
-A part that is done is kept in `--state` and not done again; a job or a search that was stopped goes
-on where it was. Lines go to `results/`, one file per part; tables.py makes the tables of them.
+A finished part is kept in `--state` and not repeated; a job or search that was stopped continues
+where it was. Results go to `results/`, one file per part; tables.py turns them into tables.
 """
 
 from __future__ import annotations
@@ -63,19 +63,20 @@ LONGER = (
     )
     + "]",
 )
-"""Searches are found by content; the second target has all be timed in one run."""
+"""Settings of the longer training. The searches are not repeated: finished ones are found by
+content. The second target makes all networks be timed in one run."""
 QUICK = (
     *("name=compare_mobilenet_quick", "seeds=[10]", "retrain.epochs=1"),
     *("search.warmup_epochs=2", "search.epochs=2", "measure.calibrate_s=10"),
     *("data.glyphs.train=2000", "data.glyphs.test=2000"),
 )
 EPOCH = -(-(1_281_167 - 50_000) // 256)
-"""Weight steps: 50,000 images are for the architecture."""
+"""Weight steps of an ImageNet epoch: 50,000 images are held out for architecture updates."""
 PUBLISHED = cost.Steps(40 * EPOCH, 120 * EPOCH, 119 * EPOCH // 5, 300 * -(-1_281_167 // 256))
-"""Of the published recipe on ImageNet: an update after every five weight steps, none in the first
-epoch of the search."""
+"""Steps of the published recipe on ImageNet: an update after every five weight steps, none in the
+first epoch of the search."""
 SEEDS = range(35, 40)
-"""Of the ablations: settings were chosen on others."""
+"""Seeds of the ablations. Settings were chosen with other seeds."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class Bench:
     """One run of the evidence, or its continuation."""
 
     state: Path
-    """Folder that says what is done, and holds the job's storage."""
+    """Folder of finished parts and of the job's storage."""
     is_quick: bool
 
     def networks(self) -> list[Row]:
-        """Searched networks, MobileNetV2, both targets."""
+        """Searched networks and MobileNetV2 on all targets, and the cost of the searches."""
         job, networks = self._of_job(QUICK if self.is_quick else ())
         rows = [*network_rows(networks), *cost.cost_rows(networks, cost.Steps.of(make_plan(job)))]
         picture = self.state if self.is_quick else markdown.FOLDER
@@ -95,13 +96,13 @@ class Bench:
         return rows
 
     def longer(self) -> list[Row]:
-        """The same on one target, with a longer training."""
+        """Searched networks and MobileNetV2 on one target, after a longer training."""
         _, networks = self._of_job((*LONGER, *QUICK[1:]) if self.is_quick else LONGER)
         rows = (curve.width_rows, curve.budget_rows, curve.speed_rows)
         return [row for kind in rows for row in kind(networks, TARGETS[0])]
 
     def random(self) -> list[Row]:
-        """Random networks as slow as those that were found."""
+        """Random networks as slow as the searched ones."""
         quick = QUICK if self.is_quick else ()
         job, networks = self._of_job(quick)
         tables, random = tables_of(Storage(job.storage), job.name), list[Trained]()
@@ -111,7 +112,7 @@ class Bench:
         return random_networks.random_rows(networks, random)
 
     def _of_job(self, settings: Sequence[str]) -> tuple[Job, list[Trained]]:
-        """What a variant of the job ends with."""
+        """Run a variant of the job; return it with its trained networks."""
         return networks_of([*settings, f"storage={self.state / 'storage'}"])
 
     def mobile_table(self) -> list[Row]:
@@ -122,7 +123,7 @@ class Bench:
         return [*rows, mobile_table.on_pixel1()]
 
     def ablations(self) -> list[Row]:
-        """Searches on the yardstick."""
+        """Searches with one setting changed each, on the tabular benchmark."""
         from tests.benchmarks.evidence import ablations
 
         seeds, schedule = SEEDS, ablations.SCHEDULE
@@ -132,17 +133,17 @@ class Bench:
         return [*ablations.differences(found), ablations.derivation(found[ablations.BASE])]
 
     def traffic(self) -> list[Row]:
-        """Two workers over a slow link, which only root can make."""
+        """Two workers over a slow link, which only root can set up."""
         return self._of_script("traffic", ["--rounds", "1"])
 
     def steps(self) -> list[Row]:
-        """Steps of a search, and what the published recipe costs by them."""
+        """Step times of a search, and the cost of the published recipe computed from them."""
         rows = self._of_script("steps", ["--rounds", "1", "--networks", "3"])
         seconds = {row["what"].removesuffix(", CPU s"): row["median"] for row in rows}
         return [*rows, cost.published_row(PUBLISHED, seconds)]
 
     def _of_script(self, name: str, quick: Sequence[str]) -> list[Row]:
-        """A benchmark in a process of its own, with the threads that it asks for."""
+        """Run a benchmark in its own process, with the threads that it asks for."""
         file, script = self.state / f"{name}.json", Path(__file__).with_name(f"{name}.py")
         words = [sys.executable, str(script), "--file", str(file)]
         words += quick if self.is_quick else ()
@@ -182,7 +183,7 @@ def _say(text: str) -> None:
 
 
 def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
-    """Write the lines of a part, each with where it holds."""
+    """Write the lines of a part, each with device, torch version and commit."""
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
     has_job = part in ("networks", *CHECKS)
     job = {"job": str(JOB.relative_to(REPOSITORY))} if has_job else {}
@@ -194,7 +195,7 @@ def _kept(part: str, rows: Sequence[Row], given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Do what is missing."""
+    """Run the parts that are not finished."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, to see that it runs")
     parser.add_argument("--again", nargs="*", default=[], choices=list(PARTS), metavar="PART")

@@ -1,10 +1,10 @@
-"""How near a search ends to its budget, by the objective and what the loss gains from latency.
+"""How close a search ends to its budget, by objective and by how much the loss gains from latency.
 
-Run `python tests/benchmarks/budgets.py`. Architecture parameters alone on the published space, the
-latency table of the Pixel 1, the loss `c * (1 - E[MACs] / MACs of the largest network)` with normal
-noise on its gradients; see `tests/support/synthetic_search.py`. No setting is changed between the
-runs of an objective. One JSON line per objective, length, noise and c: the distance of the mean
-expected latency of the last updates from 75, 85, 100, 120 and 150 ms, in percent.
+Run `python tests/benchmarks/budgets.py`. Only architecture parameters are trained, on the published
+space with the latency table of the Pixel 1. The loss is `c * (1 - E[MACs] / MACs of the largest
+network)` with normal noise on its gradients; see `tests/support/synthetic_search.py`. All runs of
+an objective use the same settings. One JSON line per objective, length, noise and c: the distance
+of the mean expected latency of the last updates from 75, 85, 100, 120 and 150 ms, in percent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUNS: list[tuple[ObjectiveName, int, float]] = [
 
 
 def lines() -> Iterator[dict[str, object]]:
-    """All runs."""
+    """Result lines of all runs."""
     for objective, steps, noise in RUNS:
         for c in GAINS:
             ended = [

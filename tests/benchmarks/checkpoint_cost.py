@@ -1,8 +1,8 @@
-"""What a checkpoint costs training: the copy while it stands still, the writing while it goes on.
+"""Cost of a checkpoint to training: the copy blocks it, the write runs in the background.
 
 Run `python tests/benchmarks/checkpoint_cost.py`. The supernet of the published space trains with
-two threads on two cores, 96 pixels, batch 16: stretches of steps without a checkpoint and with one,
-interleaved. The extra time of a stretch is put into relation to `checkpoint_every_s` (300 s).
+two threads on two cores, 96 pixels, batch 16: runs of steps with and without a checkpoint,
+interleaved. The extra time is reported as a share of `checkpoint_every_s` (300 s).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EVERY_S = ClusterSettings().checkpoint_every_s
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()

@@ -1,19 +1,19 @@
-"""Images at scale: converting, reading from disk and S3, memory, faults, ImageNet on paper.
+"""Data loading at scale: conversion, reading from disk and S3, memory, faults, ImageNet estimate.
 
 Run `python tests/benchmarks/data.py` (some 15 minutes; `--images 2000 --large 4000 --small 1000` to
-try it; Linux only). Images are grey glyphs of 64 pixels as PNG. Each part runs in a process of its
-own with a Ray of two cores:
+try it; Linux only). Images are grey glyphs of 64 pixels as PNG. Each part runs in its own process
+with a Ray instance of two cores:
 
-- converting: seconds by the clock, Ray's start and end left out and with them;
-- reading: two epochs of random crops, mirrored, by two readers, consumed as fast as they come: the
-  second from the end of the first, the first from the call, and both by the processor's time of all
-  processes; from a folder and from moto's S3 server, a process beside it on the same cores;
-- memory: what the driver and all processes of Ray hold (PSS, so shared memory counts once), above
-  what they hold when Ray runs and its libraries are loaded; the peak while two epochs are read;
-- faults: readers are killed and S3 answers 503, 500 or a part of what was asked, in turn; keys that
-  came in the epoch, counted;
+- converting: wall-clock seconds, with and without the start and shutdown of Ray;
+- reading: two epochs of random crops, mirrored, by two readers, consumed as fast as they arrive.
+  The second epoch is timed from the end of the first, the first from the call, and both by the CPU
+  time of all processes. From a folder, and from moto's S3 server on the same cores;
+- memory: PSS of the driver and all Ray processes (shared memory counts once), less the same when
+  Ray is idle with its libraries loaded; the peak while two epochs are read;
+- faults: readers are killed and S3 answers 503, 500 or a truncated body, in turn; the image keys
+  that arrived in the epoch are counted;
 - paper: photographs of 500x375 pixels, as large as those of ImageNet, decoded and cropped to 224 by
-  one process; what that means for 8 and 64 GPUs.
+  one process; the cores and bandwidth that 8 and 64 GPUs would need.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ from tests.support.s3 import BUCKET, LOGIN
 SIDE, CLASSES, BATCH = 64, 16, 256
 FAULTS = 20
 TARGETS = {"converted": 1500.0, "read": 1500.0, "memory": 1500.0}
-"""Images a second, and MB above the idle job."""
+"""Goals: images per second, and MB above the idle job."""
 
 IMAGENET_IMAGES, IMAGENET_BYTES = 1_281_167, 150e9
 GPU_IMAGES_PER_S = (500, 1000, 2000, 3650)
-"""That a GPU may train; the last is what an H100 was measured to (results/gpu_steps__*). A plan
-measures it where a job runs."""
+"""Training speeds of a GPU to estimate for; the last was measured on an H100
+(results/gpu_steps__*). `proxyless plan` measures the speed on the machine of the job."""
 
 
 @contextmanager
 def ray_of_two() -> Iterator[None]:
-    """A Ray of this process."""
+    """Local Ray instance with two cores."""
     import ray
 
     os.environ["PYTHONPATH"] = str(REPOSITORY)
@@ -75,7 +75,7 @@ def ray_of_two() -> Iterator[None]:
 
 @contextmanager
 def s3_process() -> Iterator[str]:
-    """An S3 server in a process of its own, with a bucket; its endpoint."""
+    """S3 server with a bucket, in its own process. Yields its endpoint."""
     import boto3
 
     port = free_port()
@@ -96,7 +96,7 @@ def s3_process() -> Iterator[str]:
 
 
 def put_into_s3(folder: str, endpoint: str) -> str:
-    """The files of a set, under the same names; its address."""
+    """Upload the files of a data set under the same names; return its S3 address."""
     import boto3
 
     client = boto3.client("s3", endpoint_url=endpoint)
@@ -122,7 +122,7 @@ def converted(count: int, dest: str) -> dict[str, float]:
 
 
 def stream(path: str) -> Any:
-    """The training images of a set as a job reads them, and its settings."""
+    """Loader of the training images of a data set, set up as a job does it."""
     import torch
 
     from orchestration.data.dataset import normalise
@@ -143,7 +143,7 @@ def stream(path: str) -> Any:
 
 
 def read(path: str, environment: dict[str, str]) -> dict[str, float]:
-    """An epoch, as fast as it comes."""
+    """Speed of reading two epochs as fast as batches arrive."""
     os.environ |= environment
     with ray_of_two():
         loader = stream(path)
@@ -162,13 +162,13 @@ def read(path: str, environment: dict[str, str]) -> dict[str, float]:
 
 
 def mine() -> list[psutil.Process]:
-    """This process and all below it."""
+    """Process of the caller and all its descendants."""
     here = psutil.Process()
     return [here, *here.children(recursive=True)]
 
 
 def cpu_s() -> float:
-    """Of the processor, by these processes, those that ended included."""
+    """CPU seconds of these processes, including children that ended."""
     total = 0.0
     for process in mine():
         with suppress(psutil.Error):
@@ -178,7 +178,7 @@ def cpu_s() -> float:
 
 
 def held_mb() -> float:
-    """Memory of these processes; what they share counts once."""
+    """Memory of these processes in MB; shared memory counts once."""
     total = 0
     for process in mine():
         with suppress(psutil.Error, OSError):
@@ -187,13 +187,13 @@ def held_mb() -> float:
 
 
 def memory(path: str) -> dict[str, float]:
-    """Above the idle job, at most, while two epochs are read."""
+    """Peak memory above the idle job while two epochs are read."""
     with ray_of_two():
         loader = stream(path)
         import ray.data
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        ray.data.range(1).take_all()  # libraries, and the processes that Ray keeps
+        ray.data.range(1).take_all()  # loads the libraries and starts the processes that Ray keeps
         time.sleep(5)
         idle, most, is_done = held_mb(), [0.0], threading.Event()
 
@@ -211,7 +211,7 @@ def memory(path: str) -> dict[str, float]:
 
 
 def readers() -> list[psutil.Process]:
-    """Processes that run a task of a stream."""
+    """Processes that run a reader task of the stream."""
     found = []
     for process in mine():
         with suppress(psutil.Error):
@@ -221,7 +221,7 @@ def readers() -> list[psutil.Process]:
 
 
 class Faults:
-    """Faults in turn, as many as are asked for, spread over an epoch."""
+    """Alternating faults: killed readers and failed S3 answers, one per call of `cause`."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.killed, self.failed, self._due = 0, 0, 0
@@ -229,7 +229,7 @@ class Faults:
         proxy.fault = self._fault
 
     def cause(self) -> None:
-        """One more: a reader is killed where the last was an answer, and the other way round."""
+        """Cause the next fault: kill a reader if an answer failed last, else fail an answer."""
         with self._lock:
             if self.killed > self.failed:
                 self._due = 1
@@ -255,7 +255,7 @@ class Faults:
 
 
 def faulty(path: str, port: int, environment: dict[str, str]) -> dict[str, float]:
-    """Keys that come, once and more often, in an epoch with faults."""
+    """Image keys that are missing or arrive twice in an epoch with faults."""
     proxy = Proxy(port)
     os.environ |= {**environment, "AWS_ENDPOINT_URL": proxy.uri}
     with ray_of_two():
@@ -285,7 +285,7 @@ def faulty(path: str, port: int, environment: dict[str, str]) -> dict[str, float
 
 
 def photograph(seed: int) -> bytes:
-    """500x375 pixels of smooth noise, about as many bytes as a photograph of ImageNet."""
+    """JPEG of 500x375 pixels of smooth noise, about as large as a photograph of ImageNet."""
     import numpy as np
     from PIL import Image
 
@@ -299,7 +299,7 @@ def photograph(seed: int) -> bytes:
 
 
 def photographs(count: int) -> dict[str, float]:
-    """Of one process: decoded, cropped and changed in colour, by its own time."""
+    """Images per CPU second that one process decodes, crops and, in retraining, colour-jitters."""
     import torch
 
     from orchestration.data.transforms import NUMBERS, Recipe, decoded, finished
@@ -323,7 +323,7 @@ def photographs(count: int) -> dict[str, float]:
 def needed(
     gpus: int, per_gpu: float, per_core: float, bytes_per_image: float
 ) -> tuple[float, float, float]:
-    """Cores that read and decode, bandwidth in Gbit/s, and minutes of an epoch, of ImageNet."""
+    """Cores for reading and decoding, Gbit/s, and minutes of an epoch of ImageNet."""
     images_per_s = gpus * per_gpu
     return (
         images_per_s / per_core,
@@ -350,14 +350,14 @@ def paper_lines(per_core: dict[str, float]) -> list[dict[str, object]]:
 
 
 def alone(function: Callable[..., dict[str, float]], *words: object) -> dict[str, float]:
-    """What a function finds in a process of its own."""
+    """Result of a function that runs in its own process."""
     (found,) = as_they_come(function, [words], 1)
     print(function.__name__, {name: round(value, 2) for name, value in found.items()}, flush=True)
     return found
 
 
 def measured(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
-    """The lines of the parts that were asked for."""
+    """Result lines of all parts."""
     sets = {size: str(folder / str(size)) for size in (given.images, given.small, given.large)}
     size, what = given.images, f"{given.images} glyphs of {SIDE} pixels: images a second"
     for count, place in sets.items():
@@ -391,7 +391,7 @@ def measured(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, obje
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure and keep."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--small", type=int, default=10_000)

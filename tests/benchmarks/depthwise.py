@@ -1,10 +1,11 @@
-"""What it is worth to compute the weight gradient of wide depthwise kernels in columns on a CPU.
+"""Speed-up from computing the weight gradient of wide depthwise kernels in columns on a CPU.
 
-Run `python tests/benchmarks/depthwise.py`. One thread, each measurement interleaved with the same
-by torch's own convolution (`nas_core/depthwise.py` says what that does): the weight gradient alone
-at shapes of both spaces, the caches swept before each, and the training step of ten random networks
-of the published space (224 pixels, batch 8) and of `jobs/compare_mobilenet.yaml` (48 pixels, batch
-32). One JSON line per shape and per space: ratios of our time to torch's, with their spread.
+Run `python tests/benchmarks/depthwise.py`. One thread; each measurement is interleaved with the
+same by torch's own convolution (see `nas_core/depthwise.py`). Measured are the weight gradient
+alone at shapes of both spaces, with caches flushed before each, and the training step of ten random
+networks of the published space (224 pixels, batch 8) and of `jobs/compare_mobilenet.yaml`
+(48 pixels, batch 32). One JSON line per shape and per space: ratios of our time to torch's, with
+their spread.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ SHAPES = (
 REPEATS = 15
 NETWORKS = 10
 SWEEP = 8_000_000
-"""Values that are written between two measurements: more than caches hold."""
+"""Values written between two measurements: more than the caches hold."""
 
 Row = dict[str, object]
 
 
 class Clock:
-    """Seconds of a call, with nothing of the last one in the caches."""
+    """Timer of calls that flushes the caches before each."""
 
     def __init__(self) -> None:
         self._swept = torch.zeros(SWEEP)
 
     def ratio(self, ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-        """Time of one call of the first to one of the second."""
+        """Time of one call of `ours` divided by that of one call of `theirs`."""
         seconds = []
         for call in (ours, theirs):
             self._swept.add_(1)
@@ -67,14 +68,14 @@ class Clock:
 
 
 def _gradient(convolution: nn.Conv2d, x: Tensor) -> Callable[[], object]:
-    """Of the weight alone: the input has no gradient."""
+    """Function that computes the gradient of the weight; the input needs none."""
     y = convolution(x)
     grad = torch.randn_like(y)
     return lambda: torch.autograd.grad(y, convolution.weight, grad, retain_graph=True)
 
 
 def shape_rows() -> list[Row]:
-    """The weight gradient at every shape."""
+    """Result lines of the weight gradient at every shape."""
     torch.set_num_threads(1)
     clock, rows = Clock(), list[Row]()
     for channels, pixels, kernel, stride, images in SHAPES:
@@ -100,7 +101,7 @@ def _as_torch_does() -> Iterator[None]:
 
 
 def network_ratios(space: SearchSpace, images: int) -> Iterator[float]:
-    """Of the training steps of random networks, the median of each."""
+    """Median time ratio of the training step, for each of ten random networks."""
     clock, rng = Clock(), torch.Generator().manual_seed(0)
     choices = [len(site.ops) for site in space.sites]
     for _ in range(NETWORKS):
@@ -125,7 +126,7 @@ def _training(network: Architecture, images: int) -> Callable[[], object]:
 
 
 def space_rows() -> list[Row]:
-    """Both spaces."""
+    """Result lines of the training step in both spaces."""
     torch.set_num_threads(1)
     job: Any = load_job(REPOSITORY / "jobs" / "compare_mobilenet.yaml", [])
     spaces = {

@@ -1,1 +1,1 @@
-"""The claims of the README, each made again by the product itself and measured; see `bench.py`."""
+"""Evidence for the claims of the README, measured by running the product itself; see `bench.py`."""

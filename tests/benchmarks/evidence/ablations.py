@@ -1,18 +1,19 @@
-"""What each part of the method is worth: searches with it and without, on the yardstick.
+"""Ablations: searches with and without each part of the method, on the tabular benchmark.
 
-The base is the default; a variant changes one thing. All start from the same seeds, on both targets
-and within the middle budget of each; networks are looked up in the committed table of networks
-trained alone. A figure of a variant is the mean over both targets for each seed, less that of the
-base, with Student's 95 % interval over seeds; that each network's accuracy is itself a mean of two
-trainings or more is not in it. The schedule is that of `search_quality.py`.
+The base is the default; a variant changes one thing. All use the same seeds, on both targets at the
+middle budget of each. The accuracy of a network is looked up in the committed table of networks
+trained alone. The figure of a variant is the mean over both targets for each seed, less that of the
+base, with Student's 95 % interval over seeds. The interval does not include the noise of the looked
+up accuracies, which are means of two or more trainings. The schedule is that of
+`search_quality.py`.
 
-Two parts need no search of their own. Exact derivation is held against the most probable op of
-every site in the searches of the base. A shared warm-up changes nothing in what a case finds (they
-are equal bit for bit), but its price: beside the base stands a search with the warm-up that it
-could afford if six cases had one each for the price of one.
+Two parts need no search of their own. Exact derivation is compared with taking the most probable op
+of every site in the searches of the base. A shared warm-up does not change the network of a case
+(they are equal bit for bit), only the cost: the base is compared with searches whose warm-up is
+shortened so that six of them cost as much as the shared one.
 
-Defaults are set by `python tests/benchmarks/evidence/ablations.py`: the same on `cpu` alone, at all
-budgets, with the seeds of tuning; its lines go to `results/`. Searches are kept in
+`python tests/benchmarks/evidence/ablations.py` decides the defaults: the same on `cpu` alone, at
+all budgets, with the seeds used for tuning; its lines go to `results/`. Searches are kept in
 `~/proxyless/bench`.
 """
 
@@ -39,7 +40,7 @@ BASE = "Proxyless-G with latency loss"
 TARGETS = ("cpu", "mobile")
 MIDDLE = len(yardstick.BUDGET_SHARES) // 2
 CASES = 6
-"""Of a sweep that shares one warm-up: two targets with three budgets each."""
+"""Cases of a sweep that share one warm-up: two targets with three budgets each."""
 CHANGES: dict[str, dict[str, Any]] = {
     BASE: {},
     "Proxyless-G without latency loss, derived within the budget": {"objective": "none"},
@@ -52,7 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 Place = tuple[str, int]
-"""A target, and which of its budgets."""
+"""A target, and the index of one of its budgets."""
 REPORTED: list[Place] = [(target, MIDDLE) for target in TARGETS]
 TUNED: list[Place] = [("cpu", number) for number in range(len(yardstick.BUDGET_SHARES))]
 QUICK = replace(SCHEDULE, warmup_epochs=4, epochs=2)
@@ -66,7 +67,7 @@ def searched(
     schedule: SearchSettings = SCHEDULE,
     places: Sequence[Place] = REPORTED,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Lines of the searches of each variant; what `file` lacks is made, by two processes."""
+    """Result lines of the searches of each variant. Two processes run those missing in `file`."""
     jobs = {
         name: _jobs(replace(schedule, **changes), seeds, places)
         for name, changes in CHANGES.items()
@@ -85,7 +86,7 @@ def _jobs(settings: SearchSettings, seeds: Sequence[int], places: Sequence[Place
 
 
 def top1(one: Mapping[str, Any], path: str = "path") -> float:
-    """Of the network that was found, trained alone; percent."""
+    """Top-1 of the network of a search, trained alone, percent."""
     return float(_truth(one["target"]).mean()[yardstick.names().index(one[path])])
 
 
@@ -101,7 +102,7 @@ def by_seed(lines: Lines) -> dict[int, float]:
 
 
 def differences(searches: Mapping[str, Lines]) -> list[dict[str, Any]]:
-    """A row for each variant: what it finds, less the base, and at what cost."""
+    """A row per variant: accuracy, difference to the base, and cost."""
     base = by_seed(searches[BASE])
     rows = []
     for name, some in searches.items():
@@ -123,9 +124,9 @@ def differences(searches: Mapping[str, Lines]) -> list[dict[str, Any]]:
 
 
 def derivation(base: Lines) -> dict[str, Any]:
-    """The exact derivation against the most probable op of every site, in searches of the base.
+    """How often the most probable op of every site exceeds the budget, in searches of the base.
 
-    Where those keep the budget, both are one network.
+    Where it does not, exact derivation chooses the same network.
     """
     over = [one for one in base if one["argmax_ms"] > one["budget_ms"]]
     return {
@@ -139,7 +140,7 @@ def derivation(base: Lines) -> dict[str, Any]:
 
 
 def main() -> None:
-    """On the seeds of tuning; started again it goes on with what is missing."""
+    """Run the ablations with the seeds used for tuning; a second start runs what is missing."""
     state = Path.home() / "proxyless" / "bench"
     state.mkdir(parents=True, exist_ok=True)
     found = searched(state / "ablations_tuning.jsonl", range(5), places=TUNED)

@@ -1,8 +1,8 @@
-"""What a sweep costs, in trainings of one network.
+"""Cost of a sweep, in trainings of one network.
 
-The unit is the time that the job took to train one found network alone, mean over all of them.
-Seconds are those of one worker; a warm-up that two shared counts twice what the clock said. What
-the published recipe costs is told on paper, from the measured times of its steps.
+The unit is the time that the job took to train one searched network alone, mean over all of them.
+Seconds are worker seconds: a warm-up run by two workers counts twice its wall-clock time. The cost
+of the published recipe is computed from the measured times of its steps.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Steps:
-    """How many a job does."""
+    """Numbers of steps of a job."""
 
     warmup: int
     """Weight steps, once for all cases of a seed."""
     search: int
-    """Weight steps of a case behind it."""
+    """Weight steps of a case after the warm-up."""
     updates: int
-    """Of the architecture parameters, of a case."""
+    """Updates of the architecture parameters of a case."""
     training: int
-    """Of one network alone."""
+    """Steps of training one network alone."""
 
     @classmethod
     def of(cls, plan: Plan) -> Steps:
-        """Of a planned job."""
+        """Numbers of steps of a planned job."""
         search, epoch = plan.job.search, search_steps(plan.job, plan.data)
         return cls(
             search.warmup_epochs * epoch,
@@ -45,7 +45,7 @@ class Steps:
 
 
 def cost_rows(networks: Sequence[Trained], steps: Steps) -> list[Row]:
-    """Of the warm-up of a seed, of the search of a case, and of all cases of a seed."""
+    """Cost of a training, of the warm-up of a seed, of a search, and of a whole case."""
     found = of_kind(networks, "search")
     unit_s = fmean(one.retrain_s for one in found)
     warmup_s, search_s = (fmean(getattr(one, name) for one in found) for name in PARTS)
@@ -82,11 +82,11 @@ PARTS = ("warmup_s", "search_s")
 
 
 def published_row(steps: Steps, seconds: Mapping[str, float]) -> Row:
-    """One search and one training by the published recipe, over that training.
+    """Cost of one search and one training by the published recipe, in such trainings.
 
     Args:
-        steps: of the recipe.
-        seconds: of a "plain training step", a "weight step" and a "two-path alpha step".
+        steps: numbers of steps of the recipe.
+        seconds: time of a "plain training step", a "weight step" and a "two-path alpha step".
     """
     training_s = steps.training * seconds["plain training step"]
     weights_s = (steps.warmup + steps.search) * seconds["weight step"]

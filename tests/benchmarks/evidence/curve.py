@@ -1,9 +1,9 @@
 """Searched networks against MobileNetV2 at several widths: accuracy at equal latency, and speed.
 
-Beside them stands the reference of the space, one op everywhere: what the space is worth without a
+The reference network of the space, with one op everywhere, shows what the space is worth without a
 search.
-Both fronts of a comparison are of one seed, so that its differences hold the noise of training of
-both; over seeds stands Student's 95 % interval. Ratios are averaged by their logarithms.
+Both fronts of a comparison come from one seed, so that the differences include the training noise
+of both; the interval over seeds is Student's 95 % interval. Means of ratios are geometric.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from tests.benchmarks.truth import paired
 
 Row = dict[str, Any]
 Fronts = Mapping[int, Front]
-"""By seed."""
+"""Fronts by seed."""
 PLACES = {
     "at the highest accuracy of both": 0.0,
     "one point below the highest accuracy of both": 1.0,
 }
-"""Where speeds are compared, in points below what both reach."""
+"""Accuracies at which speeds are compared, in points below the highest that both reach."""
 
 
 def front_of(networks: Sequence[Trained], target: str) -> Front:
-    """Of networks of one seed, as they are on a target."""
+    """Front of networks of one seed on a target."""
     return Front.of([Network(one.ms[target], one.top1) for one in networks])
 
 
 def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
-    """For each budget of a target: what was found, and how much better than MobileNetV2 it is.
+    """A row per budget of a target: the searched networks and their lead over MobileNetV2.
 
-    `points` is over the seeds (`covered`) in which MobileNetV2 has networks as fast and as slow as
-    the one that was found; None where there are none.
+    The lead in points is averaged over the seeds in which MobileNetV2 has both faster and slower
+    networks than the searched one; `covered` counts them. It is None if there are none.
     """
     found = of_kind(networks, "search", target)
     fronts = _fronts(of_kind(networks, "baseline"), target)
@@ -62,7 +62,7 @@ def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
 
 
 def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
-    """MobileNetV2 at each of its widths, and the reference."""
+    """A row for MobileNetV2 at each width, and one for the reference network."""
     found = of_kind(networks, "baseline")
     names = sorted({one.name for one in found}, key=lambda name: float(name.rpartition("_")[2]))
     groups = {name: [one for one in found if one.name == name] for name in names}
@@ -79,9 +79,11 @@ def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
 
 
 def speed_rows(networks: Sequence[Trained], target: str) -> list[Row]:
-    """How many times faster than MobileNetV2, and than the reference: at the highest accuracy that
-    both reach and one point below it, where fronts are steep and what a network of the flat end
-    gains by chance decides little."""
+    """Speed-up over MobileNetV2 and over the reference network, at equal accuracy.
+
+    Compared at the highest accuracy that both reach, and one point below it: there fronts are
+    steep, so that chance gains in the flat end matter little.
+    """
     ours = _fronts(of_kind(networks, "search", target), target)
     others = {
         "MobileNetV2": of_kind(networks, "baseline"),
@@ -96,7 +98,11 @@ def speed_rows(networks: Sequence[Trained], target: str) -> list[Row]:
 
 
 def _speed_row(what: str, ours: Fronts, theirs: Fronts, below: float) -> Row:
-    """`points ahead`: where our fastest network is more accurate than that, by how much."""
+    """A row of speed-ups.
+
+    `points ahead` is how much more accurate our fastest network is than the compared accuracy, 0 if
+    it is not.
+    """
     pairs = [(ours[seed], theirs[seed]) for seed in ours]
     places = [highest_of_all(pair) - below for pair in pairs]
     ahead = [
@@ -115,7 +121,7 @@ def _speed_row(what: str, ours: Fronts, theirs: Fronts, below: float) -> Row:
 
 
 def _times(ratios: Sequence[float]) -> list[float]:
-    """Mean, and its interval where there are several."""
+    """Geometric mean, followed by the ends of its interval if there are several ratios."""
     if len(ratios) < 2:
         return [round(one, 2) for one in ratios]
     logs = paired([log(ratio) for ratio in ratios])
@@ -130,7 +136,7 @@ def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:
 
 
 def accuracies(networks: Sequence[Trained]) -> Row:
-    """Mean, standard deviation and number, percent."""
+    """Mean and standard deviation of top-1 in percent, and the number of networks."""
     found = [one.top1 for one in networks]
     return {
         "top1": round(fmean(found), 2),
@@ -140,7 +146,7 @@ def accuracies(networks: Sequence[Trained]) -> Row:
 
 
 def mean_with_interval(away: Sequence[float]) -> list[float]:
-    """Mean, and its interval where there are several."""
+    """Mean, followed by the ends of its interval if there are several values."""
     if len(away) < 2:
         return [round(one, 2) for one in away]
     found = paired(away)

@@ -1,7 +1,7 @@
-"""Accuracy against latency: Pareto fronts, read between their networks, and what is between two.
+"""Pareto fronts of accuracy against latency: interpolation, and comparison of two.
 
-A front is read along straight lines over the logarithm of the latency. It says nothing outside the
-latencies and accuracies that were measured: no value is extrapolated.
+A front is interpolated linearly in the logarithm of the latency. Nothing is extrapolated beyond
+the measured latencies and accuracies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestration.reports.results import pareto_front
 
 @dataclass(frozen=True)
 class Network:
-    """What a network takes and reaches."""
+    """Latency and accuracy of a network."""
 
     ms: float
     top1: float
@@ -27,18 +27,19 @@ class Front:
     """The Pareto front of some networks."""
 
     networks: tuple[Network, ...]
-    """Those on the front, the fastest first."""
+    """Networks on the front, the fastest first."""
     slowest_ms: float
-    """Of all: up to there the front is flat behind its last network."""
+    """Latency of the slowest network, also if it is not on the front: up to it the front is flat
+    beyond its last network."""
 
     @classmethod
     def of(cls, networks: Sequence[Network]) -> Front:
-        """Of one network or more."""
+        """Front of one or more networks."""
         on_front = pareto_front(networks, lambda one: (one.ms, one.top1))
         return cls(tuple(on_front), max(one.ms for one in networks))
 
     def top1_at(self, ms: float) -> float | None:
-        """Accuracy that is to be had within a latency; None where nothing was measured."""
+        """Accuracy within a latency; None outside the measured range."""
         if not self.networks[0].ms <= ms <= self.slowest_ms:
             return None
         before = [one for one in self.networks if one.ms <= ms][-1]
@@ -49,7 +50,7 @@ class Front:
         return before.top1 + share * (behind.top1 - before.top1)
 
     def ms_at(self, top1: float) -> float | None:
-        """Latency at which an accuracy is to be had; None where nothing was measured."""
+        """Latency at which an accuracy is reached; None outside the measured range."""
         if not self.networks[0].top1 <= top1 <= self.networks[-1].top1:
             return None
         behind = next(one for one in self.networks if one.top1 >= top1)
@@ -60,21 +61,24 @@ class Front:
         return before.ms * exp(share * log(behind.ms / before.ms))
 
     def ms_for(self, top1: float) -> float:
-        """The same of an accuracy that it reaches. Where its fastest network reaches more, that one
-        is taken: the front says nothing of faster ones, and they would only be faster."""
+        """Latency at which an accuracy is reached that is not above the front.
+
+        If the fastest network is more accurate than asked, its latency is returned. That is an
+        upper bound: faster networks were not measured.
+        """
         return self.ms_at(top1) or self.networks[0].ms
 
     def starts_above(self, top1: float) -> bool:
-        """Whether its fastest network is more accurate, and stands for faster ones not measured."""
+        """Whether the fastest network is more accurate, so that `ms_for` is an upper bound."""
         return self.networks[0].top1 > top1
 
 
 def highest_of_all(fronts: Iterable[Front]) -> float:
-    """The highest accuracy that each of them reaches."""
+    """Highest accuracy that all fronts reach."""
     return min(one.networks[-1].top1 for one in fronts)
 
 
 def speed_up(ours: Front, theirs: Front, below: float = 0.0) -> float:
-    """How many times faster ours is at the highest accuracy that both reach, or points below."""
+    """Speed-up of `ours` at the highest accuracy that both reach, less `below` points."""
     top1 = highest_of_all((ours, theirs)) - below
     return theirs.ms_for(top1) / ours.ms_for(top1)

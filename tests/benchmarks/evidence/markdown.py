@@ -9,12 +9,12 @@ from typing import Any
 
 Row = dict[str, Any]
 AHEAD = "points that the found ones are ahead"
-"""Of random networks: what such a row says of those that were found."""
+"""Key in rows of random networks: the lead of the searched networks, in points."""
 FOLDER = Path(__file__).resolve().parents[1] / "results"
 
 
 def newest(part: str) -> Path | None:
-    """The last file of a part; names end in the day."""
+    """Newest result file of a part, by the date at the end of its name."""
     files = sorted(
         FOLDER.glob(f"evidence_{part}__*.json"), key=lambda file: (file.stem[-10:], file.name)
     )
@@ -22,7 +22,7 @@ def newest(part: str) -> Path | None:
 
 
 def rows_of(part: str) -> list[Row]:
-    """Its lines, each with where it stands; none where it was not made."""
+    """Rows of the newest result file of a part, each with its place in `at`; empty if none."""
     file = newest(part)
     if file is None:
         return []
@@ -31,12 +31,12 @@ def rows_of(part: str) -> list[Row]:
 
 
 def linked(row: Row, text: str | None = None) -> str:
-    """What a row is, linked to its line."""
+    """Markdown link to the line of a row; the text is its `what` by default."""
     return f"[{text or row['what']}]({row['at']})"
 
 
 def as_table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    """A table."""
+    """Markdown table."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(map(_cell, one)) + " |" for one in lines) + "\n"
 
@@ -48,7 +48,7 @@ def _cell(value: object) -> str:
 
 
 def interval(values: Sequence[float] | None) -> str:
-    """A mean with its interval; of one seed there is none."""
+    """A mean with its interval, if there is one (not from a single seed)."""
     if values is None:
         return ""
     if len(values) < 3:

@@ -1,9 +1,9 @@
-"""Hardware prefers specialized models: networks searched for every target, on every target.
+"""Cross-target comparison: networks searched for each target, on every target.
 
-Networks of one accuracy compare: for each target, those that were searched for it have a front of
-accuracy against latency, on their own target and on every other. All fronts are read at one
-accuracy, WITHIN points below the highest that all of them reach: there they are steep, and what a
-network of the flat end gains by chance decides nothing. Fronts of a comparison are of one seed.
+Networks are compared at equal accuracy. The networks searched for a target form a front of accuracy
+against latency on their own target and on each other one. All fronts are read at one accuracy,
+WITHIN points below the highest that all of them reach: there they are steep, so that chance gains
+in the flat end do not decide. All fronts of a comparison come from one seed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.benchmarks.truth import paired
 
 Row = dict[str, Any]
 WITHIN = 1.0
-"""Points of top-1."""
+"""Points of top-1 below the highest accuracy that all fronts reach."""
 
 
 def matrix_rows(networks: Sequence[Trained]) -> list[Row]:
-    """A row for each network, whatever its seed: its accuracy, and its latency on all targets."""
+    """A row per target and budget: mean accuracy, and mean latency on all targets."""
     found = of_kind(networks, "search")
     rows = []
     for own, budget in sorted({(one.own, str(one.budget)) for one in found}):
@@ -41,7 +41,7 @@ def matrix_rows(networks: Sequence[Trained]) -> list[Row]:
 
 
 def equal_rows(networks: Sequence[Trained]) -> list[Row]:
-    """For each target, latency of its networks on all targets, at equal accuracy."""
+    """A row per target: latency of its networks on all targets, at equal accuracy."""
     ms, top1, _ = _at_equal_accuracy(of_kind(networks, "search"))
     owns, targets = ({key[i]: None for key in ms} for i in (0, 1))
     return [
@@ -56,11 +56,10 @@ def equal_rows(networks: Sequence[Trained]) -> list[Row]:
 
 
 def preference_rows(networks: Sequence[Trained]) -> list[Row]:
-    """On each target, how much longer networks of another target take than its own.
+    """A row per pair of targets: how much slower the networks of one are on the other.
 
-    Where the fastest network of the other is more accurate than asked, faster ones that it might
-    have had were not measured, and the figure is too large: `their fastest is better still` counts
-    such seeds.
+    If the fastest network of the other target is more accurate than asked, the ratio is an upper
+    bound: faster ones were not measured. `their fastest is better still` counts such seeds.
     """
     ms, top1, above = _at_equal_accuracy(of_kind(networks, "search"))
     rows = []
@@ -79,8 +78,8 @@ def preference_rows(networks: Sequence[Trained]) -> list[Row]:
 def _at_equal_accuracy(
     found: Sequence[Trained],
 ) -> tuple[dict[tuple[str, str], list[float]], list[float], dict[tuple[str, str], list[bool]]]:
-    """Latencies of each seed by (searched for, measured on); the accuracy of each seed; by the
-    same, whether the fastest network of a seed is more accurate than that."""
+    """Latencies by (searched for, measured on), one per seed; the accuracy of each seed; and by the
+    same keys, whether the fastest network of a seed is more accurate than that."""
     ms: dict[tuple[str, str], list[float]] = {}
     above: dict[tuple[str, str], list[bool]] = {}
     accuracies = []
@@ -94,7 +93,7 @@ def _at_equal_accuracy(
 
 
 def _fronts(found: Sequence[Trained]) -> dict[tuple[str, str], Front]:
-    """By (searched for, measured on)."""
+    """Fronts by (searched for, measured on)."""
     owns = sorted({one.own for one in found})
     return {
         (own, target): front_of([one for one in found if one.own == own], target)
@@ -108,7 +107,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _times(logs: Sequence[float]) -> list[float]:
-    """Mean, and its interval where there are several."""
+    """Geometric mean, followed by the ends of its interval if there are several values."""
     if len(logs) < 2:
         return [round(exp(logs[0]), 2)]
     found = paired(logs)

@@ -1,7 +1,7 @@
-"""The networks of the poster's first table, built at 224 pixels and measured here, all in one run.
+"""Networks of the poster's first table, built at 224 pixels and measured here in one run.
 
-Accuracies and Pixel 1 latencies beside them are the published ones: nothing is trained on ImageNet
-here. Latency is that of the whole network at batch 1 on one thread, the empty call taken off.
+Accuracies and Pixel 1 latencies in the table are the published ones: nothing is trained on ImageNet
+here. Latency is that of the whole network at batch 1 on one thread, less that of an empty call.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from tests.benchmarks.evidence.poster import MOBILE_TABLE
 Row = dict[str, Any]
 TARGETS = {"cpu": TargetSettings(), "mobile": TargetSettings(stand_in=True)}
 CELLS = ("nasnet_a", "amoebanet_a")
-"""Networks of cells, which take minutes to lower."""
+"""Networks built from cells, which take minutes to compile."""
 
 
 def model_of(name: str) -> Model:
-    """A published network, or one of the literature."""
+    """A published specialized network, or a baseline from the literature."""
     return architecture(name) if name in PUBLISHED else Baseline(name)
 
 
 def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
-    """Milliseconds of whole networks, timed against each other."""
+    """Latencies of whole networks in milliseconds, interleaved in one run."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
     from orchestration.latency.calibrate import timed_networks
@@ -55,7 +55,7 @@ def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
 
 
 def table(*, with_cells: bool) -> list[Row]:
-    """A row for each network of the poster; latencies are None where one was not measured."""
+    """A row per network of the poster; the latency is None if it was not measured."""
     names = [one.model for one in MOBILE_TABLE if one.model is not None]
     names = [name for name in dict.fromkeys(names) if with_cells or name not in CELLS]
     models = [model_of(name) for name in names]
@@ -78,7 +78,7 @@ def table(*, with_cells: bool) -> list[Row]:
 
 
 def on_pixel1() -> Row:
-    """Proxyless-Mobile by the latency model of a Pixel 1 that ships."""
+    """Latency of Proxyless-Mobile by the Pixel 1 latency model shipped with the project."""
     network = architecture("proxyless_mobile")
     assert isinstance(network, Architecture)
     return {

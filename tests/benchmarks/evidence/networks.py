@@ -1,8 +1,8 @@
-"""The job of the evidence, and its networks, each with its latency on all of the job's targets.
+"""Job of the evidence, and its networks with their latencies on all targets of the job.
 
-Latencies that are compared come from one run that timed all networks against each other (the job's
-`across/`), not from the minutes in which each was trained. On a target that is no machine at hand
-they are what its latency table says.
+Compared latencies come from one run that timed all networks interleaved (the job's `across/`), not
+from the separate measurements after each training. On a target that cannot be measured here they
+come from its latency table.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ class Trained:
     kind: str
     """"search", "baseline", "reference" or "given"."""
     name: str
-    """Of a baseline; of others their case, without the seed."""
+    """Name of a baseline; for others their case without the seed."""
     own: str
-    """The target that it was searched for."""
+    """Target that it was searched for."""
     budget: str | None
-    """In the words of the job."""
+    """Budget as the job file writes it."""
     budget_ms: float | None
     seed: int
     top1: float
     """Percent."""
     ms: Mapping[str, float]
-    """By target; a baseline has none where a latency table is all there is."""
+    """Latency by target. A baseline has none on a target that only has a latency table."""
     warmup_s: float
-    """These three are seconds of one worker: where several shared a step, times their number."""
+    """Worker seconds, as the next two: wall-clock time times the number of workers."""
     search_s: float
     retrain_s: float
     ops: tuple[str, ...]
     """Empty for a baseline."""
     hardware: Mapping[str, str] = field(default_factory=dict)
-    """What each target is."""
+    """Description of the hardware of each target."""
     by_table: frozenset[str] = frozenset()
-    """Targets on which nothing was measured: a latency table says what networks take there."""
+    """Targets on which nothing was measured: latencies come from a latency table."""
 
 
 def networks_of(settings: Sequence[str]) -> tuple[Job, list[Trained]]:
-    """Run a variant of the job, or what is missing of it; the networks that it ends with."""
+    """Run a variant of the job, or continue it; return it with its trained networks."""
     job = load_job(JOB, settings)
     result = run(job, log=lambda text: print(text, file=sys.stderr, flush=True))
     if result.failed:
@@ -75,7 +75,7 @@ def trained(storage: Storage, job: str) -> list[Trained]:
 
 
 def tables_of(storage: Storage, job: str) -> dict[str, LatencyTable]:
-    """By target, those that a finished job searched by."""
+    """Latency tables that a finished job searched with, by target."""
     results = _results(storage.sub(job))
     keys = {one["target"]: one["table_key"] for one in results if one["kind"] == "search"}
     return {
@@ -90,7 +90,10 @@ def _results(folder: Storage) -> list[dict[str, Any]]:
 
 
 def warmup_workers(storage: Storage, result: Mapping[str, Any]) -> int:
-    """By its last checkpoint: a warm-up takes all workers that there are, a case its own."""
+    """Workers that trained the warm-up, from its last checkpoint; 1 if there was no warm-up.
+
+    A warm-up takes all workers of the cluster, so the number can differ from that of the case.
+    """
     if result["warmup_key"] is None:
         return 1
     folder = storage.sub(f"warmups/{result['warmup_key']}")
@@ -119,18 +122,18 @@ def _trained(
 
 
 def of_kind(networks: Iterable[Trained], kind: str, own: str | None = None) -> list[Trained]:
-    """Those of a kind, and of a target if one is named."""
+    """Networks of a kind, and of a target if one is named."""
     return [one for one in networks if one.kind == kind and own in (None, one.own)]
 
 
 def seeds(networks: Iterable[Trained]) -> list[int]:
-    """In their order."""
+    """Seeds of the networks, sorted."""
     return sorted({one.seed for one in networks})
 
 
 def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
-    """Results as the picture of a sweep takes them: baselines on every target, others on their own;
-    latencies are those of the one run."""
+    """Results in the form that the figure of a sweep takes: baselines on every target, other
+    networks on their own. Latencies come from the run that timed all networks."""
     return [
         {
             "job": "",

@@ -1,4 +1,4 @@
-"""Published figures that results are put beside; facts, from the ProxylessNAS poster (ICLR 2019).
+"""Published figures that results are compared with, from the ProxylessNAS poster (ICLR 2019).
 
 ImageNet, 224 pixels; latency on a Pixel 1 phone at batch 1, milliseconds. CPU seconds of other
 implementations were measured with their code on two threads, batch 8, 224 pixels, space of 21
@@ -19,9 +19,9 @@ class Published:
     """Percent."""
     pixel1_ms: float
     gpu_hours: float | None
-    """Of its search; None where there was none."""
+    """Cost of its search; None if there was no search."""
     model: str | None
-    """Its name here; None where its architecture was not published."""
+    """Name of the network in this project; None if its architecture was not published."""
 
 
 MOBILE_TABLE = (
@@ -37,14 +37,14 @@ MOBILE_TABLE = (
     Published("Proxyless-CPU", 75.3, 116, 200, "proxyless_cpu"),
     Published("Proxyless-GPU", 75.1, 124, 200, "proxyless_gpu"),
 )
-"""The last two from the table of specialized networks."""
+"""First table of the poster; the last two rows are from its table of specialized networks."""
 
 SPECIALIZATION_MS = {
     "proxyless_gpu": {"gpu": 5.1, "cpu": 204.9, "mobile": 124.0},
     "proxyless_cpu": {"gpu": 7.4, "cpu": 138.7, "mobile": 116.0},
     "proxyless_mobile": {"gpu": 7.2, "cpu": 164.1, "mobile": 78.0},
 }
-"""Of the poster's own hardware, by where it was measured."""
+"""Latencies on the hardware of the poster, by network and target."""
 
 OTHERS_CPU_S = {
     "weight step": (1.25, 2.13),
@@ -52,5 +52,5 @@ OTHERS_CPU_S = {
     "full-path alpha step": (1.88, 2.10),
     "REINFORCE update of ten networks": (3.86, None),
 }
-"""Reference implementation, NNI 3.0; None where it has no such step."""
+"""CPU seconds of the reference implementation and of NNI 3.0; None if it has no such step."""
 OTHERS_PEAK_GB = (1.9, 2.0)

@@ -1,9 +1,9 @@
-"""Random networks of the searched space that take as long as those that were found.
+"""Random networks of the searched space with the latency of the searched ones.
 
-For a found network of each seed some are drawn that take 95 to 100 % of its latency by the table of
-its target, all of them equally likely, and trained by the same recipe from the same seed. What the
-found ones are ahead, less than which a search would be worth nothing, is averaged over seeds, with
-Student's 95 % interval.
+For a searched network of each seed, networks are drawn uniformly among those with 95 to 100 % of
+its latency by the table of its target, and trained with the same recipe from the same seed. The
+lead of the searched networks is averaged over seeds, with Student's 95 % interval; a search is
+worth something only if it is above 0.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.benchmarks.evidence.networks import Trained, of_kind, seeds
 
 Row = dict[str, Any]
 COUNT = 2
-"""Networks beside each that was found."""
+"""Random networks per searched network."""
 TARGETS, BUDGETS = ("cpu", "mobile"), ("35%", "50%", "100%")
 
 
 def write_networks(
     networks: Sequence[Trained], tables: Mapping[str, LatencyTable], seed: int, folder: Path
 ) -> list[str]:
-    """Draw random networks beside what was found from a seed, and write their files.
+    """Draw random networks for the searched ones of a seed, and write their files.
 
     Returns:
         Settings of a job that trains them.
@@ -52,7 +52,7 @@ def write_networks(
 
 
 def drawn(found: Trained, table: LatencyTable) -> list[Architecture]:
-    """Random networks that take as long as one, by a table; the same for every call."""
+    """Random networks with the latency of a searched one by a table; equal in every call."""
     latency_ms = table.latency_ms(Architecture(table.space, found.ops))
     goal = LatencyGoal(table, latency_ms, torch.device("cpu"))
     paths = random_networks_at(goal, COUNT, found.seed)
@@ -60,7 +60,7 @@ def drawn(found: Trained, table: LatencyTable) -> list[Architecture]:
 
 
 def random_rows(networks: Sequence[Trained], random: Sequence[Trained]) -> list[Row]:
-    """For each target and budget: what random networks reach, and what found ones are ahead."""
+    """A row per target and budget: accuracy of random networks, lead of the searched ones."""
     groups: dict[str, list[tuple[Trained, list[Trained]]]] = {}
     for one in _compared(networks):
         beside = [
@@ -84,7 +84,7 @@ def _row(what: str, pairs: Sequence[tuple[Trained, Sequence[Trained]]]) -> Row:
 
 
 def _compared(networks: Sequence[Trained]) -> list[Trained]:
-    """The found networks that random ones are held against."""
+    """Searched networks that random ones are compared with."""
     return [
         one
         for seed in seeds(networks)
@@ -95,5 +95,5 @@ def _compared(networks: Sequence[Trained]) -> list[Trained]:
 
 
 def _name(one: Trained) -> str:
-    """Of the random ones beside it, less their number."""
+    """Name of the random networks of a searched one, without their number."""
     return f"random-{str(one.budget).strip('%')}-"

@@ -1,4 +1,4 @@
-"""What the evidence says in a sentence, for the README's first screen."""
+"""Sentences that summarize the evidence, for the README's first screen."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.benchmarks.evidence.markdown import AHEAD, Row, interval, linked, row
 
 
 def preferences() -> list[Row]:
-    """Rows of networks of one target against those of another."""
+    """Rows that compare the networks of one target with those of another."""
     return [row for row in rows_of("networks") if " / searched for" in row["what"]]
 
 
 def preferred() -> str:
-    """In how many pairs a target's own networks are faster, in a sentence."""
+    """Sentence that says in how many pairs a target's own networks are faster."""
     rows = preferences()
     own = [row for row in rows if _lowest(row) > 1]
     slower = [row["what"].partition(":")[2].strip() for row in rows if _highest(row) < 1]
@@ -35,17 +35,17 @@ def preferred() -> str:
 
 
 def _lowest(row: Row) -> float:
-    """Of an interval; of one seed, which shows nothing, 0."""
+    """Lower end of the interval of a ratio; 0 for one seed, which has no interval."""
     return float(row["times"][1]) if len(row["times"]) == 3 else 0.0
 
 
 def _highest(row: Row) -> float:
-    """The same of its upper end."""
+    """Upper end of the interval of a ratio; infinity for one seed, which has no interval."""
     return float(row["times"][2]) if len(row["times"]) == 3 else math.inf
 
 
 def claim() -> str:
-    """The sentence at the top of the README."""
+    """Sentence at the top of the README."""
     rows = rows_of("networks")
     speeds = [row for row in rows if f"MobileNetV2 {BELOW}" in row["what"]]
     again = [row for row in rows if "the reference at the highest accuracy" in row["what"]]
@@ -64,7 +64,7 @@ BELOW = "one point below the highest accuracy of both"
 
 
 def _after_longer() -> str:
-    """What the claim comes to after a longer training, where that was seen."""
+    """Addition to the claim about longer training, if that was measured."""
     rows = [row for row in rows_of("longer") if f"MobileNetV2 {BELOW}" in row["what"]]
     return "".join(
         f" (after 24, on `cpu` and from one seed, it takes {linked(row, interval(row['times']))} "
@@ -74,7 +74,7 @@ def _after_longer() -> str:
 
 
 def _on_targets(rows: Sequence[Row]) -> str:
-    """Times on each of them."""
+    """Speed-ups on each target, joined by "and"."""
     return " and ".join(
         f"{linked(row, interval(row['times']))} times the time on `{row['what'].partition(':')[0]}`"
         for row in rows
@@ -82,7 +82,7 @@ def _on_targets(rows: Sequence[Row]) -> str:
 
 
 def longer() -> str:
-    """What remains after a longer training, in a sentence."""
+    """Sentence on what remains of the speed-up after a longer training."""
     rows = [row for row in rows_of("longer") if "than MobileNetV2" in row["what"]]
     at, below = (f"{linked(row, interval(row['times']))} (at {row['top1']:g} %)" for row in rows)
     return (
@@ -93,7 +93,7 @@ def longer() -> str:
 
 
 def beyond_chance() -> str:
-    """What found networks are ahead of random ones as slow, in a sentence."""
+    """Sentence on the lead of searched networks over random ones of the same latency."""
     rows = rows_of("random")
     by_target: dict[str, dict[str, str]] = {}
     for row in rows:

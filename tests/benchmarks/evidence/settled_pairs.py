@@ -1,10 +1,10 @@
-"""What settling pairs is worth on the space of the evidence, from the seeds of tuning.
+"""Effect of `search.settle_pairs` on the space of the evidence, with the seeds used for tuning.
 
-The yardstick has three ops a site, of which a pair leaves out one; here a site has seven. Run
-`python tests/benchmarks/evidence/settled_pairs.py` for `jobs/compare_mobilenet.yaml` on `cpu`,
-within the two budgets at which a search is ahead of random networks, with pairs settled and
-without; all else is a default. Every network is trained alone and tested by that job; started
-again it goes on where it was stopped.
+The tabular benchmark has three ops per site, so a pair leaves out only one; this space has seven.
+`python tests/benchmarks/evidence/settled_pairs.py` runs `jobs/compare_mobilenet.yaml` on `cpu` at
+the two budgets at which a search beats random networks, with the setting on and off; all other
+settings are defaults. The job trains and tests every network alone. A run that was stopped
+continues where it was.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SETTINGS = (
 
 
 def searched(storage: str, is_settled: bool) -> list[Trained]:
-    """Networks that searches found, each trained."""
+    """Trained networks of the searches with the setting on or off."""
     word = str(is_settled).lower()
     words = (f"name=pairs_{word}", f"search.settle_pairs={word}", f"storage={storage}")
     return of_kind(networks_of([*SETTINGS, *words])[1], "search")
 
 
 def differences(base: Sequence[Trained], other: Sequence[Trained]) -> Iterator[dict[str, Any]]:
-    """A row for each budget: points of `other`, less those of `base`, from seed to seed."""
+    """A row per budget: accuracy of `other` less that of `base`, paired by seed."""
     for budget in sorted({str(one.budget) for one in base}):
         less, more = _by_seed(base, budget), _by_seed(other, budget)
         away = paired([more[seed] - less[seed] for seed in less])
@@ -55,7 +55,7 @@ def _by_seed(networks: Sequence[Trained], budget: str) -> dict[int, float]:
 
 
 def main() -> None:
-    """Both, and what is between them."""
+    """Run both variants and write their differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--storage", default=str(Path.home() / "proxyless" / "tuning"))
     storage = parser.parse_args().storage

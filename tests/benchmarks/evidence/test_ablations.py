@@ -1,4 +1,4 @@
-"""What is said of variants, on a made-up yardstick."""
+"""Rows of the ablations, on a made-up tabular benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RISING = torch.arange(len(yardstick.all_paths())).double()
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Network i has i percent."""
+    """Benchmark in which network i has an accuracy of i percent."""
     truth = Truth(torch.stack([RISING - 1, RISING + 1], 1), RISING + 1)
     monkeypatch.setattr(ablations, "_truth", lambda _target: truth)
 

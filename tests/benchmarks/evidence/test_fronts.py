@@ -1,4 +1,4 @@
-"""Fronts, against values that were worked out by hand."""
+"""Pareto fronts, against values worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random networks that found ones are held against, in a job of the product."""
+"""Random networks that searched ones are compared with, in a job of the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the tables, from networks that were made up."""
+"""Rows of the evidence tables, from made-up networks."""
 
 from __future__ import annotations
 

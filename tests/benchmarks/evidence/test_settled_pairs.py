@@ -1,4 +1,4 @@
-"""What is said of networks with pairs settled and without."""
+"""Differences between networks with `settle_pairs` on and off."""
 
 from __future__ import annotations
 
