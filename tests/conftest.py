@@ -1,4 +1,4 @@
-"""What all tests share: a storage of their own, and no MLflow or Ray of who runs them."""
+"""Fixtures of all tests: a small job file, and no access to the user's MLflow or Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _no_outside_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job_file(tmp_path: Path) -> Path:
-    """A small, right job file; its storage is in `tmp_path`."""
+    """A small, valid job file with its storage in `tmp_path`."""
     path = tmp_path / "job.yaml"
     job = {
         "name": "small",

@@ -1,4 +1,4 @@
-"""Every file in jobs/ is a right job and a program."""
+"""Job files in jobs/: each is a valid job and can be executed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_job_file_is_a_program_named_like_its_job(path: Path) -> None:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A Parquet file of images of two classes, in place of a bucket."""
+    """Parquet file with images of two classes, in place of an S3 bucket."""
     columns = {
         "image": [encoded(n, size=8) for n in range(600)],
         "label": [n % 2 for n in range(600)],
@@ -52,7 +52,7 @@ def test_a_job_file_can_be_planned(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a machine with a GPU, which need not be here."""
+    """Every job can be planned, on a pretended machine with a GPU."""
     has_gpu = Node("", "here", {"CPU": 2.0, "GPU": 1.0}, {}, is_driver=True)
     monkeypatch.setattr(preview, "this_machine", lambda: has_gpu)
     words = ["--set", f"storage={tmp_path / 'storage'}"]

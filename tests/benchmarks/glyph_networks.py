@@ -1,8 +1,8 @@
-"""Networks of a small space, each trained alone on rendered characters: what a supernet foretells.
+"""Networks of a small space, each trained alone on rendered characters; ground truth for rankings.
 
 Run `python tests/benchmarks/glyph_networks.py`. It draws 48 of the 400 networks of the space below,
-trains each from two seeds, one thread each, two at a time, and keeps one JSON line per training in
-`results/`. Started again it goes on with what is missing. `supernet_ranking.py` reads the lines.
+trains each from two seeds, one thread each, two at a time, and writes one JSON line per training to
+`results/`. A second start runs what is missing. `supernet_ranking.py` reads the lines.
 
 All trainings use the same 3,200 images (24x24, grey, 16 letters) and are scored on 6,000 others.
 """
@@ -53,7 +53,7 @@ SPACE = chain(
 
 
 def digest(recipe: Recipe) -> str:
-    """Equal where trainings can be compared: recipe, images and space."""
+    """Digest of recipe, images and space; trainings can be compared if it is equal."""
     sites = [asdict(site) for site in SPACE.sites]
     of = [asdict(recipe), asdict(Distortion()), TRAIN_IMAGES, TEST_IMAGES, CHARACTERS, sites]
     return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
@@ -61,17 +61,17 @@ def digest(recipe: Recipe) -> str:
 
 @dataclass(frozen=True)
 class Images:
-    """Images (N, 1, 24, 24), standardised, and their labels (N,)."""
+    """Standardised images, shape (N, 1, 24, 24), and their labels, shape (N,)."""
 
     images: Tensor
     labels: Tensor
 
     def batch(self, indices: Tensor) -> Batch:
-        """The images at these places."""
+        """Batch of the images at these indices."""
         return Batch(self.images[indices], self.labels[indices], len(indices))
 
     def batches(self, size: int) -> list[Batch]:
-        """All of them, `size` at a time."""
+        """Batches of all images, `size` at a time."""
         return [self.batch(some) for some in torch.arange(len(self.labels)).split(size)]
 
 
@@ -87,7 +87,7 @@ def data() -> tuple[Images, Images]:
 
 
 def drawn_paths(count: int = NETWORKS) -> list[Path_]:
-    """Different networks of the space, evenly drawn; a larger count adds to a smaller one."""
+    """Different networks of the space, drawn uniformly; a larger count extends a smaller one."""
     choices = [len(site.ops) for site in SPACE.sites]
     found: dict[Path_, None] = {}
     for draw in range(10 * SPACE.size()):
@@ -98,7 +98,7 @@ def drawn_paths(count: int = NETWORKS) -> list[Path_]:
 
 
 def train_alone(path: Path_, seed: int) -> dict[str, Any]:
-    """Train one network from scratch; the line that is kept of it."""
+    """Train one network from scratch; return its result line."""
     torch.set_num_threads(1)
     (train_part, test_part), recipe = data(), Recipe()
     architecture = Architecture.from_path(SPACE, list(path))
@@ -125,7 +125,7 @@ def train_alone(path: Path_, seed: int) -> dict[str, Any]:
 
 
 def kept() -> dict[tuple[Path_, int], dict[str, Any]]:
-    """Lines of trainings of this recipe that were kept, by path and seed."""
+    """Stored result lines of trainings with this recipe, by path and seed."""
     folder = results_file("glyph_networks").parent
     lines = [
         json.loads(text)
@@ -137,7 +137,7 @@ def kept() -> dict[tuple[Path_, int], dict[str, Any]]:
 
 
 def main() -> None:
-    """Train what is missing and say how far networks and seeds differ."""
+    """Train what is missing; print how much accuracy varies across networks and across seeds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", type=int, default=NETWORKS, help="of the 400")
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")

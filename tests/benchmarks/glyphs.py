@@ -1,12 +1,12 @@
-"""Images of characters, rendered from the fonts that matplotlib brings along: nothing is loaded.
+"""Images of characters, rendered from the fonts that matplotlib ships, so no download is needed.
 
-Every character of every font is drawn once, large; an image is such a drawing, turned, sheared,
-stretched and moved a little, made small, with noise on its pixels. All of it comes from one seed.
+Every character of every font is drawn once, large. An image is such a drawing, rotated, sheared,
+stretched and shifted a little, scaled down, with noise on its pixels. One seed determines all.
 
     images, labels = glyphs(3200, seed=0)      # uint8 (3200, 1, 24, 24), int64 (3200,)
 
 Source of the shapes: DejaVu, STIX and Computer Modern as installed with matplotlib (their licences
-lie beside them). Shapes: N images, M drawings, R pixels of an image.
+lie beside them). Shapes: N images, M drawings, R pixels per side of an image.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ FONTS = (
     "STIXGeneral STIXGeneralBol STIXGeneralItalic STIXGeneralBolIta "
     "cmr10 cmb10 cmss10 cmtt10 cmti10"
 )
-"""Those of matplotlib's fonts that have letters and digits."""
+"""Fonts of matplotlib that have letters and digits."""
 
 CHARACTERS = "abcdeghnopqsuvyz"
-"""The classes, in the order of their labels: letters that look alike."""
+"""Classes in the order of their labels: letters that look alike."""
 
 DRAWN = 3
-"""A drawing has this many pixels per pixel of an image, each way."""
+"""Pixels of a drawing per pixel of an image, in each direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """How far an image may be from the drawing; each amount is drawn evenly from its range."""
+    """Distortion of a drawing; each amount is drawn uniformly from its range."""
 
     rotation: float = 0.4
-    """At most this many radians either way."""
+    """Largest rotation in either direction, radians."""
     shear: float = 0.4
-    """At most this much sideways per pixel of height, either way."""
+    """Largest shear in either direction, pixels sideways per pixel of height."""
     stretch: float = 0.3
-    """Width and height times 1 - stretch to 1 + stretch, each by itself."""
+    """Width and height are scaled by 1 - stretch to 1 + stretch, independently."""
     shift: float = 0.2
-    """At most this part of the image, each way."""
+    """Largest shift in each direction, as a share of the image."""
     noise: float = 0.05
-    """Standard deviation of what is added to a pixel; black to white is 1."""
+    """Standard deviation of the noise added to a pixel; black to white is 1."""
 
 
 def glyphs(
@@ -69,11 +69,11 @@ def glyphs(
 
     Args:
         count: how many images.
-        seed: of every draw; images of another `part` are others.
-        part: what the images are for, e.g. "train" or "test".
+        seed: determines every draw, together with `part`.
+        part: use of the images, e.g. "train" or "test"; each part gets other images.
         characters: the classes.
-        resolution: pixels of a side.
-        distortion: how much the images differ from what the fonts say.
+        resolution: pixels per side.
+        distortion: how much the images may differ from the drawings.
 
     Returns:
         Images (N, 1, R, R), uint8, ink bright; labels (N,), int64.
@@ -89,7 +89,7 @@ def glyphs(
 
 @cache
 def _drawings(characters: str, resolution: int) -> Tensor:
-    """(M, 1, R * DRAWN, R * DRAWN), 0 to 1; all characters of a font, then those of the next."""
+    """Drawings, shape (M, 1, R * DRAWN, R * DRAWN), 0 to 1; all characters of a font together."""
     drawn = [_draw(c, font, resolution) for font in _fonts(resolution) for c in characters]
     return torch.stack(drawn)[:, None].float() / 255
 
@@ -101,7 +101,7 @@ def _fonts(resolution: int) -> Iterator[ImageFont.FreeTypeFont]:
 
 
 def _draw(character: str, font: ImageFont.FreeTypeFont, resolution: int) -> Tensor:
-    """(side, side), uint8: the ink in the middle, in the font's own size."""
+    """Drawing of a character in its font size, centred; shape (side, side), uint8."""
     side = resolution * DRAWN
     left, top, right, bottom = font.getbbox(character)
     picture = Image.new("L", (side, side))
@@ -111,7 +111,7 @@ def _draw(character: str, font: ImageFont.FreeTypeFont, resolution: int) -> Tens
 
 
 def _distorted(drawings: Tensor, by: Distortion, rng: torch.Generator) -> Tensor:
-    """Drawings (n, 1, side, side) -> images (n, 1, R, R), uint8."""
+    """Images of shape (n, 1, R, R), uint8, from drawings of shape (n, 1, side, side)."""
     grid = F.affine_grid(_affine(len(drawings), by, rng), list(drawings.shape), align_corners=False)
     large = F.grid_sample(drawings, grid, align_corners=False)
     small = F.avg_pool2d(large, DRAWN)
@@ -120,7 +120,7 @@ def _distorted(drawings: Tensor, by: Distortion, rng: torch.Generator) -> Tensor
 
 
 def _affine(count: int, by: Distortion, rng: torch.Generator) -> Tensor:
-    """Maps from an image to its drawing, (n, 2, 3): turn, then shear, stretch and move."""
+    """Affine maps from an image to its drawing, shape (n, 2, 3): rotate, shear, stretch, shift."""
 
     def evenly(largest: float) -> Tensor:
         return largest * (2 * torch.rand(count, generator=rng) - 1)
@@ -135,12 +135,12 @@ def _affine(count: int, by: Distortion, rng: torch.Generator) -> Tensor:
 
 
 def standardised(images: Tensor, like: Tensor) -> Tensor:
-    """Images as floats, shifted and scaled so that the images `like` have mean 0, deviation 1."""
+    """Images as floats, standardised with the mean and standard deviation of `like`."""
     pixels = like.double()
     return (images.float() - float(pixels.mean())) / float(pixels.std())
 
 
 def sheet(images: Tensor, columns: int) -> Image.Image:
-    """A picture of images (N, 1, R, R), uint8, row by row, to look at."""
+    """Contact sheet of images of shape (N, 1, R, R), uint8, row by row."""
     rows: Sequence[Tensor] = images[: len(images) // columns * columns, 0].split(columns)
     return Image.fromarray(torch.cat([torch.cat(list(row), 1) for row in rows]).numpy())

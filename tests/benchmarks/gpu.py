@@ -1,19 +1,19 @@
-"""An NVIDIA GPU: latency tables and how right they are, and the steps of a search, in one run.
+"""NVIDIA GPU: accuracy of latency tables, and speed and memory of search steps, in one run.
 
 Run `python tests/benchmarks/gpu.py` on a machine with a GPU; of the project's requirements it needs
-torch alone. It prints one JSON line per figure and keeps them in `results/` or in `--out`, with the
-tables as the project writes them:
+torch alone. It prints one JSON line per figure and writes them to `results/` or to `--out`, with
+the tables in the project's own format:
 
-- for each precision, a table of the published space (224 pixels, batch 8): all distinct parts and
-  whole networks, timed against each other, the empty call taken off; a line through the reference
-  and 11 random networks, judged on 24 others. Before that, every replayed part is held against fp32
-  on the processor;
-- `steps.py` with batch 256 in bfloat16, and with half of that where memory does not suffice; the
-  share of what the GPU reaches in a large matrix product, and the peak memory of each kind of step
-  (`memory.py`) beside that of `darts`, with as many images as darts has memory for.
+- for each precision, a table of the published space (224 pixels, batch 8): all distinct ops and
+  whole networks, timed interleaved, less the time of an empty call. A line is fitted to the
+  reference and 11 random networks, and tested on 24 others. First, the output of every replayed op
+  is compared with fp32 on the CPU;
+- `steps.py` with batch 256 in bfloat16, or half of it if memory does not suffice; the share of the
+  speed that the GPU reaches in a large matrix product; and the peak memory of each kind of step
+  (`memory.py`) beside that of `darts`, with as many images as fit for darts.
 
-`--device cpu --small` goes the same ways in a minute, on a small space and with this machine's
-processor in place of a GPU: it shows that the script works, its figures mean nothing.
+`--device cpu --small` runs the same code in a minute, on a small space and on the CPU: it shows
+that the script works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as steps.py wants it, before torch is loaded
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, installed or not
-if importlib.util.find_spec("psutil") is None:  # it is asked for the memory of this machine only
+if importlib.util.find_spec("psutil") is None:  # only used for the memory of this machine
     memory = SimpleNamespace(total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     stand_in: Any = SimpleNamespace(virtual_memory=lambda: memory)
     sys.modules["psutil"] = stand_in
@@ -65,12 +65,12 @@ from tests.benchmarks.lines import line
 
 ERROR = "|answer - answer in fp32| / |answer in fp32|, millionths"
 LIMITS = {"fp32": 1e3, "fp16": 2e4, "bf16": 1e5}
-"""The largest such error that is rounding."""
+"""Largest relative error that rounding explains, in millionths, by precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much is measured."""
+    """Size of the measurements."""
 
     space: SearchSpace
     batch: int = 8
@@ -102,7 +102,7 @@ SMALL = Extent(
 
 
 class Bench:
-    """Programs for all precisions, and the device that runs them."""
+    """Compiled programs, which serve all precisions, and the device that runs them."""
 
     def __init__(self, extent: Extent, device: Device, processes: int) -> None:
         self.extent, self.device = extent, device
@@ -116,11 +116,11 @@ class Bench:
 
     @property
     def checked(self) -> Sequence[Program]:
-        """Parts, empty call and reference: what is held against fp32 on the processor."""
+        """Programs compared with fp32 on the CPU: ops, empty call and reference network."""
         return self.programs[: len(self.parts) + 2]
 
     def table(self, precision: str, out: Path) -> Iterator[Line]:
-        """Lines of one precision; its table goes to a file."""
+        """Result lines of one precision; writes its table to a file."""
         runtime = TorchCuda(replace(TARGETS["gpu"], precision=precision), self.device)
         state: Line = {"what": "state before", **facts(), **runtime.facts()}
         yield {**state, "version": runtime.version()}
@@ -148,7 +148,7 @@ class Bench:
         )
 
     def errors(self, prepared: Sequence[Any]) -> Iterator[float]:
-        """Relative error of replays, by which nothing of the capture is left."""
+        """Relative errors of replays. Outputs of the capture are overwritten with NaN first."""
         for replay, expected in zip(prepared, self.expected, strict=False):
             replay().fill_(torch.nan)
             found: Tensor = replay()
@@ -158,7 +158,7 @@ class Bench:
             yield float(error.nan_to_num(nan=torch.inf))
 
     def launches(self, prepared: Sequence[Any]) -> list[float]:
-        """Microseconds until the host has given an empty call to the GPU, which may still run."""
+        """Microseconds for the host to launch an empty call, not waiting for the GPU."""
         empty, found, count = prepared[len(self.parts)], [], 200
         for _ in range(10):
             self.device.synchronize()
@@ -177,7 +177,7 @@ def answer(program: Program, images: Tensor) -> Tensor:
 
 
 def commit_is(named: str | None) -> None:
-    """Of these files, where git cannot tell."""
+    """Set the commit of these files, for a copy without git."""
     if named or shutil.which("git") is None:
         lines.commit = lambda: named or "unknown"
 
@@ -198,7 +198,7 @@ def step_lines(extent: Extent, place: str, batch: int) -> list[Line]:
 
 
 def steps_that_fit(extent: Extent, place: str) -> list[Line]:
-    """With half the images where memory does not suffice."""
+    """Result lines of `steps.py`; the batch is halved until memory suffices."""
     batch = extent.steps_batch
     while batch:
         try:
@@ -211,7 +211,7 @@ def steps_that_fit(extent: Extent, place: str) -> list[Line]:
 
 
 def memory_that_fits(place: str, batch: int) -> list[Line]:
-    """Peaks of all kinds of steps, `darts` among them; with half the images where it runs out."""
+    """Peak memory of all kinds of steps; the batch is halved until memory suffices for `darts`."""
     from tests.benchmarks import memory
 
     memory.DEVICE = torch.device(place)
@@ -249,7 +249,7 @@ def file_name(what: str, device: Device) -> str:
 
 
 def keep(what: str, found: Iterable[Line], extras: Line, device: Device, out: Path) -> list[Line]:
-    """Print lines and write them to a file of their own."""
+    """Print result lines and write them to a file."""
     done = [{**one, **extras, "device": device.facts()["gpu"]} for one in found]
     lines.keep(what, done, out / file_name(what, device))
     return done

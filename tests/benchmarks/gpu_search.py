@@ -1,17 +1,17 @@
 """Networks searched for an NVIDIA GPU on that GPU, against MobileNetV2, without Ray.
 
 Run `python tests/benchmarks/gpu_search.py [JOB] [--set KEY=VALUE ...]` on a machine with a GPU; of
-the project's requirements it needs torch, numpy, PyYAML and pydantic. JOB is a job file; left out,
-it is `jobs/search_gpu.yaml`. Images, space, search and retraining are as the job says; its
-cases are not looked at: for every seed the space is searched for the GPU at `--budgets` of the
-reference network's latency, and the reference and MobileNetV2 in `--widths` are trained by the same
-recipe. Images lie on the GPU. All networks are timed against each other in the end, and with
-them those of `--also`: a file of networks, one in a line, by which networks that were searched for
-other hardware get their latency on this one.
+the project's requirements it needs torch, numpy, PyYAML and pydantic. JOB is a job file, by default
+`jobs/search_gpu.yaml`. Images, space, search and retraining come from the job; its cases are
+ignored. Instead, for every seed the space is searched for the GPU at `--budgets` of the reference
+network's latency, and the reference network and MobileNetV2 in `--widths` are trained with the same
+recipe. Images are kept on the GPU. All networks are timed interleaved in the end, together with
+those of the file `--also` (one network per line), so that networks searched for other hardware get
+a latency on this GPU.
 
-It prints one JSON line per network and keeps them in `results/` or in `--out`, beside the latency
-table. `--device cpu` goes the same ways on this machine's processor: it shows that the script
-works, its figures mean nothing.
+It prints one JSON line per network and writes them to `results/` or to `--out`, beside the latency
+table. `--device cpu` runs the same code on the CPU: it shows that the script works; its figures
+mean nothing.
 """
 
 from __future__ import annotations
@@ -66,22 +66,22 @@ from tests.benchmarks.host_device import HostDevice
 
 Row = dict[str, Any]
 Named = tuple[str, float | None, Model, Row]
-"""Name, budget in ms, network, and what finding it took."""
+"""Name, budget in ms, network, and seconds that finding it took."""
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the processes of all seeds share."""
+    """Inputs that the processes of all seeds share."""
 
     job: Job
     place: str
-    """Device of torch."""
+    """Name of the torch device."""
     table: LatencyTable
     budgets: tuple[float, ...]
-    """Of the reference network's latency."""
+    """Budgets as shares of the reference network's latency."""
     widths: tuple[float, ...]
-    """Of MobileNetV2."""
+    """Width multipliers of MobileNetV2."""
 
     @property
     def space(self) -> SearchSpace:
@@ -103,7 +103,7 @@ class Bench:
         self.data = dataset(work.job, seed)
 
     def rows(self, networks: Iterable[Named]) -> Iterator[Row]:
-        """One for each network."""
+        """A result row per network, which is trained here."""
         for name, budget_ms, network, seconds in networks:
             began = self.clock()
             row = self.trained(network)
@@ -118,7 +118,7 @@ class Bench:
             }
 
     def known(self) -> Iterator[Named]:
-        """What searched networks are compared with."""
+        """Networks to compare with: the reference network and MobileNetV2."""
         space = self.work.space
         yield "reference", None, Architecture.reference(space), {}
         for width in self.work.widths:
@@ -126,7 +126,7 @@ class Bench:
             yield name, None, for_space(name, space), {}
 
     def searched(self) -> Iterator[Named]:
-        """All budgets from one warm-up."""
+        """Networks searched for all budgets from one warm-up."""
         settings, table, began = self.job.search, self.work.table, self.clock()
         warm = start_search(self.work.space, settings, self.seed, self.device)
         data = self.search_data()
@@ -154,7 +154,7 @@ class Bench:
             yield f"searched, budget {budget:.0%}", budget_ms, found, seconds
 
     def search_data(self) -> SearchData:
-        """The two parts of the training images, as the product splits them."""
+        """Weight and architecture part of the training images, split as in a job."""
         share = self.job.search.architecture_share
         held, weight = split_classes(self.data.train, share, self.seed, "architecture split")
         size = self.job.search.batch_size
@@ -170,7 +170,7 @@ class Bench:
         return MemoryLoader.of(held, self.data, recipe, size, seed, purpose, device=device)
 
     def trained(self, network: Model) -> Row:
-        """Accuracy of a network that is trained from scratch."""
+        """Train a network from scratch; return its accuracy."""
         settings = self.job.retrain
         assert settings is not None, "checked in main"
         state = start_training(network, settings, self.seed, self.device)
@@ -185,14 +185,17 @@ class Bench:
         return {"top1": round(100 * found.top1, 3), "tested": found.count}
 
     def clock(self) -> float:
-        """Seconds, when the GPU has done all that it was given."""
+        """Clock in seconds, read after the GPU has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
 
 def of_seed(work: Work, seed: int, is_searched: bool) -> list[Row]:
-    """In a process of its own: kernels of such small networks leave most of a GPU to others."""
+    """Rows of one seed, for a process of its own.
+
+    Networks this small leave most of a GPU idle, so several processes share it.
+    """
     bench = Bench(work, seed)
     return list(bench.rows(bench.searched() if is_searched else bench.known()))
 
@@ -202,7 +205,7 @@ def dataset(job: Job, seed: int) -> Dataset:
 
 
 def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) -> LatencyTable:
-    """Measured as `gpu.py` does, lines and table kept."""
+    """Measure the latency table as `gpu.py` does; keep its lines and file."""
     extent = gpu.Extent(space=space, rounds=options.rounds, checked=options.checked)
     precision = TARGETS["gpu"].precision
     found = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
@@ -218,7 +221,7 @@ def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) ->
 def timed(
     networks: Sequence[Model], space: SearchSpace, device: Device, options: argparse.Namespace
 ) -> list[Timing]:
-    """Of every network, the empty call taken off, all against each other."""
+    """Latency of every network, timed interleaved, less the time of an empty call."""
     runtime = TorchCuda(TARGETS["gpu"], device)
     subjects: list[Subject] = [*networks, None]
     programs = all_compiled(space, TARGETS["gpu"].batch_size, subjects, options.processes)
@@ -238,7 +241,7 @@ def with_latency(rows: Sequence[Row], timings: dict[str, Timing]) -> list[Row]:
 
 
 def also(file: Path | None) -> list[Row]:
-    """Networks that only get their latency."""
+    """Rows of networks that are only timed."""
     if file is None:
         return []
     return [json.loads(text) for text in file.read_text().splitlines()]
@@ -262,8 +265,8 @@ def words() -> argparse.Namespace:
 
 
 def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]:
-    """All seeds, each in a process; the latency table first."""
-    data = dataset(job, job.all_seeds[0])  # rendered once, and found by the other processes
+    """Measure the latency table, then search and train all seeds in processes."""
+    data = dataset(job, job.all_seeds[0])  # rendered once and stored for the other processes
     space = job.space.build(len(data.classes), *data.shape[:2])
     gpu.say(f"{len(data.train)} images; table of {space.resolution} px")
     table = table_of(space, device, options)

@@ -1,7 +1,7 @@
-"""Latency tables of a GPU, from programs to JSON lines; a part of `gpu.py`, without Ray.
+"""Latency tables of a GPU, from compilation to JSON lines; used by `gpu.py`, without Ray.
 
-The first part of a list of timings is always that of the parts of the space, then comes the empty
-call, then whole networks, the reference first.
+Lists of timings are ordered: ops of the space, the empty call, whole networks. The reference is the
+first network.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from nas_core.space import SearchSpace
 from tests.benchmarks.lines import line
 
 Subject = OpSignature | Model | None
-"""What is compiled: a part, a whole network, or (None) an empty call."""
+"""Input of the compiler: one op with its shape, a whole network, or None for an empty call."""
 Program = tuple[bytes, tuple[int, ...]]
-"""What was compiled, and the shape of its input."""
+"""Compiled program and the shape of its input."""
 Line = dict[str, object]
 
 
 def networks_of(space: SearchSpace, count: int) -> list[Architecture]:
-    """The reference and others at random."""
+    """Reference network, followed by random ones."""
     drawn = [Architecture.from_path(space, list(p)) for p in ranking_paths(space, count, seed=0)]
     reference = Architecture.reference(space)
     return [reference, *(one for one in drawn if one != reference)][:count]
 
 
 def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A module and its input for one image, as `compile_workers.py` has them."""
+    """Module and shape of its input for one image, as in `compile_workers.py`."""
     if subject is None:
         return nn.ReLU(), (1, 1, 1)
     if not isinstance(subject, OpSignature):
@@ -57,7 +57,7 @@ def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, i
 
 
 def compiled(space: SearchSpace, batch: int, subject: Subject) -> Program:
-    """One program; the same one serves all precisions."""
+    """Compiled program; the same one serves all precisions."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     module, size = built(space, subject)
@@ -85,7 +85,7 @@ def table_of(
     timings: Sequence[Timing],
     fitted: int,
 ) -> LatencyTable:
-    """The table with a line through the first `fitted` networks, judged on the others."""
+    """Latency table with a line fitted to the first `fitted` networks, tested on the others."""
     parts, target = op_signatures(space), replace(TARGETS["gpu"], precision=precision)
     empty_ms = timings[len(parts)].median_ms
     times = [timing.without(empty_ms) for timing in timings]
@@ -150,7 +150,7 @@ def sums(networks: Sequence[MeasuredNetwork]) -> list[float]:
 
 
 def table_lines(table: LatencyTable) -> Iterator[Line]:
-    """Every part, every network, and how right the table is. Microseconds per batch."""
+    """Result lines of every op, every network and the errors of the table, microseconds."""
     known = table.calibration
     assert known is not None, "the table was fitted"
     yield from (part_line(one) for one in table.rows)

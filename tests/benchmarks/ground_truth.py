@@ -1,17 +1,17 @@
-"""Make the yardstick: every network trained alone from some seeds, and timed on two targets.
+"""Make the tabular benchmark: train every network of a small space alone, and time it.
 
-Run `python tests/benchmarks/ground_truth.py` (`make ground-truth`) on a quiet machine. First the
-latencies are measured and the budgets set, then networks are trained, one thread each, two at a
-time. What is there is kept, so that a run that is stopped goes on. At the end stand
+Run `python tests/benchmarks/ground_truth.py` (`make ground-truth`) on a quiet machine. It measures
+latencies on two targets and sets the budgets, then trains the networks from some seeds, one thread
+each, two at a time. A run that was stopped continues where it was. The results are
 
     tests/benchmarks/ground_truth/v<VERSION>.parquet         a row per network and seed
     tests/benchmarks/ground_truth/v<VERSION>-<target>.json   the latency table of the space
     tests/benchmarks/ground_truth/v<VERSION>-latency.json    budgets, and every network measured
 
-The rows: path, seed, top1 (percent of 10,000 test images), loss, macs, params, cpu_ms, mobile_ms
-(whole networks, interleaved, call overhead taken off, medians), checksums of the images, digest of
-images, space and recipe.
-Latencies of more than one target are those of one host, whose processor stands in for a phone.
+Columns of the rows: path, seed, top1 (percent of 10,000 test images), loss, macs, params, cpu_ms,
+mobile_ms (whole networks, interleaved, less the call overhead, medians), checksums of the images,
+digest of images, space and recipe.
+Both targets are measured on one host, whose CPU stands in for a phone.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from tests.benchmarks.truth import Signal, signal, signal_near, truth_of
 
 Job = tuple[yardstick.Path_, int]
 BEST = 20
-"""Networks within each budget that are trained from more seeds."""
+"""Number of networks within each budget that are trained from more seeds."""
 WORK = yardstick.FOLDER / "work"
-"""What is there of a run that goes on; not committed."""
+"""Folder of an unfinished run; not committed."""
 
 
 def work(ending: str) -> Path:
-    """A file of a run that goes on."""
+    """Path of a file of the unfinished run."""
     return WORK / yardstick.place(ending).name
 
 
 def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
-    """Train one network from one seed; the row that is kept of it."""
+    """Train one network from one seed; return its row."""
     import torch
 
     torch.set_num_threads(1)
@@ -73,14 +73,14 @@ def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
 
 
 def kept() -> list[dict[str, Any]]:
-    """Rows so far."""
+    """Rows stored so far."""
     file = work(".jsonl")
     rows = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
     return [row for row in rows if row["digest"] == yardstick.digest()]
 
 
 def train_missing(jobs: Iterable[Job], processes: int) -> None:
-    """Train what is not kept yet."""
+    """Train the networks that have no stored row."""
     done = {(row["path"], row["seed"]) for row in kept()}
     missing = [job for job in jobs if (yardstick.name_of(job[0]), job[1]) not in done]
     WORK.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def train_missing(jobs: Iterable[Job], processes: int) -> None:
 
 
 def targets() -> dict[str, Target]:
-    """As they are measured here."""
+    """Targets as they are measured here, with this host in place of the phone."""
     from dataclasses import replace
 
     phone = TARGETS["mobile"].on_host()
@@ -101,7 +101,7 @@ def targets() -> dict[str, Target]:
 
 
 def measure(target: Target) -> tuple[LatencyTable, list[float]]:
-    """The latency table of the space, and the latency of every network, milliseconds."""
+    """Latency table of the space, and latency of every network in milliseconds."""
     from cluster.connect import connect
     from cluster.placement import cores_reserved, node_for, nodes
     from orchestration.latency.build_table import measure_table
@@ -126,7 +126,7 @@ def _say(text: str) -> None:
 
 
 def measured() -> dict[str, Any]:
-    """Latencies of all networks and budgets, by target; measured where they are not there."""
+    """Latencies of all networks, and budgets, by target. Measured unless they are stored."""
     file = work("-latency.json")
     if not file.exists():
         WORK.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def _measure_target(name: str, target: Target) -> dict[str, Any]:
 
 
 def quantiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
-    """The values below which these parts of all lie, in their order."""
+    """Quantiles of the values at these shares, in the order of the shares."""
     ordered = sorted(values)
     return [ordered[round(share * (len(ordered) - 1))] for share in shares]
 
@@ -172,7 +172,7 @@ def best_within(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> list
 
 
 def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
-    """The table, with its latencies, and what it was made with."""
+    """Write the table of networks with their latencies, and the files that it was made with."""
     import pandas
 
     for ending in ["-latency.json", *(f"-{target}.json" for target in latency)]:
@@ -185,7 +185,7 @@ def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
 
 
 def signals(latency: dict[str, Any]) -> list[dict[str, object]]:
-    """A line per target and budget: how far networks of equal latency differ, against seeds."""
+    """A line per target and budget: spread across networks of equal latency and across seeds."""
     found: list[dict[str, object]] = []
     for target, facts in latency.items():
         truth = truth_of(target).first(len(yardstick.SEEDS))
@@ -211,7 +211,7 @@ def _signal_line(what: str, found: Signal) -> dict[str, object]:
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Measure and train what is missing, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""This machine's processor in place of a GPU, for a benchmark that is to be seen running at all."""
+"""CPU in place of a GPU, to check that a GPU benchmark runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class HostEvent:
-    """The moment when it was recorded: a processor has no queue."""
+    """Event with the time at which it was recorded: a CPU has no queue."""
 
     def __init__(self) -> None:
         self._at_s = 0.0
@@ -26,7 +26,10 @@ class HostEvent:
 
 
 class HostDevice:
-    """See `cluster.runtimes.cuda_device.Device`; a replay runs what was captured again."""
+    """CPU with the interface of `cluster.runtimes.cuda_device.Device`.
+
+    A replay calls the captured function again.
+    """
 
     place = "cpu"
 

@@ -1,9 +1,9 @@
-"""Latency tables of the published space: how long they take, and how right they are.
+"""Latency tables of the published space: time to measure them, and their accuracy.
 
 Run `python tests/benchmarks/latency_tables.py`: 224 pixels, one measuring thread, `cpu` (ONNX
-Runtime) and `mobile` (ExecuTorch with XNNPACK, this host in place of a phone), cold, in a storage
-of their own; then once more from there. 12 random networks and the reference are fitted, 24 others
-judge. `gpu.py` does the same on a GPU.
+Runtime) and `mobile` (ExecuTorch with XNNPACK, this host in place of a phone). Each is measured in
+a new storage, then read from there once more. The table is fitted to the reference and 12 random
+networks, and tested on 24 others. `gpu.py` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TARGETS: dict[str, dict[str, Any]] = {"cpu": {}, "mobile": {"mobile": {"stand_in
 
 
 def lines(target: str, storage: Path) -> Iterator[dict[str, object]]:
-    """Figures of one target."""
+    """Result lines of one target."""
     values = {
         "target": target,
         "targets": TARGETS[target],
@@ -62,7 +62,7 @@ def lines(target: str, storage: Path) -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure the targets that are named, all where none is."""
+    """Measure the named targets, or all if none is named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], default=[])
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""JSON lines that benchmarks print and keep: the figure, its spread, and where it holds."""
+"""JSON lines that benchmarks print and keep: the figure, its spread, and the machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line(what: str, values: list[float]) -> dict[str, object]:
 
 
 def commit() -> str:
-    """Of the checkout; "+" where files other than results differ from it."""
+    """Commit of the checkout, followed by "+" if files other than results were changed."""
     named = _git("describe", "--always", "--exclude=*")
     differs = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}")
     return named + ("+" if differs else "") or "unknown"
@@ -61,7 +61,7 @@ def results_file(benchmark: str) -> Path:
 
 
 def keep(benchmark: str, found: Sequence[dict[str, object]], file: Path | None = None) -> None:
-    """Print lines and write them to `file`, or to the results of today."""
+    """Print lines and write them to `file`, or to today's result file."""
     text = "\n".join(json.dumps(one) for one in found) + "\n"
     print(text, end="")
     file = file or results_file(benchmark)
@@ -72,7 +72,7 @@ def keep(benchmark: str, found: Sequence[dict[str, object]], file: Path | None =
 def as_they_come(
     function: Callable[..., Result], jobs: Iterable[tuple[object, ...]], processes: int
 ) -> Iterator[Result]:
-    """Results of `function(*job)` in fresh processes, some at a time, in the order they end."""
+    """Results of `function(*job)`, each in a new process, in the order in which they finish."""
     os.environ |= KEEP_MEMORY
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for run in as_completed([pool.submit(function, *job) for job in jobs]):

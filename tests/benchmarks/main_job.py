@@ -1,7 +1,7 @@
-"""The main job as a person runs it: seconds, accuracy and latency of `make search`.
+"""Time, accuracy and latency of the main job, `make search`.
 
-Each run has a storage of its own, so that everything is done; then the finished job is submitted
-again. The installation is not in it. Run it when the machine does nothing else.
+Each run has a new storage, so that nothing is reused; then the finished job is submitted again.
+Installation is not included. Run it when the machine does nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PICTURE = "search_mobile.png"
 
 
 def submit(storage: str) -> float:
-    """Seconds from the command to its end; its output goes to standard error."""
+    """Run the job; return its seconds. Its output goes to standard error."""
     words = [sys.executable, "-m", "orchestration", "submit", JOB, "--set", f"storage={storage}"]
     began = time.perf_counter()
     subprocess.run(words, cwd=REPOSITORY, check=True, stdout=sys.stderr)
@@ -34,7 +34,7 @@ def submit(storage: str) -> float:
 
 
 def run_once() -> dict[str, float]:
-    """Everything that is told of one run."""
+    """Figures of one run."""
     with tempfile.TemporaryDirectory() as storage:
         first, again = submit(storage), submit(storage)
         folder = Path(storage) / "search_mobile"
@@ -58,7 +58,7 @@ def run_once() -> dict[str, float]:
 
 
 def main() -> None:
-    """Run and keep the lines."""
+    """Run the job several times and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="whole runs, one after the other")
     options = parser.parse_args()

@@ -78,7 +78,7 @@ ENVIRONMENT = {
 
 
 def path_named(network: str) -> list[int]:
-    """Of 'proxyless_mobile', or of 'random N': every op equally likely."""
+    """Path of 'proxyless_mobile', or of 'random N', drawn uniformly with seed N."""
     if network == "proxyless_mobile":
         return published.architecture(network).path()
     rng = torch.Generator().manual_seed(int(network.removeprefix("random ")))
@@ -99,7 +99,7 @@ def plain(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
 
 
 def supernet() -> SearchState:
-    """A supernet every op of which has momentum."""
+    """Search state in which every op of the supernet has momentum."""
     state = start_search(SPACE, SearchSettings(), 0, DEVICE)
     for choice in range(max(state.supernet.choices())):
         path = [min(choice, k - 1) for k in state.supernet.choices()]
@@ -118,7 +118,7 @@ def weight(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
 
 
 def update(strategy: Any) -> Callable[[list[int]], tuple[Step, torch.optim.Optimizer]]:
-    """With alphas under which the path is in every pair, and active."""
+    """Maker of architecture updates with alphas such that the path is always sampled and active."""
 
     def make(path: list[int]) -> tuple[Step, torch.optim.Optimizer]:
         state = supernet()
@@ -152,14 +152,14 @@ DARTS = [DARTS_WEIGHT, DARTS_ALPHA]
 
 
 def status_mb(field: str) -> float:
-    """A line of this process's status: VmRSS or VmHWM."""
+    """Field of /proc/self/status in MB: VmRSS or VmHWM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def level_mb() -> float:
-    """What is held now; the peak is counted from here."""
+    """Memory in use now, MB; resets the peak to it."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 1e6
@@ -175,7 +175,7 @@ def peak_mb() -> float:
 
 
 def measure(kind: str, network: str, batch: int) -> dict[str, float]:
-    """Peak over the level before one step, and what weights and momentum take."""
+    """Peak memory of one step above the level before it, and memory of weights and momentum."""
     step, optimizer = KINDS[kind](path_named(network))
     data = images(batch, SPACE.resolution)
     step(data)
@@ -204,7 +204,7 @@ def in_fresh_process(kind: str, network: str, options: argparse.Namespace) -> di
 
 
 def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Everything, round by round, so that a disturbance meets all kinds."""
+    """Result lines of all kinds of steps, measured in rounds so that a disturbance affects all."""
     networks = ["proxyless_mobile", *(f"random {n}" for n in range(1, options.networks + 1))]
     wanted = [(kind, network) for network in networks for kind in OF_ONE_PATH]
     wanted += [(kind, networks[0]) for kind in DARTS]
@@ -228,7 +228,7 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
 def ratio(
     kind: str, peaks: dict[tuple[str, str], list[float]], networks: list[str]
 ) -> dict[str, object]:
-    """Of the peaks of one kind to those of the plain step of the same networks."""
+    """Ratio of the peaks of one kind to those of the plain step of the same networks."""
     pairs = [
         (mine, plain)
         for network in networks

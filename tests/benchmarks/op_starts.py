@@ -1,9 +1,9 @@
-"""How fast a supernet learns, by how the ops of its sites begin.
+"""Speed at which a supernet learns, by the initialization of its ops (`search.op_start`).
 
-Run `python tests/benchmarks/op_starts.py`. One supernet of the space and the images of
-`jobs/compare_mobilenet.yaml`, with less noise, per variant and tuning seed, on one thread: a
-warm-up of eight epochs. What is told is the top-1 of sampled paths on the images they learn from,
-of each epoch. Lines are kept as they come; started again it goes on with what is missing.
+Run `python tests/benchmarks/op_starts.py`. Per variant and tuning seed, one supernet is warmed up
+for eight epochs on one thread, on the space and images of `jobs/compare_mobilenet.yaml` with less
+noise. Reported is the top-1 of sampled paths on the training images in each epoch. Lines are
+written as they come; a second start runs what is missing.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from tests.support.tiny import noisy_table
 JOB = REPOSITORY / "jobs" / "compare_mobilenet.yaml"
 CPU = torch.device("cpu")
 EPOCHS, NOISE = 8, 0.1
-"""Half of what that job does, on images with less noise than it has."""
+"""Epochs, half as many as in the job, and noise of the images, less than in the job."""
 
 
 @torch.no_grad()
 def scale_shortcuts(supernet: Supernet, scale: float) -> None:
-    """Scale of the BatchNorm before the shortcut, of all ops that have one."""
+    """Set the scale of the last BatchNorm of all ops with a shortcut."""
     for op in supernet.modules():
         if isinstance(op, MBConv) and op.has_shortcut:
             op.layers[-1].weight.fill_(scale)  # type: ignore[operator]
@@ -51,12 +51,12 @@ def scale_shortcuts(supernet: Supernet, scale: float) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """How one kind of supernet begins."""
+    """Initialization of a supernet, and settings of its warm-up."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the search, that differ."""
+    """Search settings that differ from the job."""
     shortcut_scale: float | None = None
-    """Of the BatchNorm before a shortcut; None: as it is."""
+    """Scale of the BatchNorm before a shortcut; None leaves it unchanged."""
 
 
 INDEPENDENT = {"op_start": "independent"}
@@ -73,7 +73,7 @@ VARIANTS = {
 
 
 def learnt(name: str, seed: int, store: str) -> dict[str, Any]:
-    """Warm up one supernet."""
+    """Warm up one supernet; return its result line."""
     torch.set_num_threads(1)
     variant = VARIANTS[name]
     words = {"warmup_lr": 0.05, "warmup_epochs": EPOCHS, **variant.settings}
@@ -109,7 +109,7 @@ def learnt(name: str, seed: int, store: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Warm up the supernets that are missing and write their lines."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2, help="supernets per variant")
     parser.add_argument("--processes", type=int, default=2, help="supernets at a time")

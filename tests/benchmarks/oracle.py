@@ -1,6 +1,7 @@
-"""Which part of a search fails: each is replaced with the truth of the yardstick, one at a time.
+"""Diagnosis of a search: each part is replaced by ground truth in turn, to see which one fails.
 
-Run `python tests/benchmarks/oracle.py` (target `cpu`, tuning seeds 0 to 4, all budgets). Parts:
+Run `python tests/benchmarks/oracle.py` (target `cpu`, tuning seeds 0 to 4, all budgets). The ground
+truth is the table of the tabular benchmark. Variants:
 
     as it is           two_path and reinforce, as `search_quality.py` runs them
     true derivation    the truly best of the most probable networks within the budget
@@ -8,9 +9,9 @@ Run `python tests/benchmarks/oracle.py` (target `cpu`, tuning seeds 0 to 4, all 
     true rewards       reinforce: rewards are the table's accuracies
     supernet's best    no search: the best by the scores of the supernet after its warm-up
 
-The supernet ranks badly where its best is far from the best; estimator and objective fail
-where networks are bad although gradients or rewards are true; the derivation where the truly best
-of a few probable ones is much better than the most probable.
+If the supernet's best is far from the true best, the supernet ranks badly. If networks are bad
+although gradients or rewards are true, estimator or objective fail. If the truly best of a few
+probable networks is much better than the most probable one, derivation fails.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from tests.benchmarks.truth import Truth, truth_of
 
 TARGET = "cpu"
 PROBABLE = 16
-"""Most probable networks among which "true derivation" chooses."""
+"""Number of most probable networks from which "true derivation" chooses."""
 
 
 @cache
 def known() -> tuple[Truth, dict[str, float]]:
-    """Accuracies and, by name, mean cross entropies."""
+    """Accuracies of all networks, and their mean cross entropies by name."""
     import pandas
 
     frame = pandas.read_parquet(yardstick.place(".parquet"))
@@ -57,15 +58,15 @@ def known() -> tuple[Truth, dict[str, float]]:
 
 
 def place_of(path: Sequence[int]) -> int:
-    """Of a network, in the order of the truth."""
+    """Index of a network in the order of the ground truth."""
     return yardstick.all_paths().index(tuple(path))
 
 
 class TrueGradients(TwoPath):
-    """Two-path updates whose losses are those of networks trained alone."""
+    """Two-path updates with the losses of networks trained alone."""
 
     def update(self, scene: UpdateContext) -> Update:
-        """Differences between the ops of each pair, the other sites as they are."""
+        """Gradient from the loss of both ops of each pair, the other sites as sampled."""
         net, (_, losses) = scene.net, known()
         pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
         active = sample_active(net.alphas(), pairs, scene.own_rng("active"))
@@ -81,10 +82,10 @@ class TrueGradients(TwoPath):
 
 
 class TrueRewards(Reinforce):
-    """Policy gradients whose rewards are accuracies of networks trained alone."""
+    """Policy gradients with rewards from the accuracies of networks trained alone."""
 
     def rewards(self, scene: UpdateContext, paths: Sequence[list[int]]) -> list[float]:
-        """Of each network."""
+        """Reward of each network."""
         means, goal = known()[0].mean(), scene.goal
         return [
             scene.objective.reward(
@@ -95,7 +96,7 @@ class TrueRewards(Reinforce):
 
 
 def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
-    """All parts from one seed."""
+    """Result lines of all variants from one seed."""
     torch.set_num_threads(1)
     found = []
     for budget in range(len(yardstick.BUDGET_SHARES)):
@@ -114,7 +115,7 @@ def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
 
 
 def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[dict[str, Any]]:
-    """What a search ends with; where nothing is true yet, the true derivation too."""
+    """Result line of a search, and of the true derivation if no other part is replaced."""
     table, budgets_ms = yardstick.latency(TARGET)
     state, end = searching.searched(settings, table, budgets_ms[budget], seed)
     lines = [_line(f"{settings.strategy}, {part}", budget, seed, end.path)]
@@ -177,7 +178,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Search with every part replaced; print means over seeds."""
+    """Search with each part replaced; print means over seeds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2, help="seeds at a time")

@@ -1,10 +1,9 @@
-"""What recording a sweep costs: seconds into SQLite and into a tracking server, requests per case.
+"""Cost of recording a sweep: seconds into SQLite and into a tracking server, requests per case.
 
 Run `python tests/benchmarks/recording.py` (50 cases; `--cases 5` to try it). Cases are made up and
-have what real ones have: curves of 100 epochs of search and of retraining, a model, a picture. The
-server is an `mlflow server` with one worker on this host, whose processor it shares with the
-recorder; requests are counted in a proxy before it, which can also let every answer come later, as
-from a server far away.
+have the content of real ones: curves of 100 epochs of search and of retraining, a model, a figure.
+The server is an `mlflow server` with one worker on this host, which shares the CPU with the
+recorder. A proxy in front of it counts requests and can delay answers, to simulate a remote server.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from tests.support.mlflow_server import mlflow_server
 
 EPOCHS = 100
 TARGET_S = 120.0
-"""What 50 cases may take on SQLite."""
+"""Most seconds that 50 cases may take on SQLite."""
 FAR_S = 0.05
-"""By which the answers of a server far away come later."""
+"""Delay of the answers of a remote server, seconds."""
 
 
 def history(**more: Any) -> list[dict[str, Any]]:
-    """An entry per epoch."""
+    """Training curve with an entry per epoch."""
     return [
         {"epoch": epoch, "loss": 2.0 / (1 + epoch), "top1": 0.9, "seconds": 1.0}
         | {"time": START + epoch, "images_per_s": 1000.0 + epoch, "lr": 0.05}
@@ -52,7 +51,7 @@ def history(**more: Any) -> list[dict[str, Any]]:
 
 
 def made_up(cases: int, folder: Path) -> Storage:
-    """A job with so many cases at its end, in a storage."""
+    """Storage of a finished job with so many cases."""
     searched = history(phase="search", latency_ms=0.3, entropy=1.9)
     results = [
         result(
@@ -71,7 +70,7 @@ def made_up(cases: int, folder: Path) -> Storage:
 
 
 def seconds(job: Storage, uri: str, experiment: str) -> float:
-    """Of recording it there."""
+    """Seconds to record the job at this tracking URI."""
     tables = Storage(str(job.path().parent / "tables"))
     began = time.perf_counter()
     record_job(job, tables, tracking_uri=uri, experiment=experiment)
@@ -80,7 +79,7 @@ def seconds(job: Storage, uri: str, experiment: str) -> float:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Cases are written to a server by so many threads."""
+    """Set the number of threads that write cases to a server."""
     before, recorder.SERVER_THREADS = recorder.SERVER_THREADS, count
     try:
         yield
@@ -89,8 +88,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 def into_sqlite(job: Storage, folder: Path, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds the first time, and again, for new databases whose tables are there."""
-    from mlflow import MlflowClient  # behind what sets how it logs
+    """Seconds of recording for the first and the second time, in new databases with tables."""
+    from mlflow import MlflowClient  # after the import that configures its logging
 
     first, again = [], []
     for n in range(repeats):
@@ -102,7 +101,7 @@ def into_sqlite(job: Storage, folder: Path, repeats: int) -> tuple[list[float], 
 
 
 def into_server(job: Storage, folder: Path, repeats: int, what: str) -> list[dict[str, object]]:
-    """Lines of a server near by, and of one far away with one thread and with all."""
+    """Result lines of a local and of a remote server, with one thread and with eight."""
     found = []
     with mlflow_server(folder) as port:
         proxy = Proxy(port)
@@ -127,7 +126,7 @@ def into_server(job: Storage, folder: Path, repeats: int, what: str) -> list[dic
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure, check and keep."""
+    """Measure, write the results and check the time limit."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,8 +1,8 @@
-"""Seconds from a fault to the next step, on a real Ray of two nodes on this machine.
+"""Recovery time: seconds from a fault to the next step, on Ray with two nodes on this machine.
 
-Run `python tests/benchmarks/recovery.py`. A search of two one-core workers loses a worker
-(SIGKILL), then a node, then is given a node: from each to the first step of the new group. The
-network is tiny, so that what is timed is detection, restart and the checkpoint's way back.
+Run `python tests/benchmarks/recovery.py`. A search with two one-core workers loses a worker
+(SIGKILL), then a node, then gains a node. Each is timed until the first step of the new worker
+group. The network is tiny, so that detection, restart and loading the checkpoint dominate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERVAL_S = 10.0
 
 
 def once(made: Rig, job: Path) -> tuple[float, float, float]:
-    """Seconds after a killed worker, a lost node, an added one."""
+    """Recovery seconds after a killed worker, a lost node and an added node."""
     made.plan()
     made.pace(0.1)
     driver = made.drive(job)
@@ -50,7 +50,7 @@ def once(made: Rig, job: Path) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()

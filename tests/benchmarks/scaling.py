@@ -1,17 +1,17 @@
-"""Expected scaling of weight steps to many workers: simulated, since no machine here can show it.
+"""Simulated scaling of weight steps to many workers.
 
 Run `python tests/benchmarks/scaling.py`. It prints a line per setting and draws `scaling.png`.
 Measured, on two cores (results of steps.py and traffic.py): 0.69 s for a step of 8 images at 224
 pixels, 4.1 million values of a mean path, 16.0 million of the whole supernet. Assumed:
 
-- every worker has as many images however many workers there are (weak scaling);
-- a ring all-reduce: 2 (n - 1) / n of the bytes pass every link, in 2 (n - 1) messages of 20 us;
-- buckets of 4 MB leave while backward runs, which is two thirds of the step; what does not fit into
-  that, and the last bucket, is waited for;
-- workers differ by 3 % from step to step, independently; the slowest of n decides;
-- links are full duplex and used by nobody else; input is never waited for.
+- the number of images per worker is constant (weak scaling);
+- ring all-reduce: 2 (n - 1) / n of the bytes pass every link, in 2 (n - 1) messages of 20 us;
+- buckets of 4 MB are sent while backward runs, which is two thirds of the step; the rest, and the
+  last bucket, add to the time of the step;
+- the step time of workers varies by 3 %, independently; the slowest of n decides;
+- links are full duplex and not shared; data loading never delays a step.
 
-A step of 0.69 s is measured; those of 0.1 and 0.03 s stand for faster devices and are assumed.
+The step of 0.69 s is measured; those of 0.1 and 0.03 s are assumed, for faster devices.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ LINKS_GBIT = (10.0, 100.0)
 
 @dataclass(frozen=True)
 class Setting:
-    """What a simulated run has."""
+    """Simulated setting: seconds of a step, link speed in Gbit/s, values sent per step."""
 
     step_s: float
     gbits: float
     values: float
 
     def comm_s(self, workers: int, size: float) -> float:
-        """A ring all-reduce of `size` bytes."""
+        """Seconds of a ring all-reduce of `size` bytes."""
         share = 2 * (workers - 1) / workers
         return share * size * 8 / (self.gbits * 1e9) + 2 * (workers - 1) * MESSAGE_S
 
     def seconds(self, workers: int) -> float:
-        """A step of so many workers."""
+        """Seconds of a step with so many workers."""
         slowest = self.step_s * (1 + JITTER * math.sqrt(2 * math.log(workers)))
         if workers == 1:
             return self.step_s
@@ -63,12 +63,12 @@ class Setting:
         return slowest + max(last, whole - BACKWARD * self.step_s)
 
     def efficiency(self, workers: int) -> float:
-        """Images a second of `workers` against `workers` times those of one."""
+        """Throughput of `workers` relative to `workers` times that of one."""
         return self.step_s / self.seconds(workers)
 
 
 def settings() -> list[tuple[str, Setting]]:
-    """All that is simulated, with its name."""
+    """Simulated settings, each with its name."""
     kinds = {"path": PATH_VALUES, "whole supernet": SUPERNET_VALUES}
     return [
         (f"{kind}, step {step_s:g} s, {gbits:g} Gbit/s", Setting(step_s, gbits, values))
@@ -79,7 +79,7 @@ def settings() -> list[tuple[str, Setting]]:
 
 
 def draw(path: Path) -> None:
-    """Efficiency over workers: a panel per link, ours solid, the whole supernet dashed."""
+    """Plot efficiency over workers: a panel per link, ours solid, the whole supernet dashed."""
     import matplotlib
 
     matplotlib.use("Agg")

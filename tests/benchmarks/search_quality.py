@@ -1,20 +1,20 @@
-"""How good the networks are that searches find, by the committed table of a small space.
+"""Quality of the networks that searches find, by the committed table of a small space.
 
 Run `python tests/benchmarks/search_quality.py` for one budget on `cpu` and three seeds (10 minutes
 on two cores), with `--all` for every strategy and objective, three budgets, five seeds and the
-second target. Every search is kept as a JSON line; started again it goes on with what is missing.
+second target. Every search is kept as a JSON line; a second start runs what is missing.
 
-Searches see the latency table and the training images, never the table of accuracies. What they
-found is then looked up in it. Beside them stand controls that cost no search:
+Searches see the latency table and the training images, never the table of accuracies. The networks
+that they find are then looked up in it. They are compared with controls that need no search:
 
     random        mean of the networks that take 0.9 to 1.0 of the budget
-    best of N     of as many random feasible networks as could be trained for the search's cost,
-                  chosen on one seed and scored on the others
-    most MACs, slowest, best uniform chain    of the feasible networks
+    best of N     best of as many random feasible networks as could be trained for the cost of the
+                  search, chosen on one seed and scored on the others
+    most MACs, slowest, best uniform chain    among the feasible networks
     random selection    by the supernet of the same seed, among as many random networks as there
                         are updates (strategy `random`)
 
-Differences are those of the seeds of a search, with Student's 95 % interval.
+Differences are paired by seed, with Student's 95 % interval.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ SCHEDULE = SearchSettings(
     epochs=8,
     scored_by="cross_entropy",
 )
-"""All that differs from the defaults: lengths for this data set, and the rate for a warm-up as
-short as 1,600 steps. Twice the length at half the rate found the same networks."""
+"""Search settings that differ from the defaults: lengths for this data set, and the learning rate
+for a warm-up of only 1,600 steps. Twice the length at half the rate found the same networks."""
 RANKED = 60
-"""Networks on which the order of the supernet is compared with the truth."""
+"""Number of networks on which the ranking of the supernet is compared with the ground truth."""
 TRAINING_STEPS = yardstick.RECIPE.epochs * -(
     -yardstick.DATA.glyphs.train // yardstick.RECIPE.batch_size
 )
-"""Of a network trained alone."""
+"""Weight steps of a network trained alone."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,19 @@ class Job:
     seed: int
     settings: SearchSettings = field(default_factory=lambda: SCHEDULE)
     is_ranked: bool = True
-    """Whether the order in which the supernet puts networks is looked at in the end."""
+    """Whether the ranking of networks by the supernet is evaluated at the end."""
 
     def key(self) -> str:
-        """Equal for equal searches on the same yardstick."""
+        """Key that is equal for equal searches on the same tabular benchmark."""
         values = {**asdict(self), "settings": self.settings.outcome_facts()}
-        if values["is_ranked"]:  # as before there was a choice
+        if values["is_ranked"]:  # keeps the keys of searches made before this field existed
             del values["is_ranked"]
         text = json.dumps([values, yardstick.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Searches of one seed and warm-up, one after the other; a line for each."""
+    """Result lines of searches that share seed and warm-up, run one after the other."""
     torch.set_num_threads(1)
     return [_run(job) for job in jobs]
 
@@ -111,7 +111,7 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def _scores(state: SearchState, job: Job) -> list[tuple[float, float]]:
-    """Accuracy and cross entropy with supernet weights of the networks that are ranked."""
+    """Accuracy and cross entropy of the ranked networks with supernet weights."""
     weights = STRATEGIES[job.settings.strategy]().weights
     if weights == "alone" or not job.is_ranked:
         return []
@@ -122,7 +122,7 @@ def _scores(state: SearchState, job: Job) -> list[tuple[float, float]]:
 
 @cache
 def _scores_after_warm_up(settings: SearchSettings, seed: int) -> list[tuple[float, float]]:
-    """Of a supernet that the search does not train: the same within all budgets."""
+    """Scores by a supernet that the search does not train; the same for all budgets."""
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
     return _rounded(searching.supernet_scores(state, settings, seed, ranked_paths()))
 
@@ -132,18 +132,18 @@ def _rounded(scores: Iterable[Evaluation]) -> list[tuple[float, float]]:
 
 
 def ranked_paths() -> list[yardstick.Path_]:
-    """Networks whose order is compared, all equally likely."""
+    """Networks to rank, drawn uniformly."""
     return ranking_paths(yardstick.SPACE, RANKED, seed=0)
 
 
 def jobs_of(target: str, seeds: Iterable[int], settings: Sequence[SearchSettings]) -> list[Job]:
-    """Every settings from every seed within every budget."""
+    """Jobs of all settings with all seeds and budgets."""
     budgets = range(len(yardstick.BUDGET_SHARES))
     return [Job(target, b, seed, one) for seed in seeds for one in settings for b in budgets]
 
 
 def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[str, Any]]:
-    """Lines of all jobs; those that `file` lacks are made, some seeds at a time."""
+    """Result lines of all jobs; those missing in `file` are run, some seeds at a time."""
     done = _kept(file)
     missing = [job for job in jobs if job.key() not in done]
     groups: dict[object, list[Job]] = {}
@@ -164,7 +164,7 @@ def _kept(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
-    """Accuracy that is to be had without a search."""
+    """Accuracies that can be had without a search."""
     feasible, means = truth.feasible(budget_ms).nonzero().flatten(), truth.mean()
     macs = torch.tensor(_all_macs())
     uniform = [i for i, path in enumerate(yardstick.all_paths()) if _is_uniform(path)]
@@ -185,19 +185,20 @@ def _all_macs() -> list[int]:
 
 
 def _is_uniform(path: yardstick.Path_) -> bool:
-    """The same op at all sites."""
+    """Whether all sites have the same op."""
     return len(set(yardstick.network_of(path).ops)) == 1
 
 
 def summary(
     lines: Sequence[dict[str, Any]], truth: Truth, others: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Of the searches of some seeds, by one strategy and objective within one budget.
+    """Summary of the searches with one strategy, objective and budget over seeds.
 
     Args:
-        lines: of these searches.
-        truth: what is known of the networks on their target.
-        others: of all searches; those by `random` selection from the same supernets are a control.
+        lines: result lines of these searches.
+        truth: ground truth of the networks on their target.
+        others: lines of all searches; those with strategy `random` from the same supernets serve as
+            a control.
     """
     budget_ms = lines[0]["budget_ms"]
     places = [yardstick.names().index(one["path"]) for one in lines]
@@ -228,7 +229,7 @@ def _accuracies(lines: Iterable[dict[str, Any]], truth: Truth) -> list[float]:
 
 
 def _measured_ms(one: dict[str, Any]) -> float:
-    """Of a found network, whole, in the run that measured all of them interleaved."""
+    """Latency of the whole network of a search, from the run that measured all interleaved."""
     return yardstick.measured_ms(one["target"])[one["path"]]
 
 
@@ -245,7 +246,7 @@ def _gain(accuracy: Sequence[float], control: Sequence[float]) -> list[float]:
 def _gain_by_seed(
     lines: Sequence[dict[str, Any]], truth: Truth, others: Sequence[dict[str, Any]]
 ) -> dict[str, list[float]]:
-    """Over random selection from the supernet of the same seed, where that was run."""
+    """Gain over random selection from the supernet of the same seed, if that was run."""
     where = {"target": lines[0]["target"], "budget_ms": lines[0]["budget_ms"]}
     random = {
         one["seed"]: one
@@ -259,7 +260,7 @@ def _gain_by_seed(
 
 
 def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
-    """How the supernets at the end order networks, beside what seed noise allows."""
+    """Rank correlations of the final supernets with the ground truth, and their ceiling."""
     if not lines[0]["scores"]:
         return {}
     places = [yardstick.all_paths().index(path) for path in ranked_paths()]
@@ -276,7 +277,7 @@ def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
 
 
 def grouped(lines: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Lines that differ in their seed alone."""
+    """Groups of lines that differ in their seed alone."""
     groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for one in lines:
         what = (one["target"], json.dumps(one["settings"]), one["budget_ms"])
@@ -291,11 +292,11 @@ STRATEGY_SETTINGS = [
 OBJECTIVE_SETTINGS = [
     replace(SCHEDULE, objective=name) for name in ("none", "add_linear", "absolute", "power")
 ]
-"""Beside `learnt`, the default; `mul_log` is refused below a millisecond."""
+"""Objectives other than `learnt`, the default; `mul_log` is refused below a millisecond."""
 
 
 def main() -> None:
-    """Search, look up, print."""
+    """Run the searches, look up their networks and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--all", action="store_true", help="everything, on fresh seeds")
     parser.add_argument("--processes", type=int, default=2, help="seeds at a time")

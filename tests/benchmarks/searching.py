@@ -1,7 +1,7 @@
-"""Searches on the space of the yardstick, without Ray: the same core, one process, one thread.
+"""Searches on the space of the tabular benchmark, without Ray, in one process with one thread.
 
 All searches of a seed that share the settings of the warm-up start from one warmed-up supernet, as
-the cases of a sweep do. Nothing here reads a test image or the yardstick's table.
+the cases of a sweep do. Nothing here reads a test image or the table of accuracies.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from tests.support.tiny import noisy_table
 
 CPU = torch.device("cpu")
 WARM_UP = ("op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr")
-"""Settings on which a warm-up depends, beside those that all searches here share."""
+"""Settings that a warm-up depends on, apart from those that all searches here share."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ended with."""
+    """Result of a search."""
 
     path: Path_
     table_ms: float
     expected_ms: float
-    """Of the op probabilities at the end."""
+    """Expected latency under the final op probabilities."""
     cost: float
-    """Warm-up and search in weight steps: processor time in units of a step of the warm-up."""
+    """CPU time of warm-up and search, in weight steps of the warm-up."""
 
 
 @cache
@@ -67,7 +67,7 @@ def parts(settings: SearchSettings, seed: int) -> SearchData:
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """A supernet from which searches start, and the seconds that a step took."""
+    """Supernet from which searches start, and CPU seconds of a step."""
 
     state: SearchState
     step_s: float
@@ -89,7 +89,7 @@ def warmed_up(settings: SearchSettings, seed: int) -> WarmedUp:
 
 
 def warm_up_of(settings: SearchSettings) -> SearchSettings:
-    """The settings that stand for all searches with this warm-up."""
+    """Settings that are equal for all searches with this warm-up."""
     same = {name: getattr(settings, name) for name in WARM_UP}
     is_mixture = STRATEGIES[settings.strategy]().weights == "mixture"
     return replace(
@@ -107,7 +107,7 @@ def warm_up_of(settings: SearchSettings) -> SearchSettings:
 def searched(
     settings: SearchSettings, table: LatencyTable, budget_ms: float, seed: int
 ) -> tuple[SearchState, Found]:
-    """Search from the shared warm-up to the end; the supernet and the derived network."""
+    """Search from the shared warm-up to the end; return the final state and the result."""
     if STRATEGIES[settings.strategy]().weights == "alone":  # has no supernet, so no warm-up
         start = WarmedUp(
             start_search(yardstick.SPACE, settings, seed, CPU), step_of(settings, seed)
@@ -132,7 +132,7 @@ def derived(
     table: LatencyTable,
     budget_ms: float,
 ) -> Path_:
-    """As `orchestration/stages/derive.py` derives, but for measuring."""
+    """Derived network, as in `orchestration/stages/derive.py` but without measuring it."""
     if settings.rerank <= 1 or state.trials:
         return tuple(choose(state, table, budget_ms, settings).path())
     several = k_best_within(state.supernet.log_probs(), table, budget_ms, settings.rerank)
@@ -143,18 +143,18 @@ def derived(
 def supernet_score(
     state: SearchState, data: SearchData, settings: SearchSettings, path: Path_
 ) -> Evaluation:
-    """A network with supernet weights, on the architecture part."""
+    """Score of a network with supernet weights on the architecture part."""
     return score(state.supernet, path, *scoring_batches(data, settings), SingleProcess())
 
 
 def supernet_scores(
     state: SearchState, settings: SearchSettings, seed: int, paths: Sequence[Path_]
 ) -> list[Evaluation]:
-    """Of several networks."""
+    """Scores of several networks with supernet weights."""
     data = parts(warm_up_of(settings), seed)
     return [supernet_score(state, data, settings, path) for path in paths]
 
 
 def step_of(settings: SearchSettings, seed: int) -> float:
-    """Seconds of a weight step, from a warm-up of one epoch."""
+    """CPU seconds of a weight step, from a warm-up of one epoch."""
     return warmed_up(replace(warm_up_of(settings), warmup_epochs=1), seed).step_s

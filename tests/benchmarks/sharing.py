@@ -1,9 +1,9 @@
-"""One search for all budgets of a target, or one for each: what is lost, and what is saved.
+"""Accuracy and cost of one search for all budgets of a target, against one search per budget.
 
-`search.share: target` runs one search against the middle budget and derives every budget from its
-architecture parameters. On the small space whose networks were all trained alone, for two targets,
-three budgets each and five fresh seeds: accuracy of the networks that are found (looked up in the
-committed table, see ground_truth.py), and the cost in weight steps. Run
+`search.share: target` runs one search against the middle budget and derives the network of every
+budget from its architecture parameters. Measured on the small space whose networks were all trained
+alone, for two targets, three budgets each and five new seeds: accuracy of the networks (looked up
+in the committed table, see ground_truth.py) and cost in weight steps. Run
 `python tests/benchmarks/sharing.py`; about ten minutes on two cores.
 """
 
@@ -28,11 +28,11 @@ from tests.benchmarks.truth import paired, truth_of
 SEEDS = range(20, 25)
 TARGETS = ("cpu", "mobile")
 MIDDLE = 1
-"""Of the three budgets, by which the shared search is run."""
+"""Index of the budget for which the shared search is run."""
 
 
 def run(target: str, seed: int) -> list[dict[str, Any]]:
-    """A search for every budget, and all budgets derived from the middle one's."""
+    """Lines with the network of a search per budget, and the one derived from the shared search."""
     torch.set_num_threads(1)
     table, budgets_ms = yardstick.latency(target)
     own = [searching.searched(SCHEDULE, table, budget_ms, seed) for budget_ms in budgets_ms]
@@ -53,7 +53,7 @@ def run(target: str, seed: int) -> list[dict[str, Any]]:
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
-    """Of one budget on one target, over seeds."""
+    """Summary over the seeds of one budget on one target."""
     target, budget_ms = lines[0]["target"], lines[0]["budget_ms"]
     truth, names = truth_of(target), yardstick.names()
     means = truth.mean()
@@ -73,7 +73,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
 
 
 def costs(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
-    """Weight steps of a search of one budget, warm-up and what comes behind it."""
+    """Weight steps of a sweep of one target, with one search per budget and with a shared one."""
     data = searching.parts(searching.warm_up_of(SCHEDULE), lines[0]["seed"])
     warm_up = SCHEDULE.warmup_epochs * data.weight.steps
     search = fmean(one["cost"] for one in lines) - warm_up
@@ -90,7 +90,7 @@ def costs(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
 
 
 def main() -> None:
-    """Search, derive, look up, print."""
+    """Run the searches, look up their networks and write the results."""
     jobs = [(target, seed) for seed in SEEDS for target in TARGETS]
     lines = [one for found in as_they_come(run, jobs, 2) for one in found]
     places = sorted({(one["target"], one["budget_ms"]) for one in lines})

@@ -1,10 +1,10 @@
-"""A sweep of many cases whose training takes milliseconds: does it end, and what does it hold?
+"""Soak test: a sweep of many cases whose training takes milliseconds.
 
-Run `python tests/benchmarks/soak.py` (200 cases; `--cases 6` to try it). A Ray of its own pretends
-to have GPUs, of which every worker takes half a one. Trials, controllers, workers and the
-control are the real ones; only the body of the workers is a loop that sleeps and reports. Of the
-driver's memory the resident part is taken whenever a case ends; its growth is the slope of a line
-through what was seen after the first cases, in which libraries are still loaded.
+Run `python tests/benchmarks/soak.py` (200 cases; `--cases 6` to try it). A separate Ray instance
+claims to have GPUs; every worker takes half of one. Trials, controllers, workers and the control
+actor are the real ones; only the worker function is replaced by a loop that sleeps and reports. The
+resident memory of the driver is read whenever a case ends. Its growth is the slope of a line
+through these readings, without the first cases, during which libraries are still loaded.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from tests.support.worker_context import tiny_job
 EPOCHS, STEPS, STEP_S = 3, 5, 0.001
 GPU_SHARE = 0.5
 CORES = 2
-"""Pretended too, whatever the machine has."""
+"""Cores that Ray is told to have, whatever the machine has."""
 LOADING = 10
-"""Cases that end before the memory of the driver is looked at."""
+"""Number of first cases that are left out of the memory growth."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """When the worker of a case trained, and on which GPU."""
+    """Time span in which the worker of a case trained, and its GPUs."""
 
     case: str
     began: float
@@ -59,7 +59,7 @@ class Span:
 
 
 def loop(config: dict[str, Any]) -> None:
-    """Body of a worker: a few epochs of a few milliseconds; then it writes down its span."""
+    """Worker function: run a few epochs of a few milliseconds, then write the span."""
     import ray
 
     from orchestration.distributed.process_group import report_epoch
@@ -78,7 +78,7 @@ def loop(config: dict[str, Any]) -> None:
 
 
 def tasks(count: int, folder: Path) -> list[CaseTask]:
-    """Cases that differ by name alone."""
+    """Cases that differ only in their name."""
     job = tiny_job(folder)
     plan = make_plan(job)
     table = table_of(plan.space, by_kernel)
@@ -90,13 +90,13 @@ def tasks(count: int, folder: Path) -> list[CaseTask]:
 
 @dataclass
 class Driver:
-    """What the driver saw: called with everything that cases report."""
+    """Callback for the reports of cases; notes when cases end and the memory of the driver."""
 
     process: psutil.Process = field(default_factory=psutil.Process)
     ended: list[float] = field(default_factory=list)
     """Times at which cases reported their last epoch."""
     memory_mb: list[float] = field(default_factory=list)
-    """Resident then."""
+    """Resident memory of the driver at these times."""
 
     def __call__(self, _case: str, record: dict[str, Any]) -> None:
         if record.get("epoch") == EPOCHS - 1:
@@ -104,13 +104,13 @@ class Driver:
             self.memory_mb.append(self.process.memory_info().rss / 1e6)
 
     def growth_mb(self) -> float:
-        """Megabytes a case, by least squares."""
+        """Growth of memory in megabytes per case, by least squares."""
         seen = self.memory_mb[LOADING:] if len(self.memory_mb) > 2 * LOADING else self.memory_mb
         return statistics.linear_regression(range(len(seen)), seen).slope
 
 
 def most_at_once(spans: Sequence[Span]) -> int:
-    """The largest number of spans that overlap."""
+    """Largest number of spans that overlap."""
     events = sorted([(s.began, 1) for s in spans] + [(s.ended, -1) for s in spans])
     running = most = 0
     for _, change in events:
@@ -120,7 +120,7 @@ def most_at_once(spans: Sequence[Span]) -> int:
 
 
 def soak(count: int, layout: WorkerLayout, gpus: int, folder: Path) -> tuple[Driver, float]:
-    """Run so many cases on a Ray with such GPUs; what the driver saw, and seconds it took."""
+    """Run so many cases on Ray with so many GPUs; return the callback and the seconds taken."""
     import ray
 
     driver, stored = Driver(), Storage(str(folder)).sub("tiny")
@@ -130,7 +130,7 @@ def soak(count: int, layout: WorkerLayout, gpus: int, folder: Path) -> tuple[Dri
             num_cpus=CORES,
             num_gpus=gpus,
             dashboard_host="127.0.0.1",
-            include_dashboard=True,  # as drivers do it, see cluster/connect.py
+            include_dashboard=True,  # as in a job, see cluster/connect.py
             log_to_driver=False,
             logging_level=logging.WARNING,
             _temp_dir=temporary,
@@ -147,13 +147,13 @@ def soak(count: int, layout: WorkerLayout, gpus: int, folder: Path) -> tuple[Dri
 
 
 def spans_in(folder: Path) -> list[Span]:
-    """Of all cases that were run."""
+    """Spans of all cases that were run."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("tiny/spans/*.json"))]
     return [Span(**{**one, "gpus": tuple(one["gpus"])}) for one in found]
 
 
 def main() -> None:
-    """Measure, check and keep."""
+    """Measure, write the results and check them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--gpus", type=int, default=1, help="pretended")

@@ -1,22 +1,22 @@
 """Speed of the steps of a search against a plain training step, in one process.
 
-Run `python tests/benchmarks/steps.py`. It prints one JSON line per figure and keeps them in
-`results/`. What is timed, on the published space at 224 pixels, batch 8, two threads:
+Run `python tests/benchmarks/steps.py`. It prints one JSON line per figure and writes them to
+`results/`. Timed on the published space at 224 pixels, batch 8, two threads:
 
 - a plain training step of ten random networks;
-- a weight step of the supernet on the paths that are these same networks;
+- a weight step of the supernet on the paths of these same networks;
 - architecture updates of `two_path`, `full_path` and `reinforce` (ten networks), at the uniform
   probabilities that a search begins with, and the latency objective `learnt` on the Pixel 1 table.
 
-Everything is interleaved: for each network, one step of each kind, in rounds; the first round is
-not counted. Times are seconds of processor time (CPU) or of the device, synchronized before the
-clock is read (GPU). On a CPU the peak resident memory of a process that does nothing but search is
-told too. Ratios are of the means of a round; the spread is over rounds. On a CPU,
-threads that wait sleep (OMP_WAIT_POLICY), so that waiting is no processor time.
+Measurements are interleaved: for each network, one step of each kind, in rounds; the first round is
+not counted. Times are CPU seconds on a CPU, and wall-clock seconds with synchronization on a GPU.
+On a CPU the peak resident memory of a process that only searches is reported too. Ratios are of the
+means of a round; the spread is over rounds. Waiting threads sleep (OMP_WAIT_POLICY), so that
+waiting takes no CPU time.
 
-On a GPU: `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory, the
-share of what the GPU reaches in a large matrix product, and what the published schedule on ImageNet
-(160 epochs of search, 300 of training) would take at these speeds.
+On a GPU, `--device cuda --batch 256 --precision bfloat16` adds images per second, peak memory, the
+share of the speed that the GPU reaches in a large matrix product, and the time that the published
+schedule on ImageNet (160 epochs of search, 300 of training) would take at these speeds.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Bench:
         return SearchSettings(precision=self.precision, **changes)
 
     def seconds(self, step: Step, i: int) -> float:
-        """Processor time on a CPU, time of the device on a GPU."""
+        """Seconds of a step: CPU time on a CPU, wall-clock time on a GPU."""
         if self.device.type != "cuda":
             began = time.process_time()
             step(i)
@@ -175,7 +175,7 @@ def lines(
 def gpu_lines(
     means: dict[str, list[float]], options: argparse.Namespace
 ) -> Iterator[dict[str, object]]:
-    """Images per second, share of the peak, hours of the published schedule."""
+    """Result lines of a GPU: images per second, share of the peak, hours of the schedule."""
     yield line("weight step, images per second", [options.batch / s for s in means[WEIGHT]])
     yield line("plain training step, images per second", [options.batch / s for s in means[PLAIN]])
     peak, work = product_flops(), step_flops(options)
@@ -200,8 +200,10 @@ def gpu_lines(
 
 
 def step_flops(options: argparse.Namespace) -> float:
-    """Of a training step, mean over the random networks: two per multiply-accumulate, and the
-    backward pass twice the forward one."""
+    """FLOPs of a training step, mean over the random networks.
+
+    Counts two per multiply-accumulate, and the backward pass as twice the forward pass.
+    """
     rng = torch.Generator().manual_seed(0)
     choices = [len(site.ops) for site in SPACE.sites]
     paths = [uniform_path(choices, rng) for _ in range(options.networks)]
@@ -211,7 +213,7 @@ def step_flops(options: argparse.Namespace) -> float:
 
 
 def product_flops() -> float:
-    """Per second, of a bf16 matrix product of 8192 in each direction."""
+    """FLOPs per second of a bf16 product of two 8192 x 8192 matrices."""
     size, times = 8192, 20
     one, other = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
@@ -226,17 +228,17 @@ def product_flops() -> float:
 
 
 def search_a_little(options: argparse.Namespace) -> None:
-    """Weight steps and updates of one strategy; prints the peak of the process, GB."""
+    """Run weight steps and updates of one strategy; print the peak memory of the process, GB."""
     bench = Bench(options)
     weight, update = bench.weight(), bench.update(options.peak_of)
     for i in range(len(bench.paths)):
         weight(i)
         update(i)
-    sys.stdout.write(f"{status_mb('VmHWM') / 1000}\n")  # ru_maxrss begins at that of the parent
+    sys.stdout.write(f"{status_mb('VmHWM') / 1000}\n")  # ru_maxrss would include the parent's
 
 
 def peak_gb(strategy: str) -> float:
-    """Peak resident memory of a process that only searches, started as this one was."""
+    """Peak resident memory of a process that only searches, started like this one."""
     words = [sys.executable, *sys.argv, "--peak-of", strategy]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     return float(done.stdout)

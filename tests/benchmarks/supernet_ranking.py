@@ -1,22 +1,22 @@
-"""How well a supernet ranks networks after its warm-up, by the settings of the warm-up.
+"""Rank correlation between a supernet after its warm-up and networks trained alone.
 
-Run `python tests/benchmarks/supernet_ranking.py` after `glyph_networks.py`. Every variant below is
-warmed up from some seeds, one thread each, two at a time. The 48 networks that `glyph_networks.py`
-trained alone are then scored with its weights, with the BatchNorm statistics of the supernet or
-statistics taken anew from some batches, and compared with their mean accuracy alone, over two seeds
-on 6,000 images. The lines of single supernets are kept too ("runs"); started again it goes on with
-what is missing.
+Run `python tests/benchmarks/supernet_ranking.py` after `glyph_networks.py`. Every variant of the
+warm-up below is run from some seeds, one thread each, two at a time. The 48 networks that
+`glyph_networks.py` trained alone are then scored with the supernet's weights, using its BatchNorm
+statistics or statistics recomputed from some batches. The scores are compared with the accuracy of
+the networks trained alone (mean of two seeds, 6,000 images). The lines of single supernets are kept
+too ("runs"); a second start runs what is missing.
 
-Two ceilings stand beside them: the correlation of the two seeds of the networks trained alone, and
-from it the largest that anything can have with the mean of both, sqrt(2 r / (1 + r)) (Spearman and
-Brown). Multiply-accumulates, parameters and the number of skipped sites as predictors are the
-controls. "At equal skips" is the mean of the Spearmans among networks that skip as many sites, each
-weighted with their number less one: the statistics of a supernet fit worst where a site is skipped,
-which ranks networks by their number of sites and looks like foresight.
+There are two ceilings: the correlation r of the two seeds of the networks trained alone, and the
+largest correlation that any score can have with the mean of both, sqrt(2 r / (1 + r)) (Spearman and
+Brown). Controls are multiply-accumulates, parameters and the number of skipped sites as predictors.
+"At equal skips" is the mean Spearman correlation among networks that skip equally many sites,
+weighted by their number less one. It excludes an artifact: BatchNorm statistics of a supernet fit
+worst where a site is skipped, so networks are ranked by their number of sites.
 
-The supernet is trained on 2,560 of the 3,200 training images and scored on the other 640, as in a
-search ("small"), and on 2,000 others of the same kind ("large"), to tell what a larger architecture
-part would give.
+The supernet is trained on 2,560 of the 3,200 training images. Networks are scored on the other 640,
+as in a search ("small"), and on 2,000 new images of the same kind ("large"), to see what a larger
+architecture part would give.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ from tests.support.tiny import noisy_table
 LENGTHS = (8, 16, 32, 64)
 LARGE_IMAGES = 2000
 SCORINGS = [(0, "small"), (4, "small"), (20, "small"), (20, "large")]
-"""Batches for BatchNorm statistics (0: as the supernet has them), and the images to score on."""
+"""Batches for BatchNorm statistics (0 keeps those of the supernet), and images to score on."""
 ARCHITECTURE_SHARE = 0.2
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A warm-up: settings of a search that have the same names, batch 32."""
+    """Warm-up with batch 32; the fields are settings of a search."""
 
     warmup_epochs: int
     warmup_sampling: str = "uniform"
@@ -71,12 +71,12 @@ class Variant:
     warmup_lr: float = 0.05
 
     def name(self) -> str:
-        """For people."""
+        """Readable name."""
         extra = f", op warm-up {self.op_warmup:g}" if self.op_warmup else ""
         return f"{self.warmup_sampling} {self.warmup_epochs} epochs, lr {self.warmup_lr:g}{extra}"
 
     def settings(self) -> SearchSettings:
-        """Those of a search; only its warm-up is run."""
+        """Settings of a search, of which only the warm-up is run."""
         return SearchSettings(epochs=2, batch_size=32, **asdict(self))
 
 
@@ -89,12 +89,12 @@ VARIANTS = [
 
 
 def part_loader(part: ImageSet, whole: Dataset, seed: int, purpose: str) -> Loader:
-    """Batches of 32, in an order of the seed."""
+    """Loader of batches of 32 in an order that depends on the seed."""
     return MemoryLoader(part, whole.mean, whole.std, 32, seed, purpose)
 
 
 def dataset() -> Dataset:
-    """The images of `glyph_networks.py`; the test part is never given to a search."""
+    """Images of `glyph_networks.py`; a search never sees the test part."""
     train, test = (
         ImageSet(*glyphs(count, seed=0, part=part))
         for part, count in (("train", alone.TRAIN_IMAGES), ("test", alone.TEST_IMAGES))
@@ -103,13 +103,13 @@ def dataset() -> Dataset:
 
 
 def held_out_parts(data: Dataset, small: ImageSet) -> dict[str, list[Batch]]:
-    """What networks are scored on: the architecture part, and more images of the same kind."""
+    """Batches to score networks on: the architecture part, and more images of the same kind."""
     sets = {"small": small, "large": ImageSet(*glyphs(LARGE_IMAGES, seed=0, part="large"))}
     return {name: list(evaluation_batches(s, data.mean, data.std)) for name, s in sets.items()}
 
 
 def warmed_up(variant: Variant, parts: SearchData, seed: int) -> Supernet:
-    """A supernet after the warm-up."""
+    """Supernet after the warm-up."""
     settings = variant.settings()
     state = start_search(alone.SPACE, settings, seed, CPU)
     table = noisy_table(alone.SPACE, seed=0)  # latency has no part in a warm-up
@@ -121,7 +121,7 @@ def warmed_up(variant: Variant, parts: SearchData, seed: int) -> Supernet:
 
 
 def examine(variant: Variant, seed: int) -> list[dict[str, Any]]:
-    """Warm up one supernet and score all networks; a line per way to score them."""
+    """Warm up one supernet and score all networks; return a line per way of scoring."""
     torch.set_num_threads(1)
     data = dataset()
     held_out, weight = split_classes(data.train, ARCHITECTURE_SHARE, 0, "architecture part")
@@ -162,20 +162,20 @@ def scores(
 
 
 def examined() -> list[dict[str, Any]]:
-    """Lines that were kept of networks trained by the same recipe."""
+    """Stored lines of supernets compared with networks of the same recipe."""
     lines = [json.loads(text) for file in run_files() for text in file.read_text().splitlines()]
     return [one for one in lines if one["recipe"] == alone.digest(alone.Recipe())]
 
 
 def run_files() -> list[Path]:
-    """What was kept of single supernets, the newest last."""
+    """Files with lines of single supernets, the newest last."""
     folder = results_file("supernet_ranking").parent
     return sorted(folder.glob("supernet_ranking_runs__*.json"), key=lambda f: f.name[-15:])
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The networks trained alone, in the order of `drawn_paths`."""
+    """Ground truth of the networks trained alone, in the order of `drawn_paths`."""
 
     first: list[float]
     """Top-1 of the first seed."""
@@ -185,14 +185,14 @@ class Truth:
 
     @classmethod
     def kept(cls) -> Truth:
-        """From the lines of `glyph_networks.py`."""
+        """Load the ground truth from the lines of `glyph_networks.py`."""
         kept, paths = alone.kept(), alone.drawn_paths()
         first, second = ([kept[path, seed]["top1"] for path in paths] for seed in (0, 1))
         sizes = {name: [kept[path, 0][name] for path in paths] for name in ("macs", "params")}
         return cls(first, second, sizes)
 
     def agreement(self, values: Sequence[float]) -> dict[str, float]:
-        """Correlations of what is said of every network with its mean accuracy alone."""
+        """Correlations of predicted values with the mean accuracy of networks trained alone."""
         both = [(a + b) / 2 for a, b in zip(self.first, self.second, strict=True)]
         return {
             "Spearman": spearman(values, both),
@@ -201,7 +201,7 @@ class Truth:
         }
 
     def lines(self) -> list[dict[str, object]]:
-        """The ceilings, and what size alone foretells."""
+        """Result lines of the ceilings, and of size as a predictor."""
         r = spearman(self.first, self.second)
         figures = {
             "accuracy alone, seed against seed: Spearman": r,
@@ -216,13 +216,13 @@ class Truth:
 
 
 def skips() -> list[int]:
-    """How many sites each network skips, in the order of `drawn_paths`."""
+    """Number of sites that each network skips, in the order of `drawn_paths`."""
     drawn = (Architecture.from_path(alone.SPACE, list(path)) for path in alone.drawn_paths())
     return [architecture.ops.count("skip") for architecture in drawn]
 
 
 def at_equal_skips(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman among networks with as many skips, where there are three or more of them."""
+    """Mean Spearman correlation among networks with equally many skips, in groups of 3 or more."""
     found: list[tuple[int, float]] = []
     for number in set(skips()):
         which = [i for i, n in enumerate(skips()) if n == number]
@@ -232,7 +232,7 @@ def at_equal_skips(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def summary(runs: Sequence[dict[str, Any]], truth: Truth) -> list[dict[str, object]]:
-    """A line per variant, way to score and correlation, over the seeds."""
+    """A line per variant, way of scoring and correlation, over the seeds."""
     values: dict[str, list[float]] = {}
     for run in runs:
         place = f"{run['supernet']}; BN from {run['bn_batches']} batches, {run['images']} part"
@@ -240,7 +240,7 @@ def summary(runs: Sequence[dict[str, Any]], truth: Truth) -> list[dict[str, obje
         for name, said in by.items():
             for kind, value in truth.agreement(said).items():
                 values.setdefault(f"{place}: {kind} by {name}", []).append(round(value, 3))
-    device = runs[-1]["device"]  # where the supernets were trained; this is arithmetic
+    device = runs[-1]["device"]  # where the supernets were trained
     return [
         {**line(w, v), "mean": round(mean(v), 3), "values": v, "device": device}
         for w, v in values.items()
@@ -248,7 +248,7 @@ def summary(runs: Sequence[dict[str, Any]], truth: Truth) -> list[dict[str, obje
 
 
 def main() -> None:
-    """Examine what is missing; keep all figures."""
+    """Examine the supernets that are missing; write all results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2, help="supernets per variant")
     parser.add_argument("--processes", type=int, default=2, help="supernets at a time")

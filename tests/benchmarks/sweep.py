@@ -1,8 +1,8 @@
-"""The sweep that ships, as a person runs it: its plan, then all of it from nothing, then again.
+"""Time of the shipped sweep: its plan, the sweep itself, and a second submission.
 
 Run `python tests/benchmarks/sweep.py` when the machine does nothing else (ten minutes, two cores).
-The plan measures the latency tables and times a few steps; what the sweep takes is compared with
-what the plan said. Seconds of the whole thing from nothing are those of plan's tables and sweep.
+The plan measures the latency tables and times a few steps; the duration of the sweep is compared
+with the estimate of the plan. With `--no-plan` the sweep measures the tables itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.benchmarks.lines import keep, line, results_file
 
 JOB = REPOSITORY / "jobs" / "sweep_targets.yaml"
 PICTURE = results_file("sweep").with_name("sweep_networks.png")
-"""Of the networks from nothing."""
+"""Figure of the networks of the sweep without a plan."""
 
 
 def timed(*words: str) -> float:
-    """Seconds of a command; what it prints goes to standard error."""
+    """Run a command; return its seconds. Its output goes to standard error."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "orchestration", *words]
     subprocess.run(command, cwd=REPOSITORY, check=True, stdout=sys.stderr)
@@ -38,7 +38,7 @@ def timed(*words: str) -> float:
 
 
 def expected_steps() -> dict[str, int]:
-    """Weight steps of a warm-up that is trained once, and of as many searches as there are."""
+    """Expected weight steps: of one warm-up, and of all searches."""
     job = load_job(JOB)
     steps = search_steps(job, make_plan(job).data)
     cases = sum(len(case.budgets_ms or ()) for case in job.cases)
@@ -49,13 +49,13 @@ def expected_steps() -> dict[str, int]:
 
 
 def results(storage: Path) -> list[dict[str, Any]]:
-    """Of the searched cases."""
+    """Results of the searched cases."""
     paths = (storage / "sweep_targets" / "cases").glob("*/result.json")
     return [one for one in (json.loads(p.read_text()) for p in paths) if one["kind"] == "search"]
 
 
 def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
-    """Lines of one sweep."""
+    """Result lines of one sweep."""
     place = ("--set", f"storage={storage}")
     plan_s = timed("plan", str(JOB), *place) if is_planned else 0.0
     whole_s, again_s = timed(str(JOB), *place), timed(str(JOB), *place)
@@ -84,7 +84,7 @@ def _ratio(run: dict[str, Any], wanted: dict[str, int], phase: str) -> float:
 
 
 def main() -> None:
-    """Plan, sweep, check and keep."""
+    """Plan and run the sweep, and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--no-plan", action="store_true", help="from nothing, without a plan")
     given = parser.parse_args()

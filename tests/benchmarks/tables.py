@@ -1,7 +1,7 @@
 """Tables of the evidence, from the newest lines in `results/`: RESULTS.md, and parts of the README.
 
-`python tests/benchmarks/tables.py` writes both; `bench.py` does it in the end. In the README what
-stands between `<!-- evidence: NAME -->` and `<!-- end -->` is replaced, and nothing else.
+`python tests/benchmarks/tables.py` writes both; `bench.py` runs it at its end. In the README only
+the text between `<!-- evidence: NAME -->` and `<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def curve_table() -> str:
-    """Searched networks, MobileNetV2 and the reference on each target."""
+    """Table of searched networks, MobileNetV2 and the reference network on each target."""
     return _curve("networks")
 
 
 def longer_table() -> str:
-    """The same, trained longer."""
+    """Tables of networks after a longer training."""
     return f"{_curve('longer')}\n{_speeds('longer')}"
 
 
@@ -65,7 +65,7 @@ def _curve(part: str) -> str:
 
 
 def _points_over(row: Row) -> str:
-    """With the seeds that it is of, where MobileNetV2 has no network so fast in the others."""
+    """Lead over MobileNetV2, with its number of seeds if the latency was not covered in all."""
     if "covered" not in row:
         return ""
     if not row["covered"]:
@@ -75,7 +75,7 @@ def _points_over(row: Row) -> str:
 
 
 def speed_table() -> str:
-    """How much faster, at equal accuracy."""
+    """Table of speed-ups at equal accuracy."""
     return _speeds("networks")
 
 
@@ -98,7 +98,7 @@ def _speeds(part: str) -> str:
 
 
 def random_table() -> str:
-    """Random networks of the space, as slow as what was found."""
+    """Table of random networks of the space with the latency of the searched ones."""
     body = [
         [linked(row), accuracy(row), row["n"], row["found"], interval(row[AHEAD]), row["seeds"]]
         for row in rows_of("random")
@@ -108,12 +108,12 @@ def random_table() -> str:
 
 
 def matrix_table() -> str:
-    """Every searched network on every target."""
+    """Table of every searched network on every target."""
     return _on_all_targets("searched for")
 
 
 def equal_table() -> str:
-    """Networks of every target on every target, at equal accuracy."""
+    """Table of the networks of every target on every target, at equal accuracy."""
     return _on_all_targets("at equal accuracy")
 
 
@@ -136,7 +136,7 @@ def _on_all_targets(beginning: str) -> str:
 
 
 def preference_table() -> str:
-    """How much longer the other target's network takes."""
+    """Table of latency ratios between networks of two targets."""
     rows = preferences()
     body = [
         [
@@ -153,7 +153,7 @@ def preference_table() -> str:
 
 
 def cost_table() -> str:
-    """In trainings of one network."""
+    """Table of costs, in trainings of one network."""
     rows = [row for part in ("networks", "steps") for row in rows_of(part) if "trainings" in row]
     body = [
         [linked(row), row.get("steps"), row.get("updates"), row.get("seconds"), row["trainings"]]
@@ -164,7 +164,7 @@ def cost_table() -> str:
 
 
 def mobile_table() -> str:
-    """The poster's first table."""
+    """Table of the poster's networks, with published and measured latencies."""
     rows = [row for row in rows_of("mobile_table") if "published top1" in row]
     places = list(rows[0]["ms"]) if rows else []
     body = [
@@ -186,7 +186,7 @@ def mobile_table() -> str:
 
 
 def ablation_table() -> str:
-    """What each part is worth."""
+    """Table of the ablations."""
     rows = [row for row in rows_of("ablations") if "cost" in row]
     body = [
         [linked(row), row["top1"], interval(row.get("points")), row["cost"], row["n"]]
@@ -210,7 +210,7 @@ LOOKED_UP = (
 
 
 def traffic_table() -> str:
-    """Compact averaging against DistributedDataParallel."""
+    """Table of path-gradient averaging against DistributedDataParallel."""
     body = [
         [linked(row), f"{row['median']:g} ({row['p10']:g} to {row['p90']:g})"]
         for row in rows_of("traffic")
@@ -219,7 +219,7 @@ def traffic_table() -> str:
 
 
 def steps_table() -> str:
-    """CPU seconds of steps, beside what others take."""
+    """Table of CPU seconds of steps, beside other implementations."""
     rows = rows_of("steps")
     found = {what: _first(rows, f"{what}, ") for what in OTHERS_CPU_S}
     body: list[Sequence[object]] = [
@@ -258,11 +258,11 @@ TABLES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "traffic": ("traffic", "Compact averaging", traffic_table),
     "steps": ("steps", "Steps", steps_table),
 }
-"""By name: the part whose lines they show, a title, and the table."""
+"""Tables by name: part whose lines it shows, title, and function that makes it."""
 
 
 def results_page() -> str:
-    """RESULTS.md."""
+    """Text of RESULTS.md."""
     texts = ["# Results\n\nMade by `make bench` from the lines in `results/`; see bench.py.\n"]
     for part, title, table in TABLES.values():
         file = newest(part)
@@ -272,7 +272,7 @@ def results_page() -> str:
 
 
 def with_tables(text: str) -> str:
-    """A page whose blocks of evidence are those of now; a block that was not made stays."""
+    """Page with its blocks of evidence updated; blocks without results are left as they are."""
 
     def block(found: re.Match[str]) -> str:
         part, _, table = TABLES[found[2]]
@@ -284,7 +284,7 @@ def with_tables(text: str) -> str:
 
 
 def main() -> None:
-    """Write both."""
+    """Write RESULTS.md and the tables of the README."""
     RESULTS.write_text(results_page())
     README.write_text(with_tables(README.read_text()))
 

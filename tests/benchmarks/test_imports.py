@@ -1,4 +1,4 @@
-"""What benchmarks take from the project is there: they run too rarely to find out by themselves."""
+"""Imports of the benchmarks, which run too rarely to reveal a missing name by themselves."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_every_name_that_is_imported_exists(path: Path) -> None:
 
 
 def is_there(package: str, name: str) -> bool:
-    """Whether a module has such a name, or a package such a module."""
+    """Whether a module has this name, or a package this module."""
     module = importlib.import_module(package)
     return hasattr(module, name) or find_spec(f"{package}.{name}") is not None

@@ -1,4 +1,4 @@
-"""Searches with a part replaced by the truth, on a made-up truth."""
+"""Searches with a part replaced by a made-up ground truth."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.benchmarks.truth import Truth
 from tests.support.tiny import Images, noisy_table
 
 GOOD = (1, 2, 1, 2)
-"""The only network whose every site is right."""
+"""Best network: the only one that is right at every site."""
 
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network is as good as it has sites in common with the good one."""
+    """Ground truth: accuracy grows with the number of sites shared with the best network."""
     right = [sum(a == b for a, b in zip(path, GOOD, strict=True)) for path in yardstick.all_paths()]
     accuracy = torch.tensor([[20.0 * n, 20.0 * n] for n in right])
     losses = {name: 4.0 - n for name, n in zip(yardstick.names(), right, strict=True)}
@@ -32,7 +32,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scene(net: Supernet, number: int) -> UpdateContext:
-    """An update without a latency term."""
+    """Inputs of an update without a latency term."""
     table = noisy_table(yardstick.SPACE, seed=0)
     return UpdateContext(
         net=net,

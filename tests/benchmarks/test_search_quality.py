@@ -1,4 +1,4 @@
-"""What is said of searches, on a made-up yardstick, and searches themselves, very short ones."""
+"""Summaries of searches on a made-up tabular benchmark, and very short searches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.slow
 COUNT = len(yardstick.all_paths())
 RISING = torch.arange(COUNT).double()
 TRUTH = Truth(torch.stack([RISING - 1, RISING + 1], 1), RISING + 1)
-"""The slower, the better: network i has i percent and takes i + 1 ms."""
+"""Ground truth in which slower is better: network i has i percent and takes i + 1 ms."""
 SHORT = SearchSettings(
     batch_size=64, architecture_share=0.2, warmup_epochs=1, epochs=2, alpha_every=2, bn_images=64
 )
 
 
 def found(network: int, seed: int, budget_ms: float = 100.0) -> dict[str, Any]:
-    """A line of a search that ended with a network."""
+    """Result line of a search that ended with this network."""
     return {
         "target": "cpu",
         "strategy": "two_path",
@@ -106,7 +106,7 @@ def test_searches_of_other_settings_or_seeds_are_others() -> None:
 
 @pytest.fixture
 def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A yardstick of 400 images."""
+    """Tabular benchmark with 400 images."""
     few = replace(yardstick.DATA, glyphs=replace(yardstick.DATA.glyphs, train=400, test=400))
     monkeypatch.setattr(yardstick, "DATA", few)
     caches = (yardstick.dataset, searching.parts, searching.warmed_up)
@@ -150,7 +150,7 @@ def test_a_derivation_can_choose_by_the_supernet() -> None:
 
 
 def test_searches_find_better_networks_than_chance(tmp_path: Path) -> None:
-    """Tuning seeds, the middle budget on `cpu`; chance are the networks at equal latency."""
+    """Searches beat random networks of equal latency: tuning seeds, middle budget on `cpu`."""
     settings = replace(search_quality.SCHEDULE, strategy="two_path")
     jobs = [Job("cpu", 1, seed, settings) for seed in (0, 1)]
     lines = search_quality.run_missing(jobs, processes=2, file=tmp_path / "runs.jsonl")

@@ -1,4 +1,4 @@
-"""Tables of the evidence, from lines that were made up."""
+"""Tables of the evidence, from made-up lines."""
 
 from __future__ import annotations
 

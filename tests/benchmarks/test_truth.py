@@ -1,4 +1,4 @@
-"""Scores against a yardstick, on made-up ones whose answers are known."""
+"""Scores against ground truth, on made-up data with known answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_best_of_many_is_the_best_and_of_one_the_mean() -> None:
 
 
 def test_the_luck_of_a_choice_is_not_in_its_score() -> None:
-    """Networks that differ by noise alone: the best of ten is no better than one."""
+    """The best of ten is no better than one, for networks that differ by noise alone."""
     noise = torch.randn(300, 2, generator=generator(0, "noise"))
     truth = Truth(70 + noise, torch.ones(300))
     assert truth.best_of(10, 1.0) == pytest.approx(70, abs=0.15)

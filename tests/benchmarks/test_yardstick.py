@@ -1,4 +1,4 @@
-"""The yardstick's space and how its trainings are told apart."""
+"""Space of the tabular benchmark, and digests that tell its trainings apart."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""What a data-parallel weight step sends, and how long it takes over a slow link.
+"""Traffic and time of a data-parallel weight step over a slow link.
 
 Run `python tests/benchmarks/traffic.py` as root: it makes two network namespaces behind a bridge,
-each sending at most 1 Gbit/s (token bucket filter), and runs a worker in each, one thread each,
-over gloo. The published space, uniformly drawn paths, the same for both kinds of step:
+each sending at most 1 Gbit/s (token bucket filter), and runs a worker with one thread in each, over
+gloo. Both kinds of step run on the published space with the same uniformly drawn paths:
 
 - ours: gradients of the path in buckets, sent while backward runs
   (orchestration/distributed/process_group.py);
 - DistributedDataParallel(find_unused_parameters=True) of the same supernet.
 
-Steps are interleaved. Beside it both without the limit, over the loopback device. Then, without the
-limit: images a second of one worker with the whole batch of 64 at 96 pixels, and of two.
+Steps are interleaved. Both are also timed without the limit, over the loopback device. Last, the
+throughput of one and of two workers without the limit, with a global batch of 64 at 96 pixels.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Step = Callable[[int], object]
 
 
 class Bench:
-    """A supernet, paths and images in one of two workers."""
+    """Supernet, paths and images of one of two workers."""
 
     def __init__(self, rank: int, images: int, resolution: int, paths: int = 6) -> None:
         torch.manual_seed(rank)
@@ -67,16 +67,16 @@ class Bench:
         self.paths = [uniform_path(choices, rng) for _ in range(paths)]
 
     def part(self, count: int, total: int) -> Batch:
-        """The first images, as a part of a batch."""
+        """Batch of the first images, as this worker's share of a global batch."""
         return Batch(self.images[:count], self.labels[:count], total)
 
     def ours(self, batch: Batch, group: ProcessGroup) -> Step:
-        """A weight step as a search makes it."""
+        """Weight step as in a search."""
         trainer = Trainer.of(self.state.weight_optimizer, self.state.scaler, SETTINGS, group)
         return lambda i: weight_step(self.state, batch, self.paths[i], trainer, 0.01)
 
     def ddp(self, batch: Batch) -> tuple[Step, Callable[[], int]]:
-        """A step of DistributedDataParallel, and how many values it has sent so far."""
+        """Step with DistributedDataParallel, and a function that counts the values sent so far."""
         state = start_search(SPACE, SETTINGS, 0, CPU)
         for alpha in state.supernet.alphas():
             alpha.requires_grad_(False)
@@ -90,7 +90,7 @@ class Bench:
             assert work is not None, "an asynchronous message has a handle"
             return work.get_future().then(lambda done: done.value()[0])
 
-        counted.__annotations__ = {  # they are read, and are texts in this file
+        counted.__annotations__ = {  # DDP checks them; in this file they would be strings
             "bucket": dist.GradBucket,
             "return": torch.futures.Future[torch.Tensor],
         }
@@ -104,13 +104,13 @@ class Bench:
         return step, lambda: sent[0]
 
     def params(self, i: int) -> int:
-        """Weights of a path."""
+        """Number of weights of a path."""
         modules = self.state.supernet.on_path(self.paths[i])
         return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def seconds(step: Step, i: int) -> float:
-    """Of a step that both workers begin together."""
+    """Seconds of a step that both workers begin together."""
     dist.barrier()
     began = time.perf_counter()
     step(i)
@@ -118,12 +118,12 @@ def seconds(step: Step, i: int) -> float:
 
 
 def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
-    """Ours and DDP, step by step, on the same paths."""
+    """Result lines of our step and of DDP, interleaved on the same paths."""
     batch = bench.part(len(bench.labels), 2 * len(bench.labels))
     ours, (ddp, ddp_sent) = bench.ours(batch, bench.group), bench.ddp(batch)
     times: list[tuple[float, float]] = []
     values: list[tuple[float, float]] = []
-    for number in range(rounds + 1):  # the first is not counted
+    for number in range(rounds + 1):  # the first round is not counted
         for i in range(len(bench.paths)):
             before = ddp_sent()
             pair = seconds(ours, i), seconds(ddp, i)
@@ -141,7 +141,7 @@ def compare(bench: Bench, rounds: int, where: str) -> list[dict[str, object]]:
 
 
 def two_against_one(bench: Bench, rounds: int) -> list[dict[str, object]]:
-    """Images a second of two workers against those of one, global batch 64."""
+    """Throughput of two workers against that of one, global batch 64."""
     both = bench.ours(bench.part(32, 64), bench.group)
     alone = bench.ours(bench.part(64, 64), SingleProcess())
     is_first, rates = bench.group.rank == 0, []
@@ -158,7 +158,7 @@ def two_against_one(bench: Bench, rounds: int) -> list[dict[str, object]]:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Body of a worker; the first prints what was found."""
+    """Worker function; the first worker prints the results."""
     torch.set_num_threads(1)
     place = f"tcp://{options.master}:{options.port}"
     dist.init_process_group("gloo", init_method=place, rank=options.rank, world_size=2)
@@ -175,7 +175,7 @@ def work(options: argparse.Namespace) -> None:
 
 @contextmanager
 def slow_link(gbits: float) -> Iterator[list[Host]]:
-    """Two hosts of a network of their own that send no faster."""
+    """Two hosts in a separate network, each limited to this rate."""
     with network(2) as made:
         for host in made.hosts:
             limit = f"rate {gbits}gbit burst 256kb latency 100ms"
@@ -184,7 +184,7 @@ def slow_link(gbits: float) -> Iterator[list[Host]]:
 
 
 def pair(what: str, options: argparse.Namespace, hosts: Sequence[Host] = ()) -> list[Any]:
-    """Run two workers, on these hosts or on this one; what the first has found."""
+    """Run two workers, on these hosts or on this machine; return the results of the first."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -209,7 +209,7 @@ def pair(what: str, options: argparse.Namespace, hosts: Sequence[Host] = ()) -> 
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=4, help="of a worker, in a step")

@@ -1,8 +1,8 @@
-"""What is known of every network of a yardstick, and how a found one is scored against it.
+"""Ground truth of the tabular benchmark, and scores of a network against it.
 
-Accuracies are means over seeds of networks that were trained alone, in percent of the test images;
-latencies are of whole networks. Every score is an estimate from few noisy trainings, so each has
-its ceiling beside it: what would be reached by who knows one half of the seeds.
+Accuracies are means over seeds of networks trained alone, in percent of the test images; latencies
+are those of the latency table. The ground truth is an estimate from few noisy trainings, so a score
+can be compared with its ceiling: the score of the best network on one seed, by the other seeds.
 Shapes: N networks, S seeds.
 """
 
@@ -18,12 +18,12 @@ from torch import Tensor
 from nas_core.randomness import generator
 
 NEAR = 0.9
-"""Networks of this part of a budget, to all of it, are at equal latency."""
+"""Networks that take this share of a budget or more count as equal in latency."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of differences and where the true one is with 95 % confidence."""
+    """Mean of differences with its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -32,12 +32,12 @@ class Interval:
 
     @property
     def can_be_told(self) -> bool:
-        """Whether it excludes zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def paired(differences: Sequence[float]) -> Interval:
-    """By Student's distribution, of differences that belong together in pairs.
+    """Mean and Student's 95 % interval of paired differences.
 
     Raises:
         ValueError: there are fewer than two.
@@ -54,31 +54,31 @@ def paired(differences: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Truth:
-    """Every network of a space on one target."""
+    """Accuracy and latency of every network of a space on one target."""
 
     accuracy: Tensor
-    """(N, S), percent; not a number where a network was not trained from a seed."""
+    """Top-1 in percent, shape (N, S); NaN if a network was not trained from a seed."""
     latency_ms: Tensor
-    """(N,)."""
+    """Latency in milliseconds, shape (N,)."""
 
     def first(self, seeds: int) -> Truth:
-        """What the first seeds say, of which every network has all."""
+        """Ground truth from the first seeds only, which every network was trained from."""
         return Truth(self.accuracy[:, :seeds], self.latency_ms)
 
     def mean(self) -> Tensor:
-        """(N,): over the seeds that there are."""
+        """Mean accuracy over the seeds of each network, shape (N,)."""
         return self.accuracy.nanmean(1)
 
     def feasible(self, budget_ms: float) -> Tensor:
-        """(N,): which networks keep a budget."""
+        """Mask of the networks that keep a budget, shape (N,)."""
         return self.latency_ms <= budget_ms
 
     def near(self, budget_ms: float) -> Tensor:
-        """(N,): which networks are at equal latency: within the last tenth of a budget."""
+        """Mask of the networks that take NEAR to 1 times a budget, shape (N,)."""
         return self.feasible(budget_ms) & (self.latency_ms >= NEAR * budget_ms)
 
     def regret(self, network: int, budget_ms: float) -> float:
-        """Points from the best feasible network; 0 for that one."""
+        """Points by which the best feasible network is better; 0 for that one."""
         means = self.mean()
         return float(means[self.feasible(budget_ms)].max() - means[network])
 
@@ -87,7 +87,7 @@ class Truth:
         return _share_above(self.mean(), network, self.feasible(budget_ms))
 
     def rank_ceiling(self, budget_ms: float) -> float:
-        """Rank that the winner on one seed has on the others, mean over seeds."""
+        """Rank on the other seeds of the best network on one seed, mean over seeds."""
         allowed = self.feasible(budget_ms)
         found = []
         for seed in range(self.accuracy.shape[1]):
@@ -98,9 +98,9 @@ class Truth:
         return fmean(found)
 
     def best_of(self, number: int, budget_ms: float, draws: int = 10_000) -> float:
-        """Accuracy of the best of so many random feasible networks, chosen on one seed.
+        """Mean accuracy of the best of `number` random feasible networks, chosen on one seed.
 
-        It is scored on the other seeds: the mean over draws, without the luck of the choice.
+        It is scored on the other seeds, so that the luck of the choice does not count.
         """
         among = self.feasible(budget_ms).nonzero().flatten()
         rng = generator(0, "best of random", number)
@@ -118,7 +118,7 @@ def _share_above(means: Tensor, network: int, among: Tensor) -> float:
 
 
 def truth_of(target: str) -> Truth:
-    """The yardstick on a target. Latencies are those of the latency table, which a search sees."""
+    """Ground truth on a target. Latencies come from the latency table, which a search sees."""
     import pandas
 
     from tests.benchmarks import yardstick
@@ -134,16 +134,16 @@ def truth_of(target: str) -> Truth:
 
 @dataclass(frozen=True)
 class Signal:
-    """How far networks differ at equal latency, against how far trainings of one differ."""
+    """Spread across networks of equal latency, and across trainings of one network."""
 
     networks: float
-    """Standard deviation across networks at equal latency, points, without the noise of seeds."""
+    """Standard deviation across networks of equal latency, points, without the noise of seeds."""
     seeds: float
     """Standard deviation across the seeds of a network, points."""
 
     @property
     def ratio(self) -> float:
-        """At least 2 makes a yardstick."""
+        """Signal-to-noise ratio; a benchmark needs at least 2."""
         return self.networks / self.seeds
 
     def __str__(self) -> str:
@@ -152,10 +152,10 @@ class Signal:
 
 
 def signal(truth: Truth, neighbours: int = 20) -> Signal:
-    """Signal and noise of a yardstick.
+    """Signal and noise over the whole latency range.
 
-    A network is compared with the mean of its neighbours in latency, so that what latency explains
-    is no signal.
+    A network is compared with its neighbours in latency, so that differences that latency explains
+    do not count as signal.
     """
     seeds = int((~truth.accuracy.isnan()).sum(1).min())
     within = float(_variance(truth.accuracy).mean())
@@ -166,7 +166,7 @@ def signal(truth: Truth, neighbours: int = 20) -> Signal:
 
 
 def signal_near(truth: Truth, budget_ms: float) -> Signal:
-    """The same among the networks within the last tenth of a budget."""
+    """Signal and noise among the networks near a budget, see `Truth.near`."""
     among = truth.accuracy[truth.near(budget_ms)]
     within = float(_variance(among).mean())
     across = float(among.nanmean(1).var()) - within / among.shape[1]
@@ -174,7 +174,7 @@ def signal_near(truth: Truth, budget_ms: float) -> Signal:
 
 
 def _variance(accuracy: Tensor) -> Tensor:
-    """(N, S) -> (N,): unbiased, over the seeds that there are."""
+    """Unbiased variance over the seeds of each network, shape (N, S) to (N,)."""
     count = (~accuracy.isnan()).sum(1)
     away = (accuracy - accuracy.nanmean(1, keepdim=True)).square().nansum(1)
     return away / (count - 1)

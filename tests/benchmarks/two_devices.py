@@ -1,8 +1,8 @@
-"""Two devices end in different networks: `jobs/two_devices.yaml`, and what explains it.
+"""Different networks for two devices (`jobs/two_devices.yaml`), and the reason.
 
-Run `python tests/benchmarks/two_devices.py` (four minutes): how much longer a block takes with a
-7x7 kernel than with a 3x3 one on each device, how many sites of the two networks differ, and what
-each network takes on the device of the other, by its table. Keeps both pictures.
+Run `python tests/benchmarks/two_devices.py` (four minutes). It reports how much slower a block with
+a 7x7 kernel is than with a 3x3 one on each device, how many sites of the two networks differ, and
+the latency of each network on the other device, by its table. Keeps both figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JOB = REPOSITORY / "jobs" / "two_devices.yaml"
 
 
 def kernel_ratios(table: LatencyTable, expansion: int) -> list[float]:
-    """Time of a block with a 7x7 kernel over that with a 3x3 one, at every site."""
+    """Latency of a block with a 7x7 kernel divided by that with a 3x3 one, at every site."""
 
     def ms(site: Any, kernel: int) -> float:
         return table.row_ms(site_part(site, f"mbconv_k{kernel}_e{expansion}"), site.name)
@@ -41,7 +41,7 @@ def kernels(network: Architecture) -> list[float]:
 
 
 def lines(tables: dict[str, LatencyTable], found: dict[str, Architecture]) -> Iterator[Any]:
-    """Figures of the two devices."""
+    """Result lines of the two devices."""
     for table in tables.values():
         for expansion in (3, 6):
             what = f"{table.hardware}: 7x7 over 3x3, expansion {expansion}, per site"
@@ -56,7 +56,7 @@ def lines(tables: dict[str, LatencyTable], found: dict[str, Architecture]) -> It
 
 
 def main() -> None:
-    """Run the job in a storage of its own."""
+    """Run the job in a new storage and write the results."""
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
         result = run(

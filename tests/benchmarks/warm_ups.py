@@ -1,8 +1,8 @@
-"""How well supernets order the networks of the yardstick, by the settings of their warm-up.
+"""Ranking of the tabular benchmark's networks by supernets, for several warm-up settings.
 
 Run `python tests/benchmarks/warm_ups.py`. Every variant is warmed up from two tuning seeds; latency
-has no part in it. All 192 networks are then scored with its weights and compared with their
-accuracy alone. Lines are kept as they come; started again it goes on with what is missing.
+plays no role. All 192 networks are then scored with the supernet's weights and compared with their
+accuracy when trained alone. Lines are written as they come; a second start runs what is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.benchmarks.search_quality import SCHEDULE, ranked_paths
 from tests.benchmarks.truth import truth_of
 
 BASE: dict[str, Any] = {"warmup_epochs": 32, "warmup_lr": 0.05, "warmup_sampling": "fair"}
-"""What the others vary."""
+"""Settings of the base variant; the others change some of them."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "as in searches": {"warmup_epochs": 16, "warmup_lr": 0.1},
     "as in searches, ops that begin independently": {
@@ -49,7 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def examine(name: str, seed: int) -> dict[str, Any]:
-    """Warm up one supernet and score all networks."""
+    """Warm up one supernet and score all networks; return its result line."""
     torch.set_num_threads(1)
     settings = replace(SCHEDULE, **(BASE | VARIANTS[name]))
     began = time.process_time()
@@ -71,7 +71,7 @@ def examine(name: str, seed: int) -> dict[str, Any]:
 
 
 def _orders(name: str, said: list[float]) -> dict[str, float]:
-    """Spearman with the truth, of all networks and of the 60 on which searches are compared."""
+    """Spearman correlation with the ground truth, over all networks and over the 60 of searches."""
     alone = truth_of("cpu").mean().tolist()
     some = [yardstick.all_paths().index(path) for path in ranked_paths()]
     return {
@@ -83,7 +83,7 @@ def _orders(name: str, said: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Examine what is missing."""
+    """Examine the variants and seeds that are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2, help="supernets per variant")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))

@@ -1,11 +1,11 @@
-"""The yardstick: a small space of which every network is trained alone, more than once, and timed.
+"""Tabular benchmark: a small space in which every network was trained alone and timed.
 
-Whatever a search finds is looked up in it. Data, space, recipe and budgets are fixed by VERSION: a
-change is a new version, and all rows are made again.
+The accuracy of any network that a search finds can be looked up. VERSION fixes data, space, recipe
+and budgets: a change needs a new version, and all rows are made again.
 
-The space is built so that networks of equal latency differ: the first two sites work at 12x12 with
-as many channels as the last two have at 6x6, cost four times as much and are worth less; a cheap op
-without expansion stands beside the inverted bottlenecks.
+The space is designed so that networks of equal latency differ in accuracy: the first two sites have
+a resolution of 12x12 and as many channels as the last two at 6x6, cost four times as much and are
+worth less; and a cheap op without expansion competes with the inverted bottlenecks.
 Shapes: N images, K classes.
 """
 
@@ -60,21 +60,22 @@ SPACE = chain(
     head_channels=64,
 )
 SEEDS = (0, 1)
-"""Of every network."""
+"""Training seeds of every network."""
 MORE_SEEDS = (2, 3)
-"""Of the twenty best within each budget: the best of many noisy means is overestimated."""
+"""Further seeds of the twenty best networks within each budget: the best of many noisy means is
+overestimated."""
 BATCH = 16
-"""Images per call of a latency: at batch 1 many networks take under a tenth of a millisecond."""
+"""Batch size of latencies: at batch 1 many networks take under a tenth of a millisecond."""
 BUDGET_SHARES = (0.3, 0.45, 0.7)
-"""Budgets are at these quantiles of the latencies of all networks, by the latency table: on both
-targets seven networks or more take 0.9 to 1.0 of each."""
+"""Budgets as quantiles of the latencies of all networks, by the latency table. On both targets
+seven or more networks take 0.9 to 1.0 of each budget."""
 FOLDER = Path(__file__).parent / "ground_truth"
 Path_ = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained alone: AdamW, one cycle of the learning rate."""
+    """Training recipe of a network alone: AdamW with a one-cycle learning rate."""
 
     epochs: int = 5
     batch_size: int = 32
@@ -86,68 +87,68 @@ class Recipe:
 
 RECIPE = Recipe(batch_size=64, lr=0.01)
 REFRESH_BATCHES = 20
-"""Training batches from which BatchNorm statistics are taken before the test."""
+"""Number of training batches for BatchNorm statistics before the test."""
 
 
 @cache
 def dataset() -> Dataset:
-    """Images of the yardstick."""
+    """Images of the benchmark."""
     return load_dataset(DATA, seed=0)
 
 
 def checksums() -> list[str]:
-    """Of the training and of the test images with their labels."""
+    """Checksums of the training and the test images with their labels."""
     data = dataset()
     return [checksum(part.images, part.labels) for part in (data.train, data.test)]
 
 
 def digest() -> str:
-    """Equal where trainings can be compared: images, space and recipe are the same."""
+    """Digest of images, space and recipe; trainings can be compared if it is equal."""
     what = [VERSION, checksums(), SPACE.to_dict(), asdict(RECIPE), REFRESH_BATCHES]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def place(ending: str) -> Path:
-    """A file of this version."""
+    """Path of a file of this version."""
     return FOLDER / f"v{VERSION}{ending}"
 
 
 def all_paths() -> list[Path_]:
-    """Every network of the space: places in the ops of its sites."""
+    """Paths of all networks of the space: index of the op at each site."""
     return list(itertools.product(*(range(len(site.ops)) for site in SPACE.sites)))
 
 
 def name_of(path: Path_) -> str:
-    """Places in the ops of the sites: "1-2-0-3"."""
+    """Name of a path: the indices of its ops, as in "1-2-0-3"."""
     return "-".join(map(str, path))
 
 
 def names() -> list[str]:
-    """Of all networks, in the order of `all_paths`."""
+    """Names of all networks, in the order of `all_paths`."""
     return [name_of(path) for path in all_paths()]
 
 
 def latency(target: str) -> tuple[LatencyTable, list[float]]:
-    """The latency table of the space on a target, and the budgets there, milliseconds."""
+    """Latency table of the space on a target, and its budgets in milliseconds."""
     table = LatencyTable.from_dict(json.loads(place(f"-{target}.json").read_text()))
     facts = json.loads(place("-latency.json").read_text())
     return table, facts[target]["budgets_ms"]
 
 
 def measured_ms(target: str) -> dict[str, float]:
-    """Latencies of all networks, whole, measured interleaved in one run; by name."""
+    """Latencies of all whole networks by name, measured interleaved in one run."""
     facts = json.loads(place("-latency.json").read_text())
     found: dict[str, float] = facts[target]["measured_ms"]
     return found
 
 
 def network_of(path: Path_) -> Architecture:
-    """The network of a path."""
+    """Network of a path."""
     return Architecture.from_path(SPACE, list(path))
 
 
 def trained_alone(path: Path_, seed: int, recipe: Recipe = RECIPE) -> Evaluation:
-    """Train one network from scratch; how it does on the test images."""
+    """Train one network from scratch; return its evaluation on the test images."""
     data, network = dataset(), network_of(path).build()
     initialise(network, generator(seed, "yardstick", *path))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -164,14 +165,14 @@ def trained_alone(path: Path_, seed: int, recipe: Recipe = RECIPE) -> Evaluation
 def train(
     network: nn.Module, batch: Callable[[Tensor], Batch], images: int, recipe: Recipe, seed: int
 ) -> None:
-    """Train a network, in place, on so many images; their order belongs to the seed.
+    """Train a network in place.
 
     Args:
-        network: starts where it is.
-        batch: the images at these places, standardised, with their labels.
-        images: how many there are.
-        recipe: how.
-        seed: of the order.
+        network: network to train, from its current weights.
+        batch: returns the images at given indices, standardised, with their labels.
+        images: number of training images.
+        recipe: training recipe.
+        seed: determines the order of the images.
     """
     steps = recipe.epochs * -(-images // recipe.batch_size)
     optimizer = torch.optim.AdamW(
