@@ -398,8 +398,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=int, default=200_000)
     parser.add_argument("--photographs", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="sets are kept there, and read again")
-    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    parser.add_argument("--folder", type=Path, help="folder to keep the data sets in")
+    parser.add_argument("--file", type=Path, help="result file, by default one in results/")
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         keep("data", list(measured(given, given.folder or Path(folder))), given.file)

@@ -139,7 +139,7 @@ def kept() -> dict[tuple[Path_, int], dict[str, Any]]:
 def main() -> None:
     """Train what is missing; print how much accuracy varies across networks and across seeds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--networks", type=int, default=NETWORKS, help="of the 400")
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="number of networks, of 400")
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
     done = kept()

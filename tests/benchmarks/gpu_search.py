@@ -250,17 +250,21 @@ def also(file: Path | None) -> list[Row]:
 def words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("job", nargs="?", type=Path, default=REPOSITORY / "jobs/search_gpu.yaml")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the job")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the job"
+    )
     parser.add_argument("--budgets", nargs="*", type=float, default=[0.5, 0.75], metavar="SHARE")
-    parser.add_argument("--widths", nargs="*", type=float, default=WIDTHS, help="of MobileNetV2")
+    parser.add_argument(
+        "--widths", nargs="*", type=float, default=WIDTHS, help="widths of MobileNetV2"
+    )
     parser.add_argument("--also", type=Path, help="lines with a network each, to be timed too")
     parser.add_argument("--only-also", action="store_true", help="time them and no others")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=10, help="of timing")
-    parser.add_argument("--checked", type=int, default=24, help="networks that judge the table")
+    parser.add_argument("--rounds", type=int, default=10, help="timing rounds")
+    parser.add_argument("--checked", type=int, default=24, help="networks to test the table on")
     parser.add_argument("--processes", type=int, default=min(12, usable_cores()))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--commit", help="of these files, where git cannot tell")
+    parser.add_argument("--commit", help="commit of these files, if git cannot tell")
     return parser.parse_args()
 
 

@@ -245,7 +245,9 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=3, help="random networks beside Mobile")
     parser.add_argument("--repeats", type=int, default=3, help="processes per figure")
     parser.add_argument("--kind", choices=KINDS, help="measure this one, here")
-    parser.add_argument("--network", default="proxyless_mobile", help="whose path, with --kind")
+    parser.add_argument(
+        "--network", default="proxyless_mobile", help="network whose path is measured, with --kind"
+    )
     options = parser.parse_args()
     if options.kind:
         torch.set_num_threads(options.threads)

@@ -130,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    parser.add_argument("--file", type=Path, help="result file, by default one in results/")
     given = parser.parse_args(words)
     what = f"{given.cases} cases"
     with tempfile.TemporaryDirectory() as temporary:

@@ -156,8 +156,10 @@ def main() -> None:
     """Measure, write the results and check them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=200)
-    parser.add_argument("--gpus", type=int, default=1, help="pretended")
-    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="number of GPUs that Ray is told to have"
+    )
+    parser.add_argument("--file", type=Path, help="result file, by default one in results/")
     given = parser.parse_args()
     settings = ClusterSettings(workers=1, cpus_per_worker=1, gpus_per_worker=GPU_SHARE)
     computed = worker_layout(settings, [NodeResources(CORES, given.gpus)])

@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="counted passes over all networks")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--file", type=Path, help="kept there in place of results/")
+    parser.add_argument("--file", type=Path, help="result file, by default one in results/")
     parser.add_argument("--peak-of", choices=list(UPDATES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -212,13 +212,13 @@ def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=4, help="of a worker, in a step")
+    parser.add_argument("--images", type=int, default=4, help="images per worker and step")
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--what", default="")
     parser.add_argument("--rank", type=int, default=-1)
     parser.add_argument("--master", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--file", type=Path, help="in place of the results of today")
+    parser.add_argument("--file", type=Path, help="result file, by default one in results/")
     options = parser.parse_args()
     if options.rank >= 0:
         work(options)
