@@ -1,62 +1,99 @@
-"""Sentences that summarize the evidence, for the README's first screen."""
+"""Sentences that state what was measured, for RESULTS.md and README.md."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tests.benchmarks.evidence.markdown import AHEAD, Row, interval, linked, rows_of
 
 
 def preferences() -> list[Row]:
-    """Rows that compare the networks of one target with those of another."""
+    """Lines that compare networks searched for one target with those of another."""
     return [row for row in rows_of("networks") if " / searched for" in row["what"]]
 
 
 def preferred() -> str:
-    """Sentence that says in how many pairs a target's own networks are faster."""
+    """In how many comparisons a target's own networks are faster on it."""
     rows = preferences()
     own = [row for row in rows if _lowest(row) > 1]
     slower = [row["what"].partition(":")[2].strip() for row in rows if _highest(row) < 1]
     open_ = [row for row in rows if _lowest(row) <= 1 <= _highest(row)]
-    said = [
-        f"In {len(own)} of {len(rows)} pairs the networks that were searched for a target are "
-        "faster on it than those of another target, at equal accuracy, with a 95 % interval above 1"
+    text = [
+        "At equal accuracy, networks searched for a target are faster on it than networks searched "
+        f"for another target in {len(own)} of {len(rows)} comparisons (95 % interval above 1)"
     ]
     if open_:
         ahead = sum(row["times"][0] > 1 for row in open_)
-        said.append(
-            f"in {len(open_)} they cannot be told apart (the mean is above 1 in {ahead} of them)"
+        text.append(
+            f"in {len(open_)} the interval includes 1 (the mean is above 1 in {ahead} of them)"
         )
     if slower:
-        said.append(f"in {len(slower)} they are slower ({'; '.join(slower)})")
+        text.append(f"in {len(slower)} they are slower ({'; '.join(slower)})")
     seeds = max((row["n"] for row in rows), default=0)
-    return "; ".join(said) + f". Means of {seeds} seeds.\n"
+    return "; ".join(text) + f". Means of {seeds} seeds.\n"
 
 
 def _lowest(row: Row) -> float:
-    """Lower end of the interval of a ratio; 0 for one seed, which has no interval."""
+    """Lower end of an interval; 0 for one seed, which has none."""
     return float(row["times"][1]) if len(row["times"]) == 3 else 0.0
 
 
 def _highest(row: Row) -> float:
-    """Upper end of the interval of a ratio; infinity for one seed, which has no interval."""
+    """Upper end of an interval; infinity for one seed, which has none."""
     return float(row["times"][2]) if len(row["times"]) == 3 else math.inf
 
 
+def headline() -> str:
+    """The first figures of README.md, without intervals; RESULTS.md has those."""
+    rows = rows_of("networks")
+    mobilenet = _factors(rows, f"MobileNetV2 {BELOW}")
+    reference = _factors(rows, "the reference at the highest accuracy of both")
+    after_longer = [
+        f" With four times as many epochs (one seed, `cpu`), the first factor is {_factor(row)}."
+        for row in rows_of("longer")
+        if f"MobileNetV2 {BELOW}" in row["what"]
+    ]
+    return (
+        "In our benchmark its networks are, at equal accuracy, "
+        f"{_on_each(mobilenet)} as fast as MobileNetV2, and {_on_each(reference)} as fast as an "
+        "unsearched network of the same space. The benchmark is small: rendered characters, six "
+        "epochs of training, five seeds, two CPU cores that also stand in for the phone of "
+        f"`mobile`.{''.join(after_longer)}\n"
+    )
+
+
+def _factors(rows: Sequence[Row], name: str) -> dict[str, str]:
+    """How many times as fast as another network the searched ones are, by target."""
+    return {
+        row["what"].partition(":")[0]: _factor(row)
+        for row in rows
+        if row["what"].endswith(f"faster than {name}")
+    }
+
+
+def _factor(row: Row) -> str:
+    return linked(row, f"{row['times'][0]:.1f}")
+
+
+def _on_each(factors: Mapping[str, str]) -> str:
+    return _listed(f"{factor} times (`{target}`)" for target, factor in factors.items())
+
+
 def claim() -> str:
-    """Sentence at the top of the README."""
+    """The main result, with intervals and conditions."""
     rows = rows_of("networks")
     speeds = [row for row in rows if f"MobileNetV2 {BELOW}" in row["what"]]
     again = [row for row in rows if "the reference at the highest accuracy" in row["what"]]
     seeds, device = (speeds[0]["n"], speeds[0]["device"]) if speeds else (0, "")
     return (
-        f"**At an accuracy that both reach, MobileNetV2 takes {_on_targets(speeds)} of networks "
-        f"that it finds.** The network of their own space with one op everywhere, at its accuracy, "
-        f"takes {_on_targets(again)}.\n(Rendered characters, six epochs of training each"
-        f"{_after_longer()}; MobileNetV2 one point below the highest accuracy of both; geometric "
-        f"mean and 95 % interval over {seeds} seeds of search and training; latencies from one run "
-        f"on {device}, which stands in for the phone of `mobile` too.)\n"
+        f"**At equal accuracy, MobileNetV2 takes {_on_targets(speeds)}, compared with the searched "
+        "networks.** The reference network of the same space (one op at every site, no search) "
+        f"takes {_on_targets(again)}.\n\nConditions: rendered characters, six epochs of training "
+        f"for every network{_after_longer()}. MobileNetV2 is compared one point below the highest "
+        "accuracy that both reach, the reference network at its own accuracy. Figures are "
+        f"geometric means with 95 % intervals over {seeds} seeds of search and training. Latencies "
+        f"are from one run on {device}, which also stands in for the phone of `mobile`.\n"
     )
 
 
@@ -64,51 +101,67 @@ BELOW = "one point below the highest accuracy of both"
 
 
 def _after_longer() -> str:
-    """Addition to the claim about longer training, if that was measured."""
+    """The ratio after a longer training, where there is one."""
     rows = [row for row in rows_of("longer") if f"MobileNetV2 {BELOW}" in row["what"]]
     return "".join(
-        f" (after 24, on `cpu` and from one seed, it takes {linked(row, interval(row['times']))} "
-        "times the time)"
+        f" (after 24 epochs, on `cpu` and from one seed, MobileNetV2 takes "
+        f"{linked(row, interval(row['times']))} times as long)"
         for row in rows
     )
 
 
 def _on_targets(rows: Sequence[Row]) -> str:
-    """Speed-ups on each target, joined by "and"."""
+    """A ratio for each target."""
     return " and ".join(
-        f"{linked(row, interval(row['times']))} times the time on `{row['what'].partition(':')[0]}`"
+        f"{linked(row, interval(row['times']))} times as long on `{row['what'].partition(':')[0]}`"
         for row in rows
     )
 
 
 def longer() -> str:
-    """Sentence on what remains of the speed-up after a longer training."""
+    """The comparison with MobileNetV2 after a longer training."""
     rows = [row for row in rows_of("longer") if "than MobileNetV2" in row["what"]]
-    at, below = (f"{linked(row, interval(row['times']))} (at {row['top1']:g} %)" for row in rows)
+    at, below = (f"{linked(row, interval(row['times']))} times as long" for row in rows)
+    at_top1, below_top1 = (f"{row['top1']:g} %" for row in rows)
     return (
-        f"After a training four times as long (24 epochs, one seed, widths 0.35 to 1.4) "
-        f"MobileNetV2 takes on `cpu`, at the highest accuracy of both and a point below, {at} and "
-        f"{below} times the time.\n"
+        "After four times as many epochs (24, one seed, widths 0.35 to 1.4), MobileNetV2 takes "
+        f"{at} on `cpu` at the highest accuracy that both reach ({at_top1}), and {below} one point "
+        f"below it ({below_top1}).\n"
     )
 
 
+def lead_over_random() -> str:
+    """Lead of the searched networks in the summary of README.md, with the intervals that decide."""
+    rows = [row for row in rows_of("random") if ", budget 50%:" in row["what"]]
+    texts = []
+    for row in rows:
+        mean, low, high = row[AHEAD]
+        known = "" if low > 0 else ", which is not distinguishable from no lead"
+        target = row["what"].partition(",")[0]
+        texts.append(
+            f"{linked(row, f'{mean:.1f} points')} on `{target}` "
+            f"(95 % interval {low:.1f} to {high:.1f}){known}"
+        )
+    return f"The lead of the search over random networks of equal latency is {_listed(texts)}.\n"
+
+
 def beyond_chance() -> str:
-    """Sentence on the lead of searched networks over random ones of the same latency."""
+    """Lead of the searched networks over random ones of equal latency."""
     rows = rows_of("random")
     by_target: dict[str, dict[str, str]] = {}
     for row in rows:
         target, _, budget = row["what"].partition(":")[0].partition(", budget ")
         by_target.setdefault(target, {})[budget] = linked(row, interval(row[AHEAD]))
     texts = [
-        f"on `{target}` by {_listed(points.values())} points within {_listed(points)}"
+        f"by {_listed(points.values())} points on `{target}` within {_listed(points)}"
         for target, points in by_target.items()
     ]
     seeds, networks = (rows[0]["seeds"], rows[0]["n"]) if rows else (0, 0)
     return (
-        "Found networks are ahead of random ones of their space, which take 95 to 100 % of their "
-        "latency and are trained alike, "
-        f"{', '.join(texts)} of the reference's latency ({networks} random networks each, in "
-        f"{seeds} seeds): where the interval holds 0, a search is not shown to be worth anything.\n"
+        "Searched networks are ahead of random networks of their space that take 95 to 100 % of "
+        f"their latency and are trained alike: {', and '.join(texts)} of the reference network's "
+        f"latency ({networks} random networks for each budget, from {seeds} seeds). Where the "
+        "interval includes 0, the search is not shown to be worth anything.\n"
     )
 
 
