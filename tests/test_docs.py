@@ -36,7 +36,7 @@ from orchestration.config.job import Job
 from orchestration.config.loading import load_job
 from orchestration.reports.sweep_result import SweepResult
 from tests.conftest import REPOSITORY
-from tests.support.markdown import anchor_of, code_blocks, headings, links
+from tests.support.markdown import anchor_of, code_blocks, headings, indented_lines, links
 
 
 def pages() -> list[Path]:
@@ -151,11 +151,14 @@ def test_the_page_of_the_method_lists_every_file_once() -> None:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Words of every command in the shell blocks of a page, without comments."""
-    for block in code_blocks(page.read_text()):
+    text = page.read_text()
+    lines = indented_lines(text)
+    for block in code_blocks(text):
         if block.language in ("sh", "bash", "shell", "console"):
-            for line in block.text.replace("\\\n", " ").splitlines():
-                for one in re.split(r"&&|\|\||;|\|", line.partition(" #")[0].removeprefix("$ ")):
-                    yield _words(one)
+            lines += block.text.replace("\\\n", " ").splitlines()
+    for line in lines:
+        for one in re.split(r"&&|\|\||;|\|", line.partition(" #")[0].removeprefix("$ ")):
+            yield _words(one)
 
 
 def _words(command: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reproduce the evidence behind the claims of the README.
+"""Measure the main evidence of RESULTS.md, and of the README, again.
 
 `make bench` takes two and a half hours on two cores. `make bench-quick` runs one seed on short
 schedules, to check that everything works; its figures mean nothing else. Parts:

@@ -49,13 +49,18 @@ def anchor_of(title: str) -> str:
 
 def links(page: str) -> list[str]:
     """Targets of inline links and images, outside code."""
-    return LINK.findall(re.sub(r"`[^`\n]*`(?!\])", "", _without_fences(page)))
+    return LINK.findall(re.sub(r"`[^`\n]*`", "code", _without_fences(page)))
 
 
 def code_blocks(page: str) -> Iterator[CodeBlock]:
     """Fenced code blocks in order."""
     for block in FENCE.finditer(page):
         yield CodeBlock(block[3], block[4], page.count("\n", 0, block.start()) + 1)
+
+
+def indented_lines(page: str) -> list[str]:
+    """Lines that are indented by four spaces: code blocks without a fence."""
+    return re.findall(r"^ {4}(.*)$", _without_fences(page), re.MULTILINE)
 
 
 def _without_fences(page: str) -> str:

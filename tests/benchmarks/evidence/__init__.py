@@ -1,1 +1,1 @@
-"""Evidence for the claims of the README, measured by running the product itself; see `bench.py`."""
+"""Parts of the main evidence in RESULTS.md, measured with the product itself; see `bench.py`."""

@@ -50,7 +50,8 @@ def headline() -> str:
     mobilenet = _factors(rows, f"MobileNetV2 {BELOW}")
     reference = _factors(rows, "the reference at the highest accuracy of both")
     after_longer = [
-        f" With four times as many epochs (one seed, `cpu`), the first factor is {_factor(row)}."
+        " With four times as many epochs (one seed, `cpu`), the factor over MobileNetV2 is "
+        f"{_factor(row)}."
         for row in rows_of("longer")
         if f"MobileNetV2 {BELOW}" in row["what"]
     ]
