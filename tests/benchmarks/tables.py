@@ -37,7 +37,7 @@ from tests.benchmarks.evidence.sentences import (
     preferences,
     preferred,
 )
-from tests.support.markdown import headings  # noqa: E402
+from tests.support.markdown import headings
 
 BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CONTENTS = re.compile(r"(<!-- contents -->\n).*?(<!-- end -->)", re.DOTALL)
