@@ -8,6 +8,7 @@ A YAML block of a page is a job file or a part of one. A part, which lacks `name
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -340,10 +341,12 @@ def test_make_ui_shows_the_runs_of_the_search(clone: Clone, searched: str) -> No
     with log.open("w") as file:
         ui = clone.start(quick_start()[2], file)
         try:
-            assert "digits" in experiments(address[1], deadline=time.monotonic() + 120)
+            assert "digits" in experiments(address[1], deadline=time.monotonic() + 600)
+            os.killpg(ui.pid, signal.SIGINT)  # Ctrl-C
+            ui.wait(120)
         finally:
-            os.killpg(ui.pid, signal.SIGTERM)
-            ui.wait(60)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(ui.pid, signal.SIGKILL)
 
 
 def experiments(address: str, deadline: float) -> list[str]:
@@ -353,9 +356,10 @@ def experiments(address: str, deadline: float) -> list[str]:
         data=b'{"max_results": 10}',
         headers={"Content-Type": "application/json"},
     )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask) as answer:
+            with direct.open(ask, timeout=60) as answer:
                 return [one["name"] for one in json.load(answer)["experiments"]]
         except OSError:
             if time.monotonic() > deadline:
