@@ -384,13 +384,18 @@ def with_tables(text: str, page: Page = RESULTS) -> str:
 
 
 def with_contents(text: str) -> str:
-    """The text of a page with its table of contents made from its headings."""
-    lines = [
-        f"{'  ' * (one.level - 2)}- [{one.title}](#{one.anchor})\n"
-        for one in headings(text)
-        if one.level in (2, 3)
-    ]
-    return CONTENTS.sub(lambda found: found[1] + "".join(lines) + found[2], text)
+    """The text of a page with its table of contents made from the headings that follow it."""
+
+    def block(found: re.Match[str]) -> str:
+        before = len(headings(text[: found.start()]))
+        lines = [
+            f"{'  ' * (one.level - 2)}- [{one.title}](#{one.anchor})\n"
+            for one in headings(text)[before:]
+            if one.level in (2, 3)
+        ]
+        return found[1] + "".join(lines) + found[2]
+
+    return CONTENTS.sub(block, text)
 
 
 def updated(page: Page) -> str:

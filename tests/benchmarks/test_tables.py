@@ -205,8 +205,9 @@ def test_a_block_whose_part_was_not_made_stays() -> None:
     assert tables.with_tables(text) == text
 
 
-def test_the_contents_are_the_headings_of_the_page() -> None:
-    text = "# Page\n\n<!-- contents -->\nold\n<!-- end -->\n\n## One, two\n\n### A `b`\n\n## C\n"
+def test_the_contents_are_the_headings_that_follow() -> None:
+    before = "# Page\n\n## Contents\n\n<!-- contents -->\n"
+    text = f"{before}old\n<!-- end -->\n\n## One, two\n\n### A `b`\n\n## C\n"
     lines = "- [One, two](#one-two)\n  - [A `b`](#a-b)\n- [C](#c)\n"
     assert tables.with_contents(text) == text.replace("old\n", lines)
 
