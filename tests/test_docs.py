@@ -113,7 +113,7 @@ def test_a_heading_that_stands_twice_gets_a_number() -> None:
 
 SECTIONS = {field.name for field in dataclasses.fields(Job)}
 WHOLE = {"name", "data", "cases"}
-"""Without one of these a block is a part of a job."""
+"""Keys of a whole job; a block that lacks one is a part of a job."""
 
 
 def yaml_blocks() -> list[Any]:
@@ -224,7 +224,7 @@ def test_python_on_a_page_imports_what_there_is(page: Path) -> None:
 
 
 def test_the_sweep_of_the_readme_calls_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the right names of functions, arguments and methods; nothing is searched."""
+    """Names of functions, arguments and methods are checked; nothing is searched."""
     sweep = create_autospec(orchestration.sweep)
     sweep.return_value = create_autospec(SweepResult, instance=True)
     monkeypatch.setattr(orchestration, "sweep", sweep)
@@ -300,7 +300,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture(scope="module")
 def searched(clone: Clone) -> str:
-    """What `make search` prints."""
+    """Output of `make search`."""
     output = clone.home / "search.txt"
     with output.open("w") as file:
         code = clone.start(quick_start()[1], file).wait()

@@ -57,7 +57,7 @@ class Page:
 RESULTS = Page(Path(__file__).parent / "RESULTS.md", "results/", names_sources=True)
 README = Page(REPOSITORY / "README.md", "tests/benchmarks/results/", names_sources=False)
 README_TABLES = frozenset({"headline", "summary"})
-"""What README.md holds; everything else is in RESULTS.md."""
+"""Tables of README.md; all others are in RESULTS.md."""
 
 
 def summary_table() -> str:
@@ -89,11 +89,11 @@ SUMMARY_ROWS = {
         "budget 50%: found by search",
     ),
 }
-"""By label: the part and the end of the name of the line."""
+"""Part of the evidence and end of the name of the line, by label."""
 
 
 def _summary_of(target: str) -> dict[str, tuple[str, object]]:
-    """By label: linked accuracy, and latency in milliseconds, on one target."""
+    """Linked accuracy, and latency in milliseconds, on one target, by label."""
     found = {}
     for label, (part, name) in SUMMARY_ROWS.items():
         names = (f"{target}: {name}", f"{target}, {name}")
@@ -363,7 +363,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "traffic": ("traffic", traffic_table),
     "steps": ("steps", steps_table),
 }
-"""By name: the part of the evidence whose lines are shown, and the text."""
+"""Part of the evidence whose lines are shown, and the function that makes the text, by name."""
 
 
 def with_tables(text: str, page: Page = RESULTS) -> str:

@@ -14,7 +14,7 @@ def preferences() -> list[Row]:
 
 
 def preferred() -> str:
-    """In how many comparisons a target's own networks are faster on it."""
+    """Number of comparisons in which a target's own networks are faster on it."""
     rows = preferences()
     own = [row for row in rows if _lowest(row) > 1]
     slower = [row["what"].partition(":")[2].strip() for row in rows if _highest(row) < 1]
