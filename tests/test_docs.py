@@ -192,7 +192,7 @@ def _words(command: str) -> list[str]:
 def options() -> dict[str, set[str]]:
     """Options of `proxyless`, by command; those of a group are of all its commands."""
     found: dict[str, set[str]] = {}
-    for name, command in typer.main.get_group(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_group(app).commands.items():
         parts = [command, *getattr(command, "commands", {}).values()]
         found[name] = {word for part in parts for one in part.params for word in one.opts}
     return found
