@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -72,19 +73,19 @@ class Search:
         settings = self.settings
         return settings.warmup_epochs if self.goal is None else settings.total_epochs
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
-        """When it does what."""
+        """Learning rates, paths and turns of updates."""
         return Schedule(self.settings, self.data.weight.steps)
 
-    @property
+    @cached_property
     def precision(self) -> Precision:
-        """The number format of its steps."""
+        """Number format of its steps, on the device of the supernet."""
         return precision_of(self.settings, self.state.supernet.alphas()[0].device)
 
-    @property
+    @cached_property
     def strategy(self) -> Strategy:
-        """How it finds architectures."""
+        """Variant of the method that finds architectures; it has no state of its own."""
         return STRATEGIES[self.settings.strategy]()
 
     @property

@@ -103,6 +103,12 @@ def step_alphas(
     alpha_step(search, batch or a_batch())
 
 
+@pytest.mark.parametrize("name", ["schedule", "precision", "strategy"])
+def test_what_follows_from_the_settings_is_built_once_and_not_in_every_step(name: str) -> None:
+    search = Search(start(), data(), goal(), SETTINGS, 0, SingleProcess())
+    assert getattr(search, name) is getattr(search, name)
+
+
 def everything(state: SearchState) -> dict[str, Tensor]:
     """Parameters, buffers and momentum by name, copied."""
     found = {name: value.clone() for name, value in state.supernet.state_dict().items()}
