@@ -116,21 +116,21 @@ class RetrainTrainable:
         seed: int,
         group: ProcessGroup,
     ) -> None:
-        self._words = (state, loader, settings, seed, group)
+        self._state, self._loader, self._settings = state, loader, settings
+        self._seed, self._group = seed, group
         self.progress, self.module, self.optimizers = state, state.network, [state.optimizer]
-        self._scaler = state.scaler
 
-    def counters(self) -> dict[str, Any]:
-        """What it remembers beside its tensors; plain values."""
-        return {"scaler": self._scaler.state_dict()}
+    def state_dict(self) -> dict[str, Any]:
+        """The gradient scaler; plain values."""
+        return {"scaler": self._state.scaler.state_dict()}
 
-    def restore(self, counters: dict[str, Any]) -> None:
-        """The inverse."""
-        self._scaler.load_state_dict(counters["scaler"])
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Continue from `values`, as made by `state_dict`."""
+        self._state.scaler.load_state_dict(values["scaler"])
 
     def steps(self) -> Iterator[EpochReport | None]:
         """The loop of the training."""
-        return train_steps(*self._words)
+        return train_steps(self._state, self._loader, self._settings, self._seed, self._group)
 
 
 def _test(context: WorkerContext, network: nn.Module) -> dict[str, Any]:

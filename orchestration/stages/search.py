@@ -139,8 +139,8 @@ class SearchTrainable:
         self.progress, self.module = state, state.supernet
         self.optimizers = [state.weight_optimizer, state.alpha_optimizer]
 
-    def counters(self) -> dict[str, Any]:
-        """What the search remembers beside its tensors; plain values."""
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, scored networks and gradient scaler; plain values."""
         state = self._search.state
         return {
             "alpha_steps": state.alpha_steps,
@@ -150,15 +150,15 @@ class SearchTrainable:
             "scaler": state.scaler.state_dict(),
         }
 
-    def restore(self, counters: dict[str, Any]) -> None:
-        """The inverse."""
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Continue from `values`, as made by `state_dict`."""
         state = self._search.state
-        state.alpha_steps = counters["alpha_steps"]
-        state.baseline, state.multiplier = counters["baseline"], counters["multiplier"]
+        state.alpha_steps = values["alpha_steps"]
+        state.baseline, state.multiplier = values["baseline"], values["multiplier"]
         state.trials = [
-            ScoredNetwork(**{**one, "path": tuple(one["path"])}) for one in counters["trials"]
+            ScoredNetwork(**{**one, "path": tuple(one["path"])}) for one in values["trials"]
         ]
-        state.scaler.load_state_dict(counters["scaler"])
+        state.scaler.load_state_dict(values["scaler"])
 
     def steps(self) -> Iterator[EpochReport | None]:
         """The loop of the search."""

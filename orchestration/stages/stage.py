@@ -42,12 +42,12 @@ class Trainable(Protocol):
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]: ...
 
-    def counters(self) -> dict[str, Any]:
-        """What it remembers beside tensors and progress; plain values."""
+    def state_dict(self) -> dict[str, Any]:
+        """State beside the tensors of module and optimizers and the progress; plain values."""
         ...
 
-    def restore(self, counters: dict[str, Any]) -> None:
-        """The inverse."""
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Continue from `values`, as made by `state_dict`."""
         ...
 
     def steps(self) -> Iterator[EpochReport | None]:
@@ -200,7 +200,7 @@ class Stage:
     def _save(self) -> None:
         context, progress = self._context, self._work.progress
         clock = {"seconds": 3600 * self._meter.hours(), "steps": self._meter.steps}
-        counters = {**self._work.counters(), **clock}
+        counters = {**self._work.state_dict(), **clock}
         self._checkpoints.save(
             snapshot(
                 progress,
@@ -237,7 +237,7 @@ class Stage:
     def _restore(self, saved: Saved) -> None:
         work = self._work
         saved.load_into(work.progress, work.module, work.optimizers)
-        work.restore(saved.counters)
+        work.load_state_dict(saved.counters)
         self.history[:] = saved.history
         self._meter.seconds = saved.counters["seconds"]
         self._meter.steps = saved.counters["steps"]

@@ -60,6 +60,19 @@ def test_with_shuffled_labels_accuracy_falls_to_chance(digits: Dataset) -> None:
     assert top1 < 0.2
 
 
+def test_the_state_of_a_retraining_is_read_from_checkpoints_that_were_written_before(
+    digits: Dataset,
+) -> None:
+    state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))
+    state.scaler = torch.amp.GradScaler("cpu")
+    scale = {"scale": 1024.0, "growth_factor": 2.0, "backoff_factor": 0.5}
+    written = {"scaler": {**scale, "growth_interval": 2000, "_growth_tracker": 7}}
+    loader = MemoryLoader(digits.test, digits.mean, digits.std, 64, 0, "x")
+    trainable = module.RetrainTrainable(state, loader, SETTINGS, 0, SingleProcess())
+    trainable.load_state_dict(written)  # "counters" of a state.json of format checkpoint/2
+    assert trainable.state_dict() == written
+
+
 def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
     def weights(stops: list[int]) -> torch.Tensor:
         state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))

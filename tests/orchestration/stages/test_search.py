@@ -13,15 +13,22 @@ import pytest
 import torch
 
 from nas_core.batch import Batch
-from nas_core.search import alphas_digest
-from nas_core.search_state import STRATEGIES
+from nas_core.search import alphas_digest, start_search
+from nas_core.search_state import STRATEGIES, Search
 from nas_core.train_step import LossError
 from orchestration.data.dataset import Dataset, normalise
 from orchestration.distributed.process_group import Stopped
 from orchestration.stages import stage
 from orchestration.stages.checkpoint import Checkpoints, Snapshot
 from orchestration.stages.meter import TimedLoader
-from orchestration.stages.search import Searched, search, search_data, search_parts, warm_up
+from orchestration.stages.search import (
+    Searched,
+    SearchTrainable,
+    search,
+    search_data,
+    search_parts,
+    warm_up,
+)
 from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 
@@ -90,6 +97,27 @@ def test_a_search_stopped_at_every_step_ends_as_one_that_was_not(
             stops += 1
     assert stops > 10
     assert outcome(found) == outcome(whole)
+
+
+def test_the_state_of_a_search_is_read_from_checkpoints_that_were_written_before(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    scored = {"path": [0, 3], "accuracy": 0.5, "loss": 1.5, "latency_ms": 2.5, "score": 0.25}
+    written = {  # as in "counters" of a state.json of format checkpoint/2
+        "alpha_steps": 4,
+        "baseline": 0.5,
+        "multiplier": 0.125,
+        "trials": [scored],
+        "scaler": {},
+    }
+    context = context_of(tiny_job(tmp_path), dataset)
+    settings = context.task.job.search
+    state = start_search(context.space, settings, 0, context.device)
+    whole = Search(state, search_data(context), None, settings, 0, context.group)
+    trainable = SearchTrainable(whole)
+    trainable.load_state_dict(written)
+    assert (state.alpha_steps, state.trials[0].path) == (4, (0, 3))
+    assert json.loads(json.dumps(trainable.state_dict())) == written
 
 
 def test_a_search_ends_in_time_and_says_so(dataset: Dataset, tmp_path: Path) -> None:
