@@ -75,9 +75,19 @@ def _input_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """As torch's own; `torch.nn.grad.conv2d_input` loses the memory format, and takes up to eight
     times as long."""
     padding = weight.shape[-1] // 2
-    words = ([stride, stride], [padding, padding], [1, 1], False, [0, 0], weight.shape[0])
-    of_input = [True, False, False]
-    found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *words, of_input)[0]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        bias_sizes=None,
+        stride=[stride, stride],
+        padding=[padding, padding],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=weight.shape[0],
+        output_mask=[True, False, False],
+    )[0]
     return found
 
 

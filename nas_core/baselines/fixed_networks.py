@@ -210,8 +210,10 @@ def resnet(baseline: BaselineSizes, depth: int, dropout: float) -> nn.Module:
         width = 64 * 2**number
         for block in range(blocks):
             is_place = block == 0 and number > 0
-            words = (channels, width, stride if is_place else 1)
-            layers.append(ResidualBlock(*words, is_deep=is_deep, is_place=is_place))
+            own_stride = stride if is_place else 1
+            layers.append(
+                ResidualBlock(channels, width, own_stride, is_deep=is_deep, is_place=is_place)
+            )
             channels = 4 * width if is_deep else width
     return _drawn(_with_head(layers, nn.Linear(channels, baseline.classes), dropout))
 

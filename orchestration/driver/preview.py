@@ -56,8 +56,9 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
     cases_of(plan, tables)  # what is wrong is said before Ray is started
     with open_session(plan, storage, tables, log) as session:
         expected = known_estimate(session) or _timed_estimate(session, log)
-        words = (session.tables, session.cases, session.folder, str(session.layout), expected)
-        for line in plan_lines(plan, *words):
+        for line in plan_lines(
+            plan, session.tables, session.cases, session.folder, str(session.layout), expected
+        ):
             log(line)
 
 
@@ -71,8 +72,14 @@ def known_estimate(session: JobSession) -> Estimate | None:
 
 
 def _estimate(session: JobSession, timings: Timings) -> Estimate:
-    words = (session.layout, len(session.rooms), session.folder)
-    return estimate(session.plan, session.order(), timings, *words)
+    return estimate(
+        session.plan,
+        session.order(),
+        timings,
+        session.layout,
+        len(session.rooms),
+        session.folder,
+    )
 
 
 def _timings_place(session: JobSession) -> str:

@@ -109,8 +109,8 @@ def exported(
         MeasurementError: it cannot be lowered.
     """
     compiler = _compilers()[0]
-    words = (model, weights, target, facts, example)
-    found: Exported = answer_of(compiler.export.remote(*words), target)
+    pending = compiler.export.remote(model, weights, target, facts, example)
+    found: Exported = answer_of(pending, target)
     return found
 
 

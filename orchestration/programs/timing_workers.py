@@ -36,8 +36,8 @@ def timed(
         ProgramError: a program crashes, or takes the process along.
         MeasurementError: the target refuses.
     """
-    words = (list(programs), target, settings, rounds)
-    timings: list[Timing] = answer_of(timing_worker(node).time.remote(*words), target)
+    pending = timing_worker(node).time.remote(list(programs), target, settings, rounds)
+    timings: list[Timing] = answer_of(pending, target)
     return timings
 
 

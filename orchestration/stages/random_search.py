@@ -120,8 +120,14 @@ class _Work:
 
     def _evaluation(self, path: Sequence[int]) -> Evaluation:
         context, job = self.context, self.context.task.job
-        words = (self.training, self.recipe, job.seed, context.device, context.group)
-        state = trained_alone(self.architecture(path), *words)
+        state = trained_alone(
+            self.architecture(path),
+            self.training,
+            self.recipe,
+            job.seed,
+            context.device,
+            context.group,
+        )
         _, held_out = scoring_batches(self.data, job.search)
         return evaluate(averaged_copy(state.network, context.group), held_out, context.group)
 

@@ -167,9 +167,15 @@ def _made_on_ray(
         while waiting or running:
             while waiting and len(running) < most:
                 name, (start, stop) = waiting.pop()
-                rows = (listing.keys[start:stop], listing.labels[start:stop])
-                words = (dest.uri, name, *rows, listing.content(start, stop), len(listing.classes))
-                running[task.remote(*words)] = name
+                pending = task.remote(
+                    dest.uri,
+                    name,
+                    listing.keys[start:stop],
+                    listing.labels[start:stop],
+                    listing.content(start, stop),
+                    len(listing.classes),
+                )
+                running[pending] = name
             (ready, *_), _ = ray.wait(list(running), num_returns=1)
             yield running.pop(ready), Made.from_dict(ray.get(ready))
 

@@ -130,8 +130,9 @@ class StreamLoader:
         epoch = self.data.epoch(self.batch_size, self.seed, self.purpose, number)
         pieces = epoch.pieces(self.lanes, step)
         plan = self.data.plan(pieces, self.recipe, self.seed, self.purpose, number)
-        words = (self.reading.source(plan), plan.starts, self.reading.on_problems)
-        return EpochBatches(epoch, self.lanes, step, *words)
+        reading = self.reading
+        source = reading.source(plan)
+        return EpochBatches(epoch, self.lanes, step, source, plan.starts, reading.on_problems)
 
     def _batch(self, feed: EpochBatches, step: int) -> Batch:
         epoch = feed.epoch

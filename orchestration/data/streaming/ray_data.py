@@ -49,8 +49,9 @@ class Pipeline:
         self._is_wanted = True
         self._next_place, self._rows = 0, len(plan.rows)
         self.is_finished = self._rows == 0
-        words = (plan, readers, ahead_bytes)
-        self._thread = threading.Thread(target=self._fill, args=words, daemon=True)
+        self._thread = threading.Thread(
+            target=self._fill, args=(plan, readers, ahead_bytes), daemon=True
+        )
         self._thread.start()
 
     def __iter__(self) -> Iterator[Block]:
