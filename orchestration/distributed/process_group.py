@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from nas_core.workers import DivergenceError
 from orchestration.distributed.control_actor import ControlClient, NoControlClient
 from orchestration.distributed.watchdog import Watchdog
+
+Answer = TypeVar("Answer")
 
 VALUE_BYTES = 64
 """Longest value that workers compare."""
@@ -130,6 +133,28 @@ class DistributedProcessGroup:
         with self._waiting():
             dist.all_gather(received, sent)
         return [bytes(one.tolist()).rstrip(b"\0").decode() for one in received]
+
+    def broadcast_from_first(self, look: Callable[[], Answer]) -> Answer:
+        """Evaluate `look` on the first worker only and return its answer on all workers.
+
+        For decisions that depend on storage: every worker acts on the same state of it, also if one
+        of them has begun to write by then. To be called on all workers; it may take long.
+
+        Args:
+            look: returns plain values for JSON, of any size. Tuples come back as lists.
+        """
+        text = json.dumps(look()) if self.rank == 0 else ""
+        if self.size == 1:
+            return json.loads(text)  # type: ignore[no-any-return]
+        content = bytearray(text.encode())
+        length = torch.tensor([len(content)], device=self._device)
+        with self.watchdog.waiting():
+            dist.broadcast(length, 0)
+            sent = torch.zeros(int(length), dtype=torch.uint8, device=self._device)
+            if self.rank == 0:
+                sent.copy_(torch.frombuffer(content, dtype=torch.uint8))
+            dist.broadcast(sent, 0)
+        return json.loads(sent.cpu().numpy().tobytes())  # type: ignore[no-any-return]
 
     def barrier(self) -> None:
         """Return when all workers have come here, however long the first has to do before."""

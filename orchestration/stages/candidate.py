@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from nas_core.architecture import Model
 from orchestration.latency.network import Measured, measure_network
 from orchestration.stages.context import WorkerContext
@@ -52,10 +50,10 @@ def measured_together(
     """
     if not context.target.is_measured:
         return None
-    facts = torch.zeros(3, dtype=torch.float64, device=context.device)
-    if context.group.rank == 0:
+
+    def measured() -> list[float]:
         settings = context.task.job.measure
         found = measure_network(model, context.table, context.target, settings, budget_ms)
-        facts += facts.new_tensor([found.ms, found.spread, found.drift])
-    context.group.sum([facts])
-    return Measured(*facts.tolist())
+        return [float(found.ms), float(found.spread), float(found.drift)]
+
+    return Measured(*context.group.broadcast_from_first(measured))

@@ -21,7 +21,6 @@ def find_network(context: WorkerContext, case: Case) -> Candidate:
     if case.kind == "reference":
         return _reference(context)
     stored = _stored(context, case)
-    context.group.barrier()  # until all have looked, or one would see what another has just written
     if stored is not None:
         return stored
     if case.model is not None:
@@ -73,7 +72,7 @@ def _store(context: WorkerContext, case: Case, found: Candidate) -> None:
 
 
 def _stored(context: WorkerContext, case: Case) -> Candidate | None:
-    values = context.storage.find_json(_place(case))
+    values = context.group.broadcast_from_first(lambda: context.storage.find_json(_place(case)))
     if values is None or values.pop("key") != case.key:
         return None
     values["model"] = model_from_dict(values["model"])

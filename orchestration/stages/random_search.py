@@ -58,7 +58,6 @@ def best_random(context: WorkerContext, case: Case) -> Candidate:
     assert case.budget_ms is not None, "random networks have the budget of a search"
     work = _work(context, case)
     done = _stored(context, case, work.paths)
-    context.group.barrier()  # until all have looked, or one would see what another has just written
     with context.group.stoppable():  # what is trained is stored
         for network in work.trained(len(done)):
             done.append(network)
@@ -161,7 +160,8 @@ def _stored(
     context: WorkerContext, case: Case, paths: Sequence[tuple[int, ...]]
 ) -> list[TrainedNetwork]:
     """The networks that were trained before; none if others are to be trained."""
-    found = [TrainedNetwork(**from_values(one)) for one in _kept(context, case).read()]
+    stored = context.group.broadcast_from_first(_kept(context, case).read)
+    found = [TrainedNetwork(**from_values(one)) for one in stored]
     return found if [one.path for one in found] == list(paths[: len(found)]) else []
 
 

@@ -60,9 +60,7 @@ def warm_up(context: WorkerContext) -> Storage | None:
         return None
     folder = context.root.sub(warmup_place(key))
     location = CheckpointLocation(folder, is_kept=True)
-    is_done = location.is_done
-    context.group.barrier()  # until all have looked, or one would see what another has written
-    if not is_done:
+    if not context.group.broadcast_from_first(lambda: location.is_done):
         _run(context, location, None, {"epochs": _warmup_epochs_reported(context)})
     return folder
 
@@ -72,12 +70,12 @@ def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
     the warm-up may have been removed since."""
     key = context.task.case.warmup_key
     place = None if key is None else context.root.sub(warmup_place(key))
-    is_there = place is not None and is_ended(place)
-    has_begun = bool(Checkpoints(folder).complete())
-    context.group.barrier()  # until all have looked, or one would see what another has written
-    if has_begun and not is_there:
-        return None
-    return warm_up(context)
+
+    def is_past_it() -> bool:
+        is_there = place is not None and is_ended(place)
+        return not is_there and bool(Checkpoints(folder).complete())
+
+    return None if context.group.broadcast_from_first(is_past_it) else warm_up(context)
 
 
 def _warmup_epochs_reported(context: WorkerContext) -> int:

@@ -71,6 +71,10 @@ class CheckpointLocation:
         """Whether its end is there."""
         return self.is_kept and is_ended(self.folder)
 
+    def end(self) -> dict[str, Any] | None:
+        """Content of the file that says which checkpoint is the end; None if it is not there."""
+        return self.folder.read_json(END) if self.is_done else None
+
 
 class Stage:
     """One stage of a case on one worker."""
@@ -112,11 +116,9 @@ class Stage:
             LossError: the loss was not finite, once more after a roll-back.
             CheckpointError: a checkpoint could not be written.
         """
-        is_done = self._location.is_done
-        # Until all have looked, or one would see what another has written.
-        self._context.group.barrier()
+        end = self._context.group.broadcast_from_first(self._location.end)
         name = self._go_back()
-        if is_done and (end := self._location.folder.read_json(END))["checkpoint"] == name:
+        if end is not None and end["checkpoint"] == name:
             self.notes[:] = end["notes"]
             return
         try:
@@ -224,10 +226,10 @@ class Stage:
         return self._restore_newest(Checkpoints(origin))
 
     def _restore_newest(self, checkpoints: Checkpoints) -> str:
-        context, name = self._context, ""
-        if context.group.rank == 0:
-            name = checkpoints.newest_good(context.control.note) or ""
-        name = context.group.gather(name)[0]
+        context = self._context
+        name = context.group.broadcast_from_first(
+            lambda: checkpoints.newest_good(context.control.note) or ""
+        )
         if name:
             self._restore(
                 checkpoints.load(name, context.group.rank, context.group.size, context.device)

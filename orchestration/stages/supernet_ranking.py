@@ -49,7 +49,6 @@ def measured_ranking(context: WorkerContext, searched: Searched) -> dict[str, An
     if count == 0:
         return None
     done = _stored(context)
-    context.group.barrier()  # until all have looked, or one would see what another has just written
     with context.group.stoppable():  # what is ranked is stored
         training = _training(context)
         for ranked in _ranked(context, searched, training, [one.network for one in done]):
@@ -93,7 +92,8 @@ def _kept(context: WorkerContext) -> NetworkLog:
 
 
 def _stored(context: WorkerContext) -> list[Ranked]:
-    return [Ranked.from_dict(one) for one in _kept(context).read()]
+    stored = context.group.broadcast_from_first(_kept(context).read)
+    return [Ranked.from_dict(one) for one in stored]
 
 
 def _store(context: WorkerContext, done: list[Ranked]) -> None:

@@ -62,18 +62,20 @@ def _do_case(context: WorkerContext) -> None:
     from orchestration.stages.retrain import TrainedNetwork, retrain
 
     task, trained = context.task, dict[str, TrainedNetwork]()
-    missing = [
-        case for case in (task.case, *task.co_scheduled) if not is_done(case, context.storage)
-    ]
-    context.group.barrier()  # until all have looked, or one would see what another has just written
-    for case in missing:
+    cases = (task.case, *task.co_scheduled)
+    done = context.group.broadcast_from_first(
+        lambda: [is_done(case, context.storage) for case in cases]
+    )
+    for case, is_finished in zip(cases, done, strict=True):
+        if is_finished:
+            continue
         own = context.of(case)
         found = find_network(own, case)
         outcome = {} if task.job.retrain is None else retrain(own, case, found.model, trained)
         write_result(own, case, found, outcome)
     context.group.barrier()
     if context.group.rank == 0:
-        for case in (task.case, *task.co_scheduled):
+        for case in cases:
             context.storage.delete(checkpoints_place(case))
 
 

@@ -56,7 +56,13 @@ try:
     said = ""
 except DivergenceError as error:
     said = str(error)
+looks = []
+def look():
+    looks.append(rank)
+    return {"seen by": rank, "names": [f"case-{i}" for i in range(1000)]}
+answers = [group.broadcast_from_first(look), group.broadcast_from_first(lambda: None)]
 print(json.dumps({
+    "looks": looks, "answers": answers,
     "facts": facts.tolist(), "worst": worst, "sent": group.sent, "sizes": sizes, "early": early,
     "unused": unused.weight.grad is None, "silent": float(silent.weight.grad.abs().sum()),
     "gathered": group.gather(f"worker {rank}"), "said": said,
@@ -112,6 +118,19 @@ def test_workers_read_each_others_short_texts_and_name_a_difference(
     for one in found:
         assert one["gathered"] == ["worker 0", "worker 1"]
         assert "workers disagree on colours (worker 0: red, worker 1: blue)" in one["said"]
+
+
+def test_the_first_worker_looks_and_all_get_its_answer_of_any_length(
+    found: list[dict[str, Any]],
+) -> None:
+    answer = {"seen by": 0, "names": [f"case-{i}" for i in range(1000)]}
+    assert [one["answers"] for one in found] == [[answer, None]] * 2
+    assert [one["looks"] for one in found] == [[0], []]
+
+
+def test_one_worker_gets_what_several_would() -> None:
+    group = DistributedProcessGroup(0, 1, torch.device("cpu"))
+    assert group.broadcast_from_first(lambda: (1, 2.5, "x")) == [1, 2.5, "x"]
 
 
 def test_the_wish_of_one_is_the_wish_of_all() -> None:
