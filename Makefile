@@ -46,10 +46,10 @@ ui: .venv/installed
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
 
-# Two lanes on two cores: what needs a Ray waits often. What is timed runs alone. With a thread each
-# they do not wait for each other's threads: searches of 2,500 updates took 30 s, and take 19 s so.
+# Two lanes on two cores: what needs a Ray waits often. What is timed runs alone. tests/conftest.py
+# gives each process one OpenMP thread.
 LANES := --no-print-directory --jobs=2 --output-sync=target
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest
 
 test: .venv/installed-dev
 	@$(MAKE) $(LANES) quick-ray quick-rest

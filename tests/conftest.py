@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.support.repository import REPOSITORY as REPOSITORY
+
+# Read when torch is loaded, here and in processes that tests start. Tests run beside each other and
+# beside Ray: threads that wait for each other, and spin while they do, cost the most of all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)

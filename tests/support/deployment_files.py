@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
 SCHEMAS = Path(__file__).parents[1] / "cluster" / "schemas"

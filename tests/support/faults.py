@@ -23,7 +23,7 @@ import psutil
 import yaml
 
 from cluster.head import free_port
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 INJECTED = Path(__file__).parent / "injected"
 

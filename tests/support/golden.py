@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 
 def golden(name: str) -> dict[str, Any]:

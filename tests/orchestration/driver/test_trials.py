@@ -13,8 +13,7 @@ from cluster.head import free_port
 from cluster.storage import Storage
 from orchestration.config.loading import SpecError
 from orchestration.driver.session import _check_shared
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+from orchestration.driver.trials import worker_environment
 
 
 @pytest.fixture
@@ -40,6 +39,9 @@ def spot_and_steady() -> Iterator[dict[str, str]]:
         os.environ.update(before)
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_trials_keep_off_preemptible_nodes(spot_and_steady: dict[str, str]) -> None:
     import ray
     from ray.util.placement_group import placement_group_table
@@ -53,6 +55,9 @@ def test_trials_keep_off_preemptible_nodes(spot_and_steady: dict[str, str]) -> N
         assert set(nodes) == {spot_and_steady["steady"]}
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_folder_that_another_node_does_not_see_is_refused(
     spot_and_steady: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,3 +72,13 @@ def test_a_folder_that_another_node_does_not_see_is_refused(
         _check_shared(Storage("/proc/self/cwd/runs"))
     assert os.listdir(tmp_path / "driver" / "runs") == []
     _check_shared(Storage("s3://bucket/runs"))  # it is the same from everywhere
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise(
+    own: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    assert worker_environment()["OMP_WAIT_POLICY"] == expected
