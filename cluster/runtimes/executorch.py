@@ -21,6 +21,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtimes.base import MeasurementError
+from cluster.runtimes.composite_ops import cache_composite_ops
 from cluster.runtimes.folding import folded
 from cluster.runtimes.libraries import installed
 from cluster.runtimes.timing import host_ms
@@ -60,6 +61,7 @@ class ExecuTorch:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
 
+            cache_composite_ops()
             with torch.no_grad():
                 exported = torch.export.export(module, (example.cpu().contiguous(),))
             lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
