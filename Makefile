@@ -4,14 +4,15 @@ BIN := .venv/bin
 STORAGE ?= $(HOME)/proxyless
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help search test quick-ray quick-rest test-all slow-ray slow-rest slow-timed test-long lint cluster stop ui bench bench-quick bench-checks bench-parts ground-truth clean
+.PHONY: help search test unit ray test-all slow-ray slow-rest slow-timed test-long lint cluster stop ui bench bench-quick bench-checks bench-parts ground-truth clean
 
 help:
 	@echo "make search    search, retrain and record a network for a phone (jobs/search_mobile.yaml)"
 	@echo "make ui        MLflow on http://127.0.0.1:5000, where results are compared"
 	@echo "make cluster   a local Ray that stays, for 'ray job submit jobs/search_mobile.yaml'"
 	@echo "make stop      stop that Ray"
-	@echo "make test      quick tests; make test-all: the slow ones too; make lint: ruff and mypy"
+	@echo "make test      unit tests and one small job on Ray; make unit: without the job;"
+	@echo "               make test-all: the slow ones too; make lint: ruff and mypy"
 	@echo "make bench     the evidence of the README, into tests/benchmarks (two hours and a half on two cores;"
 	@echo "               goes on where it was stopped); make bench-checks: random networks and longer"
 	@echo "               trainings beside it; make bench-quick: to see that it runs; make bench-parts: all"
@@ -46,19 +47,20 @@ ui: .venv/installed
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(STORAGE)/mlflow.db}
 
-# Two lanes on two cores: what needs a Ray waits often. What is timed runs alone. tests/conftest.py
-# gives each process one OpenMP thread.
+# Lanes run in parallel, because tests that need a Ray wait often. Tests that measure time run alone.
+# tests/conftest.py gives each process one OpenMP thread.
 LANES := --no-print-directory --jobs=2 --output-sync=target
 PYTEST := $(BIN)/python -m pytest
+WORKERS := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test: .venv/installed-dev
-	@$(MAKE) $(LANES) quick-ray quick-rest
+	@$(MAKE) $(LANES) unit ray
 
-quick-ray:
+unit: .venv/installed-dev
+	$(PYTEST) $(WORKERS)
+
+ray: .venv/installed-dev
 	$(PYTEST) -m "ray and not slow"
-
-quick-rest:
-	$(PYTEST) -m "not ray and not slow"
 
 test-all: test
 	@$(MAKE) $(LANES) slow-ray slow-rest

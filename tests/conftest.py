@@ -1,8 +1,10 @@
-"""Fixtures of all tests: a small job file, and no access to the user's MLflow or Ray."""
+"""Fixtures and rules for all tests: the tiers, and an environment apart from that of the user."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,38 @@ from tests.support.repository import REPOSITORY as REPOSITORY
 # beside Ray: threads that wait for each other, and spin while they do, cost the most of all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+UNIT = "not ray and not slow"
+"""Marker expression of the unit tier, which plain `pytest` runs."""
+
+COMPILERS = {"executorch.exir", "onnxscript"}
+"""Modules that lowering imports. They take seconds, and that of ExecuTorch a gigabyte of memory."""
+
+COMPILERS_BEFORE = pytest.StashKey[set[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Select the unit tier unless `-m` is given or a test is named (`file.py::test`)."""
+    if not config.option.markexpr and not any("::" in word for word in config.args):
+        config.option.markexpr = UNIT
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[COMPILERS_BEFORE] = COMPILERS & sys.modules.keys()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test of the unit tier that lowers a program or leaves a Ray behind."""
+    yield
+    if any(item.get_closest_marker(name) for name in ("ray", "slow")):
+        return
+    if COMPILERS & sys.modules.keys() != item.stash[COMPILERS_BEFORE]:
+        pytest.fail("the test lowers a program; mark it slow")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        pytest.fail("the test started a Ray; mark it ray")
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ def program() -> bytes:
     return ExecuTorch(TARGET).compile(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
 
 
+@pytest.mark.slow
 def test_programs_run_on_as_many_threads_as_asked(program: bytes) -> None:
     from executorch.extension.pybindings import _C
 
@@ -36,6 +37,7 @@ def test_what_the_library_says_of_a_bad_program_is_not_held_back(
     assert "Program identifier" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_library_is_quiet_when_its_threads_change(
     program: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:

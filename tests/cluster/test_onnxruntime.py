@@ -47,6 +47,7 @@ def program(runtime: OnnxRuntime, block: nn.Module, images: Tensor) -> bytes:
     return runtime.compile(block, images)
 
 
+@pytest.mark.slow
 def test_a_prepared_call_computes_what_the_program_answers(
     runtime: OnnxRuntime, program: bytes, images: Tensor
 ) -> None:
@@ -55,12 +56,14 @@ def test_a_prepared_call_computes_what_the_program_answers(
     torch.testing.assert_close(call(), loaded(images), atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_folded_into_the_convolution(program: bytes) -> None:
     ops = [node.op_type for node in onnx.load_from_string(program).graph.node]
     assert ops == ["Conv", "Clip"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.slow
 def test_programs_run_on_as_many_threads_as_asked(program: bytes, threads: int) -> None:
     OnnxRuntime(TARGETS["cpu"]).load(program)  # what the library starts once is not counted
     gc.collect()
@@ -71,6 +74,7 @@ def test_programs_run_on_as_many_threads_as_asked(program: bytes, threads: int) 
     del loaded
 
 
+@pytest.mark.slow
 def test_the_library_is_quiet_when_all_is_well(
     runtime: OnnxRuntime,
     block: nn.Module,
@@ -86,6 +90,7 @@ def test_the_library_is_quiet_when_all_is_well(
     assert (captured.out, captured.err, caplog.messages) == ("", "", [])
 
 
+@pytest.mark.slow
 def test_the_library_reports_to_nobody(program: bytes, tmp_path: Path) -> None:
     """What it has to report is kept in the user's cache until it is sent."""
     (tmp_path / "model.onnx").write_bytes(program)

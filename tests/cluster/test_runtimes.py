@@ -37,7 +37,13 @@ def _threads_as_before() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=HERE)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "torch",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("executorch", "onnxruntime")),
+    ],
+)
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     return runtime_of(HERE[request.param])
 

@@ -1,7 +1,7 @@
 """A search survives what breaks under it, and ends as if nothing had: on a real Ray of nodes.
 
-One driver is broken several times in a row, so that `make test` has every fault within minutes;
-the slow tests break each kind at more moments.
+One driver is broken several times in a row, so that `make test-all` has every fault within minutes;
+the long tests break each kind at more moments.
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ def process_of(title: str, made: Rig) -> int:
     return pid
 
 
+@pytest.mark.slow
 def test_a_search_survives_all_that_can_break_and_ends_as_if_nothing_had(
     two_nodes: Rig, whole: dict[str, Any], table: Path, tmp_path: Path
 ) -> None:
