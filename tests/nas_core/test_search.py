@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -461,37 +462,43 @@ OF_STRATEGY = {
 }
 
 
-@pytest.mark.parametrize("finished", [1, 2, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_resumed_search_equals_an_uninterrupted_one_bit_for_bit(
-    strategy: Any, finished: int
+def test_a_search_resumed_after_every_epoch_equals_an_uninterrupted_one_bit_for_bit(
+    strategy: Any,
 ) -> None:
     special: dict[str, Any] = OF_STRATEGY.get(strategy, {})
     settings = replace(SETTINGS, strategy=strategy, objective="learnt", **special)
-    whole, stopped = start(settings), start(settings)
+    whole, resumed = start(settings), start(settings)
     reports = search(whole, settings)
-    epochs = search_epochs(stopped, data(), goal(), settings, 0, SingleProcess())
-    before = [next(epochs) for _ in range(finished)]
-    resumed = restored(saved(stopped), settings)
-    torch.manual_seed(12345)
-    assert before + search(resumed, settings) == reports
+    for expected in reports:
+        assert (
+            next(search_epochs(resumed, data(), goal(), settings, 0, SingleProcess())) == expected
+        )
+        resumed = restored(saved(resumed), settings)
+        torch.manual_seed(12345)
+    assert search(resumed, settings) == []
     assert_same(resumed, whole)
     assert resumed.trials == whole.trials
     assert (resumed.baseline, resumed.multiplier) == (whole.baseline, whole.multiplier)
 
 
-@pytest.mark.parametrize("stopped_after", [1, 3, 6, 7, 10, 13])
+STOPS = [1, 3, 6, 7, 10, 13]
+"""Steps in the middle of epochs, and at the end of one."""
+
+
 @pytest.mark.parametrize("strategy", ["two_path", "reinforce", "darts", "random"])
 def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_bit_for_bit(
-    strategy: Any, stopped_after: int
+    strategy: Any,
 ) -> None:
     settings = replace(SETTINGS, strategy=strategy, objective="learnt", samples=3, alpha_every=3)
-    whole, stopped = start(settings), start(settings)
-    reports = search(whole, settings)
-    steps = search_steps(Search(stopped, data(), goal(), settings, 0, SingleProcess()))
-    before = [next(steps) for _ in range(min(stopped_after, 7 if strategy == "random" else 16))]
-    resumed = restored(saved(stopped), settings)
-    assert [one for one in before if one is not None] + search(resumed, settings) == reports
+    whole, resumed = start(settings), start(settings)
+    expected = search(whole, settings)
+    reports: list[EpochReport] = []
+    for steps in (stop - before for before, stop in pairwise([0, *STOPS])):
+        search_on = search_steps(Search(resumed, data(), goal(), settings, 0, SingleProcess()))
+        reports += [one for one in islice(search_on, steps) if one is not None]
+        resumed = restored(saved(resumed), settings)
+    assert reports + search(resumed, settings) == expected
     assert_same(resumed, whole)
     assert resumed.trials == whole.trials
 

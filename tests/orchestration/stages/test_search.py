@@ -46,6 +46,17 @@ def searched(
         return search(context_of(job, dataset, stop_after=stop_after)), reports
 
 
+Finished = tuple[Searched, list[dict[str, Any]]]
+"""What a search found, and its epochs."""
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A search that was not stopped, for tests that only read it."""
+    found, reports = searched(dataset, tmp_path_factory.mktemp("whole"))
+    return found, reports.epochs
+
+
 EXACT = "donot_use_mm_for_euclid_dist"
 CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
 
@@ -84,19 +95,19 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(
     assert outcome(resumed) == outcome(whole)
 
 
+@pytest.mark.slow
 def test_a_search_stopped_at_every_step_ends_as_one_that_was_not(
-    dataset: Dataset, tmp_path: Path
+    dataset: Dataset, tmp_path: Path, whole: Finished
 ) -> None:
-    whole, _ = searched(dataset, tmp_path / "whole")
     stops = 0
     while True:
         try:
-            found, _ = searched(dataset, tmp_path / "stopped", stop_after=2)
+            found, _ = searched(dataset, tmp_path, stop_after=2)
             break
         except Stopped:
             stops += 1
     assert stops > 10
-    assert outcome(found) == outcome(whole)
+    assert outcome(found) == outcome(whole[0])
 
 
 def test_the_state_of_a_search_is_read_from_checkpoints_that_were_written_before(
@@ -126,9 +137,8 @@ def test_a_search_ends_in_time_and_says_so(dataset: Dataset, tmp_path: Path) -> 
     assert "max_hours is 1e-09), in epoch 2 of 3" in found.notes[0]
 
 
-def test_epochs_tell_where_the_time_goes(dataset: Dataset, tmp_path: Path) -> None:
-    _, reports = searched(dataset, tmp_path)
-    for left, epoch in zip((2, 1, 0), reports.epochs, strict=True):
+def test_epochs_tell_where_the_time_goes(whole: Finished) -> None:
+    for left, epoch in zip((2, 1, 0), whole[1], strict=True):
         assert epoch["images_per_s"] > 0
         assert 0 < epoch["share_data"] < 1
         assert epoch["share_communication"] == 0  # one worker waits for nobody
