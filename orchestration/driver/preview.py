@@ -19,7 +19,7 @@ from nas_core.latency import LatencyTable
 from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
 from orchestration.driver.progress import Log
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.cases import Case, NamedCase, cases_of
 from orchestration.planning.content_keys import training_parts
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import NodeResources, worker_layout
@@ -92,7 +92,7 @@ def _timings_place(session: JobSession) -> str:
         "crews": [str(session.layout), str(session.warmup_layout)],
         "processor": facts()["cpu"],
         "tables": plan.table_keys,
-        "models": sorted({digest(case.model) for case in session.cases if case.model is not None}),
+        "models": sorted(_named_networks(session.cases)),
     }
     return f"timings/{digest(values)}.json"
 
@@ -119,7 +119,7 @@ def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:
     from orchestration.driver.step_timing import timed_steps
 
     place, lanes = session.storage.sub(folder), _lanes(cases, session.layout.at_once)
-    models = list({digest(case.model): case for case in cases if case.model is not None}.values())
+    models = list(_named_networks(cases).values())
     works = [
         session.task(lane, models[i :: len(lanes)], session.layout, place.uri)
         for i, lane in enumerate(lanes)
@@ -134,6 +134,11 @@ def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:
     )
 
 
+def _named_networks(cases: Sequence[Case]) -> dict[str, NamedCase]:
+    """A case for each network that the job names, by digest of the network."""
+    return {digest(case.model): case for case in cases if isinstance(case, NamedCase)}
+
+
 def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
     """A case of every target, a search if there is one; as many as run at once, or all there are
     where they are fewer."""
@@ -141,7 +146,7 @@ def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
     first = {case.target: case for case in reversed(ordered)}
     count = max(len(first), min(at_once, len(cases)))
     chosen = list(islice(cycle(first.values()), count))
-    return [replace(case, name=f"lane-{i}", kind="search") for i, case in enumerate(chosen)]
+    return [replace(case, name=f"lane-{i}") for i, case in enumerate(chosen)]
 
 
 def _check_places(plan: Plan) -> None:

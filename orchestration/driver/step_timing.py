@@ -32,6 +32,7 @@ from orchestration.distributed.control_actor import RayControlClient
 from orchestration.driver.loading_speed import reading_speed
 from orchestration.driver.stopping import StopSignal
 from orchestration.driver.trials import run_cases
+from orchestration.planning.cases import NamedCase, SearchCase
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.estimate import Timings
 from orchestration.stages.candidate import measured_together
@@ -147,7 +148,7 @@ def time_case(config: dict[str, Any]) -> None:
         seconds["model_step_s"] = {
             digest(other.model): _training_step_s(context, model_from_dict(other.model))
             for other in context.task.co_scheduled
-            if other.model is not None
+            if isinstance(other, NamedCase)
         }
 
 
@@ -250,14 +251,14 @@ def _warmup_step_s(context: WorkerContext) -> float:
 
 def _search_step_s(context: WorkerContext, waits: Waits | None = None) -> float:
     """What `estimate.search_units` counts: of weight steps those with updates in between."""
-    search, budget_ms = context.task.job.search, context.task.case.search_ms
-    if budget_ms is None:
+    search, case = context.task.job.search, context.task.case
+    if not isinstance(case, SearchCase):
         return 0.0
     if search.strategy == "rl_trials":  # steps of networks that are trained alone
         path = replace(search, strategy="two_path", warmup_epochs=max(1, search.warmup_epochs))
         return _step_s(context, _steps(context, path, 0, None))
     held = 0 if search.strategy in WITHOUT_HOLD else search.hold_epochs
-    goal = LatencyGoal(context.table, budget_ms, context.device)
+    goal = LatencyGoal(context.table, case.search_ms, context.device)
     steps = _steps(context, search, search.warmup_epochs + held, goal, waits)
     together = 1 if search.strategy in WITHOUT_HOLD else search.alpha_every
     return _step_s(context, steps, together, waits)
@@ -266,7 +267,7 @@ def _search_step_s(context: WorkerContext, waits: Waits | None = None) -> float:
 def _typical(context: WorkerContext) -> Architecture:
     """Some network within the budget."""
     table = context.table
-    budget_ms = context.task.case.budget_ms or table.range_ms()[1]
+    budget_ms = context.task.case.limit_ms or table.range_ms()[1]
     path = random_within(
         LatencyGoal(table, budget_ms, context.device), generator(0, "a typical network")
     )

@@ -5,9 +5,9 @@ Only what needs no torch, so that a finished job is recognised quickly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeVar
 
 from nas_core.architecture import Model
 from nas_core.latency import LatencyTable
@@ -38,32 +38,27 @@ ORDER = ("reference", "search", "random", "given", "baseline")
 KNOWN = frozenset({"reference", "given", "baseline"})
 """Those whose network is known beforehand."""
 
+STORED = (
+    *("name", "kind", "target", "budget", "budget_ms", "key", "table_key", "model", "seed"),
+    *("parts", "search_ms", "search_key", "warmup_key"),
+)
+"""Keys of every case in JSON, whatever its kind."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """One network to make: searched within a budget, or one that is known beforehand."""
+    """Fields that all kinds of cases have. Each kind is a subclass."""
+
+    kind: ClassVar[str]
+    """One of ORDER, or "warmup"."""
 
     name: str
-    kind: str
-    """One of ORDER ("reference" is the reference network of a target, the one to beat), or
-    "warmup": no network, but the weights that searches start from."""
     target: str
-    budget: str | float | None
-    """As the job file says it; None for what is neither a search nor its random networks."""
-    budget_ms: float | None
     key: str
     table_key: str
-    model: dict[str, Any] | None = None
-    """JSON of a given architecture or a baseline."""
     seed: int = 0
     parts: Parts = field(default_factory=dict)
-    """What the result depends on."""
-    search_ms: float | None = None
-    """The budget that the search runs against: the case's own, unless several share a search."""
-    search_key: str | None = None
-    """Of a search that several cases share; None where each has its own."""
-    warmup_key: str | None = None
-    """Of the warm-up that the search starts from; None where there is none."""
+    """Everything that the result depends on."""
 
     @property
     def folder(self) -> str:
@@ -76,9 +71,143 @@ class Case:
         return self.name.removesuffix(_seed_end(self.seed))
 
     @property
+    def limit_ms(self) -> float | None:
+        """Latency that the network may take; None if the case has no budget."""
+        return None
+
+    @property
+    def search_key(self) -> str | None:
+        """Key of a search that several cases share; None if the case runs its own or none."""
+        return None
+
+    @property
+    def warmup_key(self) -> str | None:
+        """Key of the warm-up that the case starts from; None if there is none."""
+        return None
+
+    @property
+    def hosts_search(self) -> bool:
+        """Whether it runs the search that others share."""
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values under the keys of STORED; None where the kind has no such field."""
+        return {name: getattr(self, name, None) for name in STORED}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Case:
+        """The case that `to_dict` has described; further keys are ignored.
+
+        Keys may be missing: `plan.json` leaves out "model" and "parts", and older versions wrote no
+        "search_ms", when no budgets shared a search.
+
+        Raises:
+            KeyError: there is no such kind of case.
+            TypeError: a field of its kind is missing.
+        """
+        kind = KINDS[values["kind"]]
+        given = {name: value for name, value in values.items() if value is not None}
+        given = {"search_ms": given.get("budget_ms"), **given}
+        return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUpCase(Case):
+    """Weights that searches start from. They make no network and depend on no target."""
+
+    kind = "warmup"
+
+    target: str = ""
+    table_key: str = ""
+
+    @property
+    def warmup_key(self) -> str:
+        """Its own key."""
+        return self.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceCase(Case):
+    """The reference network of a target, the one to beat."""
+
+    kind = "reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedCase(Case):
+    """A network that the job names."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    """JSON of the network; empty if the case was read from a file that leaves it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenCase(NamedCase):
+    """An architecture that the job gives: a file or a published one."""
+
+    kind = "given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineCase(NamedCase):
+    """A network from the literature."""
+
+    kind = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetCase(Case):
+    """A network that is to be found within a budget."""
+
+    budget: str | float
+    """As the job file says it."""
+    budget_ms: float
+
+    @property
+    def limit_ms(self) -> float:
+        """The budget."""
+        return self.budget_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCase(BudgetCase):
+    """A network that a search finds."""
+
+    kind = "search"
+
+    search_ms: float
+    """Budget that the search runs against: the case's own, unless several share a search."""
+    search_key: str | None = None
+    warmup_key: str | None = None
+
+    @property
     def hosts_search(self) -> bool:
         """Whether it runs the search that others share."""
         return self.search_key is not None and self.search_ms == self.budget_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCase(BudgetCase):
+    """The best of random networks within the budget of a search."""
+
+    kind = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnplannedCase(Case):
+    """A case of which only name and key are known, from its checkpoints. It counts as a search."""
+
+    kind = "search"
+
+    target: str = ""
+    table_key: str = ""
+
+
+KINDS: Mapping[str, type[Case]] = {
+    one.kind: one
+    for one in (WarmUpCase, ReferenceCase, SearchCase, RandomCase, GivenCase, BaselineCase)
+}
+"""The class of each kind."""
 
 
 def training_of(case: Case) -> str:
@@ -106,12 +235,9 @@ def checkpoints_place(case: Case) -> str:
     return f"checkpoints/{case.name}-{case.key}"
 
 
-def warmup_case(case: Case) -> Case:
-    """The warm-up that a case starts from, as something to run by itself."""
-    assert case.warmup_key is not None, "the case starts from a warm-up"
-    name = f"warm-up{_seed_end(case.seed)}"
-    key = case.warmup_key
-    return Case(name, "warmup", "", None, None, key, "", seed=case.seed, warmup_key=key)
+def warmup_case(key: str, seed: int) -> WarmUpCase:
+    """A warm-up, as something to run by itself."""
+    return WarmUpCase(name=f"warm-up{_seed_end(seed)}", key=key, seed=seed)
 
 
 def cases_of(plan: Plan, tables: dict[str, LatencyTable]) -> list[Case]:
@@ -155,31 +281,34 @@ def _seed_end(seed: int) -> str:
     return f"-seed{seed}" if seed else ""
 
 
-def _reference(plan: Plan, target: str) -> Case:
+def _reference(plan: Plan, target: str) -> ReferenceCase:
     table = plan.table_keys[target]
     parts = training_parts(plan.job, plan.data, plan.space, table)
-    return _case(plan, f"{target}-reference", "reference", target, parts)
+    return _case(ReferenceCase, plan, f"{target}-reference", target, parts)
 
 
-def named_case(plan: Plan, settings: CaseSettings, model: Model) -> Case:
+def named_case(plan: Plan, settings: CaseSettings, model: Model) -> NamedCase:
     """The case of a network that is known beforehand."""
     table, values = plan.table_keys[settings.target], model.to_dict()
     parts = model_parts(plan.job, plan.data, plan.space, table, values)
     name = f"{settings.target}-{settings.model_name}"
-    return _case(plan, name, settings.kind, settings.target, parts, model=values)
+    kind = GivenCase if settings.kind == "given" else BaselineCase
+    return _case(kind, plan, name, settings.target, parts, model=values)
 
 
-def _case(plan: Plan, name: str, kind: str, target: str, parts: Parts, **words: Any) -> Case:
-    seed, named = plan.job.seed, {"budget": None, "budget_ms": None, **words}
-    return Case(
-        name=f"{name}{_seed_end(seed)}",
-        kind=kind,
+Kind = TypeVar("Kind", bound=Case)
+
+
+def _case(kind: type[Kind], plan: Plan, name: str, target: str, parts: Parts, **own: Any) -> Kind:
+    """A case of a kind; `own` are the fields that only this kind has."""
+    return kind(
+        name=f"{name}{_seed_end(plan.job.seed)}",
         target=target,
         key=digest(dict(parts)),
         table_key=plan.table_keys[target],
-        seed=seed,
+        seed=plan.job.seed,
         parts=parts,
-        **named,
+        **own,
     )
 
 
@@ -198,9 +327,9 @@ def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str
         yield (
             place,
             _case(
+                SearchCase,
                 plan,
                 f"{settings.target}-{budget_ms:.4g}ms",
-                "search",
                 settings.target,
                 parts,
                 budget=budget,
@@ -214,11 +343,11 @@ def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str
             yield place, _random(plan, settings.target, budget, budget_ms)
 
 
-def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> Case:
+def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> RandomCase:
     """The random networks that a search has to beat."""
     table, name = plan.table_keys[target], f"{target}-random-{budget_ms:.4g}ms"
     parts = random_parts(plan.job, plan.data, plan.space, table, budget_ms)
-    return _case(plan, name, "random", target, parts, budget=budget, budget_ms=budget_ms)
+    return _case(RandomCase, plan, name, target, parts, budget=budget, budget_ms=budget_ms)
 
 
 def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[float]:
@@ -234,5 +363,5 @@ def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
         "data": asdict(plan.data),
         "space_size": plan.space.size(),
         "tables": plan.table_keys,
-        "cases": [asdict(case) for case in cases],
+        "cases": [case.to_dict() for case in cases],
     }

@@ -12,7 +12,7 @@ from nas_core.space import SearchSpace
 from orchestration.config.job import Job
 from orchestration.data.info import is_streamed
 from orchestration.planning.budgets import DEFAULT_BUDGETS, span_of
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import BudgetCase, Case, SearchCase
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import Estimate, Feeding, training_steps
@@ -108,7 +108,7 @@ def _where_held(plan: Plan) -> str:
 
 def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:
     """How the networks of the space lie to the budget."""
-    if case.budget_ms is not None:
+    if isinstance(case, BudgetCase):
         yield span_of(tables[case.target], case.budget_ms).text()
 
 
@@ -184,11 +184,11 @@ def _seeds(job: Job) -> str:
 
 
 def _asked(case: Case) -> str:
-    if case.budget_ms is None:
+    if not isinstance(case, BudgetCase):
         return WITHOUT_SEARCH[case.kind]
     percent = f" ({case.budget} of the reference)" if isinstance(case.budget, str) else ""
     text = f"budget {case.budget_ms:.4g} ms{percent}"
-    if case.kind == "random":
+    if not isinstance(case, SearchCase):
         return f"{text}, the best of random networks"
     if case.search_key is not None and not case.hosts_search:
         text += f", from the search for {case.search_ms:.4g} ms"

@@ -187,7 +187,8 @@ def _waits(case: Case, there: CaseFiles) -> bool:
 
 def _warmups(waiting: Iterable[Case], plan: JobPlan, root: Storage) -> Iterator[CaseStatus]:
     """Those that cases wait for, each once."""
-    for case in {one.warmup_key: warmup_case(one) for one in waiting}.values():
+    seeds = {one.warmup_key: one.seed for one in waiting}
+    for case in (warmup_case(key, seed) for key, seed in seeds.items() if key is not None):
         place, epochs = root.sub(warmup_place(case.key)), plan.warmup_epochs
         stage = stage_progress(place)
         if is_ended(place):

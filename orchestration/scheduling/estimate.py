@@ -14,7 +14,7 @@ from cluster.storage import Storage
 from nas_core.search_settings import WITHOUT_HOLD
 from orchestration.config.digest import digest
 from orchestration.config.job import Job
-from orchestration.planning.cases import Case, training_of
+from orchestration.planning.cases import Case, NamedCase, training_of
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.order import Schedule, co_scheduled_groups
@@ -59,7 +59,7 @@ class Timings:
 
     def step_s(self, case: Case) -> float:
         """Of training the network of a case."""
-        if case.model is None:
+        if not isinstance(case, NamedCase):
             return self.retrain_step_s
         return self.model_step_s.get(digest(case.model), self.retrain_step_s)
 

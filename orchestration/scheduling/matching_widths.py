@@ -21,7 +21,7 @@ from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.config.cases import CaseSettings
 from orchestration.config.loading import SpecError
-from orchestration.planning.cases import Case, named_case
+from orchestration.planning.cases import Case, NamedCase, SearchCase, named_case
 from orchestration.planning.plan import Plan
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -144,7 +144,7 @@ def measure_widths(
     """
     for target in plan.targets:
         unknown = [
-            case.budget_ms or 0.0
+            case.budget_ms
             for case, width in _nearest(plan, cases, tables, storage)
             if case.target == target.name and width is None
         ]
@@ -193,16 +193,16 @@ def clock_of(
 
 def _nearest(
     plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
-) -> Iterator[tuple[Case, float | None]]:
+) -> Iterator[tuple[SearchCase, float | None]]:
     """Every search on a target that can be measured, with its width; None where that is unknown."""
     measured = {target.name for target in plan.targets if target.is_measured}
     for case in cases if plan.job.controls else ():
-        if case.target in measured and case.kind == "search" and case.budget_ms is not None:
+        if case.target in measured and isinstance(case, SearchCase):
             widths = MatchedWidths(storage, case.table_key, tables[case.target])
             yield case, widths.nearest(case.budget_ms)
 
 
-def _width_case(plan: Plan, search: Case, width: float) -> Case:
+def _width_case(plan: Plan, search: SearchCase, width: float) -> NamedCase:
     settings = CaseSettings(target=search.target, baseline=width_name(width))
     own = replace(plan, job=plan.job.with_seed(search.seed))
     return named_case(own, settings, _model(width, plan.space))

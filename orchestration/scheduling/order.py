@@ -15,6 +15,7 @@ from orchestration.planning.cases import (
     KNOWN,
     ORDER,
     Case,
+    WarmUpCase,
     search_place,
     training_of,
     warmup_case,
@@ -27,7 +28,7 @@ from orchestration.state.checkpoint_index import is_ended
 class Schedule:
     """What is to be run, one after the other."""
 
-    warmups: tuple[Case, ...]
+    warmups: tuple[WarmUpCase, ...]
     first: tuple[Case, ...]
     followers: tuple[Case, ...]
     """Cases whose search is run by one of `first`."""
@@ -58,14 +59,14 @@ def schedule(missing: Sequence[Case], root: Storage, folder: Storage) -> Schedul
     return Schedule(tuple(_warmups(first, root, folder)), tuple(first), tuple(followers))
 
 
-def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Case]:
+def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[WarmUpCase]:
     """Those that are missing, each once."""
-    found: dict[str, Case] = {}
+    found: dict[str, WarmUpCase] = {}
     for case in cases:
         key = case.warmup_key
         is_searched = case.search_key and is_ended(folder.sub(search_place(case.search_key)))
         if key is not None and not is_searched and not is_ended(root.sub(warmup_place(key))):
-            found.setdefault(key, warmup_case(case))
+            found.setdefault(key, warmup_case(key, case.seed))
     return list(found.values())
 
 

@@ -26,7 +26,7 @@ from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
 from orchestration.distributed.control_actor import ControlClient, NoControlClient
 from orchestration.distributed.process_group import RayProcessGroup
-from orchestration.planning.cases import Case, checkpoints_place
+from orchestration.planning.cases import Case, SearchCase, checkpoints_place
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class CaseTask:
         """Plain values, to send to workers."""
         return {
             "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
-            "case": asdict(self.case),
-            "co_scheduled": [asdict(case) for case in self.co_scheduled],
+            "case": self.case.to_dict(),
+            "co_scheduled": [case.to_dict() for case in self.co_scheduled],
             "target": None if self.target is None else asdict(self.target),
             "table": None if self.table is None else self.table.to_dict(),
             "folder": self.folder,
@@ -76,8 +76,8 @@ class CaseTask:
         """The inverse of `to_dict`."""
         return cls(
             job=check_job(values["job"], "job"),
-            case=Case(**values["case"]),
-            co_scheduled=tuple(Case(**case) for case in values["co_scheduled"]),
+            case=Case.from_dict(values["case"]),
+            co_scheduled=tuple(Case.from_dict(case) for case in values["co_scheduled"]),
             target=values["target"] and Target.from_dict(values["target"]),
             table=values["table"] and LatencyTable.from_dict(values["table"]),
             folder=values["folder"],
@@ -106,6 +106,12 @@ class WorkerContext:
     def of(self, case: Case) -> WorkerContext:
         """The same workers, for one of their cases."""
         return replace(self, task=self.task.of(case))
+
+    @property
+    def search_case(self) -> SearchCase:
+        """The case of workers that search."""
+        assert isinstance(self.task.case, SearchCase), "only a case of this kind is searched"
+        return self.task.case
 
     @property
     def target(self) -> Target:

@@ -42,8 +42,7 @@ def derive(context: WorkerContext, searched: Searched) -> Candidate:
 
     All workers take part: the first measures, all score.
     """
-    settings, budget_ms = context.task.job.search, context.task.case.budget_ms
-    assert budget_ms is not None, "a searched case has a budget"
+    settings, budget_ms = context.task.job.search, context.search_case.budget_ms
     facts = search_facts(searched, settings)
     for note in facts["notes"]:
         report_note(note)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import model_from_dict
 from orchestration.latency.network import Measured
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import Case, NamedCase, RandomCase, ReferenceCase
 from orchestration.planning.named_models import table_latency_ms
 from orchestration.stages.candidate import Candidate, measured_together, tried
 from orchestration.stages.context import WorkerContext
@@ -18,14 +18,14 @@ from orchestration.stages.network_log import finite
 
 def find_network(context: WorkerContext, case: Case) -> Candidate:
     """The network of a case; all workers take part in finding it."""
-    if case.kind == "reference":
+    if isinstance(case, ReferenceCase):
         return _reference(context)
     stored = _stored(context, case)
     if stored is not None:
         return stored
-    if case.model is not None:
+    if isinstance(case, NamedCase):
         found = _measured(context, model_from_dict(case.model))
-    elif case.kind == "random":
+    elif isinstance(case, RandomCase):
         from orchestration.stages.random_search import best_random
 
         found = best_random(context, case)

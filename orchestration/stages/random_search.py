@@ -25,7 +25,7 @@ from nas_core.schedule import search_cost
 from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
 from orchestration.distributed.process_group import report_network
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import RandomCase
 from orchestration.stages.candidate import Candidate, measured_together
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.derive import derive_measured
@@ -53,9 +53,8 @@ class TrainedNetwork:
     seconds: float
 
 
-def best_random(context: WorkerContext, case: Case) -> Candidate:
+def best_random(context: WorkerContext, case: RandomCase) -> Candidate:
     """The best of random networks at the budget of the case; all workers take part."""
-    assert case.budget_ms is not None, "random networks have the budget of a search"
     work = _work(context, case)
     done = _stored(context, case, work.paths)
     with context.group.stoppable():  # what is trained is stored
@@ -131,10 +130,9 @@ class _Work:
         return evaluate(averaged_copy(state.network, context.group), held_out, context.group)
 
 
-def _work(context: WorkerContext, case: Case) -> _Work:
+def _work(context: WorkerContext, case: RandomCase) -> _Work:
     job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
-    assert case.budget_ms is not None, "random networks have the budget of a search"
     _, weight = search_parts(context)
     training = context.loader(weight, job.retrain.batch_size, "random weights", is_retraining=True)
     goal, data = LatencyGoal(context.table, case.budget_ms, context.device), search_data(context)
@@ -152,12 +150,12 @@ def _number(context: WorkerContext, data: SearchData) -> int:
     return max(1, round(passes / retrain.epochs))
 
 
-def _kept(context: WorkerContext, case: Case) -> NetworkLog:
+def _kept(context: WorkerContext, case: RandomCase) -> NetworkLog:
     return NetworkLog(context.storage, f"{case.folder}/random.json", FORMAT, case.key)
 
 
 def _stored(
-    context: WorkerContext, case: Case, paths: Sequence[tuple[int, ...]]
+    context: WorkerContext, case: RandomCase, paths: Sequence[tuple[int, ...]]
 ) -> list[TrainedNetwork]:
     """The networks that were trained before; none if others are to be trained."""
     stored = context.group.broadcast_from_first(_kept(context, case).read)
@@ -165,12 +163,12 @@ def _stored(
     return found if [one.path for one in found] == list(paths[: len(found)]) else []
 
 
-def _store(context: WorkerContext, case: Case, done: Sequence[TrainedNetwork]) -> None:
+def _store(context: WorkerContext, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
     if context.group.rank == 0:
         _kept(context, case).write([to_values(one) for one in done])
 
 
-def _report(work: _Work, case: Case, done: Sequence[TrainedNetwork]) -> None:
+def _report(work: _Work, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
     """Hand the driver a line about the last network."""
     last = done[-1]
     report_network(

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from orchestration.latency.tolerance import over_budget
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import BudgetCase, Case, SearchCase
 from orchestration.planning.named_models import total_stride
 from orchestration.stages.candidate import Candidate
 from orchestration.stages.context import WorkerContext
@@ -52,7 +52,7 @@ def result_of(
 ) -> dict[str, Any]:
     """The content of `result.json`."""
     measured_ms = outcome.get("measured_ms", found.measured_ms)
-    missed = over_budget(measured_ms, case.budget_ms, len(found.tries))
+    missed = over_budget(measured_ms, case.limit_ms, len(found.tries))
     notes = [*found.search.get("notes", []), *([] if missed is None else [missed])]
     return {
         **_asked(context, case),
@@ -99,7 +99,7 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
     job = context.task.job
-    is_search = case.kind == "search"
+    is_search = isinstance(case, SearchCase)
     return {
         "format": "case-result/1",
         "key": case.key,
@@ -109,15 +109,15 @@ def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
         "target": case.target,
         "hardware": context.table.hardware,
         "stand_in": context.target.stand_in,
-        "budget": case.budget,
-        "budget_ms": case.budget_ms,
+        "budget": case.budget if isinstance(case, BudgetCase) else None,
+        "budget_ms": case.limit_ms,
         "strategy": job.search.strategy if is_search else None,
         "objective": job.search.objective_name if is_search else None,
         "seed": job.seed,
         "table_key": case.table_key,
         "warmup_key": case.warmup_key,
         "search_key": case.search_key,
-        "search_ms": case.search_ms,
+        "search_ms": case.search_ms if isinstance(case, SearchCase) else None,
         "parts": case.parts,
     }
 

@@ -163,7 +163,7 @@ def export_network(
         for name, content in made.files.items():
             (Path(folder) / name).write_bytes(content)
         context.storage.write_folder(Path(folder), f"{case.folder}/model")
-    return checked_program(context, made, case.budget_ms)
+    return checked_program(context, made, case.limit_ms)
 
 
 LARGEST_ERROR = 1e-3

@@ -21,7 +21,7 @@ from nas_core.strategy import ScoredNetwork
 from orchestration.data.dataset import ImageSet
 from orchestration.data.loading import split_classes
 from orchestration.data.streaming.subset import StreamedSet
-from orchestration.planning.cases import search_place, warmup_place
+from orchestration.planning.cases import WarmUpCase, search_place, warmup_place
 from orchestration.stages.checkpoint import Checkpoints
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.meter import ThroughputMeter, TimedLoader
@@ -81,13 +81,13 @@ def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
 def _warmup_epochs_reported(context: WorkerContext) -> int:
     """With the search that follows in the same worker group it is counted as one."""
     search = context.task.job.search
-    return search.warmup_epochs if context.task.case.kind == "warmup" else search.total_epochs
+    is_alone = isinstance(context.task.case, WarmUpCase)
+    return search.warmup_epochs if is_alone else search.total_epochs
 
 
 def search(context: WorkerContext) -> Searched:
     """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
-    case, job = context.task.case, context.task.job
-    assert case.search_ms is not None, "a searched case has a budget"
+    case, job = context.search_case, context.task.job
     shared = case.search_key
     place = context.checkpoints(case).sub("search")
     folder = place if shared is None else context.storage.sub(search_place(shared))

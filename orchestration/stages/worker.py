@@ -22,7 +22,7 @@ from orchestration.data.streaming.bad_samples import BadSamplesError
 from orchestration.data.streaming.dataset import StreamedDataset, load_streamed
 from orchestration.distributed.control_actor import RayControlClient
 from orchestration.distributed.process_group import RayProcessGroup, Stopped, worker_device
-from orchestration.planning.cases import checkpoints_place
+from orchestration.planning.cases import WarmUpCase, checkpoints_place
 from orchestration.stages.context import CaseTask, WorkerContext
 from orchestration.state.results_on_disk import is_done
 
@@ -38,7 +38,7 @@ def case_worker(config: dict[str, Any]) -> None:
     try:
         if isinstance(context.dataset, StreamedDataset):
             context.damage.check()  # as an attempt before this one may have left it
-        if task.case.kind == "warmup":
+        if isinstance(task.case, WarmUpCase):
             _do_warm_up(context)
         else:
             _do_case(context)

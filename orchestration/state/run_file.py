@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from cluster.storage import Storage, StorageError
 from nas_core.latency import LatencyTable
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import Case, UnplannedCase
 from orchestration.planning.plan import Plan
 
 FORMAT, PLACE, ENDED = "job-plan/1", "plan.json", "job.json"
@@ -97,7 +97,7 @@ def end_plan(folder: Storage) -> None:
 
 
 def _short(cases: Iterable[Case]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in asdict(case).items() if k not in LONG} for case in cases]
+    return [{k: v for k, v in case.to_dict().items() if k not in LONG} for case in cases]
 
 
 def _epochs(job: Job) -> dict[str, int | None]:
@@ -166,8 +166,7 @@ def _ended(folder: Storage) -> JobPlan:
 
 
 def _cases(values: Iterable[Mapping[str, Any]]) -> tuple[Case, ...]:
-    names = {field.name for field in fields(Case)}
-    return tuple(Case(**{k: v for k, v in one.items() if k in names}) for one in values)
+    return tuple(Case.from_dict(one) for one in values)
 
 
 def _left(folder: Storage) -> JobPlan:
@@ -176,10 +175,10 @@ def _left(folder: Storage) -> JobPlan:
 
 def _cases_there(folder: Storage) -> tuple[Case, ...]:
     """Cases that have left a result or a checkpoint."""
-    found = {}
+    found: dict[str, Case] = {}
     for place in dict.fromkeys(key.split("/")[1] for key in folder.list("checkpoints")):
         if named := re.fullmatch(r"(.+)-([0-9a-f]{16})", place):
-            found[named[1]] = Case(named[1], "search", "", None, None, named[2], "")
+            found[named[1]] = UnplannedCase(name=named[1], key=named[2])
     for key in folder.list("cases"):
         name, _, file = key.removeprefix("cases/").partition("/")
         if file == "result.json":

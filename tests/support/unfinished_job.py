@@ -51,7 +51,7 @@ class BegunJob:
             "format": "job/1",
             "name": self.job.name,
             "settings": self.job.to_dict(),
-            "plan": {"cases": [vars(case) for case in self.cases.values()]},
+            "plan": {"cases": [case.to_dict() for case in self.cases.values()]},
             "runs": [run],
             "failed": failed or {},
         }
@@ -60,7 +60,7 @@ class BegunJob:
     def finish(self, case: Case, **changes: Any) -> None:
         """The result of a case, epochs of its search 2 s and of its retraining 1 s long."""
         same = ("kind", "target", "budget", "budget_ms", "key", "seed", "warmup_key", "search_key")
-        facts = {name: getattr(case, name) for name in same} | {"job": self.job.name}
+        facts = {name: case.to_dict()[name] for name in same} | {"job": self.job.name}
         network = Architecture.reference(self.plan.space).to_dict()
         more = {"table_key": case.table_key, "architecture": network}
         values = result(case.name, **{**facts, **more, **changes})

@@ -51,7 +51,7 @@ def test_a_phase_that_a_job_has_not_takes_none(dataset: Dataset, tmp_path: Path)
 
 
 def test_a_typical_network_keeps_the_budget(context: WorkerContext) -> None:
-    assert context.table.latency_ms(_typical(context)) <= (context.task.case.budget_ms or 0.0)
+    assert context.table.latency_ms(_typical(context)) <= context.search_case.budget_ms
 
 
 @pytest.mark.parametrize("strategy", ["random", "rl_trials", "reinforce"])

@@ -14,7 +14,7 @@ from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.driver.run_stats import RunStats
 from orchestration.planning.budgets import LatencyRange, span_of
-from orchestration.planning.cases import cases_of
+from orchestration.planning.cases import NamedCase, cases_of
 from orchestration.planning.plan import Plan, make_plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import feeding_lines, time_lines
@@ -46,7 +46,8 @@ def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections:
     found = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
     storage = Storage(str(folder))
     order = schedule(found, storage, storage.sub("tiny"))
-    timings = replace(TIMINGS, model_step_s={digest(one.model): 7.0 for one in found if one.model})
+    named = [digest(case.model) for case in found if isinstance(case, NamedCase)]
+    timings = replace(TIMINGS, model_step_s=dict.fromkeys(named, 7.0))
     return estimate(plan, order, timings, WorkerLayout(1, 1, 0.0, at_once), 2, storage.sub("tiny"))
 
 

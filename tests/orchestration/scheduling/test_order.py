@@ -85,7 +85,10 @@ def test_where_the_middle_budget_is_finished_another_runs_the_search_again(tmp_p
 def case(name: str, kind: str, seed: int = 0) -> Case:
     target, _, network = name.partition("-")
     parts = {"network": network, "latency table": target}
-    return Case(name, kind, target, None, None, "key", "table", seed=seed, parts=parts)
+    values = {"name": name, "kind": kind, "target": target, "budget": 1.0, "budget_ms": 1.0}
+    return Case.from_dict(
+        {**values, "key": "key", "table_key": "table", "seed": seed, "parts": parts}
+    )
 
 
 SEARCHED, REFERENCE = case("mobile-1ms", "search"), case("mobile-reference", "reference")

@@ -19,7 +19,7 @@ from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, load_job
 from orchestration.driver.tune_callbacks import asha_scheduler
-from orchestration.planning.cases import Case
+from orchestration.planning.cases import Case, SearchCase
 from orchestration.planning.plan import make_plan
 from orchestration.scheduling.successive_halving import (
     Rungs,
@@ -162,12 +162,12 @@ def a_job(file: Path) -> Job:
 def seeds(count: int, budget: str = "0.2") -> list[Case]:
     """Cases that differ in nothing but the seed."""
     return [
-        Case(
+        SearchCase(
             name=f"mobile-{budget}ms-seed{seed}",
-            kind="search",
             target="mobile",
             budget=float(budget),
             budget_ms=float(budget),
+            search_ms=float(budget),
             key=f"key-{budget}-{seed}",
             table_key="table",
             seed=seed,

@@ -70,7 +70,7 @@ def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
         weight=context.loader(parts[1], size, "search weights"),
         architecture=context.loader(parts[0], size, "search alphas", is_augmented=False),
     )
-    goal = LatencyGoal(context.table, context.task.case.search_ms or 0.0, torch.device("cpu"))
+    goal = LatencyGoal(context.table, context.search_case.search_ms, torch.device("cpu"))
     list(search_epochs(state, data, goal, job.search, job.seed, SingleProcess()))
     found = search(context)
     assert bits(found) == bits(Searched(state, data, goal, []))
