@@ -115,9 +115,8 @@ def run_cases(
                     lambda: stop_signal.is_stopping and not ray.get(control.any_runs.remote()),
                     stop or {},
                 )
-                reasons = _run_trials(
-                    tasks, layout, folder, on_epoch, control, ending, body, scheduler
-                )
+                tuner = _tuner(tasks, layout, folder, on_epoch, control, ending, body, scheduler)
+                reasons = _died(tuner.fit()) | ray.get(control.reasons.remote())
         finally:
             ray.kill(control)
     if stop_signal.is_stopping:
@@ -142,7 +141,7 @@ def _log_notes(control: Any, on_epoch: Callable[[str, dict[str, Any]], None]) ->
         on_epoch(case, {"note": text})
 
 
-def _run_trials(
+def _tuner(
     tasks: Sequence[CaseTask],
     layout: WorkerLayout,
     folder: Storage,
@@ -151,25 +150,18 @@ def _run_trials(
     ending: Any,
     body: Body,
     scheduler: Any,
-) -> dict[str, str]:
-    import ray
+) -> Any:
+    """A tuner with one trial per case."""
     from ray import tune
 
     by_name = {task.case.name: TrialTask.of(task) for task in tasks}
 
     def trial(config: dict[str, Any]) -> None:
-        task = by_name[config["case"]]
-        ray.get(control.start.remote(task.name))
-        try:
-            if not ray.get(control.is_stopping.remote(task.name)):  # no workers for what then stops
-                run_trial(task, layout, folder, control, body)
-        finally:
-            ray.get(control.end.remote(task.name))
-            drain_reports()
+        run_trial(by_name[config["case"]], layout, folder, control, body)
 
     shutil.rmtree(f"{scratch(folder)}/tune", ignore_errors=True)  # of no use: cases resume by key
     most = max(task.job.cluster.max_failures for task in tasks)
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(graceful_stop(trial, control), _trial_place()),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
@@ -179,8 +171,6 @@ def _run_trials(
         ),
         run_config=_run_config(folder, ending, on_epoch, most),
     )
-    reasons: dict[str, str] = _died(tuner.fit()) | ray.get(control.reasons.remote())
-    return reasons
 
 
 def scratch(folder: Storage) -> str:
@@ -230,11 +220,26 @@ def _trial_place() -> Any:
 
 
 def run_trial(
-    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body = case_body
+    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
 ) -> None:
-    """Body of one Tune trial: train a worker group; why it failed goes to the control.
+    """Body of one Tune trial: train the worker group of a case, unless the job is stopping."""
+    import ray
 
-    A trial that ends with an error would be tried again by Tune, with all attempts of Train anew.
+    ray.get(control.start.remote(task.name))
+    try:
+        if not ray.get(control.is_stopping.remote(task.name)):
+            _train(task, layout, folder, control, body)
+    finally:
+        ray.get(control.end.remote(task.name))
+        drain_reports()
+
+
+def _train(
+    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
+) -> None:
+    """Train the worker group of a case; the control actor gets the reason of a failure.
+
+    No error leaves this function: Tune would start the trial again, and Train all its attempts.
     """
     import ray
     import ray.train
