@@ -25,6 +25,7 @@ from cluster.storage import Storage, StorageError
 logger = logging.getLogger(__name__)
 
 FORMAT = "lease/1"
+LEASE_FILE = "lease.json"
 
 RENEW_S, EXPIRE_S = 5.0, 30.0
 """Between two renewals; without one for how long a lease may be taken."""
@@ -69,7 +70,7 @@ class Lease:
     def __init__(
         self,
         storage: Storage,
-        key: str = "lease.json",
+        key: str = LEASE_FILE,
         *,
         renew_s: float = RENEW_S,
         expire_s: float = EXPIRE_S,
@@ -184,7 +185,7 @@ class Holder:
 
 def holder(
     storage: Storage,
-    key: str = "lease.json",
+    key: str = LEASE_FILE,
     *,
     expire_s: float = EXPIRE_S,
     watch_s: float = RENEW_S + 1,

@@ -22,7 +22,8 @@ LAYERS = (
     "state",
     "planning",
     "data, latency",
-    "programs, config, distributed",
+    "programs, distributed",
+    "config",
 )
 """Packages of orchestration, highest first. Each may import what stands in a line below its own."""
 

@@ -22,6 +22,7 @@ from cluster.storage import HOME, Storage, StorageError
 from orchestration.cli import data, jobs
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, apply_override, check, check_job, load_job
+from orchestration.config.storage_layout import JOB_FILE
 from orchestration.driver.progress import progress_bar
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
@@ -176,7 +177,7 @@ def record(
     from orchestration.tracking import RecordError, record_job
 
     place = job_folder(folder)
-    job = check_job(place.facts()["settings"], f"{folder}/job.json")
+    job = check_job(place.facts()["settings"], f"{folder}/{JOB_FILE}")
     try:
         links = record_job(
             place.folder,

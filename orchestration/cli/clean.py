@@ -8,33 +8,48 @@ and where no case that is not finished needs them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.lease import Lease, LeaseHeld, holder
+from cluster.lease import LEASE_FILE, Lease, LeaseHeld, holder
 from cluster.storage import Storage, StorageError
+from orchestration.config.storage_layout import (
+    ACROSS,
+    CASES,
+    CHECKPOINTS,
+    COMPARISON,
+    JOB_FILE,
+    PLAN_FILE,
+    RUNGS_FILE,
+    SEARCHES,
+    STAGE_END_FILE,
+    TABLES,
+    TRAIN,
+    TUNE,
+    case_of_checkpoints,
+    search_folder,
+    table_name,
+    warmup_folder,
+)
 from orchestration.driver.progress import Log
-from orchestration.planning.cases import Case, search_place, warmup_place
+from orchestration.planning.cases import Case
 from orchestration.state.case_files import stopped_searches
-from orchestration.state.checkpoint_index import END
 from orchestration.state.job_folder import JobFolder, jobs_in
 from orchestration.state.results_on_disk import is_done, stored_key
 from orchestration.state.run_file import JobPlan, read_plan
 
 KNOWN = {
-    "cases": "results and models",
-    "comparison": "tables and pictures",
-    "across": "what networks take on the other targets",
-    "job.json": "settings, cases and what runs took",
-    "plan.json": "cases of the run that has not ended",
-    "asha.json": "which searches were stopped early",
-    "tune": "what Ray Tune keeps of a run",
-    "train": "what Ray Train keeps of a run",
+    CASES: "results and models",
+    COMPARISON: "tables and pictures",
+    ACROSS: "what networks take on the other targets",
+    JOB_FILE: "settings, cases and what runs took",
+    PLAN_FILE: "cases of the run that has not ended",
+    RUNGS_FILE: "which searches were stopped early",
+    TUNE: "what Ray Tune keeps of a run",
+    TRAIN: "what Ray Train keeps of a run",
 }
-RAYS = ("tune", "train")
-ONE_BY_ONE = ("checkpoints", "searches")
-LEASE = "lease.json"
+RAYS = (TUNE, TRAIN)
+ONE_BY_ONE = (CHECKPOINTS, SEARCHES)
 
 TEMPORARY = ".*.tmp"
 
@@ -90,7 +105,7 @@ def _others(folder: Storage) -> Iterator[CleanupItem]:
     """What lies in the folder beside checkpoints."""
     keys = folder.list()
     names = {key.split("/")[0] for key in keys}
-    for name in sorted(names - {*ONE_BY_ONE, LEASE}):
+    for name in sorted(names - {*ONE_BY_ONE, LEASE_FILE}):
         shown = name if name in keys else f"{name}/"
         words = f"{shown}: {KNOWN[name]}" if name in KNOWN else shown
         yield _item(words, name in RAYS, folder, name)
@@ -98,9 +113,10 @@ def _others(folder: Storage) -> Iterator[CleanupItem]:
 
 def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[CleanupItem]:
     """Those of each case."""
-    for name in _below(folder, "checkpoints"):
+    for name in _below(folder, CHECKPOINTS):
         why, goes = _of_case(name, plan, folder)
-        yield _item(f"checkpoints/{name}/: {why}", goes, folder, f"checkpoints/{name}")
+        place = f"{CHECKPOINTS}/{name}"
+        yield _item(f"{place}/: {why}", goes, folder, place)
 
 
 def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
@@ -108,16 +124,16 @@ def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
     for case in _undone(plan, folder):
         if name == f"{case.name}-{case.key}":
             return f"{case.name} is not finished", False
-    named = re.fullmatch(r"(.+)-([0-9a-f]{16})", name)
+    named = case_of_checkpoints(name)
     if named is None:
         return "of no case", False
-    if stored_key(folder, named[1]) == named[2]:
-        return f"{named[1]} is finished", True
-    if named[2] in stopped_searches(plan, folder):
-        return f"the search of {named[1]} was stopped early", True
+    if stored_key(folder, named[0]) == named[1]:
+        return f"{named[0]} is finished", True
+    if named[1] in stopped_searches(plan, folder):
+        return f"the search of {named[0]} was stopped early", True
     if plan.is_complete:
-        return f"{named[1]} with settings that the job no longer has", True
-    return f"{named[1]} is not finished", False
+        return f"{named[0]} with settings that the job no longer has", True
+    return f"{named[0]} is not finished", False
 
 
 def _temporary(folder: Storage) -> Iterator[CleanupItem]:
@@ -130,8 +146,8 @@ def _temporary(folder: Storage) -> Iterator[CleanupItem]:
 def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[CleanupItem]:
     """Those that several budgets share."""
     needed = {case.search_key: case.name for case in _undone(plan, folder)}
-    for key in _below(folder, "searches"):
-        place, is_needed = search_place(key), key in needed or not plan.is_complete
+    for key in _below(folder, SEARCHES):
+        place, is_needed = search_folder(key), key in needed or not plan.is_complete
         why = "further budgets begin there; --warmups deletes it"
         if warmups:
             why = "all its budgets are finished"
@@ -143,7 +159,7 @@ def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[Clea
 def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[CleanupItem]:
     """Those that cases of the job start from."""
     for key in sorted({case.warmup_key for case in plan.cases if case.warmup_key is not None}):
-        place = warmup_place(key)
+        place = warmup_folder(key)
         if not _below(job.storage, place):
             continue
         why, needed = "for other jobs too; --warmups deletes it", ""
@@ -157,10 +173,10 @@ def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[Cleanu
 def _tables(plan: JobPlan, job: JobFolder) -> Iterator[CleanupItem]:
     """The latency tables of the job, which never go."""
     keys = {case.table_key for case in plan.cases}
-    there = [f"{key}.json" for key in sorted(keys) if key and job.tables.exists(f"{key}.json")]
+    there = [table_name(key) for key in sorted(keys) if key and job.tables.exists(table_name(key))]
     if there:
         size_bytes = sum(job.tables.size_bytes(place) for place in there)
-        words = f"../tables/: {len(there)} latency tables, for other jobs too"
+        words = f"../{TABLES}/: {len(there)} latency tables, for other jobs too"
         yield CleanupItem(words, False, size_bytes, job.tables, "")
 
 
@@ -168,7 +184,7 @@ def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
     """Why a warm-up has to stay; empty if nobody needs it."""
     if not plan.is_complete or key in _starts(plan, job.folder):
         return "a case of this job is not finished"
-    if is_owned(job.storage.sub(warmup_place(key))):
+    if is_owned(job.storage.sub(warmup_folder(key))):
         return "it is being trained"
     for name in jobs_in(job.storage):
         if name != job.name and _needs(job.storage.sub(name), key):
@@ -248,7 +264,7 @@ def _check_free(folder: Storage, log: Log | None) -> None:
     if held is None:
         return
     if held.is_alive:
-        path = folder.where(LEASE)
+        path = folder.where(LEASE_FILE)
         raise LeaseHeld(path, held.host, held.process, held.since)
     if log is not None:
         who = f"process {held.process} on host {held.host}"
@@ -284,7 +300,7 @@ def size_text(size_bytes: int) -> str:
 def _delete(item: CleanupItem) -> None:
     if item.place == TEMPORARY:
         item.folder.delete_unfinished()
-    elif item.place.startswith("warmups/"):
+    elif item.place.startswith(warmup_folder("")):
         _delete_warmup(item.folder.sub(item.place))
     else:
         item.folder.delete(item.place)
@@ -293,6 +309,6 @@ def _delete(item: CleanupItem) -> None:
 def _delete_warmup(folder: Storage) -> None:
     """As its owner; what says that it is whole goes first, or a search might begin with a part."""
     with Lease(folder):
-        folder.delete(END)
-        for name in sorted({key.split("/")[0] for key in folder.list()} - {LEASE}):
+        folder.delete(STAGE_END_FILE)
+        for name in sorted({key.split("/")[0] for key in folder.list()} - {LEASE_FILE}):
             folder.delete(name)

@@ -16,6 +16,7 @@ from nas_core.settings import MeasureSettings, Section, require
 from nas_core.space import SearchSpace
 from orchestration.config.loading import SpecError
 from orchestration.config.space import SpaceSettings
+from orchestration.config.storage_layout import table_file, table_picture_file
 from orchestration.config.targets import TargetSettings, resolve
 from orchestration.driver.pipeline import tracking_uri
 from orchestration.driver.progress import Log
@@ -181,7 +182,7 @@ def imported(job: MeasureJob, path: Path) -> Found:
 
 def table_lines(found: Found, storage: Storage) -> Sequence[str]:
     """What a person wants to know of a table, beyond what measuring it has said."""
-    place = storage.where(f"tables/{found.key}.json")
+    place = storage.where(table_file(found.key))
     file = f"file     {place}"
     calibration = found.table.calibration
     others = [] if calibration is None else calibration.others
@@ -219,7 +220,7 @@ def keep_picture_and_record(found: Found, storage: Storage) -> Sequence[str]:
 
     if found.table.calibration is None:
         return []
-    place, picture = f"tables/{found.key}.png", calibration_png(found.table)
+    place, picture = table_picture_file(found.key), calibration_png(found.table)
     storage.write_bytes(place, picture)
     lines = [f"picture  {storage.where(place)}"]
     uri = tracking_uri(None, storage)

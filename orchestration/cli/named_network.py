@@ -12,12 +12,18 @@ from nas_core.architecture import Architecture
 from nas_core.published import NAMES
 from nas_core.published import architecture as published
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import (
+    ARCHITECTURE_FILE,
+    CASES,
+    RESULT_FILE,
+    case_folder,
+    is_result_format,
+)
 from orchestration.state.job_folder import is_job, named_folder
 
-RESULT, ARCHITECTURE = "result.json", "architecture.json"
 EXPECTED = (
-    f"an {ARCHITECTURE}, a {RESULT}, the folder of a case (<storage>/<job>/cases/<case>), "
-    f"or one of {', '.join(NAMES)}"
+    f"an {ARCHITECTURE_FILE}, a {RESULT_FILE}, the folder of a case "
+    f"(<storage>/<job>/cases/<case>), or one of {', '.join(NAMES)}"
 )
 Values = Mapping[str, Any]
 
@@ -41,13 +47,15 @@ def named_network(text: str) -> NamedNetwork:
         SpecError: there is none, it cannot be read, or it is a network without sites.
     """
     place = named_folder(text or ".")
-    for name in (RESULT, ARCHITECTURE):
+    for name in (RESULT_FILE, ARCHITECTURE_FILE):
         if place.exists(name):
             return _of_file(place, name)
     if is_job(place):
         raise SpecError(f"{place.uri} is the folder of a job; {_networks_in(place)}")
     if place.is_local and place.path().is_dir():
-        raise SpecError(f"{place.uri} has neither {RESULT} nor {ARCHITECTURE}; expected {EXPECTED}")
+        raise SpecError(
+            f"{place.uri} has neither {RESULT_FILE} nor {ARCHITECTURE_FILE}; expected {EXPECTED}"
+        )
     if place.parent.exists(place.name):
         return _of_file(place.parent, place.name)
     if text in NAMES:
@@ -56,25 +64,28 @@ def named_network(text: str) -> NamedNetwork:
 
 
 def _networks_in(job: Storage) -> str:
-    places = [f"cases/{name}" for name in job.folders("cases")]
-    found = [place for place in places if job.exists(f"{place}/{ARCHITECTURE}")]
+    places = [case_folder(name) for name in job.folders(CASES)]
+    found = [place for place in places if job.exists(f"{place}/{ARCHITECTURE_FILE}")]
     return f"name one of its networks: {', '.join(found)}" if found else "it has no network yet"
 
 
 def _of_file(folder: Storage, name: str) -> NamedNetwork:
     values = _read(folder, name)
-    if str(values.get("format")).startswith("case-result/"):
+    if is_result_format(str(values.get("format"))):
         return _of_result(values, folder, name)
     network = _architecture(values, folder.where(name))
-    if folder.exists(RESULT) and (result := _read(folder, RESULT)).get("architecture") == values:
-        return _of_result(result, folder, RESULT)
+    if (
+        folder.exists(RESULT_FILE)
+        and (result := _read(folder, RESULT_FILE)).get("architecture") == values
+    ):
+        return _of_result(result, folder, RESULT_FILE)
     return NamedNetwork(name.rpartition(".")[0] or name, network)
 
 
 def _of_result(values: Values, folder: Storage, file: str) -> NamedNetwork:
     name = str(values.get("case", file.rpartition(".")[0]))
     network = _architecture(values.get("architecture", {}), folder.where(file))
-    is_case = folder.uri.split("/")[-2:-1] == ["cases"]
+    is_case = folder.uri.split("/")[-2:-1] == [CASES]
     return NamedNetwork(name, network, values, folder.parent.parent.parent.uri if is_case else None)
 
 

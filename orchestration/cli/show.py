@@ -16,6 +16,7 @@ from nas_core.space import SPACES, SearchSpace
 from orchestration.cli.named_network import NamedNetwork
 from orchestration.config.loading import SpecError
 from orchestration.config.space import SpaceSettings
+from orchestration.config.storage_layout import TABLES, is_table_name, table_file
 from orchestration.latency.device import identity
 from orchestration.latency.table_store import SHIPPED
 from orchestration.reports.figures.network import KERNEL_COLOURS, architecture_text, kernel_of
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 120
-TABLE_NAME = re.compile(r"[0-9a-f]+\.json")
-"""Beside tables lie rows of those in progress, and widths."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,9 @@ def shown_lines(network: NamedNetwork, target: str | None, storage: str | None) 
 def _own_table(network: NamedNetwork, root: Storage) -> LatencyTable | None:
     """The one that its result names."""
     key = (network.result or {}).get("table_key")
-    place = f"tables/{key}.json"
-    if not key or not root.exists(place):
+    if not key or not root.exists(table_file(key)):
         return None
-    table = _read(root, place)
+    table = _read(root, table_file(key))
     return table if table is not None and _covers(table, network.architecture.space) else None
 
 
@@ -88,7 +86,7 @@ def _no_table(target: str, space: SearchSpace, root: Storage, others: list[str])
     way_out = "a job with that space measures one" if command is None else f"measure it: {command}"
     images = f"{space.in_channels}x{space.resolution}x{space.resolution}, {space.classes} classes"
     return (
-        f"--target {target}: no latency table of it in {root.where('tables')} has all ops of "
+        f"--target {target}: no latency table of it in {root.where(TABLES)} has all ops of "
         f"'{space.name}' ({images}); {there}{way_out}"
     )
 
@@ -131,10 +129,11 @@ def _settings_of(space: SearchSpace) -> dict[str, Any] | None:
 
 def _tables(root: Storage) -> Iterator[KeptTable]:
     """Those in storage that can be read."""
-    for key in root.sub("tables").list():
-        table = _read(root, f"tables/{key}") if TABLE_NAME.fullmatch(key) else None
+    for name in filter(is_table_name, root.sub(TABLES).list()):
+        place = f"{TABLES}/{name}"
+        table = _read(root, place)
         if table is not None:
-            kept = root.modified(f"tables/{key}") or 0.0
+            kept = root.modified(place) or 0.0
             moment = table.date or datetime.fromtimestamp(kept, UTC).isoformat(timespec="seconds")
             yield KeptTable(table, moment)
 
@@ -194,7 +193,7 @@ def _missing(
     """Why there are no latencies, where some could be expected."""
     key = (network.result or {}).get("table_key")
     if table is None and target is None and key:
-        place = f"tables/{key}.json"
+        place = table_file(key)
         reason = "has not all ops of this space" if root.exists(place) else "is not there"
         named = f"{root.where(place)}, which the result names, {reason}"
         yield f"table    none: {named}; --target names another"

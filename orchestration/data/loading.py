@@ -14,6 +14,7 @@ from cluster.storage import Storage
 from nas_core.randomness import generator
 from orchestration.config.data import DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import data_folder, images_file
 from orchestration.data.dataset import PARTS, Dataset, ImageSet
 from orchestration.data.decode import decode_image, resize
 from orchestration.data.glyphs import Glyphs, render
@@ -103,7 +104,7 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
 
 def _glyphs(settings: DataSettings, part: str, storage: Storage | None) -> ImageSet:
     """A part of the glyphs: from storage, else rendered and kept there."""
-    key = f"data/{describe(settings).fingerprint}/{part}.npz"
+    key = images_file(data_folder(describe(settings).fingerprint), part)
     kept = None if storage is None else storage.find_bytes(key)
     if kept is not None:
         found = Glyphs(**tensors_from_bytes(kept))

@@ -17,8 +17,14 @@ from cluster.runtimes.base import MeasurementError, ProgramError
 from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
 from nas_core.latency import LatencyTable
+from orchestration.config.storage_layout import (
+    CROSS_TARGET_FORMAT,
+    MODEL,
+    case_folder,
+    cross_target_file,
+)
 from orchestration.planning.plan import Plan
-from orchestration.reports.cross_target import FORMAT, Tables, _known, _models, _place, specialized
+from orchestration.reports.cross_target import Tables, _known, _models, specialized
 from orchestration.reports.results import Result
 
 if TYPE_CHECKING:
@@ -72,9 +78,9 @@ def measure_cross_target(
             reason = str(error)
             log(f"WARNING not measured on {target.hardware()}: {reason}")
         unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - found.keys()}
-        values = {"format": FORMAT, "reference_ms": tables[target.name].reference_ms}
+        values = {"format": CROSS_TARGET_FORMAT, "reference_ms": tables[target.name].reference_ms}
         folder.write_json(
-            _place(target.name), {**values, "networks": found | unknown, FAILED: reason}
+            cross_target_file(target.name), {**values, "networks": found | unknown, FAILED: reason}
         )
 
 
@@ -143,7 +149,7 @@ def _exported(
     for one in results:
         if one["target"] not in owns or one["architecture_hash"] not in networks:
             continue
-        file = f"cases/{one['case']}/model/{runtime_of(target).file_name}"
+        file = f"{case_folder(one['case'])}/{MODEL}/{runtime_of(target).file_name}"
         if (code := folder.find_bytes(file)) is not None:
             shape = (target.batch_size, *one["input_shape"])
             found[one["architecture_hash"]] = Program(code, shape)

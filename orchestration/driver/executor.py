@@ -16,13 +16,14 @@ from typing import Any
 from cluster.lease import Lease, LeaseHeld
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.config.storage_layout import search_folder, warmup_folder
 from orchestration.driver.cross_target import measure_cross_target
 from orchestration.driver.preview import known_estimate
 from orchestration.driver.progress import Log, OnRecord, ProgressLines, case_bars
 from orchestration.driver.run_stats import RunStats
 from orchestration.driver.session import JobSession, open_session
 from orchestration.driver.tune_callbacks import asha_scheduler
-from orchestration.planning.cases import KNOWN, Case, search_place, warmup_place
+from orchestration.planning.cases import KNOWN, Case
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import plan_lines
@@ -148,7 +149,7 @@ class CaseRunner:
         return failed | self._failed_with(broken, [one for one in order.cases if one not in hosts])
 
     def _is_warm(self, case: Case) -> bool:
-        return is_ended(self.session.storage.sub(warmup_place(str(case.warmup_key))))
+        return is_ended(self.session.storage.sub(warmup_folder(str(case.warmup_key))))
 
     def _failed_with(self, broken: dict[str, str], cases: Sequence[Case]) -> dict[str, str]:
         """Cases whose warm-up is not to be had: `broken` says why, by its key."""
@@ -176,7 +177,7 @@ class CaseRunner:
         reasons = {
             case.name: "the search that it shares with other budgets of its target failed"
             for case in self._startable(followers, failed)
-            if not is_ended(self.session.folder.sub(search_place(str(case.search_key))))
+            if not is_ended(self.session.folder.sub(search_folder(str(case.search_key))))
         }
         return reasons | self._run(followers, failed | reasons, show)
 
@@ -208,7 +209,7 @@ class CaseRunner:
 
     def _hold_warmup(self, case: Case, held: ExitStack) -> None:
         """Own the folder of a warm-up, unless another job has trained it meanwhile."""
-        folder, is_said = self.session.storage.sub(warmup_place(case.key)), False
+        folder, is_said = self.session.storage.sub(warmup_folder(case.key)), False
         while not is_ended(folder):
             try:
                 held.enter_context(Lease(folder))

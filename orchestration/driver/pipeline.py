@@ -25,6 +25,13 @@ from orchestration.config.credentials import without_passwords
 from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.config.loading import job_text
+from orchestration.config.storage_layout import (
+    JOB_FILE,
+    JOB_FORMAT,
+    MLFLOW_FILE,
+    RESULT_FILE,
+    TABLES,
+)
 from orchestration.driver.cross_target import targets_to_measure
 from orchestration.driver.progress import Log, OnRecord
 from orchestration.latency.table_store import store_table, stored_table
@@ -160,7 +167,7 @@ def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
 
 def _runs_before(folder: Storage) -> list[dict[str, Any]]:
     """What earlier runs of the job spent."""
-    before = folder.find_json("job.json") or {}
+    before = folder.find_json(JOB_FILE) or {}
     runs: list[dict[str, Any]] = before.get("runs", [])
     return runs
 
@@ -173,13 +180,13 @@ def _write_job(
     runs: list[dict[str, Any]],
     failed: Mapping[str, str],
 ) -> None:
-    before = folder.find_json("job.json") or {}
+    before = folder.find_json(JOB_FILE) or {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     job = plan.job
     folder.write_json(
-        "job.json",
+        JOB_FILE,
         {
-            "format": "job/1",
+            "format": JOB_FORMAT,
             "name": job.name,
             "key": digest({"job": job.name, "folder": folder.uri}),
             "job_file": without_passwords(job_file or job_text(job)),
@@ -219,7 +226,7 @@ def tracking_uri(job: Job | None, storage: Storage) -> str:
     named = os.environ.get("MLFLOW_TRACKING_URI")
     if own is None or (named and without_passwords(named) == own):
         own = named
-    return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path('mlflow.db')}"
+    return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path(MLFLOW_FILE)}"
 
 
 def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
@@ -230,7 +237,7 @@ def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
     try:
         links = record_job(
             folder,
-            storage.sub("tables"),
+            storage.sub(TABLES),
             tracking_uri=uri,
             experiment=job.experiment,
             patience_s=job.record.patience_s,
@@ -256,7 +263,7 @@ def _compare(storage: Storage, folder: Storage, finished: list[Case], log: Log) 
 
     if not finished:
         return
-    results = [folder.read_json(f"{case.folder}/result.json") for case in finished]
-    write_comparison(folder, storage.sub("tables"))
+    results = [folder.read_json(f"{case.folder}/{RESULT_FILE}") for case in finished]
+    write_comparison(folder, storage.sub(TABLES))
     for hardware in dict.fromkeys(result["hardware"] for result in results):
         log(comparison_text([one for one in results if one["hardware"] == hardware]))

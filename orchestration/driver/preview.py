@@ -18,6 +18,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import timings_file, timings_folder
 from orchestration.driver.progress import Log
 from orchestration.planning.cases import Case, NamedCase, cases_of
 from orchestration.planning.content_keys import training_parts
@@ -64,7 +65,7 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
 
 def known_estimate(session: JobSession) -> Estimate | None:
     """What a run will take, if its steps were timed before and something is left to do."""
-    place = _timings_place(session)
+    place = timings_file(_timings_key(session))
     if not session.storage.exists(place) or not session.missing():
         return None
     timings = Timings.from_dict(session.storage.read_json(place))
@@ -82,7 +83,7 @@ def _estimate(session: JobSession, timings: Timings) -> Estimate:
     )
 
 
-def _timings_place(session: JobSession) -> str:
+def _timings_key(session: JobSession) -> str:
     """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
     job, plan = session.plan.job, session.plan
     settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
@@ -94,7 +95,7 @@ def _timings_place(session: JobSession) -> str:
         "tables": plan.table_keys,
         "models": sorted(_named_networks(session.cases)),
     }
-    return f"timings/{digest(values)}.json"
+    return digest(values)
 
 
 def _timed_estimate(session: JobSession, log: Log) -> Estimate | None:
@@ -103,15 +104,15 @@ def _timed_estimate(session: JobSession, log: Log) -> Estimate | None:
     if not order.cases:
         return None
     log("time     a few steps of each phase ...")
-    place = _timings_place(session)
-    folder = place.removesuffix(".json")
+    key = _timings_key(session)
+    folder = timings_folder(key)
     try:
         timings = _timed(session, order.cases, folder)
     except RuntimeError as error:
         raise SpecError(str(error)) from None
     finally:
         session.storage.delete(folder)
-    session.storage.write_json(place, timings.to_dict())
+    session.storage.write_json(timings_file(key), timings.to_dict())
     return _estimate(session, timings)
 
 

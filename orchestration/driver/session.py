@@ -12,6 +12,7 @@ from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import table_file
 from orchestration.driver.progress import Log
 from orchestration.driver.stopping import StopSignal
 from orchestration.planning.cases import Case, cases_of
@@ -153,7 +154,7 @@ def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]
 
     for target in plan.targets:
         if target.is_measured and target.name in tables:
-            place = storage.where(f"tables/{plan.table_keys[target.name]}.json")
+            place = storage.where(table_file(plan.table_keys[target.name]))
             try:
                 check_same_device(tables[target.name], target, place)
             except MeasurementError as error:

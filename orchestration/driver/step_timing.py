@@ -28,6 +28,7 @@ from nas_core.search_settings import WITHOUT_HOLD, SearchSettings
 from nas_core.search_state import Search
 from nas_core.train import start_training, train_steps
 from orchestration.config.digest import digest
+from orchestration.config.storage_layout import STEP_TIMES_FILE
 from orchestration.distributed.control_actor import RayControlClient
 from orchestration.driver.loading_speed import reading_speed
 from orchestration.driver.stopping import StopSignal
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
 """Steps that are timed of a phase: until they took so long together, but so many at least."""
 
-PLACE = "timing.json"
 STEPS = ("own_warmup_step_s", "search_step_s", "retrain_step_s")
 """Fields of `Timings` that every lane writes down as they are."""
 
@@ -125,7 +125,10 @@ def _lanes(
     ended = time.time()
     if failed:
         raise RuntimeError(f"steps could not be timed: {next(iter(failed.values()))}")
-    found = [(task.case.target, folder.read_json(f"{task.case.folder}/{PLACE}")) for task in tasks]
+    found = [
+        (task.case.target, folder.read_json(f"{task.case.folder}/{STEP_TIMES_FILE}"))
+        for task in tasks
+    ]
     tail_s = ended - max(values["ended"] for _, values in found)
     return [
         Lane(target, values["began"] - began + tail_s + values["load_s"], values)
@@ -169,7 +172,7 @@ def _timed_worker(config: dict[str, Any]) -> Iterator[tuple[WorkerContext, dict[
     context.group.barrier()
     seconds["ended"] = time.time()
     if context.group.rank == 0:
-        context.storage.write_json(f"{task.case.folder}/{PLACE}", seconds)
+        context.storage.write_json(f"{task.case.folder}/{STEP_TIMES_FILE}", seconds)
 
 
 def _clocked(call: Callable[[], object]) -> float:

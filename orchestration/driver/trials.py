@@ -18,6 +18,7 @@ from cluster.hardware import KEEP_MEMORY
 from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.config.job import ClusterSettings
+from orchestration.config.storage_layout import TRAIN, TUNE
 from orchestration.distributed.control_actor import ControlActor
 from orchestration.driver.background import repeating
 from orchestration.driver.stopping import StopSignal
@@ -159,7 +160,7 @@ def _tuner(
     def trial(config: dict[str, Any]) -> None:
         run_trial(by_name[config["case"]], layout, folder, control, body)
 
-    shutil.rmtree(f"{scratch(folder)}/tune", ignore_errors=True)  # of no use: cases resume by key
+    shutil.rmtree(f"{scratch(folder)}/{TUNE}", ignore_errors=True)  # of no use: cases resume by key
     most = max(task.job.cluster.max_failures for task in tasks)
     return tune.Tuner(
         tune.with_resources(graceful_stop(trial, control), _trial_place()),
@@ -190,7 +191,7 @@ def _run_config(
     from ray import tune
 
     return tune.RunConfig(
-        name="tune",
+        name=TUNE,
         stop=ending,
         storage_path=scratch(folder),
         callbacks=[progress(on_epoch)],
@@ -254,7 +255,7 @@ def _train(
         scaling_config=_scaling(layout, task.cluster),
         run_config=ray.train.RunConfig(
             name=f"{task.name}-{task.key}",
-            storage_path=f"{scratch(folder)}/train",
+            storage_path=f"{scratch(folder)}/{TRAIN}",
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(
                 max_failures=task.cluster.max_failures, max_preemption_failures=-1

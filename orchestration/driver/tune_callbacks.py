@@ -12,10 +12,10 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.job import Job
+from orchestration.config.storage_layout import RUNGS_FILE
 from orchestration.driver.stopping import PATIENCE_S
 from orchestration.planning.cases import Case
 from orchestration.scheduling.successive_halving import group_of, rungs_of
-from orchestration.state.case_files import RUNGS
 
 
 class StaysHere:
@@ -116,7 +116,7 @@ def asha_scheduler(job: Job, cases: Sequence[Case], folder: Storage) -> Any:
                 return str(self.CONTINUE)
             epoch = result["epoch"] + 1 - warmup_epochs
             reason = rungs.report(*known[trial.config["case"]], epoch, result["score"])
-            folder.write_json(RUNGS, rungs.to_dict())
+            folder.write_json(RUNGS_FILE, rungs.to_dict())
             return str(self.CONTINUE if reason is None else self.STOP)
 
     return Asha()

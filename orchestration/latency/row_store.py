@@ -8,10 +8,7 @@ from typing import Any
 from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyEntry, LatencyTable, OpSignature, entry_from_dict, entry_to_dict
-
-FORMAT = "latency-rows/2"
-EARLIER = ("latency-rows/1",)
-"""Formats without a device: nobody knows on what they were measured."""
+from orchestration.config.storage_layout import EARLIER_ROWS_FORMATS, ROWS_FORMAT, table_rows_file
 
 
 class RowStore:
@@ -28,7 +25,7 @@ class RowStore:
         Raises:
             MeasurementError: a later version of this project has left rows there.
         """
-        self._storage, self._place, self._key = storage, f"tables/{key}.rows.json", key
+        self._storage, self._place, self._key = storage, table_rows_file(key), key
         self._device = dict(device)
         self._rows: dict[OpSignature, LatencyEntry] = {}
         self._overheads_ms: list[float] = []
@@ -40,12 +37,12 @@ class RowStore:
         values = self._storage.find_json(self._place)
         if values is None:
             return
-        if values.get("format") not in (FORMAT, *EARLIER):
+        if values.get("format") not in (ROWS_FORMAT, *EARLIER_ROWS_FORMATS):
             raise MeasurementError(
                 f"{self._storage.where(self._place)} is {values.get('format')!r}, and this version "
-                f"reads {FORMAT!r}; update this project, or remove the file to measure again"
+                f"reads {ROWS_FORMAT!r}; update this project, or remove the file to measure again"
             )
-        if values["format"] == FORMAT and values["device"] == self._device:
+        if values["format"] == ROWS_FORMAT and values["device"] == self._device:
             self._rows = {row.part: row for row in map(entry_from_dict, values["rows"])}
             self._overheads_ms = list(values["overheads_ms"])
             self._anchor_ms = values["anchor_ms"]
@@ -99,7 +96,7 @@ class RowStore:
     def _write(self) -> None:
         rows = [entry_to_dict(row) for row in self._rows.values()]
         facts = {"key": self._key, "device": self._device, "anchor_ms": self._anchor_ms}
-        values = {"format": FORMAT, **facts, "overheads_ms": self._overheads_ms}
+        values = {"format": ROWS_FORMAT, **facts, "overheads_ms": self._overheads_ms}
         self._storage.write_json(self._place, {**values, "rows": rows})
 
     def clear(self) -> None:

@@ -13,6 +13,7 @@ from cluster.storage import Storage
 from nas_core.latency import LatencyTable, is_noisy
 from nas_core.space import SearchSpace
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import table_file
 from orchestration.latency.table_files import read_table
 
 
@@ -53,7 +54,7 @@ def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> La
     Raises:
         SpecError: it is there but cannot be read.
     """
-    place = f"tables/{key}.json"
+    place = table_file(key)
     values = storage.find_json(place)
     if values is None:
         return None
@@ -66,4 +67,4 @@ def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> La
 
 def store_table(storage: Storage, key: str, table: LatencyTable) -> None:
     """Keep a table, where records and pictures look for it."""
-    storage.write_json(f"tables/{key}.json", table.to_dict())
+    storage.write_json(table_file(key), table.to_dict())

@@ -14,6 +14,7 @@ from nas_core.latency import LatencyTable
 from orchestration.config.cases import CaseSettings
 from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import case_folder, checkpoints_folder
 from orchestration.planning.budgets import (
     budget_in_ms,
     check_feasible,
@@ -63,7 +64,7 @@ class Case:
     @property
     def folder(self) -> str:
         """Key of the case's folder in the job's storage."""
-        return f"cases/{self.name}"
+        return case_folder(self.name)
 
     @property
     def name_of_all_seeds(self) -> str:
@@ -220,19 +221,9 @@ def training_of(case: Case) -> str:
     return digest({name: part for name, part in case.parts.items() if name != "latency table"})
 
 
-def warmup_place(key: str) -> str:
-    """Folder of a warm-up in the storage, where all jobs find it."""
-    return f"warmups/{key}"
-
-
-def search_place(key: str) -> str:
-    """Folder of a search that several cases share, in the job's storage."""
-    return f"searches/{key}"
-
-
 def checkpoints_place(case: Case) -> str:
     """Folder of the checkpoints of a case in the job's storage, until it is finished."""
-    return f"checkpoints/{case.name}-{case.key}"
+    return checkpoints_folder(case.name, case.key)
 
 
 def warmup_case(key: str, seed: int) -> WarmUpCase:

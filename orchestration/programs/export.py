@@ -18,11 +18,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestration.config.storage_layout import (
+    EXAMPLE_FILE,
+    MODEL_FACTS_FILE,
+    MODEL_FORMAT,
+    PROGRAM_FILE,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = "model/1"
-PROGRAM, FACTS, EXAMPLE = "model.pt2", "model.json", "example.json"
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes at which a saved program is compared with the network it was made from."""
 LARGEST_ERROR = 1e-3
@@ -66,8 +71,8 @@ class ModelFacts:
         Raises:
             ValueError: another format, or a field is missing.
         """
-        if values.get("format") != FORMAT:
-            raise ValueError(f"not a model of format {FORMAT!r}: {values.get('format')!r}")
+        if values.get("format") != MODEL_FORMAT:
+            raise ValueError(f"not a model of format {MODEL_FORMAT!r}: {values.get('format')!r}")
         try:
             channels, height, width = values["input_shape"]
             return cls(
@@ -83,7 +88,7 @@ class ModelFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": MODEL_FORMAT, **asdict(self)}
 
 
 def save_model(network: nn.Module, example: Tensor, facts: ModelFacts, folder: Path) -> None:
@@ -107,15 +112,15 @@ def save_model(network: nn.Module, example: Tensor, facts: ModelFacts, folder: P
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(plain, (images,), dynamic_shapes=({0: batch},))
     folder.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, folder / PROGRAM)
-    error = _largest_error(plain, load_program(folder / PROGRAM), images)
+    torch.export.save(program, folder / PROGRAM_FILE)
+    error = _largest_error(plain, load_program(folder / PROGRAM_FILE), images)
     if not error < LARGEST_ERROR:
         raise ValueError(
-            f"the exported program differs from the network by {error:.2g} in {folder / PROGRAM}; "
-            f"expected less than {LARGEST_ERROR}"
+            f"the exported program differs from the network by {error:.2g} in "
+            f"{folder / PROGRAM_FILE}; expected less than {LARGEST_ERROR}"
         )
-    _write_json(folder / FACTS, {**facts.to_dict(), "max_abs_error": error})
-    _write_json(folder / EXAMPLE, {"images": images.tolist()})
+    _write_json(folder / MODEL_FACTS_FILE, {**facts.to_dict(), "max_abs_error": error})
+    _write_json(folder / EXAMPLE_FILE, {"images": images.tolist()})
 
 
 def load_model(folder: Path) -> tuple[Callable[[Tensor], Tensor], ModelFacts]:
@@ -124,11 +129,11 @@ def load_model(folder: Path) -> tuple[Callable[[Tensor], Tensor], ModelFacts]:
     Raises:
         ValueError: a file is missing, of another format, or a program that could run foreign code.
     """
-    for name in (PROGRAM, FACTS):
+    for name in (PROGRAM_FILE, MODEL_FACTS_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; expected the folder of a recorded model")
-    facts = ModelFacts.from_dict(json.loads((folder / FACTS).read_text("utf-8")))
-    return load_program(folder / PROGRAM), facts
+    facts = ModelFacts.from_dict(json.loads((folder / MODEL_FACTS_FILE).read_text("utf-8")))
+    return load_program(folder / PROGRAM_FILE), facts
 
 
 def load_program(path: Path) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.storage import Storage
+from orchestration.config.storage_layout import COMPARISON_STEM, comparison_file
 from orchestration.reports.row_files import SUFFIXES, write_rows
 from orchestration.reports.table import read_results, row_of
 
@@ -15,6 +16,6 @@ def write_comparison(job: Storage, tables: Storage) -> None:
     results = read_results(job)
     rows = [row_of(result) for result in results]
     for suffix in SUFFIXES:
-        write_rows(job, "comparison/comparison", rows, suffix)
+        write_rows(job, comparison_file(COMPARISON_STEM), rows, suffix)
     write_pictures(job, tables, results)
     write_report(job, results)

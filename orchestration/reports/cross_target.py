@@ -14,6 +14,7 @@ from cluster.storage import Storage
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import model_from_dict
 from nas_core.latency import LatencyTable
+from orchestration.config.storage_layout import CROSS_TARGET_FORMAT, cross_target_file
 from orchestration.reports.results import Result
 
 
@@ -113,9 +114,6 @@ def marked_best(matrix: Matrix) -> frozenset[tuple[str, str]]:
     )
 
 
-FORMAT = "across/1"
-
-
 Tables = Mapping[str, LatencyTable]
 
 
@@ -167,14 +165,10 @@ def _json(result: Result) -> Mapping[str, Any]:
     return architecture
 
 
-def _place(target: str) -> str:
-    return f"across/{target}.json"
-
-
 def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
     """What was measured beside the same reference network."""
-    values = folder.find_json(_place(target)) or {}
-    if values.get("format") != FORMAT or values["reference_ms"] != table.reference_ms:
+    values = folder.find_json(cross_target_file(target)) or {}
+    if values.get("format") != CROSS_TARGET_FORMAT or values["reference_ms"] != table.reference_ms:
         return {}
     networks: dict[str, dict[str, Any]] = values["networks"]
     return networks

@@ -14,19 +14,28 @@ from html import escape
 from typing import Any
 
 from cluster.storage import Storage
-from orchestration.reports.figures.gallery import LATENCY, NETWORK, PLACE, SEARCH
+from orchestration.config.storage_layout import (
+    ACCURACY_PICTURE,
+    COMPARISON,
+    JOB_FILE,
+    LATENCY_PICTURE,
+    MATRIX_PICTURE,
+    NETWORK_PICTURE,
+    NETWORKS_PICTURE,
+    REPORT_FILE,
+    SEARCH_PICTURE,
+    comparison_file,
+)
 from orchestration.reports.findings import findings
 from orchestration.reports.results import Result
 from orchestration.reports.table import COLUMNS, cell, display_name
 from orchestration.reports.text import duration
 
-REPORT = f"{PLACE}/report.html"
-
 WHOLE = {
-    "accuracy.png": "Accuracy against latency; the line is the Pareto front.",
-    r"(.+-)?networks(-\d+)?.png": "The networks side by side, aligned by site.",
-    "matrix.png": "Every specialized network on every target.",
-    f"(.+){LATENCY}": "{0}: predicted against measured latency.",
+    ACCURACY_PICTURE: "Accuracy against latency; the line is the Pareto front.",
+    rf"(.+-)?{NETWORKS_PICTURE}(-\d+)?.png": "The networks side by side, aligned by site.",
+    MATRIX_PICTURE: "Every specialized network on every target.",
+    f"(.+){LATENCY_PICTURE}": "{0}: predicted against measured latency.",
 }
 """Pictures of the whole job, by how they are called, and what they show."""
 MOST_SEARCHES = 24
@@ -59,7 +68,7 @@ RUN = {
 
 def write_report(job: Storage, results: Sequence[Result]) -> None:
     """Write the page, from the files of the job; its pictures are there already."""
-    facts = job.find_json("job.json") or {}
+    facts = job.find_json(JOB_FILE) or {}
     name = str(facts.get("name") or (results[0]["job"] if results else "job"))
     parts = [
         _found(results),
@@ -69,7 +78,9 @@ def write_report(job: Storage, results: Sequence[Result]) -> None:
         _runs(facts.get("runs", ())),
         _again(facts),
     ]
-    job.write_text(REPORT, page(name, "\n".join(part for part in parts if part)))
+    job.write_text(
+        comparison_file(REPORT_FILE), page(name, "\n".join(part for part in parts if part))
+    )
 
 
 def _found(results: Sequence[Result]) -> str:
@@ -121,14 +132,14 @@ def _cell(text: str, value: float | None = None) -> str:
 
 def _pictures(job: Storage, results: Sequence[Result]) -> str:
     """Those of the whole job, then those of single searches, folded."""
-    there = {place.removeprefix(f"{PLACE}/") for place in job.list(PLACE)}
+    there = {place.removeprefix(comparison_file("")) for place in job.list(COMPARISON)}
     shown = [
         _figure(job, name, text.format(*matched.groups()))
         for called, text in WHOLE.items()
         for name in sorted(there)
         if (matched := re.fullmatch(called, name))
     ]
-    searches = [one for one in results if f"{one['case']}{SEARCH}" in there]
+    searches = [one for one in results if f"{one['case']}{SEARCH_PICTURE}" in there]
     shown += [_search(job, str(one["case"]), there) for one in searches[:MOST_SEARCHES]]
     if len(searches) > MOST_SEARCHES:
         more = len(searches) - MOST_SEARCHES
@@ -138,13 +149,16 @@ def _pictures(job: Storage, results: Sequence[Result]) -> str:
 
 def _search(job: Storage, case: str, there: Iterable[str]) -> str:
     """The network of a search and how it was found."""
-    names = {f"{case}{NETWORK}": "The network.", f"{case}{SEARCH}": "How the search went."}
+    names = {
+        f"{case}{NETWORK_PICTURE}": "The network.",
+        f"{case}{SEARCH_PICTURE}": "How the search went.",
+    }
     figures = [_figure(job, name, text) for name, text in names.items() if name in there]
     return f"<details><summary>{escape(case)}</summary>{''.join(figures)}</details>"
 
 
 def _figure(job: Storage, name: str, text: str) -> str:
-    data = base64.b64encode(job.read_bytes(f"{PLACE}/{name}")).decode()
+    data = base64.b64encode(job.read_bytes(comparison_file(name))).decode()
     image = f'<img src="data:image/png;base64,{data}" alt="{escape(text)}">'
     return f"<figure>{image}<figcaption>{escape(text)}</figcaption></figure>"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestration.config.storage_layout import table_name
 from orchestration.latency.device import identity
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import findings
@@ -63,7 +64,7 @@ def read_jobs(folders: Sequence[JobFolder]) -> list[JobResults]:
 def _read(job: JobFolder, label: str) -> JobResults:
     results = [{**result, "job": label} for result in read_results(job.folder)]
     keys = dict.fromkeys(str(result["table_key"]) for result in results)
-    tables = [(key, job.tables.find_json(f"{key}.json")) for key in keys]
+    tables = [(key, job.tables.find_json(table_name(key))) for key in keys]
     devices = {key: _device(table) for key, table in tables if table is not None}
     return JobResults(label, job.folder.uri, results, devices)
 

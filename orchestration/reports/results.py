@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import Baseline, model_from_dict
+from orchestration.config.storage_layout import RESULT_FILE
 from orchestration.planning.cases import Case
 
 Result = dict[str, Any]
@@ -139,7 +140,7 @@ class JobResult:
 
 def read_result(folder: Storage, case: Case) -> CaseResult:
     """A finished case, from the job's storage."""
-    values = folder.read_json(f"{case.folder}/result.json")
+    values = folder.read_json(f"{case.folder}/{RESULT_FILE}")
     return CaseResult(
         name=values["case"],
         kind=values["kind"],

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from cluster.storage import Storage
 from orchestration.config.loading import SpecError
-
-FORMAT = "comparison/1"
+from orchestration.config.storage_layout import COMPARISON_FORMAT
 
 Kind = Literal["text", "yes or no", "whole", "number"]
 Row = Mapping[str, Any]
@@ -52,7 +51,7 @@ def write_rows(folder: Storage, stem: str, rows: Sequence[Row], suffix: str) -> 
 
 def json_bytes(rows: Sequence[Row]) -> bytes:
     """As JSON that says its format."""
-    values = {"format": FORMAT, "rows": list(rows)}
+    values = {"format": COMPARISON_FORMAT, "rows": list(rows)}
     return (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 from cluster.lease import Holder, holder
 from cluster.storage import Storage
-from orchestration.planning.cases import Case, warmup_case, warmup_place
+from orchestration.config.storage_layout import warmup_folder
+from orchestration.planning.cases import Case, warmup_case
 from orchestration.reports.results import has_latency, latency_ms
 from orchestration.scheduling.estimate import longest_lane
 from orchestration.state.case_files import CaseFiles, Values, case_files, stopped_searches
@@ -109,7 +110,7 @@ def job_status(root: Storage, name: str) -> JobStatus:
     cases = [_case(case, there, plan, stopped.get(case.key)) for case, there in pairs]
     waiting = [case for case, there in pairs if _waits(case, there) and case.key not in stopped]
     keys = {case.warmup_key for case in plan.cases} - {None}
-    warm = [stage_progress(root.sub(warmup_place(str(key)))) for key in sorted(map(str, keys))]
+    warm = [stage_progress(root.sub(warmup_folder(str(key)))) for key in sorted(map(str, keys))]
     epochs = [*(one for there in found for one in there.epochs()), *_histories(warm)]
     return JobStatus(plan, held, tuple(_warmups(waiting, plan, root)), tuple(cases), _means(epochs))
 
@@ -189,7 +190,7 @@ def _warmups(waiting: Iterable[Case], plan: JobPlan, root: Storage) -> Iterator[
     """Those that cases wait for, each once."""
     seeds = {one.warmup_key: one.seed for one in waiting}
     for case in (warmup_case(key, seed) for key, seed in seeds.items() if key is not None):
-        place, epochs = root.sub(warmup_place(case.key)), plan.warmup_epochs
+        place, epochs = root.sub(warmup_folder(case.key)), plan.warmup_epochs
         stage = stage_progress(place)
         if is_ended(place):
             yield CaseStatus(case.name, "done", "done")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
+from orchestration.config.storage_layout import CASES, JOB_FILE, case_of_result
 from orchestration.latency.tolerance import is_within
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import findings, random_networks
@@ -55,8 +55,8 @@ def read_results(job: Storage) -> list[Result]:
 
     What its folder holds of earlier settings is left out, where `job.json` tells.
     """
-    keys = [key for key in job.list("cases") if re.fullmatch(r"cases/[^/]+/result\.json", key)]
-    facts = job.find_json("job.json") or {}
+    keys = [key for key in job.list(CASES) if case_of_result(key)]
+    facts = job.find_json(JOB_FILE) or {}
     asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
     found = [job.read_json(key) for key in keys]
     return sorted((one for one in found if not asked or one["key"] in asked), key=_order)

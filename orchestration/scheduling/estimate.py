@@ -14,13 +14,12 @@ from cluster.storage import Storage
 from nas_core.search_settings import WITHOUT_HOLD
 from orchestration.config.digest import digest
 from orchestration.config.job import Job
+from orchestration.config.storage_layout import TIMINGS_FORMAT
 from orchestration.planning.cases import Case, NamedCase, training_of
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.order import Schedule, co_scheduled_groups
 from orchestration.state.results_on_disk import is_found, is_searched
-
-FORMAT = "timings/3"
 
 RAY_S = 8.0
 """Start and end of a Ray of one's own: seen on two cores."""
@@ -55,7 +54,7 @@ class Timings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": TIMINGS_FORMAT, **asdict(self)}
 
     def step_s(self, case: Case) -> float:
         """Of training the network of a case."""
@@ -66,7 +65,7 @@ class Timings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timings | None:
         """The inverse; None for what an earlier version has written."""
-        if values.get("format") != FORMAT:
+        if values.get("format") != TIMINGS_FORMAT:
             return None
         return cls(**{name: value for name, value in values.items() if name != "format"})
 

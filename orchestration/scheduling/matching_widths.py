@@ -21,12 +21,11 @@ from nas_core.latency import LatencyTable
 from nas_core.space import SearchSpace
 from orchestration.config.cases import CaseSettings
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import WIDTHS_FORMAT, table_widths_file
 from orchestration.planning.cases import Case, NamedCase, SearchCase, named_case
 from orchestration.planning.plan import Plan
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-
-FORMAT = "widths/1"
 
 Tables = Mapping[str, LatencyTable]
 Clock = Callable[[float], float]
@@ -61,7 +60,7 @@ class MatchedWidths:
             key: of the table.
             table: of the target; latencies beside another reference network do not count.
         """
-        self._storage, self._place = storage, f"tables/{key}-widths.json"
+        self._storage, self._place = storage, table_widths_file(key)
         self._reference_ms = table.reference_ms
         self._ms: dict[float, float] = self._read()
 
@@ -85,13 +84,13 @@ class MatchedWidths:
 
     def _read(self) -> dict[float, float]:
         values = self._storage.find_json(self._place) or {}
-        if values.get("format") != FORMAT or values["reference_ms"] != self._reference_ms:
+        if values.get("format") != WIDTHS_FORMAT or values["reference_ms"] != self._reference_ms:
             return {}
         return {one["width"]: one["ms"] for one in values["widths"]}
 
     def _write(self) -> None:
         widths = [{"width": width, "ms": ms} for width, ms in sorted(self._ms.items())]
-        values = {"format": FORMAT, "reference_ms": self._reference_ms, "widths": widths}
+        values = {"format": WIDTHS_FORMAT, "reference_ms": self._reference_ms, "widths": widths}
         self._storage.write_json(self._place, values)
 
 

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.storage import Storage
+from orchestration.config.storage_layout import search_folder, warmup_folder
 from orchestration.planning.cases import (
     KNOWN,
     ORDER,
     Case,
     WarmUpCase,
-    search_place,
     training_of,
     warmup_case,
-    warmup_place,
 )
 from orchestration.state.checkpoint_index import is_ended
 
@@ -52,7 +51,7 @@ def schedule(missing: Sequence[Case], root: Storage, folder: Storage) -> Schedul
         key = case.search_key
         is_follower = key is not None and key in searching
         (followers if is_follower else first).append(case)
-        if key is not None and not is_ended(folder.sub(search_place(key))):
+        if key is not None and not is_ended(folder.sub(search_folder(key))):
             searching.add(key)
     order = {case.name: number for number, case in enumerate(missing)}
     first.sort(key=lambda case: order[case.name])
@@ -64,8 +63,8 @@ def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[Warm
     found: dict[str, WarmUpCase] = {}
     for case in cases:
         key = case.warmup_key
-        is_searched = case.search_key and is_ended(folder.sub(search_place(case.search_key)))
-        if key is not None and not is_searched and not is_ended(root.sub(warmup_place(key))):
+        is_searched = case.search_key and is_ended(folder.sub(search_folder(case.search_key)))
+        if key is not None and not is_searched and not is_ended(root.sub(warmup_folder(key))):
             found.setdefault(key, warmup_case(key, case.seed))
     return list(found.values())
 

@@ -19,11 +19,9 @@ from typing import Any
 from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.config.early_stopping import AshaSettings
+from orchestration.config.storage_layout import RUNGS_FILE, RUNGS_FORMAT
 from orchestration.planning.cases import Case
-from orchestration.state.case_files import RUNGS
 from orchestration.state.results_on_disk import is_done
-
-FORMAT = "asha/1"
 
 
 class Rungs:
@@ -75,7 +73,7 @@ class Rungs:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "format": FORMAT,
+            "format": RUNGS_FORMAT,
             "settings": asdict(self._settings),
             "rungs": {
                 group: {
@@ -113,7 +111,7 @@ def _or_none(score: float) -> float | None:
 
 def rungs_of(settings: AshaSettings, epochs: int, folder: Storage) -> Rungs:
     """Those of a job, with what its storage remembers."""
-    values = folder.find_json(RUNGS)
+    values = folder.find_json(RUNGS_FILE)
     return Rungs(settings, epochs) if values is None else Rungs.from_dict(values, settings, epochs)
 
 
@@ -129,7 +127,7 @@ def stopped_early(
 
     A search may reach its end before it hears that it should not: then it is done.
     """
-    if settings is None or not folder.exists(RUNGS):
+    if settings is None or not folder.exists(RUNGS_FILE):
         return {}
     stopped = rungs_of(settings, 0, folder).stopped
     ended = [case for case in cases if case.key in stopped and not is_done(case, folder)]

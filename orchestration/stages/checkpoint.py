@@ -25,9 +25,15 @@ from torch import Tensor, nn
 
 from cluster.storage import Storage, StorageError
 from nas_core.progress import Progress
+from orchestration.config.storage_layout import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_SHARED_FILE,
+    CHECKPOINT_STATE_FILE,
+    buffers_file,
+    rank_file,
+)
 from orchestration.state.checkpoint_index import checkpoint_names, complete_checkpoints
 
-FORMAT = "checkpoint/2"
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 """Between two attempts to write."""
 
@@ -74,7 +80,7 @@ class Snapshot:
         """Content of this worker's files."""
         found = {name: _torch_bytes(values) for name, values in self.tensors.items()}
         if self.rank == 0:
-            found["state.json"] = json.dumps(self.facts).encode()
+            found[CHECKPOINT_STATE_FILE] = json.dumps(self.facts).encode()
         return found
 
 
@@ -90,15 +96,15 @@ def snapshot(
 ) -> Snapshot:
     """Copy what a stage is made of, as it is now."""
     own = {"buffers": dict(module.named_buffers()), "tally": progress.tally.sums}
-    tensors = {f"buffers-{rank}.pt": _copied(own)}
+    tensors = {buffers_file(rank): _copied(own)}
     if rank == 0:
         shared = {
             "parameters": {name: p.detach() for name, p in module.named_parameters()},
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         }
-        tensors["shared.pt"] = _copied(shared)
+        tensors[CHECKPOINT_SHARED_FILE] = _copied(shared)
     facts = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "size": size,
         "counters": {**progress.counters(), **counters},
         "history": list(history),
@@ -183,7 +189,7 @@ class Checkpoints:
             self._storage.write_bytes(f"{taken.name}/{name}", content)
         listed = {name: {"bytes": len(c), "sha256": _sha(c)} for name, c in files.items()}
         manifest = {"size": taken.size, "files": listed}
-        self._storage.write_json(f"{taken.name}/rank-{taken.rank}.json", manifest)
+        self._storage.write_json(rank_file(taken.name, taken.rank), manifest)
 
     def _prune(self) -> None:
         """Leave the newest ones, and what others may still be writing."""
@@ -214,9 +220,9 @@ class Checkpoints:
             return str(error)
 
     def _damage(self, name: str) -> str | None:
-        size = self._storage.read_json(f"{name}/rank-0.json")["size"]
+        size = self._storage.read_json(rank_file(name, 0))["size"]
         for rank in range(size):
-            for file, said in self._storage.read_json(f"{name}/rank-{rank}.json")["files"].items():
+            for file, said in self._storage.read_json(rank_file(name, rank))["files"].items():
                 if not self._storage.exists(f"{name}/{file}"):
                     return f"{file} is missing"
                 content = self._storage.read_bytes(f"{name}/{file}")
@@ -235,14 +241,16 @@ class Checkpoints:
         Raises:
             ValueError: it has another format.
         """
-        facts = self._storage.read_json(f"{name}/state.json")
-        if facts.get("format") != FORMAT:
-            raise ValueError(f"{self._storage.uri}/{name} is not a checkpoint of format {FORMAT!r}")
-        shared = self._tensors(f"{name}/shared.pt", device)
+        facts = self._storage.read_json(f"{name}/{CHECKPOINT_STATE_FILE}")
+        if facts.get("format") != CHECKPOINT_FORMAT:
+            raise ValueError(
+                f"{self._storage.uri}/{name} is not a checkpoint of format {CHECKPOINT_FORMAT!r}"
+            )
+        shared = self._tensors(f"{name}/{CHECKPOINT_SHARED_FILE}", device)
         before = facts["size"]
 
         def part(writer: int) -> dict[str, Any]:
-            return self._tensors(f"{name}/buffers-{writer}.pt", device)
+            return self._tensors(f"{name}/{buffers_file(writer)}", device)
 
         parts = {writer: part(writer) for writer in _mine(rank, size, before)}
         own = parts.get(rank) or part(rank % before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import model_from_dict
+from orchestration.config.storage_layout import DERIVED_FILE
 from orchestration.latency.network import Measured
 from orchestration.planning.cases import Case, NamedCase, RandomCase, ReferenceCase
 from orchestration.planning.named_models import table_latency_ms
@@ -61,7 +62,7 @@ def _reference(context: WorkerContext) -> Candidate:
 
 
 def _place(case: Case) -> str:
-    return f"{case.folder}/derived.json"
+    return f"{case.folder}/{DERIVED_FILE}"
 
 
 def _store(context: WorkerContext, case: Case, found: Candidate) -> None:

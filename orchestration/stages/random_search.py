@@ -24,6 +24,7 @@ from nas_core.sampling_strategies import random_networks_at
 from nas_core.schedule import search_cost
 from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
+from orchestration.config.storage_layout import RANDOM_FILE, RANDOM_FORMAT
 from orchestration.distributed.process_group import report_network
 from orchestration.planning.cases import RandomCase
 from orchestration.stages.candidate import Candidate, measured_together
@@ -31,8 +32,6 @@ from orchestration.stages.context import WorkerContext
 from orchestration.stages.derive import derive_measured
 from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import search_data, search_parts
-
-FORMAT = "random-networks/1"
 
 SHOWN = 5
 """Of the networks that were trained, how many stand in the result."""
@@ -151,7 +150,7 @@ def _number(context: WorkerContext, data: SearchData) -> int:
 
 
 def _kept(context: WorkerContext, case: RandomCase) -> NetworkLog:
-    return NetworkLog(context.storage, f"{case.folder}/random.json", FORMAT, case.key)
+    return NetworkLog(context.storage, f"{case.folder}/{RANDOM_FILE}", RANDOM_FORMAT, case.key)
 
 
 def _stored(

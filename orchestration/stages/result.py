@@ -9,6 +9,14 @@ from typing import Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
+from orchestration.config.storage_layout import (
+    ARCHITECTURE_FILE,
+    MODEL,
+    PROBABILITIES_FILE,
+    PROBABILITIES_FORMAT,
+    RESULT_FILE,
+    RESULT_FORMAT,
+)
 from orchestration.latency.tolerance import over_budget
 from orchestration.planning.cases import BudgetCase, Case, SearchCase
 from orchestration.planning.named_models import total_stride
@@ -30,12 +38,14 @@ def write_result(
     """
     if context.group.rank == 0:
         text = json.dumps(found.model.to_dict(), indent=1) + "\n"
-        context.storage.write_text(f"{case.folder}/architecture.json", text)
-        _write_or_delete(context.storage, f"{case.folder}/probabilities.json", probabilities(found))
+        context.storage.write_text(f"{case.folder}/{ARCHITECTURE_FILE}", text)
+        _write_or_delete(
+            context.storage, f"{case.folder}/{PROBABILITIES_FILE}", probabilities(found)
+        )
         if not outcome:
-            context.storage.delete(f"{case.folder}/model")  # of an earlier result
+            context.storage.delete(f"{case.folder}/{MODEL}")  # of an earlier result
         values = finite(result_of(context, case, found, outcome))
-        context.storage.write_json(f"{case.folder}/result.json", values)
+        context.storage.write_json(f"{case.folder}/{RESULT_FILE}", values)
     context.group.barrier()
 
 
@@ -86,7 +96,7 @@ def probabilities(found: Candidate) -> dict[str, Any] | None:
         return None
     sites = found.model.space.sites
     return {
-        "format": "probabilities/1",
+        "format": PROBABILITIES_FORMAT,
         "sites": [site.name for site in sites],
         "ops": [list(site.ops) for site in sites],
         "epochs": epochs,
@@ -101,7 +111,7 @@ def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
     job = context.task.job
     is_search = isinstance(case, SearchCase)
     return {
-        "format": "case-result/1",
+        "format": RESULT_FORMAT,
         "key": case.key,
         "job": job.name,
         "case": case.name,

@@ -28,6 +28,7 @@ from nas_core.train import (
     train_steps,
 )
 from nas_core.workers import ProcessGroup
+from orchestration.config.storage_layout import MODEL, RETRAIN
 from orchestration.data.dataset import normalise
 from orchestration.latency.device import node_of
 from orchestration.latency.network import measure_program
@@ -89,7 +90,7 @@ def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
     )
     work = RetrainTrainable(state, loader, job.retrain, job.seed, group)
     reported = {"epochs": job.retrain.epochs, "network": case.name}
-    location = CheckpointLocation(context.checkpoints(case).sub("retrain"))
+    location = CheckpointLocation(context.checkpoints(case).sub(RETRAIN))
     stage = Stage(context, location, work, ThroughputMeter(context, [loader]), reported)
     stage.run()
     network = copy.deepcopy(state.network)
@@ -162,7 +163,7 @@ def export_network(
     with tempfile.TemporaryDirectory() as folder:
         for name, content in made.files.items():
             (Path(folder) / name).write_bytes(content)
-        context.storage.write_folder(Path(folder), f"{case.folder}/model")
+        context.storage.write_folder(Path(folder), f"{case.folder}/{MODEL}")
     return checked_program(context, made, case.limit_ms)
 
 

@@ -18,10 +18,11 @@ from nas_core.progress import EpochReport
 from nas_core.search import score_within, search_steps, start_search
 from nas_core.search_state import Search, SearchState
 from nas_core.strategy import ScoredNetwork
+from orchestration.config.storage_layout import SEARCH, search_folder, warmup_folder
 from orchestration.data.dataset import ImageSet
 from orchestration.data.loading import split_classes
 from orchestration.data.streaming.subset import StreamedSet
-from orchestration.planning.cases import WarmUpCase, search_place, warmup_place
+from orchestration.planning.cases import WarmUpCase
 from orchestration.stages.checkpoint import Checkpoints
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.meter import ThroughputMeter, TimedLoader
@@ -58,7 +59,7 @@ def warm_up(context: WorkerContext) -> Storage | None:
     key = context.task.case.warmup_key
     if key is None:
         return None
-    folder = context.root.sub(warmup_place(key))
+    folder = context.root.sub(warmup_folder(key))
     location = CheckpointLocation(folder, is_kept=True)
     if not context.group.broadcast_from_first(lambda: location.is_done):
         _run(context, location, None, {"epochs": _warmup_epochs_reported(context)})
@@ -69,7 +70,7 @@ def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
     """The warm-up that a search begins with, which is not trained again for one that has begun:
     the warm-up may have been removed since."""
     key = context.task.case.warmup_key
-    place = None if key is None else context.root.sub(warmup_place(key))
+    place = None if key is None else context.root.sub(warmup_folder(key))
 
     def is_past_it() -> bool:
         is_there = place is not None and is_ended(place)
@@ -89,8 +90,8 @@ def search(context: WorkerContext) -> Searched:
     """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
     case, job = context.search_case, context.task.job
     shared = case.search_key
-    place = context.checkpoints(case).sub("search")
-    folder = place if shared is None else context.storage.sub(search_place(shared))
+    place = context.checkpoints(case).sub(SEARCH)
+    folder = place if shared is None else context.storage.sub(search_folder(shared))
     origin = _origin(context, folder)
     location = CheckpointLocation(folder, is_kept=shared is not None, origin=origin)
     goal = LatencyGoal(context.table, case.search_ms, context.device)

@@ -18,12 +18,13 @@ from torch import nn
 from cluster.storage import Storage
 from nas_core.progress import EpochReport, Progress
 from nas_core.train_step import LossError
+from orchestration.config.storage_layout import STAGE_END_FILE, STAGE_END_FORMAT
 from orchestration.distributed.process_group import StepSignals, Stopped, report_epoch, report_note
 from orchestration.distributed.watchdog import COMPUTING
 from orchestration.stages.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.meter import ThroughputMeter
-from orchestration.state.checkpoint_index import END, is_ended
+from orchestration.state.checkpoint_index import is_ended
 
 NOT_REPORTED = ("probs", "system")
 """Of an epoch, what is kept and not shown to anybody while it runs."""
@@ -73,7 +74,7 @@ class CheckpointLocation:
 
     def end(self) -> dict[str, Any] | None:
         """Content of the file that says which checkpoint is the end; None if it is not there."""
-        return self.folder.read_json(END) if self.is_done else None
+        return self.folder.read_json(STAGE_END_FILE) if self.is_done else None
 
 
 class Stage:
@@ -138,8 +139,8 @@ class Stage:
         """Say that the newest checkpoint is the end, once all workers have written it."""
         self._context.group.barrier()
         if self._context.group.rank == 0:
-            end = {"format": "stage-end/1", "checkpoint": checkpoint_name(self._work.progress)}
-            self._location.folder.write_json(END, {**end, "notes": self.notes})
+            end = {"format": STAGE_END_FORMAT, "checkpoint": checkpoint_name(self._work.progress)}
+            self._location.folder.write_json(STAGE_END_FILE, {**end, "notes": self.notes})
         self._context.group.barrier()
 
     def _run_once(self) -> None:
@@ -222,7 +223,7 @@ class Stage:
         name = self._restore_newest(self._checkpoints)
         if name or origin is None:
             return name
-        self.notes[:] = origin.read_json(END)["notes"]
+        self.notes[:] = origin.read_json(STAGE_END_FILE)["notes"]
         return self._restore_newest(Checkpoints(origin))
 
     def _restore_newest(self, checkpoints: Checkpoints) -> str:

@@ -13,12 +13,11 @@ from typing import Any
 
 from nas_core.batch import Loader
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
+from orchestration.config.storage_layout import RANKING_FILE, RANKING_FORMAT
 from orchestration.distributed.process_group import report_network
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import Searched, search_parts
-
-FORMAT = "ranking/1"
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _ranked(
 
 def _kept(context: WorkerContext) -> NetworkLog:
     case = context.task.case
-    return NetworkLog(context.storage, f"{case.folder}/ranking.json", FORMAT, case.key)
+    return NetworkLog(context.storage, f"{case.folder}/{RANKING_FILE}", RANKING_FORMAT, case.key)
 
 
 def _stored(context: WorkerContext) -> list[Ranked]:

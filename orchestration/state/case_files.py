@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.storage import Storage
-from orchestration.planning.cases import Case, checkpoints_place, search_place
+from orchestration.config.storage_layout import (
+    DERIVED_FILE,
+    RANDOM_FILE,
+    RANKING_FILE,
+    RESULT_FILE,
+    RETRAIN,
+    RUNGS_FILE,
+    SEARCH,
+    search_folder,
+)
+from orchestration.planning.cases import Case, checkpoints_place
 from orchestration.state.checkpoint_index import StageProgress, stage_progress
 from orchestration.state.run_file import JobPlan
 
 Values = Mapping[str, Any]
-
-RUNGS = "asha.json"
-"""Scores of searches that may end early, and which of them did; in the folder of the job."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +65,20 @@ class CaseFiles:
 
 def case_files(case: Case, folder: Storage) -> CaseFiles:
     """What there is of a case in the folder of its job."""
-    result = _read(folder, f"{case.folder}/result.json")
+    result = _read(folder, f"{case.folder}/{RESULT_FILE}")
     is_result = result is not None and result.get("key") == case.key
     own, shared = folder.sub(checkpoints_place(case)), case.search_key
     return CaseFiles(
         result=result if is_result else None,
         is_outdated=result is not None and not is_result,
-        found=_own(case, folder, "derived.json"),
+        found=_own(case, folder, DERIVED_FILE),
         search=stage_progress(
-            own.sub("search") if shared is None else folder.sub(search_place(shared))
+            own.sub(SEARCH) if shared is None else folder.sub(search_folder(shared))
         ),
-        retraining=stage_progress(own.sub("retrain")),
+        retraining=stage_progress(own.sub(RETRAIN)),
         networks=sum(
             len((_own(case, folder, file) or {}).get("networks", ()))
-            for file in ("random.json", "ranking.json")
+            for file in (RANDOM_FILE, RANKING_FILE)
         ),
     )
 
@@ -79,7 +86,7 @@ def case_files(case: Case, folder: Storage) -> CaseFiles:
 def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
     """By key of a case whose search was ended early, why; what other settings decided does not
     hold."""
-    values = _read(folder, RUNGS) or {}
+    values = _read(folder, RUNGS_FILE) or {}
     is_asked = plan.asha is not None and values.get("settings") == plan.asha
     stopped: Mapping[str, str] = values["stopped"] if is_asked else {}
     return stopped

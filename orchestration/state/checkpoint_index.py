@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.storage import Storage, StorageError
+from orchestration.config.storage_layout import CHECKPOINT_STATE_FILE, STAGE_END_FILE, rank_file
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ def checkpoint_names(folder: Storage) -> list[str]:
 
 
 def _is_complete(folder: Storage, name: str) -> bool:
-    if not folder.exists(f"{name}/rank-0.json"):
+    if not folder.exists(rank_file(name, 0)):
         return False
     try:
-        size = folder.read_json(f"{name}/rank-0.json")["size"]
+        size = folder.read_json(rank_file(name, 0))["size"]
     except (StorageError, KeyError, TypeError):
         return False
-    return all(folder.exists(f"{name}/rank-{rank}.json") for rank in range(size))
+    return all(folder.exists(rank_file(name, rank)) for rank in range(size))
 
 
 def stage_progress(folder: Storage) -> StageProgress | None:
@@ -52,7 +53,7 @@ def stage_progress(folder: Storage) -> StageProgress | None:
             epoch, step = (int(word) for word in name.split("-"))
         except ValueError:  # no checkpoint by its name
             continue
-        written = folder.modified(f"{name}/rank-0.json")
+        written = folder.modified(rank_file(name, 0))
         if written is None:  # it has just been replaced
             continue
         return StageProgress(epoch, step, written, _history(folder, name))
@@ -61,15 +62,11 @@ def stage_progress(folder: Storage) -> StageProgress | None:
 
 def _history(folder: Storage, name: str) -> tuple[dict[str, Any], ...]:
     try:
-        return tuple(folder.read_json(f"{name}/state.json")["history"])
+        return tuple(folder.read_json(f"{name}/{CHECKPOINT_STATE_FILE}")["history"])
     except (StorageError, KeyError, TypeError):
         return ()
 
 
-END = "end.json"
-"""Written last, in the folder of its checkpoints."""
-
-
 def is_ended(folder: Storage) -> bool:
     """Whether the end of the stage is there."""
-    return folder.exists(END)
+    return folder.exists(STAGE_END_FILE)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.lease import LEASE_FILE
 from cluster.storage import Storage, StorageError
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import CHECKPOINTS, JOB_FILE, PLAN_FILE, TABLES
 
-SIGNS = ("job.json", "plan.json", "lease.json")
+SIGNS = (JOB_FILE, PLAN_FILE, LEASE_FILE)
 """Files of which the folder of a job has one: it has ended, is in progress, or is owned."""
 
-LEFT = (".lease.json.lock", "checkpoints")
+LEFT = (f".{LEASE_FILE}.lock", CHECKPOINTS)
 """What a driver of an earlier version has left that was killed in its first run."""
 
 
@@ -33,7 +35,7 @@ class JobFolder:
     @property
     def tables(self) -> Storage:
         """Where the latency tables of all jobs lie."""
-        return self.storage.sub("tables")
+        return self.storage.sub(TABLES)
 
     def facts(self) -> dict[str, Any]:
         """What `job.json` tells.
@@ -41,7 +43,7 @@ class JobFolder:
         Raises:
             SpecError: no run of the job has ended yet.
         """
-        facts: dict[str, Any] | None = self.folder.find_json("job.json")
+        facts: dict[str, Any] | None = self.folder.find_json(JOB_FILE)
         if facts is None:
             raise SpecError(
                 f"{self.folder.uri} holds no job.json, which a job writes at its end; "

@@ -6,18 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.storage import Storage
-from orchestration.planning.cases import Case, checkpoints_place, search_place
+from orchestration.config.storage_layout import (
+    CASES,
+    DERIVED_FILE,
+    RENAMED,
+    RENAMED_FILE,
+    RESULT_FILE,
+    case_folder,
+    case_of_result,
+    result_file,
+    search_folder,
+)
+from orchestration.planning.cases import Case, checkpoints_place
 from orchestration.planning.content_keys import Parts
 from orchestration.state.checkpoint_index import is_ended
-
-ASIDE, ALL_ASIDE = "renamed", "renamed.json"
-"""Where results lie while they change their names, so that two may exchange them; and their names,
-written when all of them are there."""
 
 
 def stored_key(folder: Storage, name: str) -> str | None:
     """Key of the result that the folder of a case holds."""
-    return key_in(folder, f"cases/{name}/result.json")
+    return key_in(folder, result_file(name))
 
 
 def key_in(folder: Storage, place: str) -> str | None:
@@ -33,19 +40,19 @@ def is_done(case: Case, folder: Storage) -> bool:
 def finished_results(cases: Sequence[Case], folder: Storage) -> list[dict[str, Any]]:
     """The results of the cases that are done."""
     done = [case for case in cases if is_done(case, folder)]
-    return [folder.read_json(f"{case.folder}/result.json") for case in done]
+    return [folder.read_json(f"{case.folder}/{RESULT_FILE}") for case in done]
 
 
 def is_found(case: Case, folder: Storage) -> bool:
     """Whether its network is known and measured, and only to be retrained."""
-    return key_in(folder, f"{case.folder}/derived.json") == case.key
+    return key_in(folder, f"{case.folder}/{DERIVED_FILE}") == case.key
 
 
 def is_searched(case: Case, folder: Storage) -> bool:
     """Whether nothing of its search is left to do, its own or one that it shares."""
     shared = case.search_key
     return is_found(case, folder) or (
-        shared is not None and is_ended(folder.sub(search_place(shared)))
+        shared is not None and is_ended(folder.sub(search_folder(shared)))
     )
 
 
@@ -57,7 +64,7 @@ def renamed(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
     missing = [case for case in cases if not is_done(case, folder)]
     if not missing:
         return {}
-    names = {key.split("/")[1] for key in folder.list("cases") if key.endswith("/result.json")}
+    names = filter(None, map(case_of_result, folder.list(CASES)))
     known = {stored_key(folder, name): name for name in sorted(names)}
     return {case.name: known[case.key] for case in missing if case.key in known}
 
@@ -74,36 +81,38 @@ def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
     _put_in_place(folder)  # of a call that was killed
     found = renamed(cases, folder)
     for name, old in found.items():
-        _copy(folder, f"cases/{old}", f"{ASIDE}/{name}", {"case": name})
+        _copy(folder, case_folder(old), f"{RENAMED}/{name}", {"case": name})
     if found:
-        folder.write_json(ALL_ASIDE, sorted(found))
+        folder.write_json(RENAMED_FILE, sorted(found))
     _put_in_place(folder)
     kept = {case.name for case in cases}
     for old in set(found.values()) - kept:
-        folder.delete(f"cases/{old}")
+        folder.delete(case_folder(old))
     return found
 
 
 def _put_in_place(folder: Storage) -> None:
     """If all are laid aside; what is laid aside alone is still where it was."""
-    for name in folder.find_json(ALL_ASIDE) or ():
-        folder.delete(f"cases/{name}")
-        _copy(folder, f"{ASIDE}/{name}", f"cases/{name}", {})
-    folder.delete(ALL_ASIDE)
-    folder.delete(ASIDE)
+    for name in folder.find_json(RENAMED_FILE) or ():
+        folder.delete(case_folder(name))
+        _copy(folder, f"{RENAMED}/{name}", case_folder(name), {})
+    folder.delete(RENAMED_FILE)
+    folder.delete(RENAMED)
 
 
 def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> None:
     """A finished case at another place; its result last, since that says that it is finished."""
     for key in folder.list(old):
-        if key != f"{old}/result.json":
+        if key != f"{old}/{RESULT_FILE}":
             folder.write_bytes(f"{new}{key.removeprefix(old)}", folder.read_bytes(key))
-    folder.write_json(f"{new}/result.json", {**folder.read_json(f"{old}/result.json"), **changes})
+    folder.write_json(
+        f"{new}/{RESULT_FILE}", {**folder.read_json(f"{old}/{RESULT_FILE}"), **changes}
+    )
 
 
 def why(case: Case, folder: Storage) -> str:
     """What there is of a case, and why something is to be done."""
-    place = f"{case.folder}/result.json"
+    place = f"{case.folder}/{RESULT_FILE}"
     if is_done(case, folder):
         return "done"
     if is_found(case, folder):

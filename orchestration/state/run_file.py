@@ -6,7 +6,6 @@ that is in progress, or one that was stopped or killed. No torch in here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +16,18 @@ from cluster.storage import Storage, StorageError
 from nas_core.latency import LatencyTable
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import (
+    CASES,
+    CHECKPOINTS,
+    JOB_FILE,
+    PLAN_FILE,
+    PLAN_FORMAT,
+    case_of_checkpoints,
+    case_of_result,
+)
 from orchestration.planning.cases import Case, UnplannedCase
 from orchestration.planning.plan import Plan
 
-FORMAT, PLACE, ENDED = "job-plan/1", "plan.json", "job.json"
 LONG = ("model", "parts")
 """Fields of a case that whoever looks at a job does not need."""
 
@@ -68,7 +75,7 @@ def begun(
         is_complete: whether these are all cases.
     """
     values = {
-        "format": FORMAT,
+        "format": PLAN_FORMAT,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "epochs": _epochs(plan.job),
         "asha": None if plan.job.asha is None else asdict(plan.job.asha),
@@ -77,7 +84,7 @@ def begun(
         "unmeasured": sorted(plan.table_keys.keys() - tables.keys()),
         "cases": _short(cases),
     }
-    folder.write_json(PLACE, values)
+    folder.write_json(PLAN_FILE, values)
     try:
         yield
     except SpecError:
@@ -88,12 +95,12 @@ def begun(
 def known_further(cases: Sequence[Case], folder: Storage, at_once: int) -> None:
     """Say all cases, now that the tables are measured, and how many run beside each other."""
     known = {"is_complete": True, "unmeasured": [], "at_once": at_once, "cases": _short(cases)}
-    folder.write_json(PLACE, {**folder.read_json(PLACE), **known})
+    folder.write_json(PLAN_FILE, {**folder.read_json(PLAN_FILE), **known})
 
 
 def end_plan(folder: Storage) -> None:
     """The run has ended, and `job.json` says how; or it never began."""
-    folder.delete(PLACE)
+    folder.delete(PLAN_FILE)
 
 
 def _short(cases: Iterable[Case]) -> list[dict[str, Any]]:
@@ -116,12 +123,12 @@ def read_plan(folder: Storage) -> JobPlan:
     Raises:
         StorageError: a file cannot be read, or is of another version.
     """
-    place = next((place for place in (PLACE, ENDED) if folder.exists(place)), "cases")
-    read = {PLACE: _begun, ENDED: _ended, "cases": _left}[place]
+    place = next((place for place in (PLAN_FILE, JOB_FILE) if folder.exists(place)), CASES)
+    read = {PLAN_FILE: _begun, JOB_FILE: _ended, CASES: _left}[place]
     try:
         return read(folder)
     except StorageError:
-        if place == "cases" or folder.exists(place):
+        if place == CASES or folder.exists(place):
             raise
         return read_plan(folder)  # the run has just ended
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -132,9 +139,9 @@ def read_plan(folder: Storage) -> JobPlan:
 
 
 def _begun(folder: Storage) -> JobPlan:
-    values = folder.read_json(PLACE)
-    if values["format"] != FORMAT:
-        raise ValueError(f"format {values['format']!r}, not {FORMAT!r}")
+    values = folder.read_json(PLAN_FILE)
+    if values["format"] != PLAN_FORMAT:
+        raise ValueError(f"format {values['format']!r}, not {PLAN_FORMAT!r}")
     return JobPlan(
         cases=_cases(values["cases"]),
         is_complete=values["is_complete"],
@@ -149,7 +156,7 @@ def _begun(folder: Storage) -> JobPlan:
 
 
 def _ended(folder: Storage) -> JobPlan:
-    values = folder.read_json(ENDED)
+    values = folder.read_json(JOB_FILE)
     settings: Mapping[str, Any] = values["settings"]
     search, retrain = settings.get("search") or {}, settings.get("retrain") or {}
     planned = values["plan"].get("cases")
@@ -176,11 +183,11 @@ def _left(folder: Storage) -> JobPlan:
 def _cases_there(folder: Storage) -> tuple[Case, ...]:
     """Cases that have left a result or a checkpoint."""
     found: dict[str, Case] = {}
-    for place in dict.fromkeys(key.split("/")[1] for key in folder.list("checkpoints")):
-        if named := re.fullmatch(r"(.+)-([0-9a-f]{16})", place):
-            found[named[1]] = UnplannedCase(name=named[1], key=named[2])
-    for key in folder.list("cases"):
-        name, _, file = key.removeprefix("cases/").partition("/")
-        if file == "result.json":
-            found[name] = _cases([{"name": name, **folder.read_json(key)}])[0]
+    for place in dict.fromkeys(key.split("/")[1] for key in folder.list(CHECKPOINTS)):
+        if named := case_of_checkpoints(place):
+            name, case_key = named
+            found[name] = UnplannedCase(name=name, key=case_key)
+    for key in folder.list(CASES):
+        if (owner := case_of_result(key)) is not None:
+            found[owner] = _cases([{"name": owner, **folder.read_json(key)}])[0]
     return tuple(found[name] for name in sorted(found))

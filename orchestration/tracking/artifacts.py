@@ -12,7 +12,7 @@ import mlflow.artifacts
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from orchestration.config.credentials import without_passwords
-from orchestration.programs.export import FACTS, PROGRAM
+from orchestration.config.storage_layout import MODEL_FACTS_FILE, PROGRAM_FILE
 from orchestration.tracking.client import RecordError, connected
 from orchestration.tracking.mlmodel import DATA, EXTRA
 from orchestration.tracking.retries import PatientClient
@@ -64,10 +64,14 @@ def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
         found = Path(
             client.patience.until_done(lambda: fetch(place, None, None, temporary, tracking_uri))
         )
-        if not ((found / DATA / PROGRAM).is_file() and (found / EXTRA / FACTS).is_file()):
-            raise RecordError(f"{uri} has no {PROGRAM} and {FACTS}; expected a model of a job")
+        if not (
+            (found / DATA / PROGRAM_FILE).is_file() and (found / EXTRA / MODEL_FACTS_FILE).is_file()
+        ):
+            raise RecordError(
+                f"{uri} has no {PROGRAM_FILE} and {MODEL_FACTS_FILE}; expected a model of a job"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        for path in [found / DATA / PROGRAM, *(found / EXTRA).iterdir()]:
+        for path in [found / DATA / PROGRAM_FILE, *(found / EXTRA).iterdir()]:
             shutil.copy(path, folder)
     return folder
 

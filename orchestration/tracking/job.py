@@ -15,7 +15,18 @@ from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
 from orchestration.config.credentials import without_passwords
-from orchestration.reports.figures.gallery import NETWORK, SEARCH
+from orchestration.config.storage_layout import (
+    ARCHITECTURE_FILE,
+    JOB_FILE,
+    MODEL,
+    NETWORK_PICTURE,
+    PROBABILITIES_FILE,
+    RESULT_FILE,
+    SEARCH_PICTURE,
+    case_folder,
+    comparison_file,
+    table_name,
+)
 from orchestration.reports.results import Result
 from orchestration.reports.table import read_results
 from orchestration.tracking.artifacts import upload
@@ -45,8 +56,8 @@ from orchestration.tracking.models import Models
 from orchestration.tracking.parallel import in_order
 from orchestration.tracking.runs import FINISHED, JOB, KEY, KIND, PARENT, RECORDED, Runs
 
-CASE_FILES = ("architecture.json", "probabilities.json", "result.json")
-PICTURES = {"architecture.png": NETWORK, "search.png": SEARCH}
+CASE_FILES = (ARCHITECTURE_FILE, PROBABILITIES_FILE, RESULT_FILE)
+PICTURES = {"architecture.png": NETWORK_PICTURE, "search.png": SEARCH_PICTURE}
 """Of a case: their names in MLflow, and how those in storage end."""
 SERVER_THREADS = 8
 """Cases that are written to a server at once; those in a database of this host wait for each other
@@ -103,7 +114,7 @@ class _Recorder:
         self.job = job
         self.tables = tables
         self.threads = threads
-        self.facts: dict[str, Any] = without_passwords(job.read_json("job.json"))
+        self.facts: dict[str, Any] = without_passwords(job.read_json(JOB_FILE))
         self.models = Models(runs, job, self.facts["registered_prefix"])
 
     def record(self, results: Sequence[Result], ui: str) -> RecordLinks:
@@ -168,7 +179,7 @@ class _Recorder:
         if RECORDED not in run.data.tags:
             self._write_case(run, result)
         is_trained = result["top1"] is not None  # else the model is of an earlier result
-        has_model = is_trained and self.job.exists(f"cases/{result['case']}/model")
+        has_model = is_trained and self.job.exists(f"{case_folder(result['case'])}/{MODEL}")
         retrained, model = self._retrain(run, result) if has_model else (None, None)
         if RECORDED not in run.data.tags:
             self.runs.close(run, finished_ms(result), "yes")
@@ -191,12 +202,12 @@ class _Recorder:
         values += curves("search", result["search_history"])
         values += system_values(result["search_history"])
         self.runs.log(run, case_params(result), values)
-        case, picture = f"cases/{result['case']}", f"comparison/{result['case']}"
+        case, picture = case_folder(result["case"]), comparison_file(result["case"])
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             there = [f"{case}/{name}" for name in CASE_FILES if self.job.exists(f"{case}/{name}")]
             self.job.copy_to(folder, there, below=case)
-            table = f"{result['table_key']}.json"
+            table = table_name(result["table_key"])
             if self.tables.exists(table):  # it may have been removed since
                 (folder / "latency_table.json").write_bytes(self.tables.read_bytes(table))
             for name, end in PICTURES.items():

@@ -13,8 +13,14 @@ from mlflow.entities import Run
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from orchestration.config.digest import digest
-from orchestration.reports.figures.gallery import INDEX
-from orchestration.reports.html import REPORT
+from orchestration.config.storage_layout import (
+    COMPARISON,
+    JOB_FILE,
+    PICTURES_FILE,
+    REPORT_FILE,
+    comparison_file,
+    table_name,
+)
 from orchestration.reports.results import Result
 from orchestration.tracking.artifacts import upload
 from orchestration.tracking.dataset import Images
@@ -109,7 +115,7 @@ class JobRun:
             {
                 "done": sorted(one["key"] for one in results),
                 "facts": {name: self.facts.get(name) for name in ("failed", "runs", "settings")},
-                "pictures": self.job.find_json(INDEX),
+                "pictures": self.job.find_json(comparison_file(PICTURES_FILE)),
             }
         )
         if self.run.data.tags.get(RECORDED) == state:
@@ -131,15 +137,16 @@ class JobRun:
     def _table_values(self) -> Iterator[Value]:
         """How right the latency table of each target is."""
         for target, key in self._plan.get("tables", {}).items():
-            if (values := self.tables.find_json(f"{key}.json")) is not None:
+            if (values := self.tables.find_json(table_name(key))) is not None:
                 yield from table_values(LatencyTable.from_dict(values), target)
 
     def _write_files(self) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / f"{self.facts['name']}.yaml").write_text(self.facts["job_file"], "utf-8")
-            pictures = [key for key in self.job.list("comparison") if key != INDEX]
-            self.job.copy_to(folder, ["job.json", *pictures])
+            index = comparison_file(PICTURES_FILE)
+            pictures = [key for key in self.job.list(COMPARISON) if key != index]
+            self.job.copy_to(folder, [JOB_FILE, *pictures])
             upload(self.runs.client, folder, self.run.info.artifact_uri)
 
     def _write_tags(self, results: Sequence[Result]) -> None:
@@ -151,6 +158,6 @@ class JobRun:
     def _write_note(self, results: Sequence[Result], links: RecordLinks) -> None:
         """On top of the run's page; links without the server's address work wherever it is."""
         compare, listed = (link[link.index("#") :] for link in (links.compare, links.runs))
-        has_report = bool(results) and self.job.exists(REPORT)
+        has_report = bool(results) and self.job.exists(comparison_file(REPORT_FILE))
         text = job_note(self.facts, results, compare, listed, has_report=has_report)
         self.runs.client.set_tag(self.run.info.run_id, NOTE, text)

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from orchestration.programs.export import EXAMPLE, FACTS, PROGRAM, ModelFacts
+from orchestration.config.storage_layout import EXAMPLE_FILE, MODEL_FACTS_FILE, PROGRAM_FILE
+from orchestration.programs.export import ModelFacts
 
 DATA, EXTRA = "data", "extra_files"
 
@@ -35,11 +36,13 @@ def write_mlmodel(files: Path, folder: Path, identity: Mapping[str, str], locati
     Raises:
         ValueError: the model's facts cannot be read.
     """
-    facts = ModelFacts.from_dict(json.loads((files / FACTS).read_text("utf-8")))
-    extra = sorted(path.name for path in files.iterdir() if path.name not in (PROGRAM, EXAMPLE))
+    facts = ModelFacts.from_dict(json.loads((files / MODEL_FACTS_FILE).read_text("utf-8")))
+    extra = sorted(
+        path.name for path in files.iterdir() if path.name not in (PROGRAM_FILE, EXAMPLE_FILE)
+    )
     for name in (DATA, EXTRA):
         (folder / name).mkdir()
-    shutil.copy(files / PROGRAM, folder / DATA)
+    shutil.copy(files / PROGRAM_FILE, folder / DATA)
     for name in extra:
         shutil.copy(files / name, folder / EXTRA)
     description = {
@@ -94,7 +97,7 @@ def _metadata(facts: ModelFacts) -> dict[str, Any]:
 
 def _write_example(files: Path, folder: Path) -> dict[str, str]:
     """The example images in the two forms that MLflow knows."""
-    images = json.loads((files / EXAMPLE).read_text("utf-8"))["images"]
+    images = json.loads((files / EXAMPLE_FILE).read_text("utf-8"))["images"]
     (folder / "input_example.json").write_text(json.dumps(images), "utf-8")
     (folder / "serving_input_example.json").write_text(json.dumps({"inputs": images}), "utf-8")
     return {

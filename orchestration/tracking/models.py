@@ -14,6 +14,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, R
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
+from orchestration.config.storage_layout import MODEL, case_folder
 from orchestration.reports.results import Result
 from orchestration.reports.table import best_result, keeps_budget
 from orchestration.tracking.artifacts import upload
@@ -72,7 +73,7 @@ class Models:
         run_id = run.info.run_id
         model = self.known.get(run_id) or self._found_or_new(run_id, result)
         if model.status != LoggedModelStatus.READY:
-            self._upload(model, run_id, f"cases/{result['case']}/model")
+            self._upload(model, run_id, f"{case_folder(result['case'])}/{MODEL}")
             model = self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self.known[run_id] = model
         if run_id not in self.shown:

@@ -42,7 +42,7 @@ import psutil
 from cluster.head import NODE_SETTINGS, free_port
 from cluster.storage import Storage
 from orchestration.config.data import DataSettings, GlyphSettings
-from orchestration.data.parquet.manifest import PLACE
+from orchestration.config.storage_layout import MANIFEST_FILE
 from tests.benchmarks.lines import as_they_come, keep, line
 from tests.support.faulty_proxy import Fault, Proxy
 from tests.support.s3 import BUCKET, LOGIN
@@ -361,7 +361,7 @@ def measured(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, obje
     sets = {size: str(folder / str(size)) for size in (given.images, given.small, given.large)}
     size, what = given.images, f"{given.images} glyphs of {SIDE} pixels: images a second"
     for count, place in sets.items():
-        if Storage(place).exists(PLACE):
+        if Storage(place).exists(MANIFEST_FILE):
             continue
         found = alone(converted, count, place)
         if count == size:

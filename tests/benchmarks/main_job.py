@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestration.reports.figures.gallery import NETWORK
+from orchestration.config.storage_layout import NETWORK_PICTURE
 from tests.benchmarks.lines import REPOSITORY, keep, line, results_file
 
 JOB = "jobs/search_mobile.yaml"
@@ -42,7 +42,7 @@ def run_once() -> dict[str, float]:
         by_kind: dict[str, dict[str, Any]] = {result["kind"]: result for result in results}
         searched, reference = by_kind["search"], by_kind["reference"]
         kept = results_file("x").parent / PICTURE
-        shutil.copy(folder / "comparison" / f"{searched['case']}{NETWORK}", kept)
+        shutil.copy(folder / "comparison" / f"{searched['case']}{NETWORK_PICTURE}", kept)
     return {
         "first submission, s": first,
         "submission of the finished job, s": again,

@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY))  # the benchmark runs in a checkout, install
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable, site_part
 from orchestration import load_job, run
-from orchestration.reports.figures.gallery import NETWORK
+from orchestration.config.storage_layout import NETWORK_PICTURE
 from tests.benchmarks.lines import keep, line, results_file
 
 JOB = REPOSITORY / "jobs" / "two_devices.yaml"
@@ -72,7 +72,7 @@ def main() -> None:
         tables = {table.target: table for table in map(LatencyTable.from_dict, kept)}
         keep("two_devices", list(lines(tables, found)))
         for case in searched:
-            picture = storage / "two_devices" / "comparison" / f"{case.name}{NETWORK}"
+            picture = storage / "two_devices" / "comparison" / f"{case.name}{NETWORK_PICTURE}"
             shown = results_file("two_devices").with_name(f"two_devices_{case.target}.png")
             shown.write_bytes(picture.read_bytes())
 

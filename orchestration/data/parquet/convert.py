@@ -15,16 +15,23 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.loading import SpecError
-from orchestration.data.parquet.manifest import PLACE, Manifest, Shard, find_manifest
+from orchestration.config.storage_layout import (
+    BAD_SAMPLES_FILE,
+    CONVERSION_FILE,
+    MANIFEST_FILE,
+    SHARDS,
+    shard_file,
+    shard_note_file,
+)
+from orchestration.data.parquet.manifest import Manifest, Shard, find_manifest
 from orchestration.data.parquet.samples import BadImageError, Listing, encoded
-from orchestration.data.streaming.bad_samples import BAD, bad_table, complaint
+from orchestration.data.streaming.bad_samples import bad_table, complaint
 
 GROUP_BYTES, SHARD_BYTES = 16 * 1024**2, 128 * 1024**2
 """Of images in a row group, and in a shard, about."""
 FEWEST_SHARDS = 8
 """However little there is, as long as a shard has `FEWEST_ROWS`."""
 FEWEST_ROWS = 1024
-WORKING, MARK = "_shards", "_conversion.json"
 SAY_S = 5.0
 
 Log = Callable[[str], None]
@@ -63,7 +70,7 @@ def convert(listing: Listing, dest: Storage, log: Log) -> Manifest:
     if finished is not None:
         log(f"{finished.count:,} images are in {dest.uri} already")
         return finished
-    dest.write_json(MARK, mark)
+    dest.write_json(CONVERSION_FILE, mark)
     spans = spans_of(listing)
     made = _all_made(listing, dest, spans, log)
     return _finish(listing, dest, made, log)
@@ -79,7 +86,7 @@ def _mark(listing: Listing) -> dict[str, Any]:
 
 def _check_dest(dest: Storage, mark: Mapping[str, Any]) -> None:
     dest.check_writable()
-    before = dest.find_json(MARK)
+    before = dest.find_json(CONVERSION_FILE)
     if before is None and dest.list():
         raise SpecError(f"{dest.uri} holds other files; name a folder that is empty or not there")
     if before is not None and before != mark:
@@ -98,10 +105,6 @@ def spans_of(listing: Listing) -> list[tuple[int, int]]:
     return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
-def _name(number: int, count: int) -> str:
-    return f"part-{number:05d}-of-{count:05d}.parquet"
-
-
 def _all_made(
     listing: Listing,
     dest: Storage,
@@ -109,7 +112,7 @@ def _all_made(
     log: Log,
 ) -> list[Made]:
     """All shards, those that were there and those that are made now, in their order."""
-    names = [_name(number, len(spans)) for number in range(len(spans))]
+    names = [shard_file(number, len(spans)) for number in range(len(spans))]
     made = {name: one for name in names if (one := _there(dest, name)) is not None}
     total, before = len(listing.keys), sum(one.shard.rows for one in made.values())
     if before:
@@ -145,7 +148,7 @@ class _Speed:
 
 def _there(dest: Storage, name: str) -> Made | None:
     """A shard of an earlier run, if it lies there in the size that it was written with."""
-    values = dest.find_json(f"{WORKING}/{name}.json")
+    values = dest.find_json(shard_note_file(name))
     made = None if values is None else Made.from_dict(values)
     return made if made is not None and dest.size_bytes(name) == made.shard.bytes else None
 
@@ -204,7 +207,7 @@ def make_shard(
     )
     dest, made = Storage(uri), asdict(Made(shard, tuple(bad)))
     dest.write_bytes(name, data)
-    dest.write_json(f"{WORKING}/{name}.json", made)
+    dest.write_json(shard_note_file(name), made)
     return made
 
 
@@ -241,8 +244,10 @@ def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str
     """Name the images that cannot be read, by key why, and refuse too many of them."""
     bad = {key: reason for one in made for key, reason in one.bad}
     if bad:
-        dest.write_bytes(BAD, bad_table({"key": k, "reason": r} for k, r in bad.items()))
-    if problem := complaint(bad, total, dest.where(BAD)):
+        dest.write_bytes(
+            BAD_SAMPLES_FILE, bad_table({"key": k, "reason": r} for k, r in bad.items())
+        )
+    if problem := complaint(bad, total, dest.where(BAD_SAMPLES_FILE)):
         raise SpecError(f"{problem} into another folder")
     return bad
 
@@ -251,15 +256,17 @@ def _finish(listing: Listing, dest: Storage, made: Sequence[Made], log: Log) -> 
     """Write the manifest, and remove what only the conversion needed."""
     bad = _check_bad(made, len(listing.keys), dest)
     if bad:
-        log(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD)}")
+        log(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD_SAMPLES_FILE)}")
     source = str(listing.description.get("path") or listing.description["source"])
     shards = tuple(one.shard for one in made if one.shard.rows)
     manifest = Manifest(listing.classes, shards, source, len(bad))
     empty = [name for name, count in manifest.counts.items() if count == 0]
     if empty:
-        raise SpecError(f"no image of class {empty[0]!r} can be read; see {dest.where(BAD)}")
-    dest.write_json(PLACE, manifest.to_dict())
-    dest.delete(WORKING)
+        raise SpecError(
+            f"no image of class {empty[0]!r} can be read; see {dest.where(BAD_SAMPLES_FILE)}"
+        )
+    dest.write_json(MANIFEST_FILE, manifest.to_dict())
+    dest.delete(SHARDS)
     size = manifest.bytes / 1e6
     log(f"{manifest.count:,} images of {len(manifest.classes)} classes, {size:,.1f} MB: {dest.uri}")
     return manifest

@@ -15,6 +15,7 @@ from cluster.storage import Storage, StorageError
 from orchestration.config.data import DataSettings
 from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import CONVERSION_FILE
 from orchestration.data.info import DataFacts
 from orchestration.data.parquet.manifest import Manifest, find_manifest
 
@@ -110,7 +111,7 @@ def _names(folder: Storage, manifest: Manifest | None) -> Sequence[str]:
                 f"data.path: {folder.uri} holds no .parquet file; `proxyless data convert` makes "
                 "them from a folder of images"
             )
-        if folder.exists("_conversion.json"):
+        if folder.exists(CONVERSION_FILE):
             raise SpecError(
                 f"data.path: the conversion into {folder.uri} is not finished; the same command "
                 "goes on"

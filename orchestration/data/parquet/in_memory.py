@@ -19,6 +19,7 @@ from cluster.hardware import usable_cores
 from cluster.storage import Storage
 from orchestration.config.data import DataSettings
 from orchestration.config.loading import SpecError
+from orchestration.config.storage_layout import BAD_SAMPLES_FILE, data_folder, images_file
 from orchestration.data.dataset import PARTS, ImageSet
 from orchestration.data.decode import decode_image
 from orchestration.data.info import DataFacts
@@ -26,7 +27,7 @@ from orchestration.data.npz import tensors_from_bytes, tensors_to_bytes
 from orchestration.data.parquet.files import File, ImageFiles, image_files, keys_of, whole_parquet
 from orchestration.data.sources import describe
 from orchestration.data.split import check_classes, hashes_of, is_test
-from orchestration.data.streaming.bad_samples import BAD, bad_table, complaint
+from orchestration.data.streaming.bad_samples import bad_table, complaint
 
 
 class Row(NamedTuple):
@@ -49,13 +50,13 @@ def load_parquet(settings: DataSettings, storage: Storage | None) -> tuple[Image
         SpecError: a file or too many images cannot be read, or a part would be without a class.
     """
     facts = describe(settings)
-    place = f"data/{facts.fingerprint}/{facts.resolution}x{facts.channels}"
-    kept = [f"{place}/{part}-{settings.test_share:g}.npz" for part in PARTS]
+    place = f"{data_folder(facts.fingerprint)}/{facts.resolution}x{facts.channels}"
+    kept = [images_file(place, f"{part}-{settings.test_share:g}") for part in PARTS]
     if storage is not None and all(map(storage.exists, kept)):
         train, test = (ImageSet(**tensors_from_bytes(storage.read_bytes(key))) for key in kept)
         return train, test
     rows, bad = _rows(image_files(settings), settings, facts.channels)
-    _tell(bad, facts.count, storage, f"{place}/{BAD}")
+    _tell(bad, facts.count, storage, f"{place}/{BAD_SAMPLES_FILE}")
     train, test = _split(rows, settings.test_share, facts)
     if storage is not None:
         for key, part in zip(kept, (train, test), strict=True):

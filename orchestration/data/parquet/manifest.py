@@ -8,8 +8,8 @@ from typing import Any
 
 from cluster.storage import Storage, StorageError
 from orchestration.config.digest import digest
+from orchestration.config.storage_layout import MANIFEST_FILE, MANIFEST_FORMAT
 
-FORMAT, PLACE = "images/1", "_manifest.json"
 COLUMNS = {"image": "binary", "label": "int32", "key": "string"}
 
 
@@ -70,7 +70,7 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """For the file."""
         return {
-            "format": FORMAT,
+            "format": MANIFEST_FORMAT,
             "source": self.source,
             "count": self.count,
             "bytes": self.bytes,
@@ -88,8 +88,8 @@ class Manifest:
         Raises:
             ValueError: it is of another format, or not whole.
         """
-        if values.get("format") != FORMAT:
-            raise ValueError(f"format is {values.get('format')!r}; expected {FORMAT!r}")
+        if values.get("format") != MANIFEST_FORMAT:
+            raise ValueError(f"format is {values.get('format')!r}; expected {MANIFEST_FORMAT!r}")
         try:
             shards = tuple(Shard.from_dict(one) for one in values["shards"])
             return cls(tuple(values["classes"]), shards, values["source"], values["skipped"])
@@ -103,8 +103,8 @@ def find_manifest(folder: Storage) -> Manifest | None:
     Raises:
         StorageError: it cannot be read.
     """
-    values = folder.find_json(PLACE)
+    values = folder.find_json(MANIFEST_FILE)
     try:
         return None if values is None else Manifest.from_dict(values)
     except ValueError as error:
-        raise StorageError(f"{folder.where(PLACE)}: {error}") from None
+        raise StorageError(f"{folder.where(MANIFEST_FILE)}: {error}") from None

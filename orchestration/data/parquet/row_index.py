@@ -18,6 +18,7 @@ import numpy as np
 
 from cluster.storage import Storage
 from orchestration.config.data import ColumnSettings, DataSettings
+from orchestration.config.storage_layout import INDEX_FILE, INDEX_FORMAT, data_folder
 from orchestration.data.info import DataFacts
 from orchestration.data.parquet.files import (
     READERS,
@@ -27,8 +28,6 @@ from orchestration.data.parquet.files import (
     whole_parquet,
 )
 from orchestration.data.split import Hashes, Numbers, hashes_of
-
-FORMAT = "image-index/1"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class RowIndex:
         import pyarrow.parquet as pq
 
         head = {
-            "format": FORMAT,
+            "format": INDEX_FORMAT,
             "places": list(self.places),
             "files": self.files.tolist(),
             "numbers": self.numbers.tolist(),
@@ -86,7 +85,7 @@ class RowIndex:
 
         table = pq.read_table(pa.BufferReader(data))
         head = json.loads((table.schema.metadata or {}).get(b"index", b"{}"))
-        if head.get("format") != FORMAT:
+        if head.get("format") != INDEX_FORMAT:
             return None
         return cls(
             places=tuple(head["places"]),
@@ -111,7 +110,7 @@ def row_index(settings: DataSettings, facts: DataFacts, storage: Storage | None)
     Raises:
         SpecError: a file cannot be read, or has a label that is none.
     """
-    place = f"data/{facts.fingerprint}/index.parquet"
+    place = f"{data_folder(facts.fingerprint)}/{INDEX_FILE}"
     data = None if storage is None else storage.find_bytes(place)
     if data is not None and (kept := RowIndex.from_bytes(data)) is not None:
         return kept

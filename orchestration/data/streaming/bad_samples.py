@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.storage import Storage
+from orchestration.config.storage_layout import BAD_SAMPLES_FILE
 
 MOST_BAD = 0.001
 """Part of a set that may be undecodable, or unreadable when it is converted."""
-BAD = "bad_samples.csv"
 
 
 class BadSamplesError(Exception):
@@ -41,11 +41,11 @@ class BadSamples:
         """
         told = dict(text.split("\t", 1) for text in problems)
         while True:
-            before = self.folder.find_bytes(BAD)
+            before = self.folder.find_bytes(BAD_SAMPLES_FILE)
             known = self._parsed(before)
             if told.keys() <= known.keys():
                 break
-            if self.folder.swap(BAD, before, self._table({**known, **told})):
+            if self.folder.swap(BAD_SAMPLES_FILE, before, self._table({**known, **told})):
                 break
         self.check()
 
@@ -55,12 +55,12 @@ class BadSamples:
         Raises:
             DamageError: it is one.
         """
-        if problem := complaint(self.named(), self.count, self.folder.where(BAD)):
+        if problem := complaint(self.named(), self.count, self.folder.where(BAD_SAMPLES_FILE)):
             raise BadSamplesError(problem)
 
     def named(self) -> Mapping[str, str]:
         """By key, why an image cannot be decoded."""
-        return self._parsed(self.folder.find_bytes(BAD))
+        return self._parsed(self.folder.find_bytes(BAD_SAMPLES_FILE))
 
     def _parsed(self, data: bytes | None) -> dict[str, str]:
         rows = csv.DictReader(io.StringIO((data or b"").decode()))

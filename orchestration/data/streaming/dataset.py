@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cluster.storage import Storage
 from orchestration.config.data import DataSettings
+from orchestration.config.storage_layout import STATISTICS_FORMAT, statistics_file
 from orchestration.data.info import DataFacts
 from orchestration.data.parquet.row_index import row_index
 from orchestration.data.sources import describe
@@ -81,12 +82,12 @@ def _statistics(
     """Mean and deviation; kept, since all workers need the same."""
     settings = train.settings
     size = f"{facts.resolution}x{facts.channels}-{settings.test_share:g}-{settings.augment}"
-    place = f"data/{facts.fingerprint}/statistics-{size}.json"
+    place = statistics_file(facts.fingerprint, size)
     kept = None if storage is None else storage.find_json(place)
     if kept is None:
         images = some_images(train, SAMPLE, SAMPLED_GROUPS).double() / 255
         mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp_min(1 / 255)
-        kept = {"format": "image-statistics/1", "mean": mean.tolist(), "std": std.tolist()}
+        kept = {"format": STATISTICS_FORMAT, "mean": mean.tolist(), "std": std.tolist()}
         if storage is not None:
             storage.write_json(place, kept)
     return tuple(kept["mean"]), tuple(kept["std"])

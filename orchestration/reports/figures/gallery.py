@@ -19,6 +19,20 @@ from cluster.storage import Storage
 from nas_core.calibration import MeasuredNetwork
 from nas_core.latency import LatencyTable
 from orchestration.config.digest import digest
+from orchestration.config.storage_layout import (
+    ACCURACY_PICTURE,
+    COMPARISON,
+    LATENCY_PICTURE,
+    MATRIX_PICTURE,
+    NETWORK_PICTURE,
+    NETWORKS_PICTURE,
+    PICTURES_FILE,
+    PROBABILITIES_FILE,
+    SEARCH_PICTURE,
+    case_folder,
+    comparison_file,
+    table_name,
+)
 from orchestration.reports.cross_target import (
     Matrix,
     Specialized,
@@ -30,10 +44,6 @@ from orchestration.reports.results import Result, has_latency, seed_of
 
 RENDERER = 1
 """Counts what is drawn from the same results: another number, other pictures."""
-PLACE, INDEX = "comparison", "comparison/pictures.json"
-NETWORK, SEARCH, LATENCY = "-network.png", "-search.png", "-latency.png"
-"""How the names of pictures end that are of one case or target: no two can be equal."""
-NETWORKS = "networks"
 MOST_NETWORKS = 16
 """Networks in one picture."""
 
@@ -64,28 +74,30 @@ class Gallery:
     before: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = self.job.find_json(INDEX) or {}
+        self.before = self.job.find_json(comparison_file(PICTURES_FILE)) or {}
 
     def draw(self, name: str, content: Any, make: Callable[[], bytes]) -> None:
         """Draw a picture of some content, unless it is there."""
-        key, place = digest({"renderer": RENDERER, "content": content}), f"{PLACE}/{name}"
+        key, place = digest({"renderer": RENDERER, "content": content}), comparison_file(name)
         if self.before.get(name) != key or not self.job.exists(place):
             self.job.write_bytes(place, make())
-            self.job.write_json(INDEX, self.before | self.shown | {name: key})
+            self.job.write_json(
+                comparison_file(PICTURES_FILE), self.before | self.shown | {name: key}
+            )
         self.shown[name] = key
 
     def close(self) -> None:
         """Keep what is shown, and nothing else."""
-        for place in self.job.list(PLACE):
-            name = place.removeprefix(f"{PLACE}/")
+        for place in self.job.list(COMPARISON):
+            name = place.removeprefix(comparison_file(""))
             if name.endswith(".png") and name not in self.shown:
                 self.job.delete(place)
-        self.job.write_json(INDEX, self.shown)
+        self.job.write_json(comparison_file(PICTURES_FILE), self.shown)
 
 
 def _tables(tables: Storage, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     keys = dict.fromkeys(result["table_key"] for result in results)
-    found = ((key, tables.find_json(f"{key}.json")) for key in keys)
+    found = ((key, tables.find_json(table_name(key))) for key in keys)
     return {key: table for key, table in found if table is not None}
 
 
@@ -97,13 +109,13 @@ def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequenc
 
     name = str(results[0]["job"]) if results else ""
     if any(one["top1"] is not None and has_latency(one) for one in results):
-        gallery.draw("accuracy.png", results, lambda: sweep_png(results, name))
+        gallery.draw(ACCURACY_PICTURE, results, lambda: sweep_png(results, name))
     for file, (title, shown) in _pages(name, results).items():
         draw = partial(networks_png, shown, tables, title=title)
         gallery.draw(file, [title, shown, tables], draw)
     if (matrix := matrix_of(job, tables, results)) is not None:
         content, title = repr(matrix), f"{name}: every network on every target"
-        gallery.draw("matrix.png", content, lambda: matrix_png(matrix, title=title))
+        gallery.draw(MATRIX_PICTURE, content, lambda: matrix_png(matrix, title=title))
 
 
 def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Result]]]:
@@ -114,7 +126,7 @@ def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Re
     if all(one["kind"] == "reference" for one in sites):
         return {}
     if len(sites) <= MOST_NETWORKS:
-        return {f"{NETWORKS}.png": (title, sites)}
+        return {f"{NETWORKS_PICTURE}.png": (title, sites)}
     for target in dict.fromkeys(str(one["target"]) for one in sites):
         own = [one for one in sites if one["target"] == target]
         count = -(-len(own) // MOST_NETWORKS)
@@ -122,7 +134,7 @@ def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Re
             end = f"-{page + 1}" if count > 1 else ""
             part = f", {page + 1} of {count}" if count > 1 else ""
             shown = own[page * MOST_NETWORKS : (page + 1) * MOST_NETWORKS]
-            pages[f"{target}-{NETWORKS}{end}.png"] = (f"{title}, {target}{part}", shown)
+            pages[f"{target}-{NETWORKS_PICTURE}{end}.png"] = (f"{title}, {target}{part}", shown)
     return pages
 
 
@@ -171,7 +183,7 @@ def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:
     name, network = str(result["case"]), result["architecture"]
     table = tables.get(result["table_key"]) if result["table_ms"] is not None else None
     gallery.draw(
-        f"{name}{NETWORK}",
+        f"{name}{NETWORK_PICTURE}",
         [name, network, table],
         lambda: architecture_png(network, table, title=name),
     )
@@ -184,7 +196,7 @@ def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
     history = result["search_history"]
     if not history:
         return
-    place = f"cases/{result['case']}/probabilities.json"
+    place = f"{case_folder(result['case'])}/{PROBABILITIES_FILE}"
     moved = job.find_json(place) or {}
     trace = SearchTrace(
         title=f"{result['case']}: the search",
@@ -194,7 +206,7 @@ def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
         ops=moved.get("ops", []),
         budget_ms=result.get("search_ms", result["budget_ms"]),
     )
-    gallery.draw(f"{result['case']}{SEARCH}", asdict(trace), lambda: search_png(trace))
+    gallery.draw(f"{result['case']}{SEARCH_PICTURE}", asdict(trace), lambda: search_png(trace))
 
 
 def _draw_calibration(
@@ -214,7 +226,7 @@ def _draw_calibration(
     own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
     others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
     shown = replace(table, calibration=replace(table.calibration, others=others))
-    gallery.draw(f"{target}{LATENCY}", shown.to_dict(), lambda: calibration_png(shown))
+    gallery.draw(f"{target}{LATENCY_PICTURE}", shown.to_dict(), lambda: calibration_png(shown))
 
 
 def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
-from orchestration.reports.html import REPORT, write_report
+from orchestration.config.storage_layout import REPORT_FILE, comparison_file
+from orchestration.reports.html import write_report
 from tests.support.job_folder import baseline_result, result, write_job
 
 RESULTS = [
@@ -58,7 +59,7 @@ def job(tmp_path: Path) -> Storage:
 def written(job: Storage, results: list[dict[str, Any]] = RESULTS, **facts: Any) -> str:
     job.write_json("job.json", job.read_json("job.json") | facts)
     write_report(job, results)
-    return job.read_text(REPORT)
+    return job.read_text(comparison_file(REPORT_FILE))
 
 
 def test_every_network_is_a_row_with_its_figures(job: Storage) -> None:
@@ -109,4 +110,4 @@ def test_what_failed_is_said_and_words_are_no_markup(job: Storage) -> None:
 def test_a_job_of_an_earlier_version_has_a_page_too(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "old"))
     write_report(storage, RESULTS)
-    assert "<h1>search_mobile</h1>" in storage.read_text(REPORT)
+    assert "<h1>search_mobile</h1>" in storage.read_text(comparison_file(REPORT_FILE))

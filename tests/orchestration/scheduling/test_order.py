@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
-from orchestration.planning.cases import Case, cases_of, search_place, warmup_place
+from orchestration.config.storage_layout import STAGE_END_FILE, search_folder, warmup_folder
+from orchestration.planning.cases import Case, cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.scheduling.order import Schedule, co_scheduled_groups, schedule
-from orchestration.state.checkpoint_index import END
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
 
@@ -46,7 +46,7 @@ def test_all_searches_of_a_seed_start_from_one_warm_up(tmp_path: Path) -> None:
 def test_a_warm_up_that_is_there_is_not_trained(tmp_path: Path) -> None:
     missing = cases(tmp_path)
     key = next(case.warmup_key for case in missing if case.warmup_key)
-    Storage(str(tmp_path)).sub(warmup_place(key)).write_json(END, {})
+    Storage(str(tmp_path)).sub(warmup_folder(key)).write_json(STAGE_END_FILE, {})
     assert not ordered(tmp_path, missing).warmups
 
 
@@ -67,8 +67,8 @@ def test_followers_of_a_search_that_is_there_wait_for_nothing(tmp_path: Path) ->
     missing = cases(tmp_path, search={"share": "target"})
     for case in missing:
         if case.search_key:
-            folder = Storage(str(tmp_path)).sub("tiny").sub(search_place(case.search_key))
-            folder.write_json(END, {})
+            folder = Storage(str(tmp_path)).sub("tiny").sub(search_folder(case.search_key))
+            folder.write_json(STAGE_END_FILE, {})
     found = ordered(tmp_path, missing)
     assert (found.warmups, found.followers) == ((), ())
     assert names(found.first) == names(tuple(missing))

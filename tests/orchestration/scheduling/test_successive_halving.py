@@ -18,6 +18,7 @@ from cluster.storage import Storage
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, load_job
+from orchestration.config.storage_layout import RUNGS_FILE
 from orchestration.driver.tune_callbacks import asha_scheduler
 from orchestration.planning.cases import Case, SearchCase
 from orchestration.planning.plan import make_plan
@@ -27,7 +28,6 @@ from orchestration.scheduling.successive_halving import (
     rungs_of,
     stopped_early,
 )
-from orchestration.state.case_files import RUNGS
 
 HALVING = AshaSettings(first_epoch=1)
 SCORES = st.floats(0, 1) | st.just(math.nan)
@@ -227,7 +227,7 @@ def test_who_reached_the_end_all_the_same_is_done(job_file: Path, tmp_path: Path
     rungs = rungs_of(HALVING, 6, folder)
     rungs.report("g", cases[0].key, 1, 0.9)
     rungs.report("g", cases[1].key, 1, 0.1)
-    folder.write_json(RUNGS, rungs.to_dict())
+    folder.write_json(RUNGS_FILE, rungs.to_dict())
     assert set(stopped_early(job.asha, cases, folder)) == {cases[1].name}
     assert stopped_early(None, cases, folder) == {}
     done_with(folder, cases)

@@ -14,12 +14,13 @@ from nas_core.objective import LatencyGoal
 from nas_core.search import search_epochs, start_search
 from nas_core.search_state import STRATEGIES
 from nas_core.workers import SingleProcess
+from orchestration.config.storage_layout import STAGE_END_FILE, search_folder, warmup_folder
 from orchestration.data.dataset import Dataset
-from orchestration.planning.cases import search_place, warmup_case, warmup_place
+from orchestration.planning.cases import warmup_case
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.find import find_network
 from orchestration.stages.search import Searched, search, search_parts, warm_up
-from orchestration.state.checkpoint_index import END, is_ended
+from orchestration.state.checkpoint_index import is_ended
 from tests.support.worker_context import Reports, context_of, context_with, digits, tiny_job
 
 TWO = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]
@@ -132,7 +133,7 @@ def test_budgets_that_share_a_search_train_it_once(
     shared = search(other)
     assert phases(reports) == trained
     assert bits(shared) == bits(host)
-    assert is_ended(other.storage.sub(search_place(str(other.task.case.search_key))))
+    assert is_ended(other.storage.sub(search_folder(str(other.task.case.search_key))))
 
 
 @pytest.mark.slow
@@ -168,10 +169,10 @@ def test_strategies_without_a_warm_up_have_none(
 def test_the_end_of_a_warm_up_is_written_last(dataset: Dataset, tmp_path: Path) -> None:
     context = context_for(dataset, tmp_path, 110)
     key = str(context.task.case.warmup_key)
-    folder = context.root.sub(warmup_place(key))
+    folder = context.root.sub(warmup_folder(key))
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
         warm_up(context)
-    end = folder.read_json(END)
+    end = folder.read_json(STAGE_END_FILE)
     assert folder.exists(f"{end['checkpoint']}/rank-0.json")
     assert end["checkpoint"] == "00001-00000000"

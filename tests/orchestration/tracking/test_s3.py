@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.head import free_port
-from orchestration.programs.export import PROGRAM
+from orchestration.config.storage_layout import PROGRAM_FILE
 from orchestration.tracking import RecordError, fetch_model
 from tests.support.mlflow_server import mlflow_server
 from tests.support.recording import Place
@@ -55,7 +55,7 @@ def test_files_of_an_experiment_in_s3_are_put_there(
     models = place.record().models
     assert place.state() == undisturbed.recorded()
     fetched = fetch_model(models[0], place.uri, tmp_path / "fetched")
-    assert (fetched / PROGRAM).read_bytes() == (place.model / PROGRAM).read_bytes()
+    assert (fetched / PROGRAM_FILE).read_bytes() == (place.model / PROGRAM_FILE).read_bytes()
 
 
 def test_a_server_leaves_the_files_to_s3(undisturbed: Place, s3: Any, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from orchestration.data.streaming.bad_samples import BAD, BadSamples, BadSamplesError
+from orchestration.config.storage_layout import BAD_SAMPLES_FILE
+from orchestration.data.streaming.bad_samples import BadSamples, BadSamplesError
 
 A, B, C = (f"cats/{name}.jpg\tnot an image: cut off" for name in "abc")
 
@@ -22,7 +23,7 @@ def test_images_are_named_once_whoever_meets_them(folder: Storage) -> None:
     one.note([B])
     other.note([A, B])
     one.note([A])
-    assert folder.read_text(BAD).splitlines() == [
+    assert folder.read_text(BAD_SAMPLES_FILE).splitlines() == [
         "set,key,reason",
         "parquet/1,cats/a.jpg,not an image: cut off",
         "parquet/1,cats/b.jpg,not an image: cut off",
@@ -37,7 +38,8 @@ def test_too_many_are_refused_with_a_way_out(folder: Storage) -> None:
         damage.note([C])
     assert str(error.value) == (
         "3 of 2,000 images cannot be decoded, e.g. cats/a.jpg: not an image: cut off; expected at "
-        f"most 0.1%: mend or remove those in {folder.where(BAD)}, and convert the set again"
+        f"most 0.1%: mend or remove those in {folder.where(BAD_SAMPLES_FILE)}, "
+        "and convert the set again"
     )
     with pytest.raises(BadSamplesError):  # so the next attempt stops before it begins
         BadSamples(folder, "parquet/1", 2_000).check()
