@@ -24,6 +24,7 @@ from typing import Any
 
 from cluster.head import NODE_SETTINGS, HeadProcesses, LocalHead
 from cluster.jobs_api import ClusterError, NobodyAnswersError, ensure_token, running_head
+from cluster.ray_internals import dashboard_url
 from cluster.submit import submit
 
 __all__ = ["Cluster", "ClusterError", "LocalHead", "connect", "running_head", "submit"]
@@ -104,7 +105,7 @@ def _facts(started: bool) -> Cluster:
     import ray
 
     resources = ray.cluster_resources()
-    url = ray._private.worker.global_worker.node.webui_url
+    url = dashboard_url()
     return Cluster(
         cpus=int(resources.get("CPU", 0)),
         gpus=int(resources.get("GPU", 0)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.hardware import Target, usable_cores
+from cluster.ray_internals import gpus_of_this_machine
 from cluster.storage import Storage
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
@@ -87,12 +88,7 @@ def this_machine() -> Node:
     resources = {"CPU": float(usable_cores())}
     labels: dict[str, str] = {}
     if any(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*")):
-        from ray._private.accelerators import get_accelerator_manager_for_resource
-
-        # What Ray itself asks when it starts: it knows which GPUs this process may see.
-        known = get_accelerator_manager_for_resource("GPU")
-        count = known.get_current_node_num_accelerators()
-        kind = known.get_current_node_accelerator_type()
+        count, kind = gpus_of_this_machine()
         resources |= {"GPU": float(count)} if count else {}
         labels |= {ACCELERATOR_LABEL: kind} if count and kind else {}
     return Node(id="", host="this machine", resources=resources, labels=labels, is_driver=True)

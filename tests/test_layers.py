@@ -38,6 +38,8 @@ FORBIDDEN = {
 READ_PARQUET = {"orchestration.data.parquet", "orchestration.data.streaming"}
 WRITES_PARQUET = "orchestration.reports.row_files"
 
+RAY_INTERNALS = "cluster.ray_internals"
+
 MOST_FILES = {"nas_core": 34}
 """Python files in a folder; 15 and `__init__.py` where it is not said."""
 
@@ -141,6 +143,30 @@ def test_only_what_reads_or_writes_parquet_imports_pyarrow() -> None:
     assert {name for name in found if name.rpartition(".")[0] not in READ_PARQUET} == {
         WRITES_PARQUET
     }
+
+
+def test_only_one_file_takes_anything_from_private_modules_of_ray() -> None:
+    found = {name for name, path in MODULES.items() if any(map(is_private_ray, names_in(path)))}
+    assert found == {RAY_INTERNALS}
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Imports, and chains of attributes: `ray._private` is reached without an import of its own."""
+    yield from imports(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ("_private", "_internal"):
+            yield ast.unparse(node)
+
+
+def is_private_ray(name: str) -> bool:
+    return root(name) == "ray" and not {"_private", "_internal"}.isdisjoint(name.split("."))
+
+
+@pytest.mark.parametrize(
+    "name", ["ray._private", "ray.train._internal.session", "ray.train.v2._internal.callbacks"]
+)
+def test_a_private_module_of_ray_would_be_seen(name: str) -> None:
+    assert is_private_ray(name)
 
 
 def root(name: str) -> str:

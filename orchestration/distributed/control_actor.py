@@ -121,11 +121,12 @@ class RayControlClient:
 
     def is_leaving(self) -> bool:
         import ray
-        from ray._private.state import state  # nothing public tells it to one worker alone
         from ray.exceptions import RayError
 
+        from cluster.ray_internals import draining_nodes
+
         try:
-            leaving: dict[str, int] = state.get_draining_nodes()
+            leaving = draining_nodes()
         except RayError:
             return False
         return ray.get_runtime_context().get_node_id() in leaving

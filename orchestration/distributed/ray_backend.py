@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from cluster.ray_internals import address_and_port, is_datasets_callback
 
 SHUTDOWN_S = 30.0
 """As long as Ray's own waits for process groups to end."""
@@ -47,7 +47,7 @@ class WorkerGroups(DataParallelTrainer):  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
-        return [one for one in callbacks if not isinstance(one, DatasetsCallback)]
+        return [one for one in callbacks if not is_datasets_callback(one)]
 
 
 @contextmanager
@@ -78,7 +78,7 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
     def _connect(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         kind = backend_config.backend or ("nccl" if has_gpus else "gloo")
-        place = worker_group.execute_single(0, get_address_and_port)
+        place = worker_group.execute_single(0, address_and_port)
         size, timeout_s = len(worker_group), backend_config.timeout_s
         ray.get(
             [

@@ -142,12 +142,13 @@ def drain_reports() -> None:
     itself forever (Ray 2.60; seen with workers that end right after a report on a busy machine).
     So the trial sends one more report and ends when that one has been taken.
     """
-    from ray.train._internal.session import get_session  # where Tune's own callback takes it from
     from ray.util.queue import Full
+
+    from cluster.ray_internals import trial_reports
 
     _taken.clear()
     try:
-        get_session()._get_or_create_inter_actor_queue().put({LAST: True}, timeout=TIMEOUT_S)
+        trial_reports().put({LAST: True}, timeout=TIMEOUT_S)
     except Full:
         return
     _taken.wait(TIMEOUT_S)
