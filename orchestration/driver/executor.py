@@ -31,8 +31,8 @@ from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import RAY_S
 from orchestration.scheduling.order import Schedule, co_scheduled_groups
 from orchestration.state.checkpoint_index import is_ended
-from orchestration.state.results_on_disk import finished_results
 from orchestration.state.run_file import known_further
+from orchestration.state.snapshot import JobSnapshot
 
 POLL_S = 5.0
 """Between two looks at a warm-up that another job trains."""
@@ -74,16 +74,23 @@ def run_missing(
     with open_session(plan, storage, tables, log) as session:
         ledger.measured_s = time.monotonic() - began
         known_further(session.cases, session.folder, session.layout.at_once)
-        expected = known_estimate(session)
+        seen = session.snapshot()
+        expected = known_estimate(session, seen)
         for line in plan_lines(
-            plan, session.tables, session.cases, session.folder, str(session.layout), expected
+            plan,
+            session.tables,
+            session.cases,
+            session.folder,
+            str(session.layout),
+            expected,
+            seen=seen,
         ):
             log(line)
-        ledger.networks = len(session.order().cases)
-        failed = CaseRunner(session, ledger, log, on_record).run()
+        ledger.networks = len(session.order(seen).cases)
+        failed = CaseRunner(session, ledger, log, on_record).run(seen)
         ended = time.monotonic()
         if not session.stop_signal.is_stopping:
-            results = finished_results(session.cases, session.folder)
+            results = session.snapshot().finished(session.cases)
             measure_cross_target(plan, results, session.tables, session.folder, log)
         ledger.measured_s += time.monotonic() - ended
     wall_s = time.monotonic() - began
@@ -109,21 +116,21 @@ class CaseRunner:
     log: Log
     on_record: OnRecord
 
-    def run(self) -> dict[str, str]:
-        """Why cases failed, by name."""
+    def run(self, seen: JobSnapshot) -> dict[str, str]:
+        """Why cases failed, by name; `seen` is the state before anything is trained."""
         session = self.session
-        with self._shown() as show, ExitStack() as held:
+        with self._shown(session.missing(seen)) as show, ExitStack() as held:
             # In the same order by all, so that no two wait for each other.
-            for case in sorted(session.order().warmups, key=lambda case: case.key):
+            for case in sorted(session.order(seen).warmups, key=lambda case: case.key):
                 self._hold_warmup(case, held)
-            order = session.order()  # another job may have trained a warm-up meanwhile
+            order = session.order(seen)  # another job may have trained a warm-up meanwhile
             failed = self._warm_up(order, show)
             if session.warmup_layout != session.layout:
                 held.close()
             failed |= self._run(order.first, failed, show)
             failed |= self._follow(order.followers, failed, show)
             # Those that a search would have trained, had it come to its end.
-            left = [case for case in session.missing() if case.kind in KNOWN]
+            left = [case for case in session.missing(session.snapshot()) if case.kind in KNOWN]
             return failed | self._run(left, failed, show)
 
     def _warm_up(self, order: Schedule, show: Any) -> dict[str, str]:
@@ -161,10 +168,11 @@ class CaseRunner:
 
     def _run(self, cases: Sequence[Case], failed: dict[str, str], show: Any) -> dict[str, str]:
         """Run those of the cases that are neither done nor failed; why some of them fail."""
-        missing = {case.name for case in self.session.missing()}
+        session = self.session
+        missing = {case.name for case in session.missing(session.snapshot())}
         rest = [case for case in self._startable(cases, failed) if case.name in missing]
         return self._run_wave(
-            co_scheduled_groups(rest, self.session.layout.at_once), self.session.layout, show
+            co_scheduled_groups(rest, session.layout.at_once), session.layout, show
         )
 
     def _startable(self, cases: Sequence[Case], failed: dict[str, str]) -> list[Case]:
@@ -194,8 +202,8 @@ class CaseRunner:
         return run_cases(tasks, layout, folder, show, session.stop_signal, scheduler=scheduler)
 
     @contextmanager
-    def _shown(self) -> Iterator[Any]:
-        named = sum(case.kind != "reference" for case in self.session.missing()) > 1
+    def _shown(self, missing: Sequence[Case]) -> Iterator[Any]:
+        named = sum(case.kind != "reference" for case in missing) > 1
         lines = ProgressLines(self.log, named=named)
         with case_bars() as bars:
 

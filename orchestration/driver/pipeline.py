@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from orchestration.config.storage_layout import (
     JOB_FILE,
     JOB_FORMAT,
     MLFLOW_FILE,
-    RESULT_FILE,
     TABLES,
 )
 from orchestration.driver.cross_target import targets_to_measure
@@ -37,11 +36,12 @@ from orchestration.driver.progress import Log, OnRecord
 from orchestration.latency.table_store import store_table, stored_table
 from orchestration.planning.cases import Case, cases_of, plan_facts
 from orchestration.planning.plan import Plan, make_plan
-from orchestration.reports.results import JobResult, read_result
+from orchestration.reports.results import JobResult, Result, case_result
+from orchestration.reports.table import ordered_results
 from orchestration.scheduling.matching_widths import are_matched_widths_known, matched_width_cases
-from orchestration.scheduling.successive_halving import stopped_early
-from orchestration.state.results_on_disk import adopt, finished_results, is_done
+from orchestration.state.results_on_disk import adopt, finish_adopting
 from orchestration.state.run_file import begun, end_plan
+from orchestration.state.snapshot import JobSnapshot, read_snapshot
 
 STOPPED = "it was stopped; the same command goes on from there"
 
@@ -102,14 +102,20 @@ def _run_owned(
         store_table(storage, plan.table_keys[target], table)
     cases = cases_of(plan, tables)
     cases += matched_width_cases(plan, cases, tables, storage)
-    for name, old in adopt(cases, folder).items():
+    finish_adopting(folder)  # what a driver that was killed has begun
+    seen = read_snapshot(folder, plan.job.asha)
+    adopted = adopt(cases, folder, seen)
+    for name, old in adopted.items():
         log(f"{name} is what {old} was, under another name")
+    if adopted:
+        seen = read_snapshot(folder, plan.job.asha)
     is_complete = tables.keys() == plan.table_keys.keys() and are_matched_widths_known(
         plan, cases, tables, storage
     )
-    failed, runs = {}, _runs_before(folder)
-    if is_complete and _is_done(plan, cases, tables, folder):
-        count = len(cases) - len(stopped_early(plan.job.asha, cases, folder))
+    before = folder.find_json(JOB_FILE) or {}
+    failed, runs = {}, before.get("runs", [])
+    if is_complete and _is_done(plan, cases, tables, folder, seen):
+        count = len(cases) - len(seen.stopped_early(cases))
         log(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
     else:
         from orchestration.driver.executor import run_missing
@@ -117,44 +123,56 @@ def _run_owned(
         with begun(plan, cases, folder, tables, is_complete=is_complete):
             done = run_missing(plan, storage, tables, log, on_record)
         cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
-    _write_job(plan, folder, cases, job_file, runs, failed)
+        seen = read_snapshot(folder, plan.job.asha)
+    _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
     end_plan(folder)
-    return _told(plan.job, storage, cases, failed, log)
+    return _told(plan.job, storage, cases, failed, seen, log)
 
 
 def _is_done(
-    plan: Plan, cases: list[Case], tables: dict[str, LatencyTable], folder: Storage
+    plan: Plan,
+    cases: list[Case],
+    tables: dict[str, LatencyTable],
+    folder: Storage,
+    seen: JobSnapshot,
 ) -> bool:
     """Whether nothing is left to train or to measure."""
-    early = stopped_early(plan.job.asha, cases, folder)
-    if not all(case.name in early or is_done(case, folder) for case in cases):
+    early = seen.stopped_early(cases)
+    if not all(case.name in early or seen.is_done(case) for case in cases):
         return False
-    return not targets_to_measure(plan, finished_results(cases, folder), tables, folder)
+    return not targets_to_measure(plan, seen.finished(cases), tables, folder)
 
 
 def _told(
-    job: Job, storage: Storage, cases: list[Case], failed: Mapping[str, str], log: Log
+    job: Job,
+    storage: Storage,
+    cases: list[Case],
+    failed: Mapping[str, str],
+    seen: JobSnapshot,
+    log: Log,
 ) -> JobResult:
     """Compare and record what is there, and say what became of every case."""
     folder = storage.sub(job.name)
-    finished = [case for case in cases if is_done(case, folder)]
-    early = stopped_early(job.asha, cases, folder)
+    finished = [case for case in cases if seen.is_done(case)]
+    early = seen.stopped_early(cases)
     undone = [case.name for case in cases if case not in finished and case.name not in early]
+    # Read back, since pages and records take values as JSON gives them, lists in place of tuples.
+    facts = folder.read_json(JOB_FILE)
+    results = ordered_results(seen.results.values(), facts)
     reasons = {name: failed.get(name, STOPPED) for name in undone}
     try:
-        _compare(storage, folder, finished, log)
+        _compare(storage, folder, seen.finished(cases), results, facts, log)
     except Exception as error:  # drawing raises anything, and all else of the job is done
         log(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
-    links = _record(job, storage, log)
+    links = _record(job, storage, results, facts, log)
     for name, reason in early.items():
         log(f"stopped early: {name} {reason}")
     for name, reason in reasons.items():
         log(f"FAILED {name}: {reason}")
     for link in links:
         log(link)
-    return JobResult(
-        job.name, tuple(read_result(folder, case) for case in finished), reasons, links
-    )
+    told = tuple(case_result(seen.results[case.name], case, folder) for case in finished)
+    return JobResult(job.name, told, reasons, links)
 
 
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
@@ -165,22 +183,15 @@ def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
     return plan.shipped | {name: table for name, table in found.items() if table is not None}
 
 
-def _runs_before(folder: Storage) -> list[dict[str, Any]]:
-    """What earlier runs of the job spent."""
-    before = folder.find_json(JOB_FILE) or {}
-    runs: list[dict[str, Any]] = before.get("runs", [])
-    return runs
-
-
 def _write_job(
     plan: Plan,
     folder: Storage,
     cases: list[Case],
     job_file: str,
+    submitted: str | None,
     runs: list[dict[str, Any]],
     failed: Mapping[str, str],
 ) -> None:
-    before = folder.find_json(JOB_FILE) or {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     job = plan.job
     folder.write_json(
@@ -195,7 +206,7 @@ def _write_job(
             "experiment": job.experiment,
             "registered_prefix": job.experiment,
             "git_commit": _git_commit(),
-            "submitted": before.get("submitted", now),
+            "submitted": now if submitted is None else submitted,
             "runs": runs,
             "failed": dict(failed),
             "hardware": facts(),
@@ -229,7 +240,13 @@ def tracking_uri(job: Job | None, storage: Storage) -> str:
     return own or f"sqlite:///{(storage if storage.is_local else Storage(HOME)).path(MLFLOW_FILE)}"
 
 
-def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
+def _record(
+    job: Job,
+    storage: Storage,
+    results: Sequence[Result],
+    facts: Mapping[str, Any],
+    log: Log,
+) -> tuple[str, ...]:
     """Write MLflow from storage. What goes wrong there costs the job nothing."""
     from orchestration.tracking import RecordError, record_job
 
@@ -242,6 +259,8 @@ def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
             experiment=job.experiment,
             patience_s=job.record.patience_s,
             is_waited_for=True,
+            results=results,
+            facts=facts,
         )
     except RecordError as error:
         log(f"WARNING not recorded: {error}")
@@ -257,13 +276,20 @@ def _record(job: Job, storage: Storage, log: Log) -> tuple[str, ...]:
     return (*pages, *(f"model    {model}" for model in links.models))
 
 
-def _compare(storage: Storage, folder: Storage, finished: list[Case], log: Log) -> None:
+def _compare(
+    storage: Storage,
+    folder: Storage,
+    finished: Sequence[Result],
+    results: Sequence[Result],
+    facts: Mapping[str, Any],
+    log: Log,
+) -> None:
+    """Write the comparison of all results, and say how the finished cases compare."""
     from orchestration.reports.comparison import write_comparison
     from orchestration.reports.table import comparison_text
 
     if not finished:
         return
-    results = [folder.read_json(f"{case.folder}/{RESULT_FILE}") for case in finished]
-    write_comparison(folder, storage.sub(TABLES))
-    for hardware in dict.fromkeys(result["hardware"] for result in results):
-        log(comparison_text([one for one in results if one["hardware"] == hardware]))
+    write_comparison(folder, storage.sub(TABLES), results, facts)
+    for hardware in dict.fromkeys(result["hardware"] for result in finished):
+        log(comparison_text([one for one in finished if one["hardware"] == hardware]))

@@ -27,6 +27,7 @@ from orchestration.planning.worker_layout import NodeResources, worker_layout
 from orchestration.reports.plan import plan_lines
 from orchestration.scheduling.estimate import Estimate, Timings, estimate
 from orchestration.scheduling.matching_widths import matched_width_cases
+from orchestration.state.snapshot import JobSnapshot
 
 if TYPE_CHECKING:
     from orchestration.driver.session import JobSession
@@ -56,26 +57,33 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
     _check_places(plan)
     cases_of(plan, tables)  # what is wrong is said before Ray is started
     with open_session(plan, storage, tables, log) as session:
-        expected = known_estimate(session) or _timed_estimate(session, log)
+        seen = session.snapshot()
+        expected = known_estimate(session, seen) or _timed_estimate(session, seen, log)
         for line in plan_lines(
-            plan, session.tables, session.cases, session.folder, str(session.layout), expected
+            plan,
+            session.tables,
+            session.cases,
+            session.folder,
+            str(session.layout),
+            expected,
+            seen=seen,
         ):
             log(line)
 
 
-def known_estimate(session: JobSession) -> Estimate | None:
+def known_estimate(session: JobSession, seen: JobSnapshot) -> Estimate | None:
     """What a run will take, if its steps were timed before and something is left to do."""
     place = timings_file(_timings_key(session))
-    if not session.storage.exists(place) or not session.missing():
+    if not session.storage.exists(place) or not session.missing(seen):
         return None
     timings = Timings.from_dict(session.storage.read_json(place))
-    return None if timings is None else _estimate(session, timings)
+    return None if timings is None else _estimate(session, seen, timings)
 
 
-def _estimate(session: JobSession, timings: Timings) -> Estimate:
+def _estimate(session: JobSession, seen: JobSnapshot, timings: Timings) -> Estimate:
     return estimate(
         session.plan,
-        session.order(),
+        session.order(seen),
         timings,
         session.layout,
         len(session.rooms),
@@ -98,9 +106,9 @@ def _timings_key(session: JobSession) -> str:
     return digest(values)
 
 
-def _timed_estimate(session: JobSession, log: Log) -> Estimate | None:
+def _timed_estimate(session: JobSession, seen: JobSnapshot, log: Log) -> Estimate | None:
     """Time a few steps, unless nothing is left to do."""
-    order = session.order()
+    order = session.order(seen)
     if not order.cases:
         return None
     log("time     a few steps of each phase ...")
@@ -113,7 +121,7 @@ def _timed_estimate(session: JobSession, log: Log) -> Estimate | None:
     finally:
         session.storage.delete(folder)
     session.storage.write_json(timings_file(key), timings.to_dict())
-    return _estimate(session, timings)
+    return _estimate(session, seen, timings)
 
 
 def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:

@@ -26,8 +26,7 @@ from orchestration.planning.worker_layout import (
 )
 from orchestration.scheduling.matching_widths import matched_width_cases, measure_widths
 from orchestration.scheduling.order import Schedule, schedule
-from orchestration.scheduling.successive_halving import stopped_early
-from orchestration.state.results_on_disk import is_done, renamed
+from orchestration.state.snapshot import JobSnapshot, read_snapshot
 
 if TYPE_CHECKING:
     from cluster.placement import Node
@@ -57,19 +56,17 @@ class JobSession:
         batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
         return warmup_layout(self.layout, self.rooms, batch_size, lanes)
 
-    def missing(self) -> list[Case]:
+    def snapshot(self) -> JobSnapshot:
+        """State of the cases as it is now; to be read anew after anything was trained."""
+        return read_snapshot(self.folder, self.plan.job.asha)
+
+    def missing(self, seen: JobSnapshot) -> list[Case]:
         """Cases that are to be done."""
-        known = self.stopped().keys() | renamed(self.cases, self.folder).keys()
-        undone = [case for case in self.cases if not is_done(case, self.folder)]
-        return [case for case in undone if case.name not in known]
+        return seen.missing(self.cases)
 
-    def stopped(self) -> dict[str, str]:
-        """By name of a case whose search was ended early, why."""
-        return stopped_early(self.plan.job.asha, self.cases, self.folder)
-
-    def order(self) -> Schedule:
+    def order(self, seen: JobSnapshot) -> Schedule:
         """In which order."""
-        return schedule(self.missing(), self.storage, self.folder)
+        return schedule(self.missing(seen), self.storage, self.folder)
 
     def task(
         self, case: Case, co_scheduled: Sequence[Case], layout: WorkerLayout, place: str

@@ -66,9 +66,11 @@ RUN = {
 """What a run of the job says of itself in `job.json`, and what the page calls it."""
 
 
-def write_report(job: Storage, results: Sequence[Result]) -> None:
+def write_report(
+    job: Storage, results: Sequence[Result], facts: Mapping[str, Any] | None = None
+) -> None:
     """Write the page, from the files of the job; its pictures are there already."""
-    facts = job.find_json(JOB_FILE) or {}
+    facts = job.find_json(JOB_FILE) or {} if facts is None else facts
     name = str(facts.get("name") or (results[0]["job"] if results else "job"))
     parts = [
         _found(results),

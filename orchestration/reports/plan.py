@@ -16,8 +16,8 @@ from orchestration.planning.cases import BudgetCase, Case, SearchCase
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import Estimate, Feeding, training_steps
-from orchestration.scheduling.successive_halving import stopped_early
-from orchestration.state.results_on_disk import renamed, why
+from orchestration.state.results_on_disk import why
+from orchestration.state.snapshot import JobSnapshot, read_snapshot
 
 
 def plan_lines(
@@ -27,6 +27,8 @@ def plan_lines(
     folder: Storage,
     workers: str,
     expected: Estimate | None = None,
+    *,
+    seen: JobSnapshot | None = None,
 ) -> list[str]:
     """The plan in words.
 
@@ -37,8 +39,10 @@ def plan_lines(
         folder: the job's; tells what is done already.
         workers: of a case, in words.
         expected: what the job will take, if its steps were timed.
+        seen: the state of its cases; None: it is read here.
     """
     job, data, space = plan.job, plan.data, plan.space
+    seen = read_snapshot(folder, job.asha) if seen is None else seen
     test = data.test_count
     size = f"{data.channels}x{data.resolution}x{data.resolution}"
     lines = [
@@ -50,12 +54,12 @@ def plan_lines(
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
-    states = {name: f"done, as {old}" for name, old in renamed(cases, folder).items()}
-    early = stopped_early(job.asha, cases, folder)
+    states = {name: f"done, as {old}" for name, old in seen.renamed(cases).items()}
+    early = seen.stopped_early(cases)
     states |= {name: f"stopped early {reason}" for name, reason in early.items()}
     said = dict[str, str]()
     for case in cases:
-        state = states.get(case.name) or why(case, folder)
+        state = states.get(case.name) or why(case, folder, seen)
         words = [_asked(case), *_feasible(case, tables), state]
         said[case.name] = "; ".join([*words, *_effort(case, expected)])
     lines += [*_case_lines(cases, said), *_later(plan, tables)]

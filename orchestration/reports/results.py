@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import Baseline, model_from_dict
-from orchestration.config.storage_layout import RESULT_FILE
 from orchestration.planning.cases import Case
 
 Result = dict[str, Any]
@@ -138,9 +137,8 @@ class JobResult:
         raise KeyError(f"no finished case {name!r}; there are {[c.name for c in self.cases]}")
 
 
-def read_result(folder: Storage, case: Case) -> CaseResult:
-    """A finished case, from the job's storage."""
-    values = folder.read_json(f"{case.folder}/{RESULT_FILE}")
+def case_result(values: Result, case: Case, folder: Storage) -> CaseResult:
+    """A finished case, from the content of its `result.json` in the job's storage."""
     return CaseResult(
         name=values["case"],
         kind=values["kind"],

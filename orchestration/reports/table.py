@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
-from orchestration.config.storage_layout import CASES, JOB_FILE, case_of_result
+from orchestration.config.storage_layout import JOB_FILE
 from orchestration.latency.tolerance import is_within
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import findings, random_networks
@@ -21,6 +21,7 @@ from orchestration.reports.results import (
 )
 from orchestration.reports.row_files import KINDS
 from orchestration.reports.text import plain_text
+from orchestration.state.snapshot import read_snapshot
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,10 +56,17 @@ def read_results(job: Storage) -> list[Result]:
 
     What its folder holds of earlier settings is left out, where `job.json` tells.
     """
-    keys = [key for key in job.list(CASES) if case_of_result(key)]
-    facts = job.find_json(JOB_FILE) or {}
+    return ordered_results(read_snapshot(job).results.values(), job.find_json(JOB_FILE) or {})
+
+
+def ordered_results(found: Iterable[Result], facts: Mapping[str, Any]) -> list[Result]:
+    """The results of a job in the order of tables, without those of earlier settings.
+
+    Args:
+        found: all results in its folder.
+        facts: the content of `job.json`, if there is one.
+    """
     asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
-    found = [job.read_json(key) for key in keys]
     return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
 
 

@@ -21,7 +21,6 @@ from orchestration.config.digest import digest
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.storage_layout import RUNGS_FILE, RUNGS_FORMAT
 from orchestration.planning.cases import Case
-from orchestration.state.results_on_disk import is_done
 
 
 class Rungs:
@@ -118,17 +117,3 @@ def rungs_of(settings: AshaSettings, epochs: int, folder: Storage) -> Rungs:
 def group_of(case: Case) -> str:
     """Equal for cases that differ in nothing but the seed."""
     return digest({name: part for name, part in case.parts.items() if name != "seed"})
-
-
-def stopped_early(
-    settings: AshaSettings | None, cases: Sequence[Case], folder: Storage
-) -> dict[str, str]:
-    """By name of a case of the job that was ended early, why; nothing where that is not asked.
-
-    A search may reach its end before it hears that it should not: then it is done.
-    """
-    if settings is None or not folder.exists(RUNGS_FILE):
-        return {}
-    stopped = rungs_of(settings, 0, folder).stopped
-    ended = [case for case in cases if case.key in stopped and not is_done(case, folder)]
-    return {case.name: stopped[case.key] for case in ended}

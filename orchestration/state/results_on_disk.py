@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import (
-    CASES,
     DERIVED_FILE,
     RENAMED,
     RENAMED_FILE,
     RESULT_FILE,
     case_folder,
-    case_of_result,
     result_file,
     search_folder,
 )
 from orchestration.planning.cases import Case, checkpoints_place
 from orchestration.planning.content_keys import Parts
 from orchestration.state.checkpoint_index import is_ended
+from orchestration.state.snapshot import JobSnapshot, read_snapshot
 
 
 def stored_key(folder: Storage, name: str) -> str | None:
@@ -37,12 +35,6 @@ def is_done(case: Case, folder: Storage) -> bool:
     return stored_key(folder, case.name) == case.key
 
 
-def finished_results(cases: Sequence[Case], folder: Storage) -> list[dict[str, Any]]:
-    """The results of the cases that are done."""
-    done = [case for case in cases if is_done(case, folder)]
-    return [folder.read_json(f"{case.folder}/{RESULT_FILE}") for case in done]
-
-
 def is_found(case: Case, folder: Storage) -> bool:
     """Whether its network is known and measured, and only to be retrained."""
     return key_in(folder, f"{case.folder}/{DERIVED_FILE}") == case.key
@@ -56,43 +48,43 @@ def is_searched(case: Case, folder: Storage) -> bool:
     )
 
 
-def renamed(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
-    """By name of a case that is finished under another one, that other name.
-
-    A result is known by its content: a file of an architecture may be called otherwise by now.
-    """
-    missing = [case for case in cases if not is_done(case, folder)]
-    if not missing:
-        return {}
-    names = filter(None, map(case_of_result, folder.list(CASES)))
-    known = {stored_key(folder, name): name for name in sorted(names)}
-    return {case.name: known[case.key] for case in missing if case.key in known}
-
-
-def adopt(cases: Sequence[Case], folder: Storage) -> dict[str, str]:
+def adopt(
+    cases: Sequence[Case], folder: Storage, seen: JobSnapshot | None = None
+) -> dict[str, str]:
     """Let finished cases have the names that they have by now.
 
     All are laid aside before any takes its place, since one may want the name of another. What is
     no name of the job any more is gone behind it; killed meanwhile, the next call goes on.
 
+    Args:
+        cases: of the job.
+        folder: the job's.
+        seen: its state, read after `finish_adopting`; None: it is read here.
+
     Returns:
         By name of a case that was taken over, where its result was.
     """
-    _put_in_place(folder)  # of a call that was killed
-    found = renamed(cases, folder)
+    if seen is None:
+        finish_adopting(folder)
+        seen = read_snapshot(folder)
+    found = seen.renamed(cases)
+    if not found:
+        return {}
     for name, old in found.items():
         _copy(folder, case_folder(old), f"{RENAMED}/{name}", {"case": name})
-    if found:
-        folder.write_json(RENAMED_FILE, sorted(found))
-    _put_in_place(folder)
+    folder.write_json(RENAMED_FILE, sorted(found))
+    finish_adopting(folder)
     kept = {case.name for case in cases}
     for old in set(found.values()) - kept:
         folder.delete(case_folder(old))
     return found
 
 
-def _put_in_place(folder: Storage) -> None:
-    """If all are laid aside; what is laid aside alone is still where it was."""
+def finish_adopting(folder: Storage) -> None:
+    """Finish what an `adopt` that was killed has begun.
+
+    Results are put in place if all are laid aside; otherwise they are still where they were.
+    """
     for name in folder.find_json(RENAMED_FILE) or ():
         folder.delete(case_folder(name))
         _copy(folder, f"{RENAMED}/{name}", case_folder(name), {})
@@ -110,14 +102,13 @@ def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> No
     )
 
 
-def why(case: Case, folder: Storage) -> str:
+def why(case: Case, folder: Storage, seen: JobSnapshot) -> str:
     """What there is of a case, and why something is to be done."""
-    place = f"{case.folder}/{RESULT_FILE}"
-    if is_done(case, folder):
+    if seen.is_done(case):
         return "done"
     if is_found(case, folder):
         return "to do: found and measured, not retrained"
-    found = folder.find_json(place)
+    found = seen.results.get(case.name)
     if found is None:
         is_begun = bool(folder.list(checkpoints_place(case)))
         return "to do: goes on from its checkpoint" if is_begun else "to do"

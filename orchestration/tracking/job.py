@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain
@@ -72,6 +72,8 @@ def record_job(
     experiment: str,
     patience_s: float = PATIENCE_S,
     is_waited_for: bool = False,
+    results: Sequence[Result] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> RecordLinks:
     """Write what a job has in storage into MLflow: what is missing there, and nothing twice.
 
@@ -82,17 +84,21 @@ def record_job(
         experiment: made if missing.
         patience_s: a failing request is sent again for a quarter of it.
         is_waited_for: stop after `patience_s` and two seconds for each case, whatever is missing.
+        results: of the job, in the order of tables; None: they are read.
+        facts: the content of `job.json`; None: it is read.
 
     Raises:
         RecordError: MLflow cannot be reached or written. The same call goes on from there.
         StorageError: the job's files cannot be read.
     """
-    results = read_results(job)
+    results = read_results(job) if results is None else results
     total_s = patience_s + CASE_S * len(results) if is_waited_for else float("inf")
     folder = job.parent.uri
     with connected(tracking_uri, patience_s, total_s) as client:
         runs = Runs(client, experiment_id(client, tracking_uri, experiment, folder))
-        recorder = _Recorder(runs, job, tables, SERVER_THREADS if is_server(tracking_uri) else 1)
+        threads = SERVER_THREADS if is_server(tracking_uri) else 1
+        facts = job.read_json(JOB_FILE) if facts is None else facts
+        recorder = _Recorder(runs, job, tables, threads, facts)
         return recorder.record(results, ui_address(tracking_uri))
 
 
@@ -108,13 +114,15 @@ class _Case(NamedTuple):
 class _Recorder:
     """Writes one job. Every method may be called again after it was interrupted."""
 
-    def __init__(self, runs: Runs, job: Storage, tables: Storage, threads: int) -> None:
+    def __init__(
+        self, runs: Runs, job: Storage, tables: Storage, threads: int, facts: Mapping[str, Any]
+    ) -> None:
         self.runs = runs
         self.client = runs.client
         self.job = job
         self.tables = tables
         self.threads = threads
-        self.facts: dict[str, Any] = without_passwords(job.read_json(JOB_FILE))
+        self.facts: dict[str, Any] = without_passwords(dict(facts))
         self.models = Models(runs, job, self.facts["registered_prefix"])
 
     def record(self, results: Sequence[Result], ui: str) -> RecordLinks:

@@ -12,7 +12,8 @@ from cluster.storage import Storage
 from orchestration.config.loading import SpecError
 from orchestration.planning.cases import Case, cases_of, checkpoints_place
 from orchestration.planning.plan import make_plan
-from orchestration.state.results_on_disk import adopt, is_done, renamed, why
+from orchestration.state.results_on_disk import adopt, is_done, why
+from orchestration.state.snapshot import read_snapshot
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
 
@@ -61,7 +62,7 @@ def test_every_seed_is_a_case_of_its_own_and_equals_that_seed_alone(tmp_path: Pa
 def test_a_result_under_another_name_is_taken_over_with_its_files(tmp_path: Path) -> None:
     folder, case = Storage(str(tmp_path / "job")), cases(tmp_path, ["110%"])["mobile-0.088ms"]
     finish(folder, case, "mobile-old-name")
-    assert renamed([case], folder) == {"mobile-0.088ms": "mobile-old-name"}
+    assert read_snapshot(folder).renamed([case]) == {"mobile-0.088ms": "mobile-old-name"}
     assert not is_done(case, folder)
     assert adopt([case], folder) == {"mobile-0.088ms": "mobile-old-name"}
     assert is_done(case, folder)
@@ -133,16 +134,19 @@ def test_a_plan_says_why_a_case_is_done_again(
     folder = Storage(str(tmp_path / "job"))
     for case in cases(tmp_path, ["110%"]).values():
         finish(folder, case)
-    assert why(cases(tmp_path, ["110%"], **changes)["mobile-0.088ms"], folder) == reason
+    assert (
+        why(cases(tmp_path, ["110%"], **changes)["mobile-0.088ms"], folder, read_snapshot(folder))
+        == reason
+    )
 
 
 def test_a_plan_says_what_is_there_of_a_case(tmp_path: Path) -> None:
     folder, case = Storage(str(tmp_path / "job")), cases(tmp_path, ["110%"])["mobile-0.088ms"]
-    assert why(case, folder) == "to do"
+    assert why(case, folder, read_snapshot(folder)) == "to do"
     folder.write_json(f"{checkpoints_place(case)}/search/00001-00000000/rank-0.json", {})
-    assert why(case, folder) == "to do: goes on from its checkpoint"
+    assert why(case, folder, read_snapshot(folder)) == "to do: goes on from its checkpoint"
     folder.write_json(f"{case.folder}/derived.json", {"key": case.key})
-    assert why(case, folder) == "to do: found and measured, not retrained"
+    assert why(case, folder, read_snapshot(folder)) == "to do: found and measured, not retrained"
 
 
 @pytest.mark.parametrize(("budget", "nearest"), [(0.001, "0.02"), (9.0, "0.12")])

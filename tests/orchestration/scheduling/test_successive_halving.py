@@ -22,12 +22,8 @@ from orchestration.config.storage_layout import RUNGS_FILE
 from orchestration.driver.tune_callbacks import asha_scheduler
 from orchestration.planning.cases import Case, SearchCase
 from orchestration.planning.plan import make_plan
-from orchestration.scheduling.successive_halving import (
-    Rungs,
-    group_of,
-    rungs_of,
-    stopped_early,
-)
+from orchestration.scheduling.successive_halving import Rungs, group_of, rungs_of
+from orchestration.state.snapshot import read_snapshot
 
 HALVING = AshaSettings(first_epoch=1)
 SCORES = st.floats(0, 1) | st.just(math.nan)
@@ -214,7 +210,10 @@ def test_a_job_that_is_submitted_again_goes_on_with_its_rungs(
     after = asha_scheduler(job, cases, folder)
     assert asked(after, cases[0], epoch=3, score=0.7) == "CONTINUE"
     assert asked(after, cases[2], epoch=3, score=0.65) == "STOP"
-    assert set(stopped_early(job.asha, cases, folder)) == {cases[1].name, cases[2].name}
+    assert set(read_snapshot(folder, job.asha).stopped_early(cases)) == {
+        cases[1].name,
+        cases[2].name,
+    }
 
 
 def done_with(folder: Storage, cases: Sequence[Case]) -> None:
@@ -228,10 +227,10 @@ def test_who_reached_the_end_all_the_same_is_done(job_file: Path, tmp_path: Path
     rungs.report("g", cases[0].key, 1, 0.9)
     rungs.report("g", cases[1].key, 1, 0.1)
     folder.write_json(RUNGS_FILE, rungs.to_dict())
-    assert set(stopped_early(job.asha, cases, folder)) == {cases[1].name}
-    assert stopped_early(None, cases, folder) == {}
+    assert set(read_snapshot(folder, job.asha).stopped_early(cases)) == {cases[1].name}
+    assert read_snapshot(folder).stopped_early(cases) == {}
     done_with(folder, cases)
-    assert stopped_early(job.asha, cases, folder) == {}
+    assert read_snapshot(folder, job.asha).stopped_early(cases) == {}
 
 
 def test_a_single_seed_has_nobody_to_be_compared_with(job_file: Path) -> None:
