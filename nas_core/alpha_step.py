@@ -1,6 +1,6 @@
-"""One update of a search: what the strategy found, averaged over workers, becomes a step.
+"""One update of the architecture parameters, from gradients averaged over all workers.
 
-Adam with betas 0 and .999, as released; the latency term enters with its exact gradient.
+Adam with betas 0 and .999, as in the release; the latency term contributes its exact gradient.
 Source: ProxylessNAS, sections 3.2 and 3.3.
 Shapes: K = candidate ops at a site.
 """
@@ -23,49 +23,50 @@ from nas_core.workers import ProcessGroup
 
 
 def alpha_step(search: Search, batch: Batch | None) -> None:
-    """One update of the strategy; no weight and no buffer moves.
+    """Update the architecture parameters once; no weight and no buffer changes.
 
-    Only gradients travel between workers: averaging alphas afterwards would not be equivalent
-    under Adam. With `settle_pairs`, the sum of exponentials of a pair of ops that were compared is
-    settled to what the latency term alone makes of it. An update whose gradient is not finite moves
-    nothing.
+    Only gradients are exchanged between workers: averaging alphas afterwards would not be
+    equivalent under Adam. With `settle_pairs`, the two ops that were compared at a site are
+    rescaled so that the sum of their exponentials is what the latency term alone would give.
+    An update whose gradient is not finite is skipped.
 
     Args:
-        search: whose architecture parameters, baseline, multiplier and trials are updated.
-        batch: of the architecture part; None for strategies that score whole parts.
+        search: its architecture parameters, baseline, multiplier and trials are updated in place.
+        batch: images of the architecture split; None for strategies that score networks on the
+            whole split.
     """
     state, settings = search.state, search.settings
     update = _update_from(search, batch)
     if update.grads is not None and _is_finite(update):
-        slopes = _latency_grads(search, update)
-        _move_alphas(search, slopes[0], slopes[1], update.pairs)
+        grads = _latency_grads(search, update)
+        _move_alphas(search, grads[0], grads[1], update.pairs)
     if update.reward is not None:
-        kept = settings.baseline_momentum if state.baseline is not None else 0.0
-        state.baseline = kept * (state.baseline or 0.0) + (1 - kept) * update.reward
+        momentum = settings.baseline_momentum if state.baseline is not None else 0.0
+        state.baseline = momentum * (state.baseline or 0.0) + (1 - momentum) * update.reward
     if update.trial is not None:
         state.trials.append(update.trial)
     state.alpha_steps += 1
 
 
 def _update_from(search: Search, batch: Batch | None) -> Update:
-    """What the whole group finds; for strategies that score whole parts it finds it together."""
+    """The strategy's update, identical on all workers."""
     if batch is None:
-        return search.strategy.update(_scene(search, None))
+        return search.strategy.update(_context(search, None))
     parts = batch.parts(search.settings.micro_batch_size)
     with search.precision.autocast():
-        updates = [search.strategy.update(_scene(search, part)) for part in parts]
+        updates = [search.strategy.update(_context(search, part)) for part in parts]
     return _averaged(updates, [part.share for part in parts], search.group)
 
 
 def _is_finite(update: Update) -> bool:
-    assert update.grads is not None, "there is something to look at"
+    assert update.grads is not None, "only updates with gradients are checked"
     numbers = [grad.sum() for grad in update.grads]
     if update.loss is not None:
         numbers.append(update.loss.to(numbers[0].dtype))
     return bool(torch.stack(numbers).isfinite().all())
 
 
-def _scene(search: Search, batch: Batch | None) -> UpdateContext:
+def _context(search: Search, batch: Batch | None) -> UpdateContext:
     state = search.state
     return UpdateContext(
         net=state.supernet,
@@ -84,34 +85,34 @@ def _scene(search: Search, batch: Batch | None) -> UpdateContext:
 
 
 def _averaged(updates: Sequence[Update], shares: Sequence[float], group: ProcessGroup) -> Update:
-    """The mean over the parts of all workers, each weighted with its share of the batch."""
+    """Mean over the micro-batches of all workers, each weighted with its share of the batch."""
     first = updates[0]
     if first.grads is None:
         return first
     grads = [torch.zeros_like(grad) for grad in first.grads]
-    facts = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64)
     for update, share in zip(updates, shares, strict=True):
-        assert update.grads is not None, "a strategy learns from all parts or from none"
+        assert update.grads is not None, "a strategy returns gradients for every part or for none"
         for total, grad in zip(grads, update.grads, strict=True):
             total += grad * share
         loss = 0.0 if update.loss is None else float(update.loss)
-        facts += share * facts.new_tensor([loss, update.reward or 0.0])
-    facts = facts.to(grads[0].device)
-    group.sum([*grads, facts])
+        sums += share * sums.new_tensor([loss, update.reward or 0.0])
+    sums = sums.to(grads[0].device)
+    group.sum([*grads, sums])
     return Update(
         grads,
-        None if first.loss is None else facts[0],
-        None if first.reward is None else float(facts[1]),
+        None if first.loss is None else sums[0],
+        None if first.reward is None else float(sums[1]),
         first.pairs,
     )
 
 
 def _latency_grads(search: Search, update: Update) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients of accuracy and of latency for every alpha, weighted as the objective says.
+    """Gradients of the accuracy and the latency term for every alpha, weighted by the objective.
 
-    Rewards have latency in them, except where the objective adds its gradient exactly.
+    Rewards already include latency, unless the objective adds the exact gradient of latency.
     """
-    assert update.grads is not None, "there is something to weigh"
+    assert update.grads is not None, "only updates with gradients are weighted"
     objective = objective_of(search.settings, search.state.multiplier)
     alphas = search.state.supernet.alphas()
     if update.loss is None and not objective.exact_latency:
@@ -119,29 +120,29 @@ def _latency_grads(search: Search, update: Update) -> tuple[list[Tensor], list[T
     loss = (update.loss if update.loss is not None else update.grads[0].new_zeros(())).detach()
     cross_entropy = loss.to(alphas[0].dtype).requires_grad_()
     expected = search.needed_goal.expected_ms([alpha.softmax(0) for alpha in alphas])
-    number = objective.loss(cross_entropy, expected, search.needed_goal.budget_ms)
-    slope, *latency = torch.autograd.grad(number, [cross_entropy, *alphas])
+    total = objective.loss(cross_entropy, expected, search.needed_goal.budget_ms)
+    slope, *latency = torch.autograd.grad(total, [cross_entropy, *alphas])
     return [slope * grad for grad in update.grads], latency
 
 
 def _move_alphas(
     search: Search, accuracy: list[Tensor], latency: list[Tensor], pairs: list[Pair] | None
 ) -> None:
-    """One step of Adam; then settle the pairs, where that is asked for, and the multiplier."""
+    """One Adam step, followed by the rescaling of pairs (if enabled) and the multiplier update."""
     state, schedule = search.state, search.schedule
     lr = schedule.alpha_lr(state.alpha_steps)
-    settled = None
+    latency_only = None
     if pairs is not None and search.settings.settle_pairs:
-        settled = _stepped_copy(state, latency, lr)
+        latency_only = _stepped_copy(state, latency, lr)
     _step(
         state.supernet.alphas(),
         state.alpha_optimizer,
         [a + b for a, b in zip(accuracy, latency, strict=True)],
         lr,
     )
-    if pairs is not None and settled is not None:
-        for alpha, alone, pair in zip(state.supernet.alphas(), settled, pairs, strict=True):
-            rescale_pair(alpha, alone, pair)
+    if pairs is not None and latency_only is not None:
+        for alpha, target, pair in zip(state.supernet.alphas(), latency_only, pairs, strict=True):
+            rescale_pair(alpha, target, pair)
     expected_ms = float(search.needed_goal.expected_ms(state.supernet.probs()))
     objective = objective_of(search.settings, state.multiplier)
     state.multiplier = objective.next_multiplier(
@@ -150,7 +151,7 @@ def _move_alphas(
 
 
 def _stepped_copy(state: SearchState, grads: list[Tensor], lr: float) -> Sequence[Tensor]:
-    """The architecture parameters after a step on `grads` alone, from the same optimizer state."""
+    """Architecture parameters after a step on `grads` alone; the originals do not change."""
     alphas, optimizer = copy.deepcopy((state.supernet.alphas(), state.alpha_optimizer))
     _step(alphas, optimizer, grads, lr)
     return alphas
@@ -162,10 +163,11 @@ def _step(
     grads: Sequence[Tensor],
     lr: float,
 ) -> None:
-    """A step that moves no parameter by more than twice the learning rate.
+    """Optimizer step that moves no parameter by more than twice the learning rate.
 
-    An op whose first gradient comes at step t would move by lr * sqrt(t) at once, since Adam's mean
-    square of the gradients starts at 0 and is slow (beta2 .999). The paper has no such bound.
+    Without the bound, an op whose first gradient comes at step t would move by lr * sqrt(t) at
+    once: Adam's mean square of the gradients starts at 0 and adapts slowly (beta2 .999). The paper
+    has no such bound.
     """
     before = [alpha.detach().clone() for alpha in alphas]
     set_lr(optimizer, lr)

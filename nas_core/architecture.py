@@ -1,6 +1,6 @@
-"""Networks as values: `Model`, and the architecture, which is one op per site of a space.
+"""Networks as values: the `Model` protocol, and `Architecture`, one op per site of a space.
 
-torch is imported only to build or count.
+torch is imported only to build a network or to count its parameters and operations.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FORMAT = "architecture/1"
 
 
 class Model(Protocol):
-    """What can be built, trained, measured and recorded: an `Architecture` or a baseline."""
+    """A network that can be built, trained, measured and recorded: `Architecture` or a baseline."""
 
     def build(self, dropout: float = 0.0) -> nn.Module:
-        """The plain network; `dropout` stands before its classifier."""
+        """Build the network as a module, with `dropout` before its classifier."""
         ...
 
     def num_params(self) -> int:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         ...
 
     def macs(self) -> int:
@@ -37,11 +37,11 @@ class Model(Protocol):
         ...
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal models."""
+        """Twelve hexadecimal digits; equal models have equal digests."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; the key "format" tells the class."""
+        """Plain values for JSON; the key "format" identifies the class."""
         ...
 
 
@@ -76,12 +76,12 @@ class Architecture:
 
     @classmethod
     def reference(cls, space: SearchSpace) -> Architecture:
-        """The network that percent budgets refer to and that a search has to beat."""
+        """The reference network: percent budgets refer to its latency, a search has to beat it."""
         return cls.uniform(space, space.reference_op)
 
     @classmethod
     def from_path(cls, space: SearchSpace, path: list[int]) -> Architecture:
-        """From the index of the chosen op at every site."""
+        """Build an architecture from the index of the chosen op at every site."""
         return cls(space, tuple(site.ops[i] for site, i in zip(space.sites, path, strict=True)))
 
     def path(self) -> list[int]:
@@ -89,15 +89,15 @@ class Architecture:
         return [site.ops.index(op) for site, op in zip(self.space.sites, self.ops, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return {"format": FORMAT, "space": self.space.to_dict(), "ops": list(self.ops)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Architecture:
-        """The inverse of `to_dict`.
+        """Inverse of `to_dict`.
 
         Raises:
-            ValueError: another format, or a field is missing or wrong.
+            ValueError: the format is another, or a field is missing or wrong.
         """
         check_format(values, FORMAT, "an architecture")
         try:
@@ -106,31 +106,31 @@ class Architecture:
             raise ValueError(f"this architecture cannot be read: {error}") from error
 
     def to_json(self) -> str:
-        """As text, with the space that it belongs to."""
+        """JSON text, including the space."""
         return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """The inverse of `to_json`.
+        """Inverse of `to_json`.
 
         Raises:
-            ValueError: not JSON, another format, or a field is missing or wrong.
+            ValueError: not JSON, the format is another, or a field is missing or wrong.
         """
         return cls.from_dict(json.loads(text))
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal architectures."""
+        """Twelve hexadecimal digits; equal architectures have equal digests."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def build(self, dropout: float = 0.0) -> Network:
-        """The plain network, skips left out; weights as torch draws them, see `initialise`."""
+        """Build the network without its skips; weights are torch's defaults, see `initialise`."""
         from nas_core.network import Network
 
         return Network(self.space, self.ops, dropout)
 
     def num_params(self) -> int:
-        """Trainable parameters of the plain network."""
+        """Number of trainable parameters of the built network."""
         return count_params(self.build)
 
     def macs(self) -> int:
@@ -139,12 +139,12 @@ class Architecture:
 
 
 def count_params(build: Callable[[], nn.Module]) -> int:
-    """Trainable parameters of what `build` makes; no memory is taken for them."""
+    """Number of trainable parameters of the module that `build` returns; allocates none."""
     return sum(parameter.numel() for parameter in on_meta(build).parameters())
 
 
 def count_macs(build: Callable[[], nn.Module], in_channels: int, resolution: int) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one image; nothing is computed."""
+    """Multiply-accumulates of convolutions and linear layers for one image, without computing."""
     import torch
 
     network = on_meta(build).eval()
@@ -158,7 +158,7 @@ def count_macs(build: Callable[[], nn.Module], in_channels: int, resolution: int
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` makes, on torch's meta device: shapes without values."""
+    """The module that `build` returns, on torch's meta device: shapes without values."""
     import torch
 
     with torch.device("meta"):

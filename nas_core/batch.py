@@ -1,4 +1,4 @@
-"""Images on their way to a step: one worker's part of a batch, and where batches come from.
+"""Training batches: one worker's part of a batch, and the loader protocol.
 
 Shapes: N = batch, C = channels, H, W = height and width.
 """
@@ -17,22 +17,24 @@ class Batch:
     """One worker's part of a batch."""
 
     images: Tensor
-    """(n, C, H, W), normalised."""
+    """Normalised images, (n, C, H, W)."""
     labels: Tensor
-    """(n,), int64."""
+    """Class indices, (n,), int64."""
     total: int
-    """Images of the batch on all workers together."""
+    """Number of images of the batch on all workers together."""
     first: int = 0
-    """Images of the batch that come before these, on workers of lower rank or in earlier parts.
-    Draws are counted by it, so that they are the same however a batch is cut up."""
+    """Position of the first image in the whole batch: images on workers of lower rank and in
+    earlier micro-batches come before it. Random draws are indexed by this position, so that they
+    do not depend on how a batch is split.
+    """
 
     @property
     def share(self) -> float:
-        """This part of the batch: the weight of its gradients in the average."""
+        """This part's fraction of the batch: the weight of its gradients in the average."""
         return len(self.labels) / self.total
 
     def parts(self, size: int | None) -> list[Batch]:
-        """The same images, at most `size` of them at a time; None: all at once."""
+        """Split into micro-batches of at most `size` images; None: no split."""
         count = len(self.labels)
         if size is None or count <= size:
             return [self]
@@ -43,21 +45,24 @@ class Batch:
 
 
 class Loader(Protocol):
-    """Training images in counted order, each once a pass."""
+    """Batches of training images in a reproducible order; every image is used once per epoch."""
 
     @property
     def steps(self) -> int:
-        """Batches of one pass."""
+        """Number of batches per epoch."""
         ...
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Endless, from batch number `start` of all passes on; every pass has its own order."""
+        """Endless iterator from batch number `start` on, counted over all epochs.
+
+        Every epoch has its own order.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """The two parts of the training images that a search uses."""
+    """The two splits of the training images that a search uses."""
 
     weight: Loader
     architecture: Loader

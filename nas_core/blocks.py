@@ -1,4 +1,4 @@
-"""The modules that all networks are made of, and the plain network.
+"""Building blocks of all networks.
 
 Source: ProxylessNAS, section 4.1, and the released networks: ReLU6, BatchNorm momentum 0.1.
 Shapes: N = batch, C = channels, H, W = height and width.
@@ -7,7 +7,7 @@ Shapes: N = batch, C = channels, H, W = height and width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,9 @@ from torch import Tensor, nn
 from nas_core.depthwise import Depthwise
 from nas_core.shapes import OpShape, make_divisible
 
-if TYPE_CHECKING:
-    pass
-
 
 class _ClampInPlace(torch.autograd.Function):
-    """min(max(x, 0), 6) written over x, remembering only what it wrote."""
+    """min(max(x, 0), 6), written over x; only the output is saved for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -33,20 +30,20 @@ class _ClampInPlace(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        # The bounds themselves have no gradient, so the output tells as much as the input.
+        # The bounds themselves have no gradient, so the output is as good as the input.
         passed: Tensor = torch.ops.aten.hardtanh_backward(grad, y, 0.0, 6.0)
         return passed
 
 
 class ReLU6(nn.Module):
-    """ReLU6 for the output of a BatchNorm, which is overwritten in training.
+    """ReLU6 that overwrites its input in training; meant for the output of a BatchNorm.
 
-    torch's own keeps its input beside its output, in place too (it copies it first): twice the
-    memory, and a tenth of the time of a training step on a CPU.
+    `nn.ReLU6` keeps its input beside its output, even with `inplace=True` (it makes a copy first):
+    that takes twice the memory, and a tenth of the time of a training step on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply to a tensor of any shape."""
         if torch.is_grad_enabled() and x.requires_grad:
             y: Tensor = _ClampInPlace.apply(x)
             return y
@@ -56,7 +53,7 @@ class ReLU6(nn.Module):
 def conv_bn(
     in_channels: int, out_channels: int, kernel: int, stride: int, eps: float, groups: int = 1
 ) -> list[nn.Module]:
-    """Convolution without bias, padded to keep the size at stride 1, and its BatchNorm."""
+    """Convolution without bias and its BatchNorm; padded so that stride 1 keeps the size."""
     if groups == in_channels == out_channels:
         convolution: nn.Conv2d = Depthwise(in_channels, kernel, stride)
     else:
@@ -67,11 +64,11 @@ def conv_bn(
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a factor in [0, 1] that follows from the means of all channels.
+    """Scales each channel by a factor in [0, 1] computed from the means of all channels.
 
-    Two 1x1 convolutions with bias, the narrow part a quarter as wide as the input (rounded by
-    `make_divisible`), ReLU between them and a hard sigmoid behind them. The mean is written as in
-    `Pool`.
+    Two 1x1 convolutions with bias, with a ReLU between them and a hard sigmoid after them. The
+    hidden width is a quarter of the input's, rounded by `make_divisible`. The mean is computed as
+    in `Pool`.
     Source: Hu et al., "Squeeze-and-Excitation Networks"; hard sigmoid and the quarter of the
     expanded channels: Howard et al., "Searching for MobileNetV3", section 5.3.
     """
@@ -89,10 +86,10 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Mobile inverted bottleneck: expand 1x1, depthwise, project 1x1; shortcut where shape is kept.
+    """Mobile inverted bottleneck: 1x1 expansion, depthwise convolution, 1x1 projection.
 
-    An expansion of 1 has no expand convolution. Squeeze-and-excite stands behind the activation of
-    the depthwise convolution.
+    A shortcut is added if input and output have the same shape. An expansion of 1 has no expansion
+    convolution. Squeeze-and-excite follows the activation of the depthwise convolution.
     """
 
     def __init__(
@@ -127,7 +124,7 @@ class MBConv(nn.Module):
 
 
 class Skip(nn.Module):
-    """The identity; a network leaves it out."""
+    """Identity; left out of derived networks."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` itself."""
@@ -135,7 +132,7 @@ class Skip(nn.Module):
 
 
 class Pool(nn.Module):
-    """Mean over all positions, written as phone runtimes run it in one piece."""
+    """Mean over all positions, in the form that phone runtimes execute as one piece."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C)."""
@@ -144,7 +141,7 @@ class Pool(nn.Module):
 
 @torch.no_grad()
 def initialise(module: nn.Module, rng: torch.Generator) -> None:
-    """Draw all weights anew, in the order of `module.modules()`.
+    """Initialize all weights, in the order of `module.modules()`.
 
     Convolutions: normal with std sqrt(2 / (kernel * kernel * out)), bias 0; linear layers: uniform
     within 1 / sqrt(in), bias 0; BatchNorm: 1 and 0.

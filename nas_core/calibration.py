@@ -1,12 +1,12 @@
-"""How right a latency table is: whole networks, predicted by it and measured.
+"""Calibration of a latency table against whole networks, and its prediction errors.
 
-The sum over parts leaves out what runs between them and what happens once per call. An affine
-function of the sum, fitted to some measured networks, makes up for both:
+The sum over the parts of a network omits costs between parts and costs per call. An affine
+function of the sum, fitted to some measured networks, accounts for both:
 
     latency_ms = scale * (sum of the parts) + offset_ms
 
-It is fitted to relative errors, since a budget is kept or missed in percent, and judged on other
-networks that had no part in the fit.
+The fit minimizes relative errors, since budgets are met or missed in percent. Errors are computed
+on other networks, which were not fitted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from statistics import fmean
 from typing import Any
 
 FEWEST = 4
-"""Networks of a fit, and of a check, at least."""
+"""Smallest number of networks for a fit, and for a check."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredNetwork:
-    """A whole network on the target."""
+    """Latency of a whole network, measured on the target."""
 
     name: str
-    """For people: the name of a baseline, else what kind of network it is."""
+    """Name for display: that of a baseline, else the kind of network."""
     ops: tuple[str, ...] | None
-    """One op per site; None for what is no member of the space."""
+    """One op per site; None for networks outside the space."""
     parts_ms: float | None
-    """Sum of its rows, stem and head included, before any calibration; None as above."""
+    """Sum of the table entries, stem and head included, before calibration; None as above."""
     measured_ms: float
     spread: float
     """(largest - smallest median of a round) / median."""
@@ -37,24 +37,24 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """How far predictions are from measurements, over networks that were not fitted."""
+    """Prediction errors over networks that were not used in the fit."""
 
     networks: int
     mape: float
-    """Mean of |predicted / measured - 1|."""
+    """Mean absolute relative error, |predicted / measured - 1|."""
     rmse_ms: float
     within_5: float
-    """Share of networks predicted within 5 %."""
+    """Fraction of networks predicted within 5 %."""
     within_10: float
     spearman: float
     kendall: float
 
     @classmethod
     def of(cls, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Errors:
-        """Of two or more networks.
+        """Compute the errors for two or more networks.
 
         Raises:
-            ValueError: lengths differ, or there are fewer than two.
+            ValueError: lengths differ, or there are fewer than two networks.
         """
         from nas_core.ranking import kendall, spearman
 
@@ -72,7 +72,7 @@ class Errors:
         )
 
     def text(self) -> str:
-        """In one line."""
+        """One-line summary."""
         return (
             f"on {self.networks} networks that had no part in the fit: mean error {self.mape:.1%}, "
             f"RMSE {self.rmse_ms:.3g} ms, {self.within_5:.0%} within 5 %, "
@@ -83,22 +83,22 @@ class Errors:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a table was fitted to, and what became of it. A part of the table's file."""
+    """Networks that a table was fitted to and checked on. Part of the table's file."""
 
     fitted: tuple[MeasuredNetwork, ...]
     checked: tuple[MeasuredNetwork, ...] = ()
     errors: Errors | None = None
-    """Of the checked networks; None where there are too few."""
+    """Errors on the checked networks; None if there are too few."""
     others: tuple[MeasuredNetwork, ...] = ()
-    """Baselines, measured in the same harness."""
+    """Baselines, measured in the same way."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """The inverse of `to_dict`."""
+        """Inverse of `to_dict`."""
         errors = values["errors"]
         return cls(
             fitted=_networks(values["fitted"]),
@@ -110,8 +110,8 @@ class Calibration:
 
 def _networks(values: Sequence[Mapping[str, Any]]) -> tuple[MeasuredNetwork, ...]:
     return tuple(
-        MeasuredNetwork(**{**one, "ops": None if one["ops"] is None else tuple(one["ops"])})
-        for one in values
+        MeasuredNetwork(**{**value, "ops": None if value["ops"] is None else tuple(value["ops"])})
+        for value in values
     )
 
 
@@ -120,12 +120,13 @@ def affine_fit(
 ) -> tuple[float, float]:
     """Scale and offset with the least mean square of relative errors.
 
+    The offset is 0 if all sums are equal, or if it would leave the fastest network less than half
+    of the latency that a fit without offset gives it.
+
     Args:
         parts_ms: sums of parts, above 0.
-        measured_ms: what the same networks took, above 0.
-        smallest_ms: sum of parts of the fastest network of the space: where an offset would leave
-            less than half of what a factor alone gives it, or where all sums are equal, there is
-            none.
+        measured_ms: measured latencies of the same networks, above 0.
+        smallest_ms: sum of parts of the fastest network of the space.
 
     Returns:
         (scale, offset_ms); scale is above 0.
@@ -135,18 +136,18 @@ def affine_fit(
     """
     if not measured_ms or min([*parts_ms, *measured_ms]) <= 0:
         raise ValueError(f"a fit to {list(measured_ms)} ms; expected times above 0")
-    # In relative errors y = measured is divided out: a * u + b * v is to be 1.
+    # Relative errors divide by the measurement: the fit is scale * u + offset * v = 1.
     u = [p / m for p, m in zip(parts_ms, measured_ms, strict=True)]
     v = [1 / m for m in measured_ms]
     uu, uv, vv = (_dot(a, b) for a, b in ((u, u), (u, v), (v, v)))
-    alone = sum(u) / uu
+    only_scale = sum(u) / uu
     determinant = uu * vv - uv * uv
     if determinant <= 1e-9 * uu * vv:
-        return alone, 0.0
+        return only_scale, 0.0
     scale = (sum(u) * vv - sum(v) * uv) / determinant
     offset_ms = (sum(v) * uu - sum(u) * uv) / determinant
-    if scale <= 0 or scale * smallest_ms + offset_ms < 0.5 * alone * smallest_ms:
-        return alone, 0.0
+    if scale <= 0 or scale * smallest_ms + offset_ms < 0.5 * only_scale * smallest_ms:
+        return only_scale, 0.0
     return scale, offset_ms
 
 

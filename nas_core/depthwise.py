@@ -1,10 +1,10 @@
-"""Depthwise convolutions that train fast on a CPU with kernels wider than 3, too.
+"""Depthwise convolutions that train fast on a CPU, also with kernels wider than 3.
 
-For kernels no wider than 3 oneDNN has a routine for the weight gradient of depthwise convolutions;
-for wider ones it takes the one of dense convolutions, in blocks of 16 x 16 channels of which the
-diagonal is used: 5.3 ms where the forward pass takes 0.4 (AVX-512, 32 x 144 x 12 x 12, kernel 5).
-So the gradient is computed three columns of the kernel at a time: that of columns i to i + 2 is the
-gradient of a kernel of width 3 over the input moved by i.
+oneDNN has a fast weight gradient of depthwise convolutions only for kernels up to width 3. For
+wider ones it uses that of dense convolutions, in blocks of 16 x 16 channels of which only the
+diagonal is needed: 5.3 ms where the forward pass takes 0.4 (AVX-512, 32 x 144 x 12 x 12, kernel 5).
+The gradient is therefore computed for three columns of the kernel at a time: the gradient of
+columns i to i + 2 is that of a kernel of width 3 on the input shifted by i.
 Shapes: N = batch, C = channels, H, W = height and width.
 """
 
@@ -20,7 +20,7 @@ from torch.nn.grad import conv2d_weight
 COLUMNS = 3
 """Widest kernel for which oneDNN has a fast weight gradient of depthwise convolutions."""
 VALUES_AT_ONCE = 2**19
-"""Of the input: few enough that what was moved is in the cache when it is read."""
+"""Input values per slice of the batch, few enough for the shifted copy to stay in the cache."""
 
 
 class Depthwise(nn.Conv2d):
@@ -40,7 +40,7 @@ class Depthwise(nn.Conv2d):
 
 
 def _is_slow(x: Tensor, weight: Tensor) -> bool:
-    """Whether the weight gradient of a wide kernel is going to be asked from oneDNN, in float32."""
+    """Whether oneDNN would compute the weight gradient of a wide kernel, in float32."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
@@ -52,7 +52,7 @@ def _is_slow(x: Tensor, weight: Tensor) -> bool:
 
 
 class _DepthwiseConvolution(torch.autograd.Function):
-    """Padded to keep the size at stride 1; see the head of this file."""
+    """Depthwise convolution with its own weight gradient; see the head of this file."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -72,10 +72,12 @@ class _DepthwiseConvolution(torch.autograd.Function):
 
 
 def _input_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """As torch's own; `torch.nn.grad.conv2d_input` loses the memory format, and takes up to eight
-    times as long."""
+    """Input gradient, as in torch's own backward pass.
+
+    `torch.nn.grad.conv2d_input` loses the memory format and takes up to eight times as long.
+    """
     padding = weight.shape[-1] // 2
-    found: Tensor = torch.ops.aten.convolution_backward(
+    input_grad: Tensor = torch.ops.aten.convolution_backward(
         grad,
         x,
         weight,
@@ -88,15 +90,18 @@ def _input_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         groups=weight.shape[0],
         output_mask=[True, False, False],
     )[0]
-    return found
+    return input_grad
 
 
 def _weight_grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """The sum over parts of the batch, in the order of the weight: DDP asks for it."""
+    """Weight gradient, summed over slices of the batch.
+
+    The result has the strides of the weight, which DistributedDataParallel requires.
+    """
     images = max(1, VALUES_AT_ONCE * len(x) // max(1, x.numel()))
-    parts = zip(torch.split(grad, images), torch.split(x, images), strict=True)
-    found = [_grad_by_columns(part, seen, weight.shape, stride) for part, seen in parts]
-    return torch.empty_like(weight).copy_(torch.stack(found).sum(0))
+    slices = zip(torch.split(grad, images), torch.split(x, images), strict=True)
+    grads = [_grad_by_columns(grad, x, weight.shape, stride) for grad, x in slices]
+    return torch.empty_like(weight).copy_(torch.stack(grads).sum(0))
 
 
 def _grad_by_columns(grad: Tensor, x: Tensor, shape: torch.Size, stride: int) -> Tensor:
@@ -107,7 +112,7 @@ def _grad_by_columns(grad: Tensor, x: Tensor, shape: torch.Size, stride: int) ->
     narrow, columns = (channels, 1, kernel, COLUMNS), []
     for first in range(0, kernel, COLUMNS):
         left = above - first
-        moved = F.pad(x, (left, width + COLUMNS - left - x.shape[3], above, below))
-        found = conv2d_weight(moved, narrow, grad, stride, groups=channels)  # type: ignore[no-untyped-call]
-        columns.append(found)
+        shifted = F.pad(x, (left, width + COLUMNS - left - x.shape[3], above, below))
+        column_grad = conv2d_weight(shifted, narrow, grad, stride, groups=channels)  # type: ignore[no-untyped-call]
+        columns.append(column_grad)
     return torch.cat(columns, 3)[..., :kernel]

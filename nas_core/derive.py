@@ -1,12 +1,13 @@
-"""The best architectures within a latency budget, exactly.
+"""Exact derivation: the most probable architectures within a latency budget.
 
     max  sum_i log p_i(op_i)    subject to    fixed + sum_i cost_i(op_i) <= budget
 
-is a multiple-choice knapsack. It is solved by merging fronts of (latency, log-probability) site by
-site, in floats: no grid over the budget, so the answer is exact and never over it. (The most
-probable op of every site, as published, breaks the budget.) For the k best, a partial choice stays
-until k others cost no more and are at least as probable (a k-skyband; for k = 1 a Pareto front):
-whatever completes it completes those too, and they come first.
+is a multiple-choice knapsack problem. It is solved by merging fronts of (latency, log-probability)
+site by site, in floating point: there is no grid over the budget, so the solution is exact and
+never exceeds it. (The published rule, the most probable op of every site, ignores the budget.) For
+the k best, a partial choice is dropped once k others cost no more and are at least as probable (a
+k-skyband; for k = 1 a Pareto front): any completion of it also completes those, with a result at
+least as good.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ def best_within(log_probs: Sequence[Tensor], table: LatencyTable, budget_ms: flo
     Args:
         log_probs: per site, log-probability of each candidate op, shape (K,).
         table: latencies of the space.
-        budget_ms: largest latency allowed, milliseconds.
+        budget_ms: largest allowed latency, milliseconds.
 
     Raises:
         BudgetError: even the fastest network takes longer.
-        ValueError: a log-probability is not a number, or no op of a site is possible.
+        ValueError: a log-probability is NaN, or all ops of a site have probability 0.
     """
     return k_best_within(log_probs, table, budget_ms, 1)[0]
 
@@ -45,19 +46,19 @@ def k_best_within(
 ) -> list[Architecture]:
     """The `k` most probable architectures within the budget, most probable first.
 
-    Of equally probable ones the faster comes first, then the one whose ops stand earlier in
-    `site.ops`. There are fewer than `k` where the budget, or ops of probability 0, leave fewer.
+    Ties are broken by latency, then by the order of ops in `site.ops`. The list is shorter than `k`
+    if the budget, or ops of probability 0, leave fewer architectures.
 
     Args:
         log_probs: per site, log-probability of each candidate op, shape (K,).
         table: latencies of the space.
-        budget_ms: largest latency allowed, milliseconds.
-        k: how many, at least 1.
+        budget_ms: largest allowed latency, milliseconds.
+        k: number of architectures, at least 1.
 
     Raises:
         BudgetError: even the fastest network takes longer.
-        ValueError: `k` is below 1, a log-probability is not a number, or no op of a site is
-            possible.
+        ValueError: `k` is below 1, a log-probability is NaN, or all ops of a site have
+            probability 0.
     """
     space = table.space
     for site, log_p in zip(space.sites, log_probs, strict=True):
@@ -81,11 +82,11 @@ def k_best_within(
 def best_paths(
     values: Sequence[Tensor], costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float, k: int
 ) -> list[list[int]]:
-    """The `k` choices per site with the largest sums of `values` that cost at most the budget.
+    """The `k` choices per site with the largest sums of `values` whose cost is within the budget.
 
     Costs are added in the order of the sites, as `LatencyTable.latency_ms` does, so that a network
-    that costs exactly the budget is within it. Costs may be negative. Values are added in that
-    order too; what differs by less than their rounding may change places.
+    that costs exactly the budget is within it. Costs may be negative. Values are added in the same
+    order; choices whose values differ by less than the rounding error may come in either order.
 
     Raises:
         ValueError: `k` is below 1.
@@ -94,23 +95,24 @@ def best_paths(
         raise ValueError(f"k is {k}; expected a whole number of 1 or more, e.g. 8")
     cost = torch.tensor([fixed_ms], dtype=torch.float64)
     value = torch.zeros(1, dtype=torch.float64)
-    steps: list[tuple[Tensor, Tensor]] = []  # per site: index into the front before, chosen op
+    steps: list[tuple[Tensor, Tensor]] = []  # per site: index into the previous front, chosen op
     limits = _limits(costs_ms, fixed_ms, budget_ms)
     for site_values, site_costs, limit in zip(values, costs_ms, limits, strict=True):
         all_costs = (cost[:, None] + site_costs[None, :]).flatten()
         all_values = (value[:, None] + site_values[None, :]).flatten()
-        kept = _skyband(all_costs, all_values, limit, k)
-        steps.append((kept // len(site_costs), kept % len(site_costs)))
-        cost, value = all_costs[kept], all_values[kept]
-    found = zip((-value).tolist(), cost.tolist(), range(len(cost)), strict=True)
-    first = sorted(one for one in found if one[1] <= budget_ms)[:k]
-    return [_walk_back(steps, index) for _, _, index in first]
+        survivors = _skyband(all_costs, all_values, limit, k)
+        steps.append((survivors // len(site_costs), survivors % len(site_costs)))
+        cost, value = all_costs[survivors], all_values[survivors]
+    totals = zip((-value).tolist(), cost.tolist(), range(len(cost)), strict=True)
+    best = sorted(total for total in totals if total[1] <= budget_ms)[:k]
+    return [_walk_back(steps, index) for _, _, index in best]
 
 
 def _limits(costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float) -> list[float]:
-    """Per site, the largest cost so far that can still be completed within the budget.
+    """Per site, the largest partial cost that can still be completed within the budget.
 
-    With room for rounding, which is that of the largest sums; the budget itself is held at the end.
+    The limits leave room for the rounding error of the largest sums; the budget itself is checked
+    on complete choices.
     """
     room = 1e-12 * (abs(fixed_ms) + abs(budget_ms) + sum(float(c.abs().max()) for c in costs_ms))
     limits = [budget_ms + room]
@@ -120,15 +122,15 @@ def _limits(costs_ms: Sequence[Tensor], fixed_ms: float, budget_ms: float) -> li
 
 
 def _skyband(costs: Tensor, values: Tensor, limit: float, k: int) -> Tensor:
-    """Indices, rising, of points within the limit that fewer than `k` others equal or beat.
+    """Ascending indices of the points within the limit that fewer than `k` others dominate.
 
-    A point beats those that are neither cheaper nor worth more; of equal points the first does.
-    Indices that rise keep partial choices in the order of their ops, site by site.
+    A point dominates those that are neither cheaper nor more valuable; of equal points, the first
+    dominates the others. Ascending indices keep partial choices in the order of their ops.
     """
     candidates = ((costs <= limit) & (values > -torch.inf)).nonzero().flatten()
     by_value = candidates[torch.sort(values[candidates], descending=True, stable=True).indices]
     order = by_value[torch.sort(costs[by_value], stable=True).indices]
-    kept: list[int] = []
+    survivors: list[int] = []
     largest: list[float] = []  # a heap of the k largest values among the points so far
     for index, value in zip(order.tolist(), values[order].tolist(), strict=True):
         if len(largest) < k:
@@ -137,8 +139,8 @@ def _skyband(costs: Tensor, values: Tensor, limit: float, k: int) -> Tensor:
             heapreplace(largest, value)
         else:
             continue
-        kept.append(index)
-    return torch.tensor(sorted(kept), dtype=torch.long)
+        survivors.append(index)
+    return torch.tensor(sorted(survivors), dtype=torch.long)
 
 
 def _walk_back(steps: list[tuple[Tensor, Tensor]], index: int) -> list[int]:

@@ -1,10 +1,10 @@
-"""An architecture in letters: one line per part, for a terminal.
+"""Text drawing of an architecture for a terminal, one line per part.
 
     part      op             in          out         stride  parameters     MACs
     stage1.0  mbconv_k5_e3   16x112x112  32x56x56         2       3,760   18.2 M  ███████
     stage1.2  skip           32x56x56    32x56x56         1           0    0.0 M
 
-Shapes are channels x height x width; a bar is as long as the part's share of the largest part's
+Shapes are channels x height x width. The length of a bar is proportional to the part's
 multiply-accumulates (MACs).
 """
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 BAR = 12
-"""Letters of the longest bar."""
+"""Length of the longest bar, in characters."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Stem, one site, or head of an architecture."""
+    """The stem, one site, or the head of an architecture."""
 
     name: str
     op: str
@@ -35,7 +35,7 @@ class Part:
     stride: int
     params: int
     macs: int
-    """For one image."""
+    """Multiply-accumulates for one image."""
 
 
 def parts(architecture: Architecture) -> list[Part]:
@@ -47,7 +47,7 @@ def parts(architecture: Architecture) -> list[Part]:
 
 
 def drawing(architecture: Architecture) -> str:
-    """The lines, with a title, column names and the sums; under 100 letters wide."""
+    """Text with a title, a header row, one row per part and the totals; under 100 columns wide."""
     all_parts = parts(architecture)
     params = sum(part.params for part in all_parts)
     macs = sum(part.macs for part in all_parts)
@@ -113,13 +113,13 @@ def _cells(part: Part, largest_macs: int) -> tuple[str, ...]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell; numbers to the right."""
+    """Rows as lines of text, each column as wide as its widest cell, numbers right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        words = [
+        padded = [
             cell.rjust(width) if 4 <= column <= 6 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(words).rstrip())
+        lines.append("  ".join(padded).rstrip())
     return lines

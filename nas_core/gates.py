@@ -1,7 +1,8 @@
 """Binary gates: run one candidate op per site, keep a gradient for every op.
 
 Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019), section 3.2.
-Draws are made on the CPU, wherever the probabilities are: the same generator on every device.
+Random draws are made on the CPU, whatever device the probabilities are on, so that they are the
+same on every device.
 Shapes: K = candidate ops at a site.
 """
 
@@ -28,10 +29,11 @@ def uniform_path(choices: Sequence[int], rng: torch.Generator) -> list[int]:
 
 
 def fair_path(choices: Sequence[int], step: int, seed: int) -> list[int]:
-    """One op per site, such that each op of a site is drawn once in every K steps (FairNAS).
+    """One op per site, such that every op of a site is drawn once in K steps (FairNAS).
 
-    A round of a site is a random permutation of its ops. One step per path, where FairNAS adds up
-    the gradients of the K paths of a round before it takes one: the cheaper, weaker form.
+    Each round of K steps uses a random permutation of the site's ops. Deviation: every path gets
+    its own optimizer step, while FairNAS sums the gradients of the K paths of a round before one
+    step. This is the cheaper and weaker form.
     """
     path = []
     for site, k in enumerate(choices):
@@ -52,7 +54,7 @@ def sample_pairs(probs: Sequence[Tensor], rng: torch.Generator) -> list[Pair]:
 def sample_active(
     alphas: Sequence[Tensor], pairs: Sequence[Pair], rng: torch.Generator
 ) -> list[int]:
-    """Which op of each pair runs: 0 or 1, drawn from the softmax over the pair."""
+    """For each pair, which of its ops runs: 0 or 1, drawn from the softmax over the pair."""
     return [
         int(torch.multinomial(alpha.detach().cpu()[list(pair)].softmax(0), 1, generator=rng))
         for alpha, pair in zip(alphas, pairs, strict=True)
@@ -100,17 +102,17 @@ def log_prob_grad(probs: Tensor, choice: int) -> Tensor:
 
 
 @torch.no_grad()
-def rescale_pair(alpha: Tensor, settled: Tensor, pair: Pair) -> None:
-    """Shift the pair of `alpha` in place so that its sum of exponentials is that in `settled`.
+def rescale_pair(alpha: Tensor, target: Tensor, pair: Pair) -> None:
+    """Shift the pair of `alpha` in place so that its sum of exponentials equals that in `target`.
 
-    The gradient of a pair moves the sum of both; without this the other ops, which were not even
-    tried, would gain or lose probability (section 3.2.1, "rescale").
+    The gradient of a pair changes the sum of both; without the shift, ops that were not compared
+    would gain or lose probability (section 3.2.1, "rescale").
 
     Args:
         alpha: architecture parameters of a site after an update, shape (K,).
-        settled: the same after an update on the latency term alone, shape (K,): without such a
-            term, the parameters before the update.
+        target: the parameters after an update on the latency term alone, shape (K,); without a
+            latency term, the parameters before the update.
         pair: the ops that were compared.
     """
     members = list(pair)
-    alpha[members] -= alpha[members].logsumexp(0) - settled[members].logsumexp(0)
+    alpha[members] -= alpha[members].logsumexp(0) - target[members].logsumexp(0)

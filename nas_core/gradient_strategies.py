@@ -1,14 +1,14 @@
-"""Updates of the architecture parameters: the strategies that learn them on the supernet.
+"""Gradient strategies: updates that learn the architecture parameters on the supernet.
 
     two_path    Proxyless-G: two ops per site are compared, one runs with gradient (section 3.2.1)
     full_path   Proxyless-G: all ops per site, one runs with gradient, the others one at a time
     reinforce   Proxyless-R: sampled networks are scored, none runs with gradient (section 3.3.2)
-    darts       the softmax mixture of all ops, in weight steps too; the memory of all of them
+    darts       the softmax mixture of all ops, also in weight steps; needs memory for all of them
 
-The gate gradient of `two_path` and `full_path` is straight-through: dL/dg_j is taken at the one
-path that ran, so it equals the gradient of the expected loss only where the loss is affine in a
-site's output. `reinforce` is unbiased: its baseline never contains the reward it is subtracted
-from.
+The gate gradient of `two_path` and `full_path` is a straight-through estimate: dL/dg_j is taken at
+the one path that ran, so it equals the gradient of the expected loss only if the loss is affine in
+the output of the site. `reinforce` is unbiased: its baseline never contains the reward that it is
+subtracted from.
 Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019); Liu, Simonyan & Yang, "DARTS" (ICLR 2019).
 Shapes: K = candidate ops at a site.
 """
@@ -35,25 +35,25 @@ from nas_core.strategy import Update, UpdateContext
 
 
 class TwoPath:
-    """Compare two ops per site: one runs with gradient, one beside it without.
+    """Compare two ops per site: one runs with gradient, the other without.
 
-    The pairs are equal on all workers, so that they move the same alphas; which op of a pair runs
-    is each worker's own draw.
+    The pairs are equal on all workers, so that all workers update the same alphas; each worker
+    draws for itself which op of a pair runs.
     """
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: UpdateContext) -> Update:
+    def update(self, context: UpdateContext) -> Update:
         """Gradient of the cross entropy, zero outside the pairs."""
-        net = scene.net
-        pairs = sample_pairs(net.probs(), scene.common_rng("pairs"))
-        active = sample_active(net.alphas(), pairs, scene.own_rng("active"))
+        net = context.net
+        pairs = sample_pairs(net.probs(), context.common_rng("pairs"))
+        active = sample_active(net.alphas(), pairs, context.own_rng("active"))
         path = [pair[a] for pair, a in zip(pairs, active, strict=True)]
-        gates, loss = _gate_grads(scene, path, pairs)
+        gates, loss = _gate_grads(context, path, pairs)
         grads = []
-        for alpha, pair, found in zip(net.alphas(), pairs, gates, strict=True):
+        for alpha, pair, gate in zip(net.alphas(), pairs, gates, strict=True):
             grad, members = torch.zeros_like(alpha), list(pair)
-            grad[members] = alpha_grad(found, alpha.detach()[members])
+            grad[members] = alpha_grad(gate, alpha.detach()[members])
             grads.append(grad)
         return Update(grads, loss, pairs=pairs)
 
@@ -63,11 +63,11 @@ class FullPath:
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: UpdateContext) -> Update:
+    def update(self, context: UpdateContext) -> Update:
         """Gradient of the cross entropy for all alphas."""
-        net = scene.net
-        path = sample_path(net.probs(), scene.own_rng("active"))
-        gates, loss = _gate_grads(scene, path, [range(k) for k in net.choices()])
+        net = context.net
+        path = sample_path(net.probs(), context.own_rng("active"))
+        gates, loss = _gate_grads(context, path, [range(k) for k in net.choices()])
         grads = [alpha_grad(g, a.detach()) for g, a in zip(gates, net.alphas(), strict=True)]
         return Update(grads, loss)
 
@@ -77,44 +77,44 @@ class Darts:
 
     weights: Literal["mixture"] = "mixture"
 
-    def update(self, scene: UpdateContext) -> Update:
+    def update(self, context: UpdateContext) -> Update:
         """Gradient of the cross entropy through the mixture."""
-        net, batch = scene.net, _batch_of(scene)
+        net, batch = context.net, _batch_of(context)
         alphas = net.alphas()
         with net.frozen():
             logits = net(batch.images, [alpha.softmax(0) for alpha in alphas])
             loss = F.cross_entropy(logits, batch.labels)
-            grads = torch.autograd.grad(loss * scene.loss_scale, alphas)
-        return Update([grad / scene.loss_scale for grad in grads], loss.detach())
+            grads = torch.autograd.grad(loss * context.loss_scale, alphas)
+        return Update([grad / context.loss_scale for grad in grads], loss.detach())
 
 
 class Reinforce:
     """Score sampled networks; raise the probability of those that beat the average so far.
 
-    Every worker draws its own networks. The first update only makes the average: a baseline that
-    contains the reward it is subtracted from would bias the estimate.
+    Every worker draws its own networks. The first update only initializes the average: a baseline
+    that contains the reward it is subtracted from would bias the estimate.
     """
 
     weights: Literal["path"] = "path"
 
-    def update(self, scene: UpdateContext) -> Update:
-        """Gradient of minus the expected reward."""
-        probs, rng = scene.net.probs(), scene.own_rng("networks")
-        paths = [sample_path(probs, rng) for _ in range(scene.settings.samples)]
-        rewards = self.rewards(scene, paths)
-        return Update(policy_grads(probs, paths, rewards, scene.baseline), reward=_mean(rewards))
+    def update(self, context: UpdateContext) -> Update:
+        """Gradient of the negative expected reward."""
+        probs, rng = context.net.probs(), context.own_rng("networks")
+        paths = [sample_path(probs, rng) for _ in range(context.settings.samples)]
+        rewards = self.rewards(context, paths)
+        return Update(policy_grads(probs, paths, rewards, context.baseline), reward=_mean(rewards))
 
     @torch.no_grad()
-    def rewards(self, scene: UpdateContext, paths: Sequence[list[int]]) -> list[float]:
-        """Of each network, on this worker's images, with the statistics of the batch."""
-        batch, goal = _batch_of(scene), scene.goal
-        with scene.net.frozen():
+    def rewards(self, context: UpdateContext, paths: Sequence[list[int]]) -> list[float]:
+        """Rewards of networks on this worker's images, with BatchNorm statistics of the batch."""
+        batch, goal = _batch_of(context), context.goal
+        with context.net.frozen():
             hits = [
-                (scene.net(batch.images, path).argmax(1) == batch.labels).double().mean()
+                (context.net(batch.images, path).argmax(1) == batch.labels).double().mean()
                 for path in paths
             ]
         return [
-            scene.objective.reward(accuracy, goal.path_ms(path), goal.budget_ms)
+            context.objective.reward(accuracy, goal.path_ms(path), goal.budget_ms)
             for accuracy, path in zip(torch.stack(hits).tolist(), paths, strict=True)
         ]
 
@@ -125,9 +125,9 @@ def policy_grads(
     rewards: Sequence[float],
     baseline: float | None,
 ) -> list[Tensor]:
-    """Mean over networks of (reward - baseline) * d(-log p), per site of shape (K,).
+    """Mean over the networks of (reward - baseline) * d(-log p), one tensor of shape (K,) per site.
 
-    Zero while there is no baseline.
+    All gradients are zero as long as there is no baseline.
     """
     grads = [torch.zeros_like(p) for p in probs]
     if baseline is None:
@@ -138,9 +138,9 @@ def policy_grads(
     return grads
 
 
-def _batch_of(scene: UpdateContext) -> Batch:
-    assert scene.batch is not None, "strategies that learn from a batch are given one"
-    return scene.batch
+def _batch_of(context: UpdateContext) -> Batch:
+    assert context.batch is not None, "gradient strategies need a batch"
+    return context.batch
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -148,14 +148,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _gate_grads(
-    scene: UpdateContext, path: Sequence[int], compared: Sequence[Sequence[int]]
+    context: UpdateContext, path: Sequence[int], compared: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], Tensor]:
-    """dL/dg of the ops `compared[site]`, in their order, and the loss, when `path` runs.
+    """dL/dg of the ops in `compared[site]`, in their order, and the loss, when `path` runs.
 
-    The other ops run one at a time, without gradient, once that of the output is known: beside the
-    path, one op of one site is in memory.
+    The other ops run afterwards without gradient, one at a time, once the gradient of the site's
+    output is known: memory holds the path and one further op.
     """
-    net, batch, scale = scene.net, _batch_of(scene), scene.loss_scale
+    net, batch, scale = context.net, _batch_of(context), context.loss_scale
     with net.frozen():
         trace = net.trace(batch.images, path)
         loss = F.cross_entropy(trace.logits, batch.labels)
@@ -168,6 +168,5 @@ def _gate_grads(
                 trace.outputs[site].detach() if j == path[site] else net.candidate(site, j, x)
                 for j in choices
             )
-            found = [gate_grad(grad, output) / scale for output in outputs]
-            gates.append(torch.stack(found))
+            gates.append(torch.stack([gate_grad(grad, output) / scale for output in outputs]))
     return gates, loss.detach()

@@ -6,9 +6,10 @@ and its expectation under the architecture parameters, which is differentiable:
 
     E[latency] = fixed_ms + sum over sites sum_j p_j * cost_j          (ProxylessNAS, section 3.3.1)
 
-A missing row is an error, never a default number, but a skip without a row takes no time: networks
-leave it out. A table of offsets has rows below 0, and rows of skips. `scale` is 1 and `offset_ms` 0
-until whole networks were measured, to which they are fitted (`calibration.py`).
+A missing row is an error, never a default number. The exception is a skip without a row, which
+takes no time: networks omit it. A table of offsets (`published/pixel1.py`) has negative rows and
+rows of skips. `scale` is 1 and `offset_ms` 0 until the table is fitted to measurements of whole
+networks (`calibration.py`).
 Shapes: K = candidate ops at a site.
 """
 
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
 
 FORMAT = "latency-table/2"
 EARLIER = ("latency-table/1",)
-"""Formats that are read too: they lack what has a default."""
+"""Older formats that can still be read; fields that they lack take their defaults."""
 
 PLAUSIBLE_MS = (1e-4, 1e4)
-"""Rows that are all below or all above are in another unit."""
+"""Range of plausible rows. If all rows are below or all above it, their unit is wrong."""
 
 
 NOISY_SPREAD, NOISY_SHARE = 0.2, 0.1
-"""A table is noisy if more than this share of its rows spreads over this."""
+"""A table is noisy if more than `NOISY_SHARE` of its rows have a spread above `NOISY_SPREAD`."""
 
 
 @dataclass(frozen=True, order=True)
 class OpSignature:
-    """A distinct part of a space: an op, the stem or the head, with the shape that it works on."""
+    """A distinct part of a space: an op, the stem or the head, with its input and output shape."""
 
     op: str
     in_channels: int
@@ -53,7 +54,7 @@ class OpSignature:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyEntry:
-    """What was measured of one part. Times in milliseconds per batch, call overhead taken off."""
+    """Measured latency of one part: milliseconds per batch, without the overhead of a call."""
 
     part: OpSignature
     median_ms: float
@@ -62,61 +63,61 @@ class LatencyEntry:
     spread: float
     """(largest - smallest median of a round) / median."""
     count: int
-    """Number of samples; 0 for what was not measured here."""
+    """Number of samples; 0 if the entry does not come from a measurement of our own."""
 
     site: str = ""
-    """Where not empty the row holds at the site of this name alone, and before a row without."""
+    """Site that the row applies to, with precedence over a row without site; empty: all sites."""
 
 
 def site_part(site: Site, op: str) -> OpSignature:
-    """The part that an op is at a site."""
+    """Signature of an op at a site."""
     return OpSignature(op, site.in_channels, site.out_channels, site.stride, site.resolution)
 
 
 def stem_part(space: SearchSpace) -> OpSignature:
-    """The part before the first site."""
+    """Signature of the stem."""
     out = space.sites[0].in_channels
     return OpSignature("stem", space.in_channels, out, space.stem_stride, space.resolution)
 
 
 def head_part(space: SearchSpace) -> OpSignature:
-    """The part behind the last site."""
+    """Signature of the head."""
     last = space.sites[-1]
     return OpSignature("head", last.out_channels, space.classes, 1, last.out_resolution)
 
 
 def op_signatures(space: SearchSpace) -> list[OpSignature]:
-    """All distinct parts of a space that take time (a skip is not part of a network)."""
+    """All distinct parts of a space that take time; skips are left out."""
     ops = {site_part(site, op) for site in space.sites for op in site.ops if op != "skip"}
     return [stem_part(space), *sorted(ops), head_part(space)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyTable:
-    """Measured parts of a space on one target."""
+    """Measured latencies of the parts of a space on one target."""
 
     target: str
     hardware: str
-    """What was measured, in words; a stand-in is named as such."""
+    """Description of the measured hardware; says so if it stands in for the target."""
     runtime: str
     runtime_version: str
     space: SearchSpace
     rows: tuple[LatencyEntry, ...]
     overhead_ms: float = 0.0
-    """Time of an empty call, already taken off every row."""
+    """Time of an empty call, already subtracted from every row."""
     reference_ms: float | None = None
     """Measured latency of the reference network; percent budgets refer to it."""
     reference_spread: float = 0.0
     """Spread of that measurement."""
     scale: float = 1.0
     offset_ms: float = 0.0
-    """Added to every network, with `scale` by the fit to whole networks."""
+    """Constant added to every network; fitted together with `scale` to whole networks."""
     calibration: Calibration | None = None
-    """The networks that it was fitted to, and how right it is."""
+    """The networks that the table was fitted to, and its prediction errors."""
     device: Mapping[str, str | int | float] = field(default_factory=dict)
-    """Facts of the hardware and of the machine that was measured."""
+    """Properties of the measured hardware and machine."""
     date: str = ""
-    """When it was measured: ISO 8601, UTC."""
+    """Time of the measurement: ISO 8601, UTC."""
 
     def __post_init__(self) -> None:
         times = {"overhead_ms": self.overhead_ms, "scale": self.scale}
@@ -132,27 +133,27 @@ class LatencyTable:
 
     @cached_property
     def _median_ms(self) -> dict[tuple[str, OpSignature], float]:
-        """By site (empty where the row holds at all of them) and part; of two rows the first."""
+        """Latency by site (empty: all sites) and part; of duplicate rows the first counts."""
         return {(row.site, row.part): row.median_ms for row in reversed(self.rows)}
 
-    def row_ms(self, part: OpSignature, where: str) -> float:
-        """Latency of one part, calibrated.
+    def row_ms(self, part: OpSignature, site_name: str) -> float:
+        """Calibrated latency of one part.
 
         Args:
-            part: what stands there.
-            where: name of the site, "stem" or "head".
+            part: signature of the part.
+            site_name: name of the site, "stem" or "head".
 
         Raises:
             ValueError: the part was not measured.
         """
-        for site in (where, ""):
-            found = self._median_ms.get((site, part))
-            if found is not None:
-                return self.scale * found
+        for site in (site_name, ""):
+            median_ms = self._median_ms.get((site, part))
+            if median_ms is not None:
+                return self.scale * median_ms
         if part.op == "skip":
             return 0.0
         raise ValueError(
-            f"latency table for '{self.hardware}' has no entry for '{part.op}' at '{where}'; "
+            f"latency table for '{self.hardware}' has no entry for '{part.op}' at '{site_name}'; "
             "run the measure stage on this space"
         )
 
@@ -160,34 +161,34 @@ class LatencyTable:
         """Calibrated latency of every op at every site, in the order of `site.ops`.
 
         Raises:
-            ValueError: a row is missing; the text names op and site.
+            ValueError: a row is missing; the message names the op and the site.
         """
         return [
             [self.row_ms(site_part(site, op), site.name) for op in site.ops] for site in space.sites
         ]
 
     def fixed_ms(self, space: SearchSpace) -> float:
-        """Calibrated latency of stem and head, with the offset."""
+        """Calibrated latency of stem and head, including the offset."""
         parts = self.row_ms(stem_part(space), "stem") + self.row_ms(head_part(space), "head")
         return parts + self.offset_ms
 
     def latency_ms(self, architecture: Architecture) -> float:
-        """Latency of a network by the table."""
+        """Latency of a network according to the table."""
         total = self.fixed_ms(architecture.space)
         for site, op in zip(architecture.space.sites, architecture.ops, strict=True):
             total += self.row_ms(site_part(site, op), site.name)
         return total
 
     def parts_ms(self, architecture: Architecture) -> float:
-        """Sum of the rows of a network, before any calibration."""
+        """Sum of the rows of a network, before calibration."""
         return (self.latency_ms(architecture) - self.offset_ms) / self.scale
 
     def fastest(self) -> Architecture:
-        """The network that takes least time by the table."""
+        """The network with the lowest latency according to the table."""
         return self._extreme(min)
 
     def slowest(self) -> Architecture:
-        """The network that takes most time by the table."""
+        """The network with the highest latency according to the table."""
         return self._extreme(max)
 
     def _extreme(self, choose: Any) -> Architecture:
@@ -195,24 +196,24 @@ class LatencyTable:
         return Architecture.from_path(self.space, [row.index(choose(row)) for row in costs])
 
     def range_ms(self) -> tuple[float, float]:
-        """Latency of the fastest and of the slowest network."""
+        """Latencies of the fastest and the slowest network."""
         return self.latency_ms(self.fastest()), self.latency_ms(self.slowest())
 
     def range_text(self) -> str:
-        """In words, where the reference network was measured too."""
+        """Text with the latency range, and the reference network's latency if it was measured."""
         fastest, slowest = self.range_ms()
-        known = f", the reference {self.reference_ms:.4g} ms" if self.reference_ms else ""
-        return f"networks take {fastest:.4g} to {slowest:.4g} ms{known}"
+        reference = f", the reference {self.reference_ms:.4g} ms" if self.reference_ms else ""
+        return f"networks take {fastest:.4g} to {slowest:.4g} ms{reference}"
 
     def fit_text(self) -> str:
-        """The line through whole networks, in words."""
+        """Text with the affine function that was fitted to whole networks."""
         return f"{self.scale:.3f} times the sum of the parts {self.offset_ms:+.3g} ms"
 
     def through(self, architecture: Architecture, measured_ms: float) -> LatencyTable:
-        """This table, scaled so that `architecture` costs what was measured of it.
+        """Copy of this table, scaled so that `architecture` takes exactly `measured_ms`.
 
         Raises:
-            ValueError: one of the two latencies is not above zero, so there is no such scale.
+            ValueError: one of the two latencies is not above 0, so there is no such scale.
         """
         if measured_ms <= 0 or self.latency_ms(architecture) <= 0:
             raise ValueError(
@@ -223,11 +224,11 @@ class LatencyTable:
         return replace(self, scale=self.scale * factor, offset_ms=self.offset_ms * factor)
 
     def check(self) -> None:
-        """Refuse what cannot be the latency of networks.
+        """Reject a table that cannot be right.
 
         Raises:
-            ValueError: a row of the space is missing; all rows are in another unit; or the fastest
-                network takes no time.
+            ValueError: a row of the space is missing, all rows seem to be in another unit, or the
+                fastest network takes no time.
         """
         fastest_ms, _ = self.range_ms()
         times = [abs(row.median_ms) for row in self.rows if row.median_ms]
@@ -246,7 +247,7 @@ class LatencyTable:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         values = {**asdict(self), "space": self.space.to_dict(), "format": FORMAT}
         values["device"] = dict(self.device)
         values["rows"] = [entry_to_dict(row) for row in self.rows]
@@ -254,10 +255,10 @@ class LatencyTable:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LatencyTable:
-        """The inverse of `to_dict`.
+        """Inverse of `to_dict`.
 
         Raises:
-            ValueError: another format, a field is missing, or a row is not a time.
+            ValueError: the format is another, a field is missing, or a row is not a time.
         """
         _check_format(values)
         fields = {name: value for name, value in values.items() if name != "format"}
@@ -273,41 +274,41 @@ class LatencyTable:
 
 
 def _check_format(values: Any) -> None:
-    found = values.get("format") if isinstance(values, dict) else None
-    if found in EARLIER:
+    format_name = values.get("format") if isinstance(values, dict) else None
+    if format_name in EARLIER:
         return
-    number = re.fullmatch(r"latency-table/(\d+)", str(found))
+    number = re.fullmatch(r"latency-table/(\d+)", str(format_name))
     if number and int(number[1]) > int(FORMAT.rpartition("/")[2]):
         raise ValueError(
-            f"not a latency table that this version reads: {found!r} is from a newer one, "
+            f"not a latency table that this version reads: {format_name!r} is from a newer one, "
             f"{FORMAT!r} is the latest here; update this project, or measure again"
         )
     check_format(values, FORMAT, "a latency table")
 
 
 def noisy_entries(rows: Iterable[LatencyEntry]) -> list[LatencyEntry]:
-    """Rows whose rounds differ by more than a fifth."""
+    """Rows whose spread is above `NOISY_SPREAD`."""
     return [row for row in rows if row.spread > NOISY_SPREAD]
 
 
 def is_noisy(rows: Collection[LatencyEntry]) -> bool:
-    """Whether more than a tenth of the rows are."""
+    """Whether more than `NOISY_SHARE` of the rows are noisy."""
     return len(noisy_entries(rows)) > NOISY_SHARE * len(rows)
 
 
 def entry_to_dict(row: LatencyEntry) -> dict[str, Any]:
-    """Plain values, for JSON: the shape of the part beside its figures."""
+    """Plain values for JSON; the fields of the part are at the same level as the times."""
     values = asdict(row)
     if not row.site:
-        del values["site"]  # as in files written before there was one
+        del values["site"]  # older files have no such key
     return {**values.pop("part"), **values}
 
 
 def entry_from_dict(values: dict[str, Any]) -> LatencyEntry:
-    """The inverse of `entry_to_dict`.
+    """Inverse of `entry_to_dict`.
 
     Raises:
-        KeyError, TypeError: a field is missing, or of another kind.
+        KeyError, TypeError: a field is missing or has another type.
         ValueError: the row is not a time.
     """
     fields = dict(values)
@@ -325,7 +326,7 @@ def expected_latency_ms(
     Args:
         probs: per site, shape (K,), summing to one.
         costs_ms: per site, shape (K,).
-        fixed_ms: what every network of the space takes.
+        fixed_ms: latency of the parts that all networks of the space share.
 
     Returns:
         Scalar, milliseconds.

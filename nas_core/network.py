@@ -1,4 +1,4 @@
-"""A plain network of the space: stem, one op per site, head."""
+"""Network of an architecture: stem, one op per site, head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Stem(nn.Sequential):
-    """Before the first site: a 3x3 convolution and, in the published space, a fixed block."""
+    """Layers before the first site: 3x3 convolution; in the published space also a fixed block."""
 
     def __init__(self, space: SearchSpace) -> None:
         eps = space.bn_eps
@@ -31,7 +31,7 @@ class Stem(nn.Sequential):
 
 
 class Head(nn.Sequential):
-    """What stands after the last site: 1x1 convolution, pooling, dropout, classifier."""
+    """Layers after the last site: 1x1 convolution, pooling, dropout, classifier."""
 
     def __init__(self, space: SearchSpace, dropout: float = 0.0) -> None:
         super().__init__(
@@ -44,7 +44,7 @@ class Head(nn.Sequential):
 
 
 class Network(nn.Module):
-    """A plain network: one op per site, skips left out."""
+    """The module of an architecture: one op per site, without the skips."""
 
     def __init__(self, space: SearchSpace, ops: Sequence[str], dropout: float = 0.0) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""How accuracy and latency become one number.
+"""Objectives: how accuracy and latency are combined into one number.
 
-An objective has two faces: a `loss` of cross entropy and expected latency, for strategies that
-follow gradients, and a `reward` of the accuracy and latency of one network, for those that score
-sampled networks. E = expected latency, T = budget, both in milliseconds.
+An objective has two methods: `loss`, of cross entropy and expected latency, for strategies that
+follow gradients, and `reward`, of the accuracy and latency of one network, for strategies that
+score sampled networks. E = expected latency, T = budget, both in milliseconds.
 
     name         loss                              reward
     none         CE                                acc
@@ -12,16 +12,16 @@ sampled networks. E = expected latency, T = budget, both in milliseconds.
     power        CE * (E / T)**b                   acc * (T / latency)**b            (MnasNet)
     learnt       CE + m * d + rho * q(d)           acc - m * d - rho * q(d),  d = log(E / T)
 
-In `learnt` (augmented Lagrangian, equality form) the multiplier m is learnt with the architecture:
-after each update `m += eta * d`. It holds a budget whatever the loss gains from latency, where the
-others are as strong as their b; for rewards too, d is that of the expected latency, whose gradient
-is known exactly. Near the budget d is E / T - 1 and q is d**2 / 2. Single slow ops may put the
-start of a search at many times the budget; there the logarithm, a q that grows linearly and an m
-that moves by `eta * 0.1` at most keep the gradients of the start out of Adam's memory, and m from
-winding up (with d = E / T - 1 and a square, searches of 102 updates that began at five times the
-budget ended 20 to 40 % below it).
-Only E / T enters, so no objective depends on the unit, except `mul_log`, which takes logarithms of
-milliseconds and is refused where they are not above 1.
+`learnt` is an augmented Lagrangian of E = T. Its multiplier m is learnt with the architecture:
+`m += eta * d` after each update. It meets the budget however much the loss gains from latency,
+while the strength of the others is fixed by b. In rewards too, d is that of the expected latency,
+whose gradient is known exactly. Near the budget d is E / T - 1 and q is d**2 / 2. A search may
+start at many times the budget if single ops are very slow. The logarithm, a q that grows linearly
+far from the budget, and a bound of `eta * 0.1` on the change of m then keep the large first
+gradients out of Adam's memory and m from winding up. (With d = E / T - 1 and a square, searches of
+102 updates that began at five times the budget ended 20 to 40 % below it.)
+Objectives depend on E / T only, so the unit does not matter. The exception is `mul_log`, which
+takes logarithms of milliseconds and is rejected unless they are above 1.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from nas_core.latency import LatencyTable, expected_latency_ms
 from nas_core.search_settings import SearchSettings
 
 MISS = 0.1
-"""An expected latency further from the budget than this, at the end, was not held there."""
+"""Relative distance from the budget above which a search has missed it."""
 
 
 class LatencyGoal:
-    """A budget on a target, with the costs of the space as tensors."""
+    """A latency budget on a target, with the costs of the space as tensors."""
 
     def __init__(self, table: LatencyTable, budget_ms: float, device: torch.device) -> None:
         self.table = table
@@ -58,61 +58,62 @@ class LatencyGoal:
         return expected_latency_ms(probs, self.costs_ms, self.fixed_ms)
 
     def path_ms(self, path: list[int]) -> float:
-        """Latency of one network by the table."""
+        """Latency of one network according to the table."""
         chosen = (row[choice] for row, choice in zip(self.costs, path, strict=True))
         return sum(chosen, start=self.fixed_ms)
 
 
 class Objective(Protocol):
-    """One way to make a number of accuracy and latency."""
+    """A way to combine accuracy and latency into one number."""
 
     @property
     def exact_latency(self) -> bool:
-        """Whether strategies that score sampled networks add the gradient of the expected latency,
-        instead of a latency term in the reward."""
+        """Whether strategies that score sampled networks add the exact gradient of the expected
+        latency, instead of a latency term in the reward.
+        """
         ...
 
     def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
-        """Scalar to make small, differentiable in both tensors."""
+        """Scalar to minimize, differentiable in both tensors."""
         ...
 
     def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
-        """Number to make large, of one network; accuracy from 0 to 1."""
+        """Value of one network, to be maximized; accuracy from 0 to 1."""
         ...
 
     def next_multiplier(self, expected_ms: float, budget_ms: float, eta: float) -> float:
-        """The multiplier after an update; 0 for objectives without one."""
+        """Value of the multiplier after an update; 0 for objectives without one."""
         ...
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`none`: latency does not count."""
+    """`none`: latency is ignored."""
 
     exact_latency = False
 
     def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
-        """CE."""
+        """Cross entropy."""
         return cross_entropy + 0 * expected_ms
 
     def reward(self, accuracy: float, latency_ms: float, budget_ms: float) -> float:
-        """acc."""
+        """Accuracy."""
         return accuracy
 
     def next_multiplier(self, expected_ms: float, budget_ms: float, eta: float) -> float:
-        """0: nothing is learnt."""
+        """Return 0: there is no multiplier."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class MulLog(Accuracy):
-    """a * CE * (log E / log T)**b, as published with a = .2, b = .3; milliseconds above 1."""
+    """a * CE * (log E / log T)**b, published with a = .2, b = .3; milliseconds above 1."""
 
     exponent: float = 0.3
     factor: float = 0.2
 
     def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
-        """Depends on the unit: 5 ms and 5000 us are different losses."""
+        """a * CE * (log E / log T)**b; depends on the unit."""
         ratio = expected_ms.log() / math.log(budget_ms)
         return self.factor * cross_entropy * ratio.pow(self.exponent)
 
@@ -123,7 +124,7 @@ class MulLog(Accuracy):
 
 @dataclass(frozen=True)
 class AddLinear(Accuracy):
-    """CE + b * (E / T - 1), as published with b = .1: keeps pushing below the budget."""
+    """CE + b * (E / T - 1), published with b = .1; rewards latencies below the budget as well."""
 
     strength: float = 0.1
 
@@ -138,7 +139,7 @@ class AddLinear(Accuracy):
 
 @dataclass(frozen=True)
 class Absolute(Accuracy):
-    """CE + b * |E / T - 1|: pulls from both sides, as strongly as b (TuNAS: .1)."""
+    """CE + b * |E / T - 1|: pulls towards the budget from both sides (TuNAS: b = .1)."""
 
     strength: float = 0.1
 
@@ -153,7 +154,7 @@ class Absolute(Accuracy):
 
 @dataclass(frozen=True)
 class Power(Accuracy):
-    """acc * (T / latency)**w with w = .07 (MnasNet); its counterpart as a loss."""
+    """acc * (T / latency)**w with w = .07 (MnasNet), and the corresponding loss."""
 
     exponent: float = 0.07
 
@@ -168,16 +169,16 @@ class Power(Accuracy):
 
 @dataclass(frozen=True)
 class Learnt(Accuracy):
-    """Augmented Lagrangian of E = T, gentle far from the budget."""
+    """Augmented Lagrangian of E = T, with bounded gradients far from the budget."""
 
     rho: float = 10.0
     multiplier: float = 0.0
     exact_latency = True
 
     knee = 0.2
-    """|d| beyond which the penalty is linear."""
+    """Value of |d| above which the penalty is linear."""
     largest_step = 0.1
-    """|d| that the multiplier heeds at most."""
+    """Largest |d| used to update the multiplier."""
 
     def loss(self, cross_entropy: Tensor, expected_ms: Tensor, budget_ms: float) -> Tensor:
         """CE + m * d + rho * q(d), d = log(E / T); q = d**2 / 2, |d| / 5 - 1/50 beyond 1/5."""
@@ -208,15 +209,16 @@ OBJECTIVES: dict[str, Maker] = {
 
 
 def objective_of(settings: SearchSettings, multiplier: float = 0.0) -> Objective:
-    """The objective of a search, with its multiplier as it is now."""
+    """The objective of a search, with the current value of its multiplier."""
     return OBJECTIVES[settings.objective_name](settings, multiplier)
 
 
 def check_goal(settings: SearchSettings, fastest_ms: float, budget_ms: float) -> None:
-    """Refuse a budget that the objective is not a number for.
+    """Reject a budget for which the objective is undefined.
 
     Raises:
-        ValueError: `mul_log`, and the budget or the fastest network takes 1 ms or less.
+        ValueError: the objective is `mul_log`, and the budget or the fastest network is at 1 ms
+            or less.
     """
     if settings.objective_name == "mul_log" and min(fastest_ms, budget_ms) <= 1:
         raise ValueError(
@@ -227,5 +229,5 @@ def check_goal(settings: SearchSettings, fastest_ms: float, budget_ms: float) ->
 
 
 def missed(expected_ms: float, budget_ms: float) -> bool:
-    """Whether an expected latency at the end of a search is more than 10 % from the budget."""
+    """Whether the expected latency at the end of a search is more than 10 % from the budget."""
     return abs(expected_ms / budget_ms - 1) > MISS

@@ -1,8 +1,8 @@
-"""Candidate ops by name: what may be chosen at a site.
+"""Candidate ops, by name.
 
-A new op is one function here and one line in `OPS`. Modules live in `blocks.py` and are imported
-when an op is built, so that names can be checked without torch.
-Source: ProxylessNAS, section 4.1 (MBConv with kernel 3, 5, 7 and expansion 3, 6; skip). Beyond it:
+To add an op, write one function here and one line in `OPS`. The modules are in `blocks.py`, which
+is imported only when an op is built, so that names can be checked without torch.
+Source: ProxylessNAS, section 4.1 (MBConv with kernel 3, 5, 7 and expansion 3, 6; skip). Additions:
 squeeze-and-excite and h-swish as in MobileNetV3, sections 5.2 and 5.3, and MnasNet's SepConv.
 """
 
@@ -32,7 +32,7 @@ def mbconv(kernel: int, expansion: int) -> OpBuilder:
 
 
 def mbconv_se(kernel: int, expansion: int) -> OpBuilder:
-    """`mbconv` with squeeze-and-excite behind the activation of its depthwise convolution."""
+    """`mbconv` with squeeze-and-excite after the activation of its depthwise convolution."""
 
     def build(shape: OpShape) -> nn.Module:
         from nas_core.blocks import MBConv
@@ -43,7 +43,7 @@ def mbconv_se(kernel: int, expansion: int) -> OpBuilder:
 
 
 def mbconv_hswish(kernel: int, expansion: int) -> OpBuilder:
-    """`mbconv` with h-swish in place of both of its ReLU6."""
+    """`mbconv` with h-swish instead of both ReLU6 activations."""
 
     def build(shape: OpShape) -> nn.Module:
         from torch.nn import Hardswish
@@ -56,20 +56,20 @@ def mbconv_hswish(kernel: int, expansion: int) -> OpBuilder:
 
 
 def sepconv(kernel: int) -> OpBuilder:
-    """Separable convolution: depthwise, BN, ReLU6, then 1x1, BN; shortcut where shape is kept.
+    """Separable convolution: depthwise, BN, ReLU6, then 1x1, BN; shortcut if the shape is kept.
 
-    MnasNet's SepConv, which is an inverted bottleneck without expansion: nothing follows its 1x1
-    convolution, where MobileNetV1 has an activation. The fixed first block of the published space
-    is one with kernel 3.
+    This is MnasNet's SepConv, an inverted bottleneck without expansion: its 1x1 convolution has no
+    activation, unlike MobileNetV1's. The fixed first block of the published space is one with
+    kernel 3.
     """
     return mbconv(kernel, 1)
 
 
 def skip(shape: OpShape) -> nn.Module:
-    """Leave the site out: the output is the input.
+    """Identity: the output of the site is its input.
 
     Raises:
-        ValueError: the site changes the shape, so there is nothing to skip to.
+        ValueError: the site changes the shape, so it cannot be skipped.
     """
     from nas_core.blocks import Skip
 
@@ -114,10 +114,10 @@ def check_op(name: str) -> None:
 
 
 def build_op(name: str, shape: OpShape) -> nn.Module:
-    """The module of one op.
+    """Build the module of one op.
 
     Raises:
-        ValueError: no such op, or it cannot stand at a site of this shape.
+        ValueError: there is no such op, or it does not fit this shape.
     """
     check_op(name)
     return OPS[name](shape)

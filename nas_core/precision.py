@@ -1,6 +1,6 @@
-"""Number formats of training: full or mixed precision, and the loss scaling that fp16 needs.
+"""Training precision: full or mixed, and the loss scaling that fp16 needs.
 
-Weights, optimizers and BatchNorm statistics are float32 in any case; mixed precision computes
+Weights, optimizer states and BatchNorm statistics are always float32; mixed precision computes
 convolutions and matrix products in 16 bits (torch.autocast).
 """
 
@@ -17,31 +17,32 @@ from nas_core.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Precision:
-    """In which format a device trains."""
+    """Number format that a device trains in."""
 
     device: torch.device
     dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Inside, a forward pass computes in this format."""
+        """Context in which the forward pass uses this format."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Keeps gradients of fp16 from vanishing; does nothing in the other formats."""
+        """Gradient scaler against underflow in fp16; disabled in the other formats."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
 
 def no_scaler() -> torch.amp.GradScaler:
-    """The scaler of float32."""
+    """Disabled gradient scaler, as used for float32."""
     return torch.amp.GradScaler("cpu", enabled=False)
 
 
 def precision_of(settings: TrainingSettings, device: torch.device) -> Precision:
-    """The format that the settings name; `auto` is bf16 on GPUs that have it, fp16 on older ones.
+    """The precision chosen by the settings.
 
-    On a CPU `auto` is float32: bf16 made no step faster there.
+    `auto` is bf16 on GPUs that support it, fp16 on older GPUs, and float32 on CPUs, where bf16 made
+    no step faster.
     """
     name = settings.precision
     if name != "auto":
@@ -53,6 +54,6 @@ def precision_of(settings: TrainingSettings, device: torch.device) -> Precision:
 
 
 def place(module: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
-    """Move a module to its device, in the memory format that the settings ask for."""
-    form = torch.channels_last if settings.channels_last else torch.contiguous_format
-    module.to(device, memory_format=form)  # type: ignore[call-overload]
+    """Move a module to its device, in the memory format chosen by the settings."""
+    memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+    module.to(device, memory_format=memory_format)  # type: ignore[call-overload]

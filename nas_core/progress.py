@@ -1,4 +1,4 @@
-"""How far training is: what a stage counts beside its tensors, and what it says of an epoch."""
+"""Progress of training: counters of a stage, statistics of an epoch, and epoch reports."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from nas_core.workers import ProcessGroup
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What happened in one epoch, over all workers."""
+    """Statistics of one epoch, over all workers."""
 
     phase: str
     """"warmup", "search", "compare" (networks are only scored), "trial" or "retrain"."""
     epoch: int
-    """Counted from 0 within the run (warm-up and search together)."""
+    """Number of the epoch, from 0 (warm-up and search are counted together)."""
     loss: float
     top1: float
-    """Of the training batches, as they were seen, 0 to 1; of the best network so far where networks
-    are only scored."""
+    """Training accuracy, 0 to 1; in phase "compare", the accuracy of the best network so far."""
     latency_ms: float | None = None
-    """Expected latency at the end of the epoch, or that of the best network so far; None where
-    there is neither."""
+    """Expected latency at the end of the epoch; in phase "compare", the latency of the best
+    network so far; None if there is neither.
+    """
     entropy: float | None = None
-    """Of the op probabilities, mean over sites, nats."""
+    """Mean entropy of the op probabilities over sites, nats."""
     skipped: int = 0
-    """Steps of the run so far that moved nothing, since their loss or gradient was not finite."""
+    """Steps skipped so far in this run because their loss or gradient was not finite."""
     probs: list[list[float]] | None = None
-    """Of the ops of every site at the end of the epoch; None where they do not move."""
+    """Op probabilities of every site at the end of the epoch; None if they do not change."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy on images that training never saw, 0 to 1."""
+    """Loss and accuracy (0 to 1) on held-out images."""
 
     loss: float
     top1: float
@@ -46,15 +46,15 @@ class Evaluation:
 
 
 class Tally:
-    """Sums of loss and hits over an epoch, kept as tensors so that no step waits for a number."""
+    """Sums of loss and hits over an epoch; tensors, so that no step waits for the device."""
 
     def __init__(self) -> None:
         self.sums: Tensor = torch.zeros(4, dtype=torch.float64)
-        """Of this worker: loss, hits, hits among the first five, images."""
+        """Sums of this worker: loss, top-1 hits, top-5 hits, images."""
 
     @torch.no_grad()
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Count one batch: logits (n, classes), labels (n,), mean loss."""
+        """Add one batch: logits (n, classes), labels (n,), mean loss."""
         self.sums = self.sums.to(logits.device)
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         hits = torch.stack([best[:, 0].sum(), best.sum()]).double()
@@ -63,50 +63,50 @@ class Tally:
         )
 
     def evaluation(self, group: ProcessGroup) -> Evaluation:
-        """Means over all batches of all workers; not a number where nothing was counted."""
+        """Means over all batches of all workers; NaN if there were none."""
         sums = self.sums.clone()
         group.sum([sums])
         loss, top1, top5, count = sums.tolist()
-        each = count or float("nan")
-        return Evaluation(loss / each, top1 / each, top5 / each, int(count))
+        images = count or float("nan")
+        return Evaluation(loss / images, top1 / images, top5 / images, int(count))
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """Counters of a stage. With its tensors they are everything that a resumed run needs."""
+    """Counters of a stage. Together with its tensors, all that is needed to resume it."""
 
     epoch: int = 0
-    """Finished epochs."""
+    """Number of finished epochs."""
     step: int = 0
-    """Finished steps of the epoch to come; networks, where those are scored."""
+    """Finished steps of the current epoch; networks, in phases that score networks."""
     bad_steps: int = 0
-    """Steps in a row that moved nothing, since their loss or gradient was not finite."""
+    """Consecutive skipped steps (loss or gradient not finite)."""
     skipped: int = 0
-    """All such steps."""
+    """Total number of skipped steps."""
     lr_share: float = 1.0
-    """By which learning rates of the weights are multiplied; less than 1 after a roll-back."""
+    """Factor on the learning rates of the weights; less than 1 after a roll-back."""
     trained: str = ""
-    """Digest of what the steps of this epoch trained; equal on all workers."""
+    """Digest of the paths trained in this epoch; equal on all workers."""
     tally: Tally = field(default_factory=Tally)
-    """Of the epoch so far; each worker has its own."""
+    """Statistics of the current epoch; each worker has its own."""
 
     def note_trained(self, what: str) -> None:
-        """Count something that every worker has to train at this step."""
+        """Add a training target, which must be the same on every worker, to the digest."""
         chained = f"{self.trained}/{what}".encode()
         self.trained = hashlib.sha256(chained).hexdigest()[:16]
 
     def end_epoch(self, epochs: int = 1) -> None:
-        """Begin the next one."""
+        """Advance by `epochs` and reset what is counted per epoch."""
         self.epoch += epochs
         self.step, self.trained, self.tally = 0, "", Tally()
 
     def counters(self) -> dict[str, Any]:
-        """Plain values; the tally is beside them, since each worker has its own."""
+        """Counters as plain values, without the statistics, which differ between workers."""
         names = ("epoch", "step", "bad_steps", "skipped", "lr_share", "trained")
         return {name: getattr(self, name) for name in names}
 
     def restore(self, counters: dict[str, Any], sums: Tensor | None) -> None:
-        """Go on from `counters`; what they lack stays as it is."""
+        """Restore `counters`; counters that are missing there keep their values."""
         for name in Progress().counters().keys() & counters.keys():
             setattr(self, name, counters[name])
         if sums is not None:

@@ -1,7 +1,7 @@
-"""Counted randomness: every draw comes from (seed, purpose, counters); nothing is carried.
+"""Stateless randomness: every draw is a function of (seed, purpose, counters).
 
-A resumed run draws what an uninterrupted one would have drawn, and workers that use the same words
-and numbers draw the same without talking to each other.
+A resumed run draws what an uninterrupted run would have drawn. Workers that use the same purpose
+and counters draw the same numbers without communication.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 
 
 def counted_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A number below 2**63 that differs for every (seed, purpose, counters)."""
-    words = f"{seed}/{purpose}/{'/'.join(map(str, counters))}"
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    """A seed below 2**63, derived from a hash of (seed, purpose, counters)."""
+    key = f"{seed}/{purpose}/{'/'.join(map(str, counters))}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A fresh generator on the CPU for one purpose, e.g. `generator(0, "path", epoch, step)`."""
+    """A new CPU generator for one purpose, e.g. `generator(0, "path", epoch, step)`."""
     return torch.Generator().manual_seed(counted_seed(seed, purpose, *counters))

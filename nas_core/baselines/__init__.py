@@ -1,4 +1,4 @@
-"""Networks of the literature, and the convolutions of cell-based ones."""
+"""Networks of the literature that results are compared with, and the ops of cell-based ones."""
 
 from nas_core.baselines.registry import Baseline, build, for_space, model_from_dict
 

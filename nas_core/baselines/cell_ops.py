@@ -1,7 +1,7 @@
-"""The operations of cells, by name.
+"""Operations of cells, by name.
 
-A new operation is one function here and one line in `CELL_OPS`. All begin with a ReLU, where they
-have weights, and end with a BatchNorm of momentum 0.1.
+To add an operation, write one function here and one line in `CELL_OPS`. Operations with weights
+begin with a ReLU; their BatchNorms have a momentum of 0.1.
 Source: NASNet (Zoph et al., 2018), AmoebaNet (Real et al., 2019), DARTS (Liu et al., 2019), and the
 releases named in `genotypes.py`.
 Shapes: N = batch, C = channels, H, W = height and width.
@@ -19,10 +19,11 @@ from nas_core.shapes import OpShape
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size without leaving pixels out: even rows and columns go through one convolution,
-    odd ones through another, each making half of the channels.
+    """Halves height and width without dropping pixels.
 
-    The shifted image is padded by a row and a column of zeros, so that odd sizes fit as well.
+    Even rows and columns go through one convolution, odd ones through another; each produces half
+    of the channels. The shifted image is padded by a row and a column of zeros, so that odd sizes
+    work as well.
     """
 
     def __init__(self, in_channels: int, out_channels: int, eps: float) -> None:
@@ -40,7 +41,7 @@ class FactorizedReduction(nn.Module):
 
 
 def fitted(shape: OpShape) -> nn.Module:
-    """Bring a state to other channels, and to half of the size where the stride is 2."""
+    """Module that adapts a state to other channels, and halves its size if the stride is 2."""
     if shape.stride == 2:
         reduction = FactorizedReduction(shape.in_channels, shape.out_channels, shape.bn_eps)
         return nn.Sequential(nn.ReLU(), reduction)
@@ -50,12 +51,12 @@ def fitted(shape: OpShape) -> nn.Module:
 
 
 def skip_connect(shape: OpShape) -> nn.Module:
-    """The identity where the shape is kept."""
+    """Identity if input and output have the same shape, else the module of `fitted`."""
     return nn.Identity() if shape.keeps_shape else fitted(shape)
 
 
 def pooling(kind: type[nn.AvgPool2d] | type[nn.MaxPool2d]) -> OpBuilder:
-    """3x3 pooling; padding does not count in a mean. A 1x1 convolution where channels change."""
+    """3x3 pooling, plus a 1x1 convolution if channels change. Means exclude the padding."""
 
     def build(shape: OpShape) -> nn.Module:
         if kind is nn.AvgPool2d:
@@ -85,7 +86,7 @@ def depthwise(shape: OpShape, kernel: int, dilation: int = 1) -> list[nn.Module]
 
 
 def sep_conv(kernel: int) -> OpBuilder:
-    """Separable convolution, applied twice; the first time with the stride."""
+    """Separable convolution, applied twice; the first one has the stride."""
 
     def build(shape: OpShape) -> nn.Module:
         again = OpShape(shape.out_channels, shape.out_channels, 1, shape.bn_eps)
@@ -104,10 +105,10 @@ def dil_conv(kernel: int) -> OpBuilder:
 
 
 def conv_7x1_1x7(shape: OpShape) -> nn.Module:
-    """1x7, then 7x1 convolution on a quarter of the channels, between 1x1 convolutions.
+    """1x7, then 7x1 convolution on a quarter of the channels, between two 1x1 convolutions.
 
-    The bottleneck is the release's; without it AmoebaNet-A would have an eighth more parameters
-    than published.
+    The bottleneck is taken from the release: without it AmoebaNet-A would have an eighth more
+    parameters than published.
     """
     narrow, stride, eps = max(1, shape.out_channels // 4), shape.stride, shape.bn_eps
 
@@ -138,10 +139,10 @@ CELL_OPS: dict[str, OpBuilder] = {
 
 
 def build_cell_op(name: str, shape: OpShape) -> nn.Module:
-    """The module of one edge.
+    """Build the module of one edge.
 
     Raises:
-        ValueError: no such operation.
+        ValueError: there is no such operation.
     """
     if name not in CELL_OPS:
         raise ValueError(

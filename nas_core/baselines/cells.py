@@ -1,9 +1,9 @@
 """Networks of cells, built from a genotype: NASNet-A, AmoebaNet-A, DARTS.
 
-Source: the papers and releases named in `genotypes.py`. Auxiliary heads and drop path, which stand
-beside the network in training alone, are left out. Stems are padded here, so that every layer of
-stride s makes ceil(size / s) pixels, of small images too (NASNet's stem is not: 111 pixels where
-112 are here, .05 % of the multiply-accumulates).
+Source: the papers and releases named in `genotypes.py`. Auxiliary heads and drop path, which are
+used in training only, are left out. Stems are padded, so that a layer of stride s outputs
+ceil(size / s) pixels for small images too (NASNet's stem is not padded: 111 pixels instead of 112,
+.05 % of the multiply-accumulates).
 Shapes: N = batch, C = channels, H, W = height and width.
 """
 
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Feature:
-    """An output that cells take: its channels, and the stride from the image to it."""
+    """Shape of a cell's input: its channels, and the total stride from the image to it."""
 
     channels: int
     stride: int
 
 
 class Cell(nn.Module):
-    """Nodes that each add two operations on earlier states; some states, concatenated.
+    """Sums of two operations on earlier states (nodes); the output concatenates some of the states.
 
-    Both inputs are brought to the cell's channels, the earlier one also to the size of the
-    previous one, if that came from a reduction. Only edges that start at an input have the stride.
+    Both inputs are first brought to the cell's number of channels. The output of the cell before
+    the previous one is also downsampled if the previous cell was a reduction. Only edges that
+    start at an input have the stride.
     """
 
     def __init__(
@@ -51,8 +52,11 @@ class Cell(nn.Module):
         earlier: Feature | None,
         eps: float,
     ) -> None:
-        """`earlier` is None in the first cell behind one convolution, where both inputs are that
-        convolution's output and the earlier one is taken as it comes."""
+        """Build the operations of all edges.
+
+        `earlier` is None in the first cell after a single convolution: both inputs are then the
+        output of that convolution, and the first of them is used unchanged.
+        """
         super().__init__()
         self.previous = fitted(OpShape(previous.channels, channels, 1, eps))
         self.earlier: nn.Module = nn.Identity()
@@ -72,7 +76,7 @@ class Cell(nn.Module):
         )
 
     def forward(self, earlier: Tensor, previous: Tensor) -> Tensor:
-        """Outputs of the two cells before -> (N, C_out, H / stride, W / stride)."""
+        """Outputs of the two preceding cells -> (N, C_out, H / stride, W / stride)."""
         states = [self.earlier(earlier), self.previous(previous)]
         ends: list[Tensor] = []
         for edge, start in zip(self.edges, self.starts, strict=True):
@@ -84,7 +88,7 @@ class Cell(nn.Module):
 
 
 class ConvolutionStem(nn.Module):
-    """Three 3x3 convolutions; the outputs of the last two are what the first cell takes."""
+    """Three 3x3 convolutions; the first cell takes the outputs of the last two."""
 
     def __init__(
         self, in_channels: int, channels: int, strides: tuple[int, ...], eps: float
@@ -100,13 +104,13 @@ class ConvolutionStem(nn.Module):
         self.previous = Feature(channels, prod(strides))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> what stands for the two cells before the first."""
+        """(N, C, H, W) -> the two inputs of the first cell."""
         earlier = self.first(images)
         return earlier, self.second(earlier)
 
 
 class CellStem(nn.Module):
-    """One 3x3 convolution, which both inputs of the first reduction cell take."""
+    """One 3x3 convolution; its output is both inputs of the first reduction cell."""
 
     def __init__(
         self, in_channels: int, channels: int, strides: tuple[int, ...], eps: float
@@ -117,15 +121,15 @@ class CellStem(nn.Module):
         self.previous = Feature(channels, strides[0])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> what stands for the two cells before the first."""
+        """(N, C, H, W) -> the two inputs of the first cell, which are equal."""
         x = self.first(images)
         return x, x
 
 
 class CellNetwork(nn.Module):
-    """Stem, cells, pooling, dropout, classifier.
+    """Stem, cells, pooling, dropout and classifier.
 
-    Places of strides: the stem's convolutions, then the reduction cells.
+    Strides apply to the convolutions of the stem, then to the reduction cells.
     """
 
     def __init__(self, plan: CellPlan, baseline: BaselineSizes, dropout: float = 0.0) -> None:
@@ -157,13 +161,13 @@ def _cells(
     plan: CellPlan, stem: CellStem | ConvolutionStem, strides: tuple[int, ...]
 ) -> Iterator[Cell]:
     """All cells in order; `strides` are those of the reduction cells."""
-    earlier, previous, left = stem.earlier, stem.previous, iter(strides)
+    earlier, previous, remaining = stem.earlier, stem.previous, iter(strides)
     for kind, channels in plan.cells():
         is_reduction = kind == "reduce"
         cell = Cell(
             plan.genotype.reduce if is_reduction else plan.genotype.normal,
             channels,
-            next(left) if is_reduction else 1,
+            next(remaining) if is_reduction else 1,
             previous=previous,
             earlier=earlier,
             eps=plan.bn_eps,

@@ -1,10 +1,12 @@
-"""Networks of the literature that are chains of blocks, for any images, classes and strides.
+"""Chain-like networks of the literature, for any image size, number of classes and strides.
 
-Every network is a `nn.Sequential` with the head of the derived networks (`Pool`, dropout,
-classifier), which phone runtimes run in one piece. Layers stand in the order in which torchvision
-has them, so that its weights fit; weights are drawn as there. BatchNorm has momentum 0.1 everywhere
-(torchvision's MNASNet has 3e-4, and evaluates at chance after a short training). A block that has a
-stride in the published network has no shortcut around it whatever its stride is here.
+Every network is an `nn.Sequential` with the head of the derived networks (`Pool`, dropout,
+classifier), which phone runtimes execute as one piece. Layers have torchvision's order, so that its
+weights fit, and its initialization. BatchNorm has momentum 0.1 everywhere (torchvision's MNASNet
+has 3e-4, and evaluates at chance level after a short training). A block that downsamples in the
+published network has no identity shortcut, whatever its stride is here.
+
+"Strides" in the docstrings of the builders lists the layers that take `strides`, in order.
 Shapes: N = batch, C = channels, H, W = height and width.
 """
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from nas_core.baselines.sizes import BaselineSizes
 
 EPS = 1e-5
-"""Of BatchNorm, but for MobileNetV1."""
+"""Epsilon of BatchNorm in all networks but MobileNetV1."""
 
 Activation = Callable[[], nn.Module]
 Stage = tuple[int, int, int, int, bool]
@@ -50,7 +52,7 @@ MNASNET: tuple[Stage, ...] = (
     (6, 192, 5, 4, True),
     (6, 320, 3, 1, False),
 )
-# Ma et al., "ShuffleNet V2" (2018), table 5: channels behind the stem, of the stages, and last.
+# Ma et al., "ShuffleNet V2" (2018), table 5: channels of stem, stages and last convolution.
 SHUFFLENET_V2 = {
     0.5: (24, 48, 96, 192, 1024),
     1.0: (24, 116, 232, 464, 1024),
@@ -61,16 +63,17 @@ SHUFFLENET_V2_BLOCKS = (4, 8, 4)
 # He et al., "Deep Residual Learning" (2016), table 1: blocks of the stages.
 RESNET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 DEEP_RESNET = 50
-"""From here on blocks are bottlenecks."""
+"""Depth from which blocks are bottlenecks."""
 
 
 def mobilenet_v1(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
-    """Separable convolutions in a chain. Places: the stem, then those that double the channels.
+    """MobileNet: a chain of separable convolutions.
 
+    Strides: the stem, then the blocks that double the channels.
     Source: Howard et al., "MobileNets" (2017), table 1; ReLU6 and eps 1e-3 as in its release.
     """
     eps, stem_stride = 1e-3, baseline.place_strides[0]
-    # From 128 channels on, the first of each width has a stride.
+    # From 128 channels on, the first block of each width downsamples.
     strides = iter(baseline.place_strides[1:])
     channels = make_divisible(32 * width)
     layers = [*conv_bn(baseline.in_channels, channels, 3, stem_stride, eps), ReLU6()]
@@ -85,22 +88,22 @@ def mobilenet_v1(baseline: BaselineSizes, width: float, dropout: float) -> nn.Mo
 
 
 def mobilenet_v2(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
-    """Places: the stem, then the blocks with a stride."""
+    """MobileNetV2. Strides: the stem, then the first block of each downsampling stage."""
     last = make_divisible(1280 * max(1.0, width))
     layers = _inverted(baseline, MOBILENET_V2, width, last, ReLU6)
     classifier = nn.Linear(last, baseline.classes)
     nn.init.normal_(classifier.weight, 0, 0.01)
     nn.init.zeros_(classifier.bias)
-    return _drawn(_with_head(layers, classifier, dropout))
+    return _with_initial_weights(_with_head(layers, classifier, dropout))
 
 
 def mnasnet(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
-    """B1. Places: the stem, then the blocks with a stride."""
+    """MnasNet-B1. Strides: the stem, then the first block of each downsampling stage."""
     layers = _inverted(baseline, MNASNET, width, 1280, _relu)
     classifier = nn.Linear(1280, baseline.classes)
     nn.init.kaiming_uniform_(classifier.weight, mode="fan_out", nonlinearity="sigmoid")
     nn.init.zeros_(classifier.bias)
-    return _drawn(_with_head(layers, classifier, dropout))
+    return _with_initial_weights(_with_head(layers, classifier, dropout))
 
 
 def _inverted(
@@ -110,19 +113,19 @@ def _inverted(
     last: int,
     activation: Activation,
 ) -> Iterator[nn.Module]:
-    """Stem, inverted bottlenecks, and the convolution to the last channels."""
+    """Yield the stem, the inverted bottlenecks, and the convolution to the last channels."""
     stem_stride, *later = baseline.place_strides
     strides, channels = iter(later), make_divisible(32 * width)
     yield from conv_bn(baseline.in_channels, channels, 3, stem_stride, EPS)
     yield activation()
     for expansion, stage, kernel, blocks, has_stride in stages:
         for number in range(blocks):
-            is_place = has_stride and number == 0
+            downsamples = has_stride and number == 0
             shape = OpShape(
-                channels, make_divisible(stage * width), next(strides) if is_place else 1, EPS
+                channels, make_divisible(stage * width), next(strides) if downsamples else 1, EPS
             )
             block = MBConv(shape, kernel, expansion, activation=activation)
-            block.has_shortcut = shape.keeps_shape and not is_place
+            block.has_shortcut = shape.keeps_shape and not downsamples
             yield block
             channels = shape.out_channels
     yield from conv_bn(channels, last, 1, 1, EPS)
@@ -130,7 +133,7 @@ def _inverted(
 
 
 class ShuffleBlock(nn.Module):
-    """Half of the channels pass, the other half is convolved; then both halves are interleaved.
+    """Passes one half of the channels on, convolves the other, and interleaves both halves.
 
     The first block of a stage convolves all channels, in two branches.
     """
@@ -159,7 +162,7 @@ class ShuffleBlock(nn.Module):
 
 
 def shufflenet_v2(baseline: BaselineSizes, width: float, dropout: float) -> nn.Module:
-    """Places: the stem, its max-pool, then the first block of each of the three stages."""
+    """ShuffleNetV2. Strides: the stem, its max-pool, then the first block of each stage."""
     channels, *stages, last = SHUFFLENET_V2[width]
     stem, pool, *strides = baseline.place_strides
     layers = [*conv_bn(baseline.in_channels, channels, 3, stem, EPS), _relu()]
@@ -174,7 +177,7 @@ def shufflenet_v2(baseline: BaselineSizes, width: float, dropout: float) -> nn.M
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or a bottleneck with a 3x3 one, and a shortcut around them."""
+    """Residual block: two 3x3 convolutions or a bottleneck, and a shortcut around them."""
 
     def __init__(
         self, in_channels: int, width: int, stride: int, *, is_deep: bool, is_place: bool
@@ -200,8 +203,11 @@ class ResidualBlock(nn.Module):
 
 
 def resnet(baseline: BaselineSizes, depth: int, dropout: float) -> nn.Module:
-    """Places: the stem, its max-pool, then the first block of the last three stages, its shortcut
-    included. Bottlenecks have their stride at the 3x3 convolution, as torchvision's."""
+    """ResNet. Strides: the stem, its max-pool, then the first block of the last three stages.
+
+    The shortcut of a block has the block's stride. Bottlenecks have their stride at the 3x3
+    convolution, as torchvision's do.
+    """
     is_deep, channels = depth >= DEEP_RESNET, 64
     stem, pool, *strides = baseline.place_strides
     layers = [*conv_bn(baseline.in_channels, channels, 7, stem, EPS), _relu()]
@@ -215,15 +221,15 @@ def resnet(baseline: BaselineSizes, depth: int, dropout: float) -> nn.Module:
                 ResidualBlock(channels, width, own_stride, is_deep=is_deep, is_place=is_place)
             )
             channels = 4 * width if is_deep else width
-    return _drawn(_with_head(layers, nn.Linear(channels, baseline.classes), dropout))
+    return _with_initial_weights(_with_head(layers, nn.Linear(channels, baseline.classes), dropout))
 
 
 def _relu() -> nn.Module:
     return nn.ReLU(inplace=True)
 
 
-def _drawn(network: nn.Module) -> nn.Module:
-    """With weights of convolutions drawn by their outputs, as these networks have them."""
+def _with_initial_weights(network: nn.Module) -> nn.Module:
+    """`network`, its convolutions initialized by fan-out (Kaiming), as in torchvision."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

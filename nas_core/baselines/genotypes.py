@@ -2,14 +2,15 @@
 
 Source: quark0/darts, `cnn/genotypes.py` (Apache-2.0), which has the cells of all three. Where it
 differs from the releases of the other two (tensorflow/models, `slim/nets/nasnet`, and
-tensorflow/tpu, `models/official/amoeba_net`; both Apache-2.0), the release is followed, because
-only so the networks have their published sizes:
+tensorflow/tpu, `models/official/amoeba_net`; both Apache-2.0), this file follows the release,
+because only then do the networks have their published sizes:
 
-- NASNet-A's normal cell also puts out its input 0, its reduction cell also node 3: 4@1056 ends in
+- NASNet-A's normal cell also outputs its input 0, its reduction cell also node 3: 4@1056 ends in
   6 * 176 = 1056 channels.
-- AmoebaNet-A's normal cell also puts out input 0, its reduction cell all nodes. Its release counts
-  the previous cell as 0 and the one before it as 1, which the transcription kept against its own
-  convention. Both edges of its first normal node start at the previous cell.
+- AmoebaNet-A's normal cell also outputs its input 0, its reduction cell all nodes. Its release
+  numbers the previous cell 0 and the one before it 1; quark0/darts copied these numbers although
+  its own convention is the opposite. Both edges of the first normal node start at the previous
+  cell.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ Edge = tuple[str, int]
 
 @dataclass(frozen=True)
 class Wiring:
-    """The inside of a cell.
+    """Edges and outputs of a cell.
 
-    States are counted: 0 is the output of the cell before the previous one, 1 that of the previous
+    States are numbered: 0 is the output of the cell before the previous one, 1 that of the previous
     cell, 2 and up are the nodes. A node is the sum of two edges.
 
     Raises:
-        ValueError: an odd number of edges, or one that starts at a state that is not there yet.
+        ValueError: the number of edges is odd, or an edge starts at a state that comes after it.
     """
 
     edges: tuple[Edge, ...]
-    """Two per node, in order."""
+    """Two per node, in order of the nodes."""
 
     outputs: tuple[int, ...]
     """The states that the cell concatenates."""
@@ -57,10 +58,11 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Genotype:
-    """The two kinds of cells of a network.
+    """The normal and the reduction cell of a network.
 
     Raises:
-        ValueError: the reduction cell passes on an input, which has another size than its nodes.
+        ValueError: the reduction cell outputs one of its inputs, whose size differs from that of
+            its nodes.
     """
 
     normal: Wiring
@@ -76,19 +78,20 @@ class Genotype:
 
 @dataclass(frozen=True, kw_only=True)
 class CellPlan:
-    """A network of cells for ImageNet: stem, then three stages with a reduction cell between."""
+    """A network of cells for ImageNet: a stem, then three stages separated by reduction cells."""
 
     genotype: Genotype
 
     channels: int
-    """Of every operation in the first stage; a reduction cell doubles them."""
+    """Channels of every operation in the first stage; each reduction cell doubles them."""
 
     stem: Literal["convolutions", "cells"]
-    """Three convolutions of stride 2; or one, and two reduction cells with a quarter and a half of
-    the channels."""
+    """Three convolutions of stride 2; or one convolution and two reduction cells, which have a
+    quarter and a half of the channels.
+    """
 
     stem_channels: int
-    """Of the stem's last convolution."""
+    """Channels of the stem's last convolution."""
 
     bn_eps: float
 
@@ -96,7 +99,7 @@ class CellPlan:
     """Whether a ReLU stands between the last cell and the pooling."""
 
     cells_per_stage: int = 4
-    """Normal cells."""
+    """Normal cells of each stage."""
 
     def cells(self) -> Iterator[tuple[Literal["normal", "reduce"], int]]:
         """Kind and channels of every cell, in order."""

@@ -1,15 +1,16 @@
-"""The networks that results are compared with, by name. torch is imported only to build or count.
+"""Registry of baselines: the networks that results are compared with, by name.
 
-A new baseline is one function here and one line in `BASELINES`. Modules live in `fixed_networks.py`
-(chains of blocks) and `cells.py` (networks of cells).
+To add a baseline, write one function here and one line in `BASELINES`. The modules themselves are
+in `fixed_networks.py` (chains of blocks) and `cells.py` (networks of cells). torch is imported only
+to build a network or to count its parameters and operations.
 
-Strides. Every baseline halves its images at five places, 32 times in total: the stem (with it, the
-max-pool behind it or the further convolutions or reduction cells that belong to it), then its
-strided blocks or reduction cells. That suits 224 pixels and ruins small images. Below 128 pixels a
-baseline is therefore built with the strides of the space that it is compared with: its first place
-takes the space's stem stride; of the further places, in order, as many keep their stride of 2 as
-the space has sites with a stride, and the rest get stride 1. So it works at the resolution of its
-competitors, with as many parameters as published; `total_stride` says at which.
+Strides. Every published baseline downsamples its images by 32, in five steps of 2: the stem
+(including the max-pool, further convolutions or reduction cells that belong to it), then its
+strided blocks or reduction cells. That suits 224 pixels and is too much for small images. Below 128
+pixels a baseline therefore gets the strides of the space that it is compared with: its first step
+takes the space's stem stride; of the four others, in order, as many keep their stride of 2 as the
+space has sites with a stride, and the rest get stride 1. It then works at the resolution of its
+competitors, with as many parameters as published; `total_stride` gives the result.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ if TYPE_CHECKING:
 
 FORMAT = "baseline/1"
 PUBLISHED_STRIDES = (2, 2, 2, 2, 2)
-"""Of every baseline, at its places."""
+"""Strides of every baseline at its five downsampling steps, as published."""
 SMALL_IMAGES = 128
-"""Images of fewer pixels are no images for the published strides."""
+"""Below this number of pixels, the published strides are not used."""
 
 Builder = Callable[["Baseline", float], "nn.Module"]
-"""Builds a baseline with a dropout before its classifier."""
+"""Builds a baseline, given the dropout before its classifier."""
 
 
 def mobilenet_v1(width: float = 1.0) -> Builder:
-    """MobileNet (2017)."""
+    """Builder of MobileNet (2017)."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines import fixed_networks
@@ -57,7 +58,7 @@ def mobilenet_v1(width: float = 1.0) -> Builder:
 
 
 def mobilenet_v2(width: float = 1.0) -> Builder:
-    """MobileNetV2 (2018). Below width 1 its last convolution keeps 1280 channels."""
+    """Builder of MobileNetV2 (2018). Below width 1 its last convolution keeps 1280 channels."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines import fixed_networks
@@ -68,7 +69,7 @@ def mobilenet_v2(width: float = 1.0) -> Builder:
 
 
 def mnasnet(width: float = 1.0) -> Builder:
-    """MnasNet-B1 (2019), without squeeze-and-excite."""
+    """Builder of MnasNet-B1 (2019), without squeeze-and-excite."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines import fixed_networks
@@ -79,7 +80,7 @@ def mnasnet(width: float = 1.0) -> Builder:
 
 
 def shufflenet_v2(width: float) -> Builder:
-    """ShuffleNetV2 (2018), in one of its four published widths."""
+    """Builder of ShuffleNetV2 (2018), in one of its four published widths."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines import fixed_networks
@@ -90,7 +91,7 @@ def shufflenet_v2(width: float) -> Builder:
 
 
 def resnet(depth: int) -> Builder:
-    """ResNet (2016)."""
+    """Builder of ResNet (2016)."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines import fixed_networks
@@ -101,7 +102,7 @@ def resnet(depth: int) -> Builder:
 
 
 def cells(plan: CellPlan) -> Builder:
-    """A network of cells."""
+    """Builder of a network of cells."""
 
     def build(baseline: Baseline, dropout: float) -> nn.Module:
         from nas_core.baselines.cells import CellNetwork
@@ -116,7 +117,7 @@ SCALED: dict[str, Callable[[float], Builder]] = {
     "mobilenet_v2": mobilenet_v2,
     "mnasnet": mnasnet,
 }
-"""Networks of any width: `mobilenet_v2_0.35`."""
+"""Baselines that exist in any width, e.g. `mobilenet_v2_0.35`."""
 
 BASELINES: dict[str, Builder] = {
     "mobilenet_v1": mobilenet_v1(),
@@ -155,10 +156,10 @@ def _builder(name: str) -> Builder:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A network of the literature for images of one size.
+    """A network of the literature, for one image size and number of classes.
 
     Raises:
-        ValueError: no such network, or a number that cannot be.
+        ValueError: there is no such network, or a number is out of range.
     """
 
     name: str
@@ -166,7 +167,7 @@ class Baseline:
     resolution: int = 224
     classes: int = 1000
     strides: tuple[int, ...] | None = None
-    """At its five places, see the head of this file; None: as published."""
+    """Strides at the five downsampling steps, see the head of this file; None: as published."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -183,20 +184,20 @@ class Baseline:
 
     @property
     def place_strides(self) -> tuple[int, ...]:
-        """Strides at its places, those of the published network included."""
+        """Strides at the five downsampling steps; those of the published network by default."""
         return PUBLISHED_STRIDES if self.strides is None else self.strides
 
     @property
     def total_stride(self) -> int:
-        """Pixels of the image, in one direction, for each pixel in front of the pooling."""
+        """Factor by which height and width shrink between the image and the final pooling."""
         return prod(self.place_strides)
 
     def build(self, dropout: float = 0.0) -> nn.Module:
-        """The network, with random weights and `dropout` before its classifier."""
+        """Build the network with random weights and `dropout` before its classifier."""
         return _builder(self.name)(self, dropout)
 
     def num_params(self) -> int:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return count_params(self.build)
 
     def macs(self) -> int:
@@ -204,16 +205,16 @@ class Baseline:
         return count_macs(self.build, self.in_channels, self.resolution)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         strides = None if self.strides is None else list(self.strides)
         return {"format": FORMAT, **asdict(self), "strides": strides}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Baseline:
-        """The inverse of `to_dict`.
+        """Inverse of `to_dict`.
 
         Raises:
-            ValueError: another format, or a field is missing or wrong.
+            ValueError: the format is another, or a field is missing or wrong.
         """
         check_format(values, FORMAT, "a baseline")
         fields = {name: value for name, value in values.items() if name != "format"}
@@ -224,22 +225,22 @@ class Baseline:
             raise ValueError(f"this baseline cannot be read: {error}") from error
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal baselines."""
+        """Twelve hexadecimal digits; equal baselines have equal digests."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def for_space(name: str, space: SearchSpace) -> Baseline:
-    """The baseline for the images and classes of `space`; below 128 pixels with its strides."""
+    """The baseline for the images and classes of `space`; below 128 pixels with its strides too."""
     strides = strides_of(space) if space.resolution < SMALL_IMAGES else None
     return Baseline(name, space.in_channels, space.resolution, space.classes, strides)
 
 
 def strides_of(space: SearchSpace) -> tuple[int, ...]:
-    """What a baseline takes from a space for small images; the rule is in the head of this file."""
-    left = sum(site.stride > 1 for site in space.sites)
+    """Strides of a baseline for small images of this space; see the head of this file."""
+    strided = sum(site.stride > 1 for site in space.sites)
     later = len(PUBLISHED_STRIDES) - 1
-    return (space.stem_stride, *(2 if place < left else 1 for place in range(later)))
+    return (space.stem_stride, *(2 if step < strided else 1 for step in range(later)))
 
 
 def build(
@@ -250,18 +251,18 @@ def build(
     resolution: int | None = None,
     space: SearchSpace | None = None,
 ) -> nn.Module:
-    """A baseline as a module, with random weights.
+    """Build a baseline as a module, with random weights.
 
     Args:
         name: one of `BASELINES`, or one of `SCALED` with a width.
-        classes: logits; left out: as `space`, else 1000.
-        in_channels: channels of the images; left out: as `space`, else 3.
-        resolution: pixels; left out: as `space`, else 224. Below 128 it takes the strides of
-            `space`, where one is given.
-        space: what it is compared with.
+        classes: number of logits; default: that of `space`, else 1000.
+        in_channels: channels of the images; default: those of `space`, else 3.
+        resolution: pixels; default: that of `space`, else 224. Below 128 the baseline takes the
+            strides of `space`, if one is given.
+        space: the space whose networks the baseline is compared with.
 
     Raises:
-        ValueError: no such baseline.
+        ValueError: there is no such baseline.
     """
     default = Baseline(name) if space is None else for_space(name, space)
     pixels = default.resolution if resolution is None else resolution
@@ -275,10 +276,10 @@ def build(
 
 
 def model_from_dict(values: dict[str, Any]) -> Architecture | Baseline:
-    """An architecture or a baseline from its JSON, by the "format" that it says.
+    """Read an architecture or a baseline from its JSON values; the key "format" decides which.
 
     Raises:
-        ValueError: neither, or a field is missing or wrong.
+        ValueError: the format is neither, or a field is missing or wrong.
     """
     form = values.get("format") if isinstance(values, dict) else type(values).__name__
     if form == FORMAT:

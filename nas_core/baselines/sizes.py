@@ -1,4 +1,4 @@
-"""Sizes that a builder of a baseline needs, so that builders do not import the registry."""
+"""Sizes that the builder of a baseline needs; keeps builders from importing the registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class BaselineSizes(Protocol):
-    """Image channels, classes and strides of a baseline; `registry.Baseline` has them."""
+    """Image channels, classes and strides of a baseline; implemented by `registry.Baseline`."""
 
     @property
     def in_channels(self) -> int:
@@ -20,5 +20,5 @@ class BaselineSizes(Protocol):
 
     @property
     def place_strides(self) -> tuple[int, ...]:
-        """Strides at the five places; see the head of `registry.py`."""
+        """Strides at the five downsampling steps; see the head of `registry.py`."""
         ...

@@ -1,4 +1,4 @@
-"""Published results as data: the specialized networks, and the latency model of the Pixel 1."""
+"""Published results as data: the specialized networks, and a latency model of the Pixel 1."""
 
 from nas_core.published.networks import NAMES, PUBLISHED, Published, architecture
 

@@ -1,8 +1,8 @@
-"""The three specialized networks that were published, as data. No torch in here.
+"""The three specialized networks that were published, as data. No torch here.
 
-Source: facts of the released networks (mit-han-lab/proxylessnas, MIT licence): ImageNet, 224
-pixels, BatchNorm eps 1e-3. Proxyless-Mobile stands in the space with 32 channels in the first
-stage, Proxyless-CPU and Proxyless-GPU in that with 24, at width 1.12 and 1.35.
+Source: the released networks (mit-han-lab/proxylessnas, MIT licence): ImageNet, 224 pixels,
+BatchNorm eps 1e-3. Proxyless-Mobile belongs to the space with 32 channels in the first stage,
+Proxyless-CPU and Proxyless-GPU to that with 24 channels, at widths 1.12 and 1.35.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Published:
     width: float
     first_stage: int
     stages: tuple[str, ...]
-    """One line per stage, one word per site: "k5_e3" is `mbconv_k5_e3`, "skip" is `skip`."""
+    """One line per stage, one name per site: "k5_e3" is `mbconv_k5_e3`, "skip" is `skip`."""
 
     def ops(self) -> tuple[str, ...]:
         """Name of the op at every site."""
-        words = " ".join(self.stages).split()
-        return tuple(word if word == "skip" else f"mbconv_{word}" for word in words)
+        names = " ".join(self.stages).split()
+        return tuple(name if name == "skip" else f"mbconv_{name}" for name in names)
 
 
 PUBLISHED = {
@@ -73,26 +73,26 @@ NAMES = tuple(PUBLISHED)
 def architecture(
     name: str, *, classes: int = 1000, in_channels: int = 3, resolution: int = 224
 ) -> Architecture:
-    """A published network, for images and classes that may be others than ImageNet's.
+    """A published network, optionally for other images and classes than ImageNet's.
 
     Args:
         name: one of `NAMES`.
-        classes: logits of the network.
+        classes: number of logits.
         in_channels: channels of the images.
-        resolution: height and width of the images, pixels; the strides stay as published, 32 in
-            total.
+        resolution: height and width of the images, pixels. The strides stay as published (32 in
+            total).
 
     Raises:
-        ValueError: no such network.
+        ValueError: there is no such network.
     """
     if name not in PUBLISHED:
         raise ValueError(f"{name!r} is not a published network; expected one of {', '.join(NAMES)}")
-    found = PUBLISHED[name]
+    published = PUBLISHED[name]
     space = proxyless_imagenet(
         classes=classes,
         in_channels=in_channels,
         resolution=resolution,
-        width=found.width,
-        first_stage=found.first_stage,
+        width=published.width,
+        first_stage=published.first_stage,
     )
-    return Architecture(space, found.ops())
+    return Architecture(space, published.ops())

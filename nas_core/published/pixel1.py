@@ -1,11 +1,11 @@
-"""Latency on a Pixel 1, as published: a linear model of the space, as a `LatencyTable`.
+"""Published latency model of the Pixel 1, as a `LatencyTable`.
 
     latency_ms = bias + the offset of the chosen op, summed over the sites
 
-Offsets are relative, so some are below 0; a skip has one too. TensorFlow Lite, float, batch 1,
-224x224 pixels.
+The model is linear. Offsets are relative, so some are negative; skips have one too. TensorFlow
+Lite, float, batch 1, 224x224 pixels.
 Source: google-research/google-research, `tunas/cost_model_data.py`, key `proxylessnas_search`,
-commit 0c1bbe5f, Apache-2.0. Values are of single precision, in their shortest decimals.
+commit 0c1bbe5f, Apache-2.0. The values are single-precision numbers in their shortest decimal form.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from nas_core.space import MOBILE_OPS, SearchSpace, Site, proxyless_imagenet
 BIAS_MS = 92.135994
 
 FIRST_BLOCK_MS = -1.7525216
-"""Offset of the fixed block behind the stem, kernel 3 (5 and 7 are not in the space)."""
+"""Offset of the fixed block after the stem, kernel 3 (5 and 7 are not in the space)."""
 
 COLUMNS = MOBILE_OPS
-"""Op of each column of `OFFSETS_MS`."""
+"""Ops of the columns of `OFFSETS_MS`."""
 
 OFFSETS_MS = (
     (-4.025259, 0.27002516, -2.304772, 5.1523075, 1.8892972, 7.844908),
@@ -55,24 +55,26 @@ OFFSETS_MS = (
     (-0.20601508, 3.5953195, -0.06177723, 3.8640556, 0.12209142, 4.262896, -2.750063),
     (-1.1862959, 3.6508086, -1.0354387, 3.9289732, -0.8547998, 4.32326),
 )
-"""Per site of `proxyless_imagenet`, per op; sites that change the shape have no skip."""
+"""One row per site of `proxyless_imagenet`, one column per op; sites that change the shape have
+no skip.
+"""
 
 
 def table(space: SearchSpace) -> LatencyTable:
     """The latency table of `proxyless_imagenet` on a Pixel 1.
 
-    Stem, head and the fixed block are in the bias, which is the row of the stem.
+    The bias includes stem, head and the fixed block; it is stored in the row of the stem.
 
     Args:
-        space: the published space, 224 pixels, first stage 32 wide; with any of its ops, classes
-            and image channels.
+        space: the published space with 224 pixels and a first stage of 32 channels; any of its ops,
+            any number of classes and image channels.
 
     Raises:
-        ValueError: another space, or an op that the model does not know.
+        ValueError: the space is another, or the model has no value for an op.
     """
     _check(space)
     offsets = zip(space.sites, OFFSETS_MS, strict=True)
-    found = LatencyTable(
+    table = LatencyTable(
         target="pixel1",
         hardware="pixel1 (published linear model, TensorFlow Lite, float)",
         runtime="published",
@@ -80,15 +82,15 @@ def table(space: SearchSpace) -> LatencyTable:
         space=space,
         rows=(*_fixed_rows(space), *(row for pair in offsets for row in _site_rows(*pair))),
     )
-    reference_ms = found.latency_ms(Architecture.reference(space))
-    return replace(found, reference_ms=reference_ms)
+    reference_ms = table.latency_ms(Architecture.reference(space))
+    return replace(table, reference_ms=reference_ms)
 
 
 def _check(space: SearchSpace) -> None:
-    for what, found, expected in _facts(space):
-        if found != expected:
+    for what, actual, expected in _facts(space):
+        if actual != expected:
             raise ValueError(
-                f"{what} of '{space.name}' is {found}, but {expected} in the published latencies "
+                f"{what} of '{space.name}' is {actual}, but {expected} in the published latencies "
                 "of a Pixel 1; they hold for proxyless_imagenet at 224 pixels and width 1 alone"
             )
 
@@ -112,14 +114,14 @@ def _fixed_rows(space: SearchSpace) -> tuple[LatencyEntry, LatencyEntry]:
 
 
 def _site_rows(site: Site, offsets_ms: tuple[float, ...]) -> Iterator[LatencyEntry]:
-    known = dict(zip(COLUMNS, offsets_ms, strict=False))  # a site without skip has one less
+    offset_by_op = dict(zip(COLUMNS, offsets_ms, strict=False))  # a site without skip has one less
     for op in site.ops:
-        if op not in known:
+        if op not in offset_by_op:
             raise ValueError(
                 f"there is no published latency of '{op}' at '{site.name}' on a Pixel 1; "
-                f"expected one of {', '.join(known)}"
+                f"expected one of {', '.join(offset_by_op)}"
             )
-        yield _row(site_part(site, op), known[op], site.name)
+        yield _row(site_part(site, op), offset_by_op[op], site.name)
 
 
 def _row(part: OpSignature, ms: float, site: str = "") -> LatencyEntry:
