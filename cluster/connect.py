@@ -1,10 +1,10 @@
-"""Connect to Ray: the one that runs, or one of our own.
+"""Connection to Ray: a running cluster, or one started for the purpose.
 
-Three ways in: `connect` for a driver, `submit` for who hands in a job, and on the command line
+`connect` is for drivers, `submit` for submitting jobs, and the command line has
 
-    python -m cluster.connect head              start a head that stays, in this folder
-    python -m cluster.connect stop              stop exactly that one
-    python -m cluster.connect submit JOB ...    run a job file on that, or on one of its own
+    python -m cluster.connect head              start a head in this folder that keeps running
+    python -m cluster.connect stop              stop exactly that head
+    python -m cluster.connect submit JOB ...    run a job file on it, or on a head of its own
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Cluster", "ClusterError", "LocalHead", "connect", "running_head", "s
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The Ray that a driver is connected to."""
+    """The Ray cluster that a driver is connected to."""
 
     cpus: int
     gpus: int
@@ -41,18 +41,18 @@ class Cluster:
     """Empty if there is none."""
 
     started: bool
-    """Whether it was started for this driver, and ends with it."""
+    """Whether it was started for this driver, and stops with it."""
 
 
 @contextmanager
 def connect() -> Iterator[Cluster]:
-    """Connects this process to Ray while the block runs.
+    """Connect this process to Ray while the block runs.
 
-    Attaches inside a Ray job, or where RAY_ADDRESS names a Ray; otherwise starts one on this
-    machine and stops it afterwards. A process that is connected already stays so.
+    Attaches to the cluster inside a Ray job, or if RAY_ADDRESS is set; otherwise starts a cluster
+    on this machine and stops it afterwards. A process that is already connected stays connected.
 
     Raises:
-        ClusterError: the Ray that RAY_ADDRESS names cannot be had.
+        ClusterError: the cluster in RAY_ADDRESS cannot be used.
     """
     import ray
 
@@ -60,7 +60,9 @@ def connect() -> Iterator[Cluster]:
         yield _facts(started=False)
         return
     address = _driver_address()
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it is on, on purpose
+    logging.getLogger("ray._private.authentication").setLevel(
+        logging.ERROR
+    )  # it logs that token authentication is on
     ensure_token()
     try:
         _init(address)
@@ -70,14 +72,14 @@ def connect() -> Iterator[Cluster]:
 
 
 def _driver_address() -> str:
-    """What `ray.init` takes, from what RAY_ADDRESS says."""
-    named = os.environ.get("RAY_ADDRESS") or "local"
-    if not named.startswith(("http://", "https://")):
-        return named
+    """Address for `ray.init`, derived from RAY_ADDRESS."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if not address.startswith(("http://", "https://")):
+        return address
     head = _read_head()
-    if head.get("address") != named:
+    if head.get("address") != address:
         raise ClusterError(
-            f"RAY_ADDRESS is {named}, which takes jobs and no drivers: "
+            f"RAY_ADDRESS is {address}, which takes jobs and no drivers: "
             "hand the job in with `ray job submit`, or unset RAY_ADDRESS to run it on this machine"
         )
     return (Path(head["temp_dir"]) / "ray_current_cluster").read_text().strip()
@@ -116,14 +118,14 @@ def _facts(started: bool) -> Cluster:
 
 
 def start_head(directory: str | Path = ".") -> str:
-    """Starts a head that stays, whose jobs run in `directory`; returns its address.
+    """Start a head that keeps running and whose jobs run in `directory`; return its address.
 
     Raises:
-        ClusterError: one runs already, or it does not start.
+        ClusterError: a head is running already, or it does not start.
     """
     try:
         running = running_head()
-    except NobodyAnswersError:  # RAY_ADDRESS is left from a head that is gone
+    except NobodyAnswersError:  # RAY_ADDRESS names a head that no longer runs
         running = None
     if running:
         raise ClusterError(f"a Ray head runs already, at {running}; use it, or stop it first")
@@ -144,10 +146,10 @@ def start_head(directory: str | Path = ".") -> str:
 
 
 def stop_head() -> None:
-    """Stops the head that `start_head` started, with its jobs, and nothing else.
+    """Stop the head that `start_head` started, including its jobs, and nothing else.
 
     Raises:
-        ClusterError: none is known.
+        ClusterError: there is no such head.
     """
     head = _read_head()
     processes = _head_processes(head)
@@ -159,7 +161,7 @@ def stop_head() -> None:
 
 
 def _head_file() -> Path:
-    """Where the head is remembered that outlives its starter."""
+    """File with the address and processes of the head that `start_head` started."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "proxyless" / "head.json"
 
@@ -173,27 +175,27 @@ def _read_head() -> dict[str, Any]:
 
 
 def _head_processes(head: dict[str, Any]) -> HeadProcesses | None:
-    """The processes of the head that is remembered, if any of them lives."""
+    """Processes of the recorded head, or None if none of them is alive."""
     if not head:
         return None
     processes = HeadProcesses(pid=head["pid"], mark=head["mark"])
     return processes if processes.find() else None
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m cluster.connect", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("action", choices=["head", "stop", "submit"])
     parser.add_argument("job", nargs="?", help="job file, for submit")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to the job file")
-    given = parser.parse_args(words)
+    args = parser.parse_args(argv)
     try:
-        if given.action == "submit":
-            if not given.job:
+        if args.action == "submit":
+            if not args.job:
                 parser.error("submit needs a job file")
-            return submit(given.job, arguments=given.arguments)
-        sys.stdout.write(_started() if given.action == "head" else _stopped())
+            return submit(args.job, arguments=args.arguments)
+        sys.stdout.write(_started() if args.action == "head" else _stopped())
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -201,7 +203,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _started() -> str:
-    """Starts the head; what a person pastes into another shell."""
+    """Start the head; return the shell commands for using it."""
     address = start_head()
     bin_folder = Path(sys.executable).parent
     return (

@@ -1,4 +1,4 @@
-"""Open files of a path or an s3:// address for reading in places, as Parquet is read."""
+"""Random-access reading of files on a path or at an s3:// address, e.g. Parquet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cluster.store import ATTEMPTS, ENDPOINTS, REGIONS, TIMEOUT_S
 
 
 def open_file(uri: str) -> Any:
-    """A pyarrow `NativeFile` of a file, which reads what is asked for and no more.
+    """Open a file as a pyarrow `NativeFile`, which reads only the requested bytes.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: the file does not exist, or cannot be read.
     """
     import pyarrow.fs
 
@@ -24,13 +24,13 @@ def open_file(uri: str) -> Any:
 
 
 def _first(names: Sequence[str]) -> str | None:
-    """The environment variable that is set."""
+    """Value of the first of these environment variables that is set."""
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 @cache
 def _s3(endpoint: str | None, region: str | None) -> Any:
-    """Credentials are AWS's usual settings, which pyarrow looks up itself."""
+    """S3 file system; pyarrow looks up credentials itself, as AWS clients usually do."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
     return S3FileSystem(

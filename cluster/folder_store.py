@@ -1,8 +1,8 @@
-"""Files of a storage that is a folder of a file system.
+"""Storage in a folder of a file system.
 
-Every file is written to a temporary name beside its place, flushed to the disk and renamed: a
-reader meets the old content or the new one, never a part. Temporary names start with a dot and end
-with `.tmp` (`.lock` for the guards of `swap`); they are never listed.
+Every file is written under a temporary name in the same folder, flushed to the disk and renamed: a
+reader sees the old or the new content, never a part. Temporary names start with a dot and end with
+`.tmp` (`.lock` for the lock files of `swap`); they are never listed.
 """
 
 from __future__ import annotations
@@ -21,47 +21,49 @@ from cluster.store import WAY_OUT, StorageError, is_temporary
 
 
 class FolderStore:
-    """A folder, and what is in it by key; keys are checked already."""
+    """Files of a folder, by key; keys have been validated by the caller."""
 
     def __init__(self, folder: Path) -> None:
-        """Name it; nothing is read or made."""
+        """Describe the store; nothing is read or created."""
         self._folder = folder
         self.uri = str(folder)
 
     def path(self, key: str = "") -> Path:
-        """Where `key` lies."""
+        """Path of `key`."""
         return self._folder / key if key else self._folder
 
     def where(self, key: str = "") -> str:
-        """The same, for people."""
+        """Path of `key`, as text for messages."""
         return str(self.path(key))
 
     def exists(self, key: str) -> bool:
-        """Whether it is a file or a folder."""
+        """Whether `key` is a file or a folder."""
         return self.path(key).exists()
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of the file `prefix`, or of all below this folder, by key; no temporary ones.
+        """Sizes in bytes of the file `prefix`, or of all files below this folder, by key.
 
-        What others remove meanwhile may be left out or not.
+        Temporary files are left out. Files removed during the call may or may not be included.
         """
-        return {key: size for key, size in self._all(prefix) if not _is_passing(key)}
+        return {key: size for key, size in self._all(prefix) if not _is_temporary(key)}
 
     def folders(self, prefix: str) -> list[str]:
-        """Names of those right below a folder."""
+        """Names of the folders directly below a folder."""
         path = self.path(prefix)
         with _named_errors("cannot list", path):
-            return [one.name for one in path.iterdir() if one.is_dir()] if path.is_dir() else []
+            return (
+                [child.name for child in path.iterdir() if child.is_dir()] if path.is_dir() else []
+            )
 
     def modified(self, key: str) -> float | None:
-        """When a file was written last, seconds since 1970."""
+        """Time of the last modification, seconds since 1970; None if there is no such file."""
         try:
             return self.path(key).stat().st_mtime
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def find(self, key: str) -> bytes | None:
-        """Content of a file, None where there is none."""
+        """Content of a file, or None if there is none."""
         with _named_errors("cannot read", self.path(key)):
             try:
                 return self.path(key).read_bytes()
@@ -69,32 +71,32 @@ class FolderStore:
                 return None
 
     def write(self, key: str, data: bytes) -> None:
-        """Replace a file as a whole."""
+        """Replace a file atomically."""
         self._write(key, lambda temporary: _write_synced(temporary, data))
 
     def write_folder(self, local: Path, key: str) -> None:
-        """Make a folder a copy of another, whole or not at all."""
+        """Replace a folder by a copy of a local one, completely or not at all."""
         self._write(key, lambda temporary: _copy_synced(local, temporary))
 
     def delete(self, key: str) -> None:
-        """Remove a file or folder; a missing one is no error."""
+        """Remove a file or folder; a missing one is not an error."""
         with _named_errors("cannot delete", self.path(key)):
             _remove(self.path(key))
 
     def unfinished_bytes(self) -> int:
-        """Of what killed writers left, and of what living ones write."""
-        return sum(size for key, size in self._all("") if _is_passing(key, (".tmp",)))
+        """Total size of temporary files: of killed writers and of active ones."""
+        return sum(size for key, size in self._all("") if _is_temporary(key, (".tmp",)))
 
     def delete_unfinished(self) -> None:
-        """Remove it: for the owner alone."""
+        """Remove all temporary files; to be called by the owner of the storage only."""
         for path in sorted(self._folder.rglob(".*.tmp")):
             with _named_errors("cannot delete", path):
                 _remove(path)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
-        """Replace a file where its content is still `old`; whether it was.
+        """Replace a file if its content is still `old` (compare-and-swap); return whether it was.
 
-        Atomic among all who use this, also on other hosts through a file system with locks.
+        Atomic among all callers, also on other hosts if the file system supports locks.
         """
         with self._locked(key):
             if self.find(key) != old:
@@ -106,7 +108,7 @@ class FolderStore:
             return True
 
     def check_writable(self) -> None:
-        """Try to write, leaving nothing behind."""
+        """Check by a write that leaves nothing behind."""
         folder = next(
             path for path in (self._folder, *self._folder.parents) if os.path.lexists(path)
         )
@@ -120,7 +122,7 @@ class FolderStore:
             ) from error
 
     def _all(self, prefix: str) -> Iterator[tuple[str, int]]:
-        # Not rglob: it raises where a folder is removed before it has looked into it.
+        # Not rglob: it raises if a folder is removed while it is being listed.
         below = (Path(at, name) for at, _, names in os.walk(self.path(prefix)) for name in names)
         for path in (self.path(prefix), *below):
             size = _size(path)
@@ -143,7 +145,7 @@ class FolderStore:
         target = self.path(key)
         with _named_errors("cannot lock", target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Never removed: whoever waits for a removed file gets a lock that nobody shares.
+            # Never removed: who waits for a removed file would get a lock that nobody shares.
             guard = os.open(target.with_name(f".{target.name}.lock"), os.O_CREAT | os.O_RDWR, 0o666)
         try:
             with _named_errors("cannot lock", target):
@@ -153,12 +155,12 @@ class FolderStore:
             os.close(guard)
 
 
-def _is_passing(key: str, ends: tuple[str, ...] = (".tmp", ".lock")) -> bool:
-    return any(is_temporary(word, ends) for word in key.split("/"))
+def _is_temporary(key: str, ends: tuple[str, ...] = (".tmp", ".lock")) -> bool:
+    return any(is_temporary(part, ends) for part in key.split("/"))
 
 
 def _size(path: Path) -> int | None:
-    """Of a file; None for what is none, or no longer."""
+    """Size of a file; None if it is not a file, or no longer exists."""
     try:
         return path.stat().st_size if path.is_file() else None
     except (FileNotFoundError, NotADirectoryError):
@@ -174,7 +176,7 @@ def _named_errors(what: str, path: Path) -> Iterator[None]:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    # Not tempfile: its files are closed to the group, whatever the umask says.
+    # Not tempfile: its files are never readable by the group, whatever the umask is.
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -192,7 +194,7 @@ def _copy_synced(source: Path, target: Path) -> None:
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Gives `temporary` its name. A folder in the way is set aside first, then removed."""
+    """Rename `temporary` to `target`. An existing folder is moved aside first, then removed."""
     if not target.is_dir():
         os.replace(temporary, target)
         return

@@ -1,4 +1,4 @@
-"""Targets: the hardware that a network is specialized for, and what this machine is."""
+"""Targets: the hardware that a network is specialized for; and the hardware of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 TABLE = "table"
-"""In place of a runtime: the latencies of the target ship with the project, nothing is measured."""
+"""Used instead of a runtime: latencies come from a table, nothing is measured."""
 
 BACKENDS = {
     "executorch": "XNNPACK",
@@ -19,7 +19,7 @@ BACKENDS = {
     "torch_cuda": "torch CUDA graphs",
     TABLE: "published linear model, TensorFlow Lite, float",
 }
-"""What runs the operations under each runtime."""
+"""Library that executes the operations under each runtime."""
 
 PRECISIONS = {
     "executorch": ("fp32",),
@@ -37,14 +37,15 @@ DEVICES = {
     "torch_cuda": ("cuda",),
     TABLE: ("cpu",),
 }
-"""Where each runtime runs, the default first."""
+"""Devices of each runtime, the default first."""
 
 MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64"}
-"""Usual names of the processor families that `platform.machine` reports."""
+"""Names of the processor families that `platform.machine` reports."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-"""Environment of processes that train. glibc gives large tensors back to the system after every
-step otherwise, and takes them anew: a step of batch 128 on a CPU took 121 ms, with this 86."""
+"""Environment of training processes. Without it, glibc returns large tensors to the system after
+every step and allocates them again: a step of batch 128 on a CPU took 121 ms, with this 86.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Phone:
     """An Android phone, and how it is measured."""
 
     serial: str | None = None
-    """Which of several phones, as `adb devices` calls it."""
+    """Serial number, as `adb devices` prints it; needed if several phones are attached."""
 
     runner: str | None = None
     """Program on this machine that runs a `.pte` on the phone: ExecuTorch's `executor_runner`."""
@@ -61,7 +62,7 @@ class Phone:
     """Cores that the runner is pinned to."""
 
     cool_down_s: float = 2.0
-    """Rest between two rounds of samples."""
+    """Pause between two rounds of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +70,13 @@ class Target:
     """Hardware to specialize for, and how a network runs on it."""
 
     name: str
-    """What a job file says under `cases: target`."""
+    """Name used in a job file under `cases: target`."""
 
     runtime: str
-    """Compiles and times networks, see cluster/runtimes; or `table`."""
+    """Runtime that compiles and times networks, see cluster/runtimes; or `table`."""
 
     device: str = "cpu"
-    """Where the runtime runs: cpu, cuda or android."""
+    """Device that the runtime uses: cpu, cuda or android."""
 
     batch_size: int = 1
     """Images per call; a latency is the time of one call."""
@@ -87,42 +88,42 @@ class Target:
     """Number format of weights and activations."""
 
     resources: Mapping[str, float] = field(default_factory=dict)
-    """Ray resources that a node must have to be measured: `{"GPU": 1}`, or one of your own."""
+    """Ray resources that the measuring node must have: `{"GPU": 1}`, or a custom resource."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray labels that it must have: `{"ray.io/accelerator-type": "H100"}`."""
+    """Ray labels that the measuring node must have: `{"ray.io/accelerator-type": "H100"}`."""
 
     phone: Phone | None = None
-    """Where the device is android."""
+    """Settings of the phone, if the device is android."""
 
     table: str = ""
-    """With runtime `table`: a file of latencies; empty where they ship with the project."""
+    """File of latencies for runtime `table`; empty: those that ship with the project."""
 
     may_stand_in: bool = False
-    """Whether this host may be measured where the hardware meant is not there."""
+    """Whether this host may be measured if the target hardware is missing."""
 
     stand_in: bool = False
-    """Whether this host is measured in place of the hardware meant."""
+    """Whether this host is measured in place of the target hardware."""
 
     @property
     def is_measured(self) -> bool:
-        """Whether networks are timed for it; else its table has the last word."""
+        """Whether networks are timed on the target; otherwise its table is all there is."""
         return self.runtime != TABLE
 
     def hardware(self) -> str:
-        """What latencies are of, in words: `mobile on host x86-64 (XNNPACK)`."""
-        place = f" on host {machine()}" if self.stand_in else ""
+        """Description of the measured hardware: `mobile on host x86-64 (XNNPACK)`."""
+        host = f" on host {machine()}" if self.stand_in else ""
         if self.table:
             return f"{self.name} (table {Path(self.table).name})"
-        how = "" if self.precision == "fp32" else f", {self.precision}"
-        return f"{self.name}{place} ({BACKENDS[self.runtime]}{how})"
+        number_format = "" if self.precision == "fp32" else f", {self.precision}"
+        return f"{self.name}{host} ({BACKENDS[self.runtime]}{number_format})"
 
     def on_host(self) -> Target:
-        """The same with this host measured in its place."""
+        """Copy of this target that measures this host in its place."""
         return replace(self, device="cpu", phone=None, stand_in=True)
 
     def key(self) -> dict[str, Any]:
-        """What latencies depend on; where a node is found is no part of it."""
+        """Everything that latencies depend on; how a node is found does not belong to it."""
         values = asdict(self)
         for name in ("resources", "labels", "may_stand_in", "table"):
             del values[name]
@@ -130,7 +131,7 @@ class Target:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Target:
-        """The inverse of `dataclasses.asdict`."""
+        """Inverse of `dataclasses.asdict`."""
         phone = values["phone"]
         return cls(**{**values, "phone": None if phone is None else Phone(**phone)})
 
@@ -143,7 +144,7 @@ TARGETS: dict[str, Target] = {
     "mobile": Target(name="mobile", runtime="executorch", device="android", phone=Phone()),
     "pixel1": Target(name="pixel1", runtime=TABLE),
 }
-"""Targets by the name that a job file uses; a job may change them and add its own."""
+"""Built-in targets, by the name used in job files; a job may change them and add its own."""
 
 
 def machine() -> str:
@@ -152,7 +153,7 @@ def machine() -> str:
 
 
 def facts() -> dict[str, str | int | float]:
-    """What this machine is. `cores` counts those that this process may use."""
+    """Properties of this machine. `cores` counts those that this process may use."""
     import psutil
 
     return {

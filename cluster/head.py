@@ -1,8 +1,8 @@
-"""A Ray head on this machine: started and stopped with all that belongs to it.
+"""A Ray head on this machine, started and stopped together with all its processes.
 
-A head has a temporary folder, free ports and a session of processes of its own, so that several
-can run side by side: Ray finds "the" cluster of a machine through its temporary folder, and a job
-of one head would attach to another that shares it.
+A head has its own temporary folder, free ports and process session, so that several can run side by
+side: Ray finds "the" cluster of a machine through its temporary folder, and a job of one head would
+attach to another head that shares the folder.
 """
 
 from __future__ import annotations
@@ -31,74 +31,79 @@ from cluster.jobs_api import ClusterError, JobsApi, NobodyAnswersError, ensure_t
 
 DASHBOARD_PORT = 8265
 MARK = "PROXYLESS_HEAD"
-"""Environment variable that marks the processes of a head, the drivers of its jobs among them."""
+"""Environment variable that marks the processes of a head, including the drivers of its jobs."""
 
 NODE_SETTINGS = {
     "RAY_worker_maximum_startup_concurrency": "32",
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
-"""Environment of whoever starts a node; the image (Dockerfile) has it too.
+"""Environment of the process that starts a node; the image (Dockerfile) sets it too.
 
-Processes that Ray starts at a time: it warns at four times as many living ones, and on two cores
-two cases beside each other have twelve, most of which only wait. How long a process may be idle
-where there are more than cores: after Ray's second every reader of images died while training
-caught up, and the next took some 10 s of a core to start."""
+The first limits how many processes Ray starts at a time. Ray warns when four times as many are
+alive; two concurrent cases on two cores have twelve, most of which only wait. The second is the
+time after which an idle process is stopped if there are more processes than cores. With Ray's
+default of one second, image readers were stopped whenever training fell behind, and starting the
+next one took some 10 s of a core.
+"""
 
 ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-"""Environment variables that tell clients where Ray is; the second goes before the first."""
+"""Environment variables with the address of Ray for clients; the second takes precedence."""
 
 MAX_TEMP_DIR = 40
-"""Characters. Ray puts sockets some 65 characters below, and their paths end at 107."""
+"""Longest temporary folder, in characters. Ray's sockets are some 65 characters below it, and
+their paths may have 107.
+"""
 
 PORTS = range(20_000, 30_000)
-"""Below those that a system hands out by itself, and above those of Ray's workers: Ray opens a
-port that is named here seconds later, after dozens of its own, and ends if it is taken by then."""
+"""Below the ephemeral ports of the system, above the ports of Ray's workers. Ray opens a port
+given on the command line seconds later, after dozens of others, and exits if it is taken by then.
+"""
 
 STOP_S = 10.0
-"""Time that a head has to end by itself."""
+"""Time for a head to stop by itself before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadProcesses:
-    """What is needed to find the processes of a head again."""
+    """Identification of the processes of a head, from which they can be found again."""
 
     pid: int
-    """`ray start`, leader of the session."""
+    """Process of `ray start`, the leader of the session."""
 
     mark: str
 
     def find(self, is_vouched: bool = False) -> list[psutil.Process]:
-        """Those alive: the session, and the drivers, which have sessions of their own.
+        """Alive processes of the head: its session, and drivers, which have other sessions.
 
         Args:
-            is_vouched: whether the session is known to be that of the head. Otherwise a marked
-                process in it has to vouch for it: the number may be another session's by now.
+            is_vouched: whether the session is known to belong to the head. Otherwise this requires
+                a marked process in it, since its number may have been reused by now.
         """
         alive = [process for process in psutil.process_iter() if _is_alive(process)]
         marked = {process.pid for process in alive if _mark(process) == self.mark}
         session = {process.pid for process in alive if _session(process) == self.pid}
-        # Not by the mark alone: Ray writes the titles of its workers over their environment.
+        # The mark alone misses some: Ray's workers overwrite their environment with a title.
         ours = marked | session if is_vouched or marked & session else marked
         return [process for process in alive if process.pid in ours]
 
     def stop(self) -> None:
-        """Ends them, the leader first, who ends most of the others; returns when all are gone."""
-        left = self.find()
-        is_vouched = any(_session(process) == self.pid for process in left)
-        _send([process for process in left if process.pid == self.pid], signal.SIGTERM)
+        """Stop all processes and wait for their end; the leader first, which stops most others."""
+        remaining = self.find()
+        is_vouched = any(_session(process) == self.pid for process in remaining)
+        _send([process for process in remaining if process.pid == self.pid], signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
-        while left and time.monotonic() < deadline + STOP_S:
-            psutil.wait_procs(left, timeout=0.2)
-            left = self.find(is_vouched)
+        while remaining and time.monotonic() < deadline + STOP_S:
+            psutil.wait_procs(remaining, timeout=0.2)
+            remaining = self.find(is_vouched)
             if time.monotonic() > deadline:
-                _send(left, signal.SIGKILL)
+                _send(remaining, signal.SIGKILL)
 
 
 class LocalHead:
     """A Ray head that runs while its `with` block does.
 
-    The dashboard listens on 127.0.0.1 alone, and every request needs the token of this user.
-    `address` and `temp_dir` hold while it runs.
+    The dashboard listens on 127.0.0.1 only, and every request needs the token of this user.
+    `address` and `temp_dir` are valid while the head runs.
     """
 
     def __init__(
@@ -110,12 +115,13 @@ class LocalHead:
         is_detached: bool = False,
         options: Sequence[str] = (),
     ) -> None:
-        """Describes the head; the `with` block, or `start`, starts it.
+        """Describe the head; the `with` block, or `start`, starts it.
 
         Args:
-            directory: where jobs run that bring no working directory.
-            temp_dir: Ray's temporary folder, made now and removed at the end; of any name if None.
-            dashboard_port: used if it is free, otherwise another.
+            directory: working directory of jobs that do not bring one.
+            temp_dir: Ray's temporary folder, created at the start and removed at the end; None: a
+                new folder.
+            dashboard_port: used if it is free, otherwise another port.
             is_detached: whether the head outlives this process.
             options: further options of `ray start`, e.g. `--num-cpus=2`.
 
@@ -154,15 +160,15 @@ class LocalHead:
 
     @property
     def processes(self) -> HeadProcesses:
-        """How to find the processes of a head that was started."""
+        """Identification of the processes of a running head."""
         assert self._process is not None
         return HeadProcesses(pid=self._process.pid, mark=self.mark)
 
     def start(self, timeout_s: float = 90.0) -> LocalHead:
-        """Starts the head and waits until it answers; if that fails, nothing is left of it.
+        """Start the head and wait until it answers; on failure, remove everything.
 
         Raises:
-            ClusterError: it ended, or did not answer in time, or its folder is there already.
+            ClusterError: the head ended, did not answer in time, or its folder exists already.
         """
         ensure_token()
         port = free_port(self._dashboard_port)
@@ -177,8 +183,8 @@ class LocalHead:
         return self
 
     def stop(self) -> None:
-        """Ends all processes of the head and of its jobs, and removes its temporary folder."""
-        with stop_signals_to(signal.SIG_IGN):  # or something would be left
+        """Stop all processes of the head and its jobs, and remove its temporary folder."""
+        with stop_signals_to(signal.SIG_IGN):  # a second signal must not interrupt the cleanup
             if self._process is not None:
                 self.processes.stop()
                 self._process.wait()
@@ -192,23 +198,23 @@ class LocalHead:
         return self._process is None or self._process.poll() is not None
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:
-        words = [
+        command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *("--port=0", "--dashboard-agent-listen-port=0"),
             *("--min-worker-port=0", "--max-worker-port=0"),
-            f"--ray-client-server-port={free_port()}",  # takes no 0
+            f"--ray-client-server-port={free_port()}",  # 0 is not allowed here
             *(f"--temp-dir={self.temp_dir}", "--disable-usage-stats", *self._options),
         ]
         with open(self.temp_dir / "start.log", "wb") as log:
             return subprocess.Popen(
-                words,
+                command,
                 cwd=self._directory,
                 env=_head_environment(self.mark),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us alone: the job ends first, then the head
+                start_new_session=True,  # Ctrl-C must stop the job before the head
                 preexec_fn=None if self._is_detached else _end_with_parent,
             )
 
@@ -220,25 +226,25 @@ class LocalHead:
                 return
             except NobodyAnswersError:
                 if self.has_ended() or time.monotonic() > deadline:
-                    raise ClusterError(f"Ray did not start:\n{self._last_words()}") from None
+                    raise ClusterError(f"Ray did not start:\n{self._log_tail()}") from None
                 time.sleep(0.1)
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return (self.temp_dir / "start.log").read_text(errors="replace")[-2000:].strip()
 
 
 def client_environment(address: str) -> dict[str, str]:
-    """The environment for clients of the Ray at `address`, `ray job submit` among them."""
+    """Environment for clients of the Ray cluster at `address`, e.g. `ray job submit`."""
     environment = {**os.environ, **dict.fromkeys(ADDRESSES, address)}
     environment |= {"RAY_AUTH_MODE": "token", "PATH": _path_with_this_python()}
-    for name in ("no_proxy", "NO_PROXY"):  # a proxy does not know this machine's own addresses
+    for name in ("no_proxy", "NO_PROXY"):  # a proxy cannot reach this machine's loopback addresses
         environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
     return environment
 
 
 def _head_environment(mark: str) -> dict[str, str]:
     environment = client_environment("") | {
-        # The jobs have ended before. Ray would wait up to 30 s for services to drain.
+        # Jobs have ended by then. Ray would wait up to 30 s for services to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         **NODE_SETTINGS,
         MARK: mark,
@@ -247,17 +253,17 @@ def _head_environment(mark: str) -> dict[str, str]:
 
 
 def _path_with_this_python() -> str:
-    """PATH with the folder of this Python first: the first line of a job file asks for `python`."""
+    """PATH with the folder of this Python first: the first line of a job file runs `python`."""
     here = str(Path(sys.executable).parent)
     others = [entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry != here]
     return os.pathsep.join([here, *others])
 
 
 def free_port(preferred: int | None = None, *, host: str = "127.0.0.1") -> int:
-    """A port of `host` at which nothing listens: `preferred` if it is such a one, or any.
+    """Find a port of `host` that nothing listens on: `preferred` if it is free, else another.
 
     Raises:
-        ClusterError: none was found.
+        ClusterError: no free port was found.
     """
     ports = random.SystemRandom().sample(PORTS, 100)
     for port in ports if preferred is None else [preferred, *ports]:
@@ -269,7 +275,7 @@ def free_port(preferred: int | None = None, *, host: str = "127.0.0.1") -> int:
 
 
 def _new_folder(path: str | Path | None) -> Path:
-    """Makes a folder that was not there: it is going to be removed with all that is in it."""
+    """Create a folder that must not exist yet, since it is removed with its content later."""
     if path is None:
         short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108  # see MAX_TEMP_DIR
         return Path(tempfile.mkdtemp(prefix="ray-", dir=short))
@@ -281,30 +287,30 @@ def _new_folder(path: str | Path | None) -> Path:
 
 
 def _end_with_parent() -> None:
-    """Linux ends the head when this process dies without a chance to: SIGTERM on parent's death."""
+    """Make Linux send SIGTERM to the head when this process dies, even if it is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 @contextmanager
 def stop_signals_to(handler: Callable[[int, FrameType | None], None] | int) -> Iterator[None]:
-    """Hands Ctrl-C, SIGTERM and a closed terminal to `handler` while the block runs.
+    """Redirect SIGINT, SIGTERM and SIGHUP to `handler` while the block runs.
 
-    Only the main thread may do that; in others nothing changes. A signal that was ignored before,
-    as under `nohup`, stays so.
+    Works in the main thread only; in other threads nothing changes. Signals that were ignored
+    before, e.g. under `nohup`, stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {kind: signal.getsignal(kind) for kind in kinds}
-    heeded = [kind for kind in kinds if before[kind] != signal.SIG_IGN]
-    for kind in heeded:
+    handled = [kind for kind in kinds if before[kind] != signal.SIG_IGN]
+    for kind in handled:
         signal.signal(kind, handler)
     try:
         yield
     finally:
-        for kind in heeded:
+        for kind in handled:
             signal.signal(kind, before[kind])
 
 

@@ -1,8 +1,8 @@
-"""Ray's jobs interface over HTTP: what is needed to hand in a job and to follow it.
+"""Client of Ray's job submission API over HTTP: what is needed to submit and follow a job.
 
-Importing Ray takes a second or two, and `ray job submit` waits five more at the end, repeats the
-output of a failed job and reports every failure as 1. This client needs the standard library alone
-and learns the exit code of the driver.
+Importing Ray takes a second or two, and `ray job submit` waits another five at the end, repeats the
+output of a failed job and reports every failure as 1. This client needs the standard library only
+and reports the exit code of the driver.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
-"""States of a job that does not run any more."""
+"""States of a job that no longer runs."""
 
 
 class ClusterError(Exception):
@@ -32,14 +32,14 @@ class NobodyAnswersError(ClusterError):
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """What Ray knows about a job."""
+    """State of a job, as reported by Ray."""
 
     status: str
     """PENDING, RUNNING, or one of `ENDED`."""
 
     message: str
     exit_code: int | None
-    """What the driver returned, or minus the signal that ended it; None if it never got there."""
+    """Exit code of the driver, or minus the signal that ended it; None if it never ran."""
 
     @property
     def has_ended(self) -> bool:
@@ -50,21 +50,21 @@ class JobsApi:
     """The jobs of one Ray head."""
 
     def __init__(self, address: str, timeout_s: float = 10.0) -> None:
-        """Connects to nothing yet.
+        """Describe the connection; nothing is sent yet.
 
         Args:
-            address: of the dashboard, e.g. http://127.0.0.1:8265.
-            timeout_s: for each answer.
+            address: address of the dashboard, e.g. http://127.0.0.1:8265.
+            timeout_s: time limit of each request.
         """
         self.address = address.rstrip("/")
         self._timeout_s = timeout_s
 
     def version(self) -> str:
-        """Version of the Ray that answers and accepts the token.
+        """Version of the Ray cluster, if it accepts the token.
 
         Raises:
-            NobodyAnswersError: nothing is there.
-            ClusterError: it is something else, or it refuses the token.
+            NobodyAnswersError: nothing answers.
+            ClusterError: the server is not a Ray dashboard, or it rejects the token.
         """
         answer = self._ask("GET", "/api/version")
         if not isinstance(answer, dict) or "ray_version" not in answer:
@@ -80,11 +80,11 @@ class JobsApi:
         )
 
     def logs(self, job: str) -> str:
-        """All that the driver has written so far."""
+        """Output of the driver so far."""
         return str(self._ask("GET", f"/api/jobs/{job}/logs")["logs"] or "")
 
     def stop(self, job: str) -> None:
-        """Sends SIGTERM to the driver; returns without waiting for its end."""
+        """Send SIGTERM to the driver; return without waiting for its end."""
         self._ask("POST", f"/api/jobs/{job}/stop")
 
     def _ask(self, method: str, path: str) -> Any:
@@ -95,7 +95,7 @@ class JobsApi:
         except http.client.HTTPException as error:
             raise ClusterError(f"what answers at {self.address} is not a Ray dashboard") from error
         if status in (401, 403):
-            raise ClusterError(f"the Ray at {self.address} refuses {_token_in_words()}")
+            raise ClusterError(f"the Ray at {self.address} refuses {_token_text()}")
         if status != 200:
             raise ClusterError(f"{self.address}{path} answers {status}: {body[:500].strip()}")
         try:
@@ -110,8 +110,8 @@ class JobsApi:
             raise ClusterError(f"{self.address} is no address; expected e.g. http://127.0.0.1:8265")
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._timeout_s)
         try:
-            known = token()
-            headers = {"Authorization": f"Bearer {known}"} if known else {}
+            auth_token = token()
+            headers = {"Authorization": f"Bearer {auth_token}"} if auth_token else {}
             connection.request(method, parts.path + path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read().decode("utf-8", errors="replace")
@@ -120,15 +120,16 @@ class JobsApi:
 
 
 def running_head() -> str | None:
-    """Address of the Ray that takes jobs: the one that RAY_ADDRESS names, or this machine's.
+    """Address of the Ray cluster to submit to: that in RAY_ADDRESS, or one on this machine.
 
-    RAY_ADDRESS=local stands for none of those that run.
+    RAY_ADDRESS=local means none of the running ones.
 
     Returns:
-        The address of its dashboard, or None if RAY_ADDRESS names none and none runs.
+        The address of its dashboard, or None if RAY_ADDRESS is not set and no cluster runs.
 
     Raises:
-        ClusterError: the one named does not answer, or what answers is no Ray or refuses the token.
+        ClusterError: the cluster in RAY_ADDRESS does not answer, or the server is not a Ray
+            dashboard or rejects the token.
     """
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""
     if named == "local":
@@ -147,21 +148,21 @@ def running_head() -> str | None:
 
 
 def _dashboard_of(address: str) -> str:
-    """Address of the dashboard, from what Ray takes for an address: `auto`, `host:6379`, a URL."""
+    """Address of the dashboard for an address in one of Ray's forms: `auto`, `host:6379`, a URL."""
     if address.startswith(("http://", "https://")):
         return address
     from ray.dashboard.utils import get_address_for_submission_client
 
     try:
         return str(get_address_for_submission_client(address))
-    except Exception as error:  # Ray raises many kinds
+    except Exception as error:  # Ray raises many types
         raise ClusterError(
             f"RAY_ADDRESS is {address}, and no Ray is found there: {error}"
         ) from error
 
 
 def token() -> str | None:
-    """The token that Ray's own clients would send from here, if there is one."""
+    """The token that Ray's own clients would send from this process, if there is one."""
     named = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if named:
         return named
@@ -170,12 +171,12 @@ def token() -> str | None:
 
 
 def ensure_token() -> None:
-    """Makes a token for this user, readable by this user alone, unless there is one."""
+    """Create a token for this user, readable by this user only, unless there is one."""
     if token():
         return
     path = _token_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Exclusive: a token that another process makes at this moment is the one to use.
+    # Exclusive: if another process creates the token at the same moment, use that one.
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
@@ -188,7 +189,7 @@ def _token_path() -> Path:
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
-def _token_in_words() -> str:
+def _token_text() -> str:
     if os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return "the token in RAY_AUTH_TOKEN"
     path = _token_path()

@@ -1,9 +1,10 @@
 """A lease: one driver at a time owns a job's folder.
 
-The owner writes a file that names it and renews it every few seconds. Whoever finds the file
-watches it with its own clock, so that clocks of two hosts are never compared: a file that changes
-has a living owner, a file that stays as it is for the time of expiry has a dead one and is taken
-over. Every change is a compare-and-swap of the storage: of two that take over at once, one wins.
+The owner writes a file with its identity and renews it every few seconds. Any other process watches
+the file with its own clock, so that clocks of two hosts are never compared: if the file changes,
+its owner is alive; if it stays the same for the expiry time, its owner is dead and the lease is
+taken over. Every change is a compare-and-swap of the storage, so of two processes that take over at
+once, one succeeds.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ FORMAT = "lease/1"
 LEASE_FILE = "lease.json"
 
 RENEW_S, EXPIRE_S = 5.0, 30.0
-"""Between two renewals; without one for how long a lease may be taken."""
+"""Time between two renewals; time without renewal after which a lease may be taken over."""
 
 
-class LeaseHeld(StorageError):  # noqa: N818  # who holds it is an answer, not a failure
-    """Someone else owns the folder."""
+class LeaseHeld(StorageError):  # noqa: N818  # a regular answer, not a failure
+    """Another process owns the folder."""
 
     def __init__(self, path: str, host: str, process: int, since: str) -> None:
         super().__init__(path, host, process, since)
@@ -47,13 +48,13 @@ class LeaseHeld(StorageError):  # noqa: N818  # who holds it is an answer, not a
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Content of the file of a lease."""
+    """Content of a lease file."""
 
     host: str
     process: int
     since: str
     token: str
-    """Tells two owners of the same process number apart."""
+    """Distinguishes two owners with the same process number."""
     renewal: int = 0
 
     def to_bytes(self) -> bytes:
@@ -63,8 +64,8 @@ class Owner:
 class Lease:
     """Holds a folder while its `with` block runs.
 
-    `lost` is set when another has taken the lease, as happens to an owner that could not renew it
-    for `expire_s`: it must stop writing.
+    `lost` is set when another process has taken the lease, which happens if the owner could not
+    renew it for `expire_s`. The owner must then stop writing.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Lease:
         expire_s: float = EXPIRE_S,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """Describes the lease; the `with` block acquires it.
+        """Describe the lease; the `with` block acquires it.
 
         Args:
             storage: the folder to own.
-            key: file of the lease in it.
+            key: key of the lease file in it.
             renew_s: seconds between two renewals.
-            expire_s: a lease that was not renewed for so many seconds may be taken.
-            on_lost: called once, in the renewing thread, when the lease was lost.
+            expire_s: seconds without renewal after which the lease may be taken over.
+            on_lost: called once, in the renewing thread, when the lease is lost.
         """
         if not 0 < 2 * renew_s <= expire_s:
             raise ValueError(
@@ -99,10 +100,10 @@ class Lease:
         self._renewer: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        """Acquires the lease; waits up to `expire_s` for one whose owner may be dead.
+        """Acquire the lease; wait up to `expire_s` if its owner may be dead.
 
         Raises:
-            LeaseHeld: its owner lives.
+            LeaseHeld: its owner is alive.
             StorageError: the folder cannot be written.
         """
         owner = _this_process()
@@ -128,24 +129,24 @@ class Lease:
 
     def _acquire(self, mine: bytes) -> None:
         dead = self._watch_for_death(self._read())
-        while not self._storage.swap(self._key, dead, mine):  # another was faster
+        while not self._storage.swap(self._key, dead, mine):  # another process was faster
             dead = self._watch_for_death(self._read())
         if dead is not None:
-            logger.warning("took over %s from an owner that is gone", self._path)
+            logger.warning("took over %s from an owner that is no longer alive", self._path)
         self._content = mine
 
-    def _watch_for_death(self, found: bytes | None) -> bytes | None:
-        """The content that nobody renews, or None as soon as there is no file."""
-        if found is not None:
-            logger.info("%s; waiting to see whether that lives", _held(self._path, found))
+    def _watch_for_death(self, content: bytes | None) -> bytes | None:
+        """Wait until the lease expires; return its content, or None once the file is gone."""
+        if content is not None:
+            logger.info("%s; waiting to see whether it is alive", _held(self._path, content))
         deadline = time.monotonic() + self._expire_s
-        while found is not None and time.monotonic() < deadline:
+        while content is not None and time.monotonic() < deadline:
             time.sleep(min(self._renew_s, 1.0) / 5)
             now = self._read()
-            if now is not None and now != found:
+            if now is not None and now != content:
                 raise _held(self._path, now)
-            found = now
-        return found
+            content = now
+        return content
 
     def _read(self) -> bytes | None:
         return self._storage.find_bytes(self._key)
@@ -173,13 +174,13 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a lease, seen from outside."""
+    """Owner of a lease, as seen by another process."""
 
     host: str
     process: int
     since: str
     renewed: float
-    """When the file was last written, seconds since 1970, by the clock of its file system."""
+    """Time of the last write, seconds since 1970, by the clock of the file system."""
     is_alive: bool
 
 
@@ -190,48 +191,49 @@ def holder(
     expire_s: float = EXPIRE_S,
     watch_s: float = RENEW_S + 1,
 ) -> Holder | None:
-    """Who holds a lease; nothing is written, and nobody is disturbed.
+    """The owner of a lease; nothing is written.
 
-    A process of this host is looked up, and so is the age of the file. Where these two differ, or
-    the host is another, the file is watched for `watch_s`: if it changes its owner lives.
+    If the owner is a process of this host, it is looked up, and the age of the file is checked. If
+    these two disagree, or the owner is on another host, the file is watched for `watch_s`: if it
+    changes, the owner is alive.
 
     Returns:
-        None where nobody holds it, or no longer at the end.
+        None if nobody holds the lease, or no longer at the end.
     """
     content, renewed = storage.find_bytes(key), storage.modified(key)
     if content is None or renewed is None:
         return None
-    who = _held(storage.where(key), content)
-    is_here = who.host == socket.gethostname()
-    is_alive = is_here and _is_running(who.process)
+    held = _held(storage.where(key), content)
+    is_here = held.host == socket.gethostname()
+    is_alive = is_here and _is_running(held.process)
     if not is_here or is_alive != (time.time() - renewed < expire_s):
         now = _watched(storage, key, content, watch_s)
         if now is None:
             return None
         is_alive = now != content
     return Holder(
-        host=who.host, process=who.process, since=who.since, renewed=renewed, is_alive=is_alive
+        host=held.host, process=held.process, since=held.since, renewed=renewed, is_alive=is_alive
     )
 
 
-def _watched(storage: Storage, key: str, found: bytes, watch_s: float) -> bytes | None:
-    """The content as soon as it is another, or at the end."""
+def _watched(storage: Storage, key: str, content: bytes, watch_s: float) -> bytes | None:
+    """Wait for the content to change, at most `watch_s`; return the last content read."""
     deadline, now = time.monotonic() + watch_s, storage.find_bytes(key)
-    while now == found and time.monotonic() < deadline:
+    while now == content and time.monotonic() < deadline:
         time.sleep(min(0.2, watch_s / 5))
         now = storage.find_bytes(key)
     return now
 
 
 def _is_running(process: int) -> bool:
-    """Whether this host has a process of this number; 0 and below would name a group."""
+    """Whether this host has a process of this number; 0 and below would mean a group."""
     if process <= 0:
         return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of somebody else
+    except PermissionError:  # it belongs to another user
         return True
     return True
 
@@ -246,7 +248,7 @@ def _this_process() -> Owner:
 
 
 def _held(path: str, content: bytes) -> LeaseHeld:
-    """Who holds it, as far as the file tells."""
+    """The error that names the owner, as far as the file can be read."""
     try:
         owner = json.loads(content)
         return LeaseHeld(path, owner["host"], owner["process"], owner["since"])

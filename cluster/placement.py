@@ -1,4 +1,4 @@
-"""Where a target is measured: the node that has it, and its cores for the time of a table."""
+"""Placement of measurements: finds the node for a target and reserves its cores."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cluster.ray_internals import gpus_of_this_machine
 from cluster.storage import Storage
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
-"""What Ray labels a node with that has a GPU it knows, e.g. `H100`."""
+"""Label that Ray gives to nodes with a known GPU, e.g. `H100`."""
 
 MARKET_LABEL, SPOT = "ray.io/market-type", "spot"
-"""What Ray labels preemptible nodes with, by whoever starts them."""
+"""Label of preemptible nodes, set when a node is started."""
 
 ANSWER_S = 60.0
-"""In which a node says whether it sees a file."""
+"""Time for a node to answer whether it sees a file."""
 
 PATIENCE_S = 5.0
-"""Until a person is told what a measurement waits for."""
+"""Time until a log line says what a measurement waits for."""
 
 
 class PlacementError(Exception):
@@ -38,13 +38,13 @@ class Node:
     id: str
     host: str
     resources: Mapping[str, float]
-    """What it has in all, by Ray's names."""
+    """Total resources, by Ray's names."""
     labels: Mapping[str, str]
     is_driver: bool
     """Whether this process runs there."""
 
     def offers(self, target: Target) -> bool:
-        """Whether it has all resources and labels that the target names."""
+        """Whether the node has all resources and labels that the target requires."""
         has_resources = all(
             self.resources.get(name, 0.0) >= amount for name, amount in target.resources.items()
         )
@@ -53,7 +53,7 @@ class Node:
         )
 
     def text(self) -> str:
-        """`10.0.0.5 (16 CPU, 1 GPU, label zone=a)`."""
+        """Text such as `10.0.0.5 (16 CPU, 1 GPU, label zone=a)`."""
         shown = [
             f"{amount:g} {name}"
             for name, amount in sorted(self.resources.items())
@@ -65,26 +65,26 @@ class Node:
 
 
 def nodes() -> list[Node]:
-    """Living machines of the Ray that this process is connected to, its own first."""
+    """Alive machines of the Ray cluster that this process is connected to, the driver's first."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    found = [
+    alive = [
         Node(
-            id=one["NodeID"],
-            host=one["NodeManagerAddress"],
-            resources=one["Resources"],
-            labels=one.get("Labels") or {},
-            is_driver=one["NodeID"] == here,
+            id=node["NodeID"],
+            host=node["NodeManagerAddress"],
+            resources=node["Resources"],
+            labels=node.get("Labels") or {},
+            is_driver=node["NodeID"] == here,
         )
-        for one in ray.nodes()
-        if one["Alive"]
+        for node in ray.nodes()
+        if node["Alive"]
     ]
-    return sorted(found, key=lambda node: not node.is_driver)
+    return sorted(alive, key=lambda node: not node.is_driver)
 
 
 def this_machine() -> Node:
-    """This machine, as the Ray that would be started on it would see it."""
+    """This machine, as a Ray cluster started on it would describe it."""
     resources = {"CPU": float(usable_cores())}
     labels: dict[str, str] = {}
     if any(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*")):
@@ -95,17 +95,19 @@ def this_machine() -> Node:
 
 
 def steady_selector(among: Sequence[Node]) -> dict[str, str]:
-    """Labels of nodes that nobody takes away, for what should not be lost; nothing to select by
-    where no node is labelled, or all are preemptible."""
+    """Labels that select nodes which are not preemptible, for work that should not be lost.
+
+    Empty if no node is labelled as preemptible, or all are.
+    """
     is_spot = [node.labels.get(MARKET_LABEL) == SPOT for node in among]
     return {MARKET_LABEL: f"!{SPOT}"} if any(is_spot) and not all(is_spot) else {}
 
 
 def node_for(target: Target, among: Sequence[Node]) -> Node:
-    """The node that a target is measured on: the driver's own, if it has what is needed.
+    """The node that a target is measured on; the driver's own if it qualifies.
 
     Raises:
-        PlacementError: no node has it; says what the cluster has.
+        PlacementError: no node qualifies; the message lists the nodes of the cluster.
     """
     offering = [node for node in among if node.offers(target)]
     if offering:
@@ -121,13 +123,13 @@ def node_for(target: Target, among: Sequence[Node]) -> Node:
 
 @contextmanager
 def cores_reserved(node: Node, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold all cores and GPUs of a node while the block runs, so that nothing trains there.
+    """Reserve all cores and GPUs of a node while the block runs, so that nothing trains there.
 
     Waits until they are free.
 
     Args:
-        node: whose cores.
-        log: told what is waited for, if it takes long.
+        node: the node to reserve.
+        log: called with a message if the wait is long.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -150,8 +152,10 @@ def cores_reserved(node: Node, log: Callable[[str], None]) -> Iterator[None]:
 
 
 def blind_nodes(storage: Storage, among: Sequence[Node]) -> list[Node]:
-    """Nodes that do not see what this process writes into a storage: a folder that they do not
-    share. Nodes that do not answer in time are left out: they are another matter."""
+    """Nodes that do not see what this process writes into a storage, as they do not share it.
+
+    Nodes that do not answer in time are left out.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -161,7 +165,7 @@ def blind_nodes(storage: Storage, among: Sequence[Node]) -> list[Node]:
     key = f"probes/{uuid.uuid4().hex}"
     storage.write_bytes(key, b"")
     try:
-        asked = {
+        node_by_ref = {
             ray.remote(_sees)
             .options(
                 num_cpus=0,
@@ -171,21 +175,21 @@ def blind_nodes(storage: Storage, among: Sequence[Node]) -> list[Node]:
             .remote(str(storage.path(key))): node
             for node in others
         }
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
-        return [asked[one] for one in answered if not ray.get(one)]
+        answered, _ = ray.wait(list(node_by_ref), num_returns=len(node_by_ref), timeout=ANSWER_S)
+        return [node_by_ref[ref] for ref in answered if not ray.get(ref)]
     finally:
         storage.delete("probes")
 
 
 def _sees(path: str) -> bool:
-    """Runs on another node; a folder of a network is shown anew once it was listed."""
+    """Look for a file from another node; listing the folder refreshes a network file system."""
     folder = os.path.dirname(path)
     return os.path.isdir(folder) and os.path.basename(path) in os.listdir(folder)
 
 
 class _Holder:
-    """Holds what was reserved for it, and does nothing."""
+    """Actor that occupies its reserved resources and does nothing."""
 
     def ready(self) -> bool:
-        """Answers once everything is held."""
+        """Return once the resources are reserved."""
         return True

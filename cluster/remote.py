@@ -1,7 +1,7 @@
-"""A Ray elsewhere: whether it can take a job, and what of this environment goes along with it.
+"""Submission to a remote Ray cluster: compatibility checks, and the environment to pass on.
 
-A job is entered with the token of the cluster, so an address holds no login. Whoever has the token
-can read what a job was given: keys of S3 go along only where a person says so.
+A job is submitted with the token of the cluster, so an address contains no login. Anyone with the
+token can read the environment of a job: S3 keys are passed on only on explicit request.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ EXAMPLE = "http://127.0.0.1:8265"
 S3_PLACE = ENDPOINTS + REGIONS
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Environment variables that open it."""
+"""Environment variables with S3 credentials."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def checked_address(address: str) -> str:
-    """The address of a dashboard, as given but for a slash at its end.
+    """Validate the address of a dashboard; return it without a trailing slash.
 
     Raises:
-        ClusterError: it is none; says what one looks like, and no login that is in it.
+        ClusterError: it is not a valid address; the message shows an example, and never a login
+            contained in the address.
     """
     try:
         parts = urlsplit(address)
         port = parts.port
-    except ValueError as error:  # a port that is no number, brackets that do not match
+    except ValueError as error:  # the port is not a number, or brackets do not match
         raise ClusterError(f"--address is no address: {error}; expected e.g. {EXAMPLE}") from None
     if "@" in parts.netloc:
         raise ClusterError(
@@ -53,16 +54,16 @@ def _is_dashboard(parts: SplitResult) -> bool:
 
 
 def is_in_the_clear(address: str) -> bool:
-    """Whether others on the way can read the token and what a job is given."""
+    """Whether the token and the job's environment are sent unencrypted over a network."""
     parts = urlsplit(address)
     return parts.scheme == "http" and parts.hostname not in LOOPBACK
 
 
 def check_reachable(address: str) -> None:
-    """Asks the Ray there whether it takes jobs from here.
+    """Check that the Ray cluster at an address accepts jobs from here.
 
     Raises:
-        ClusterError: nothing answers, the token is refused, or its version is another.
+        ClusterError: nothing answers, the token is rejected, or the versions differ.
     """
     try:
         there = JobsApi(address).version()
@@ -83,15 +84,15 @@ def check_reachable(address: str) -> None:
 
 
 def auth_mode() -> dict[str, str]:
-    """What Ray's own client has to be told: to send the token, if there is one."""
+    """Environment that makes Ray's own client send the token, if there is one."""
     return {"RAY_AUTH_MODE": "token" if token() else os.environ.get("RAY_AUTH_MODE", "disabled")}
 
 
 def s3_names(with_keys: bool) -> tuple[str, ...]:
-    """Environment variables about S3 that go along with a job.
+    """Environment variables for S3 that are passed on to a job.
 
     Raises:
-        ClusterError: the keys are wanted and are not there.
+        ClusterError: the keys are requested but not set.
     """
     if not with_keys:
         return S3_PLACE

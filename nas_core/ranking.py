@@ -1,9 +1,9 @@
-"""How well a supernet ranks networks: its scores against the same networks trained alone.
+"""Ranking quality of a supernet: its scores against the same networks trained from scratch.
 
-A search trusts that the better of two networks with supernet weights is the better one when each is
-trained alone. Whether that holds depends on the space, the images and the length of the warm-up, so
-it can be measured: some networks are drawn, scored with supernet weights, trained alone, and the
-two orders are compared. Nothing here reads test images.
+A search assumes that the better of two networks with supernet weights is also the better one after
+each is trained from scratch. Whether that holds depends on the space, the images and the length of
+the warm-up. It can be measured: random networks are scored with supernet weights, then trained from
+scratch, and the two orders are compared. Nothing here reads test images.
 Shapes: N = networks.
 """
 
@@ -43,26 +43,26 @@ ScoredBy = Literal["cross_entropy", "accuracy"]
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation: Pearson's correlation of the ranks, equal values sharing their mean rank.
+    """Spearman's rank correlation: Pearson's correlation of the ranks; ties share their mean rank.
 
-    0 where one of them is constant: it is not defined there, and orders nothing.
+    0 if one of the sequences is constant, where the correlation is undefined.
 
     Raises:
-        ValueError: lengths differ, there are fewer than two values, or one is not a number.
+        ValueError: lengths differ, there are fewer than two values, or one is NaN.
     """
-    # How many values are below, less how many are above: twice the rank, with a mean of 0.
+    # Number of smaller values minus number of larger ones: twice the rank, with a mean of 0.
     ranks = [_pair_signs(values).sum(1) for values in _checked(a, b)]
     return _cosine(*ranks)
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation tau-b: pairs in the same order less those in opposite order.
+    """Kendall's rank correlation tau-b: concordant minus discordant pairs, normalized.
 
-    Divided by the geometric mean of the pairs that are not tied in one and in the other; 0 where
-    one of them is constant.
+    The difference is divided by the geometric mean of the numbers of pairs that are not tied in
+    either sequence; 0 if one of them is constant.
 
     Raises:
-        ValueError: lengths differ, there are fewer than two values, or one is not a number.
+        ValueError: lengths differ, there are fewer than two values, or one is NaN.
     """
     return _cosine(*(_pair_signs(values).flatten() for values in _checked(a, b)))
 
@@ -78,18 +78,18 @@ def _checked(a: Sequence[float], b: Sequence[float]) -> tuple[Tensor, Tensor]:
 
 
 def _pair_signs(values: Tensor) -> Tensor:
-    """(N, N): 1 where the first is larger, -1 where the second is. Infinite values may be equal."""
+    """Signs of all differences, (N, N); 0 for equal infinities."""
     larger = values[:, None] > values[None, :]
     return larger.double() - larger.T.double()
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    length = float((a @ a).sqrt() * (b @ b).sqrt())
-    return max(-1.0, min(1.0, float(a @ b) / length)) if length else 0.0
+    norm = float((a @ a).sqrt() * (b @ b).sqrt())
+    return max(-1.0, min(1.0, float(a @ b) / norm)) if norm else 0.0
 
 
 def plain_network(net: Supernet, path: Sequence[int]) -> nn.Module:
-    """The network of a path with copies of the supernet's weights and BatchNorm statistics."""
+    """The network of a path, with copies of the supernet's weights and BatchNorm statistics."""
     ops = [net.op(site, choice) for site, choice in enumerate(path)]
     return copy.deepcopy(nn.Sequential(net.stem, *ops, net.head))
 
@@ -101,15 +101,15 @@ def score(
     held_out: Iterable[Batch],
     group: ProcessGroup,
 ) -> Evaluation:
-    """How good the network of a path is with supernet weights. The supernet does not change.
+    """Loss and accuracy of a path's network with supernet weights. The supernet does not change.
 
     Args:
         net: the supernet.
         path: chosen op per site.
-        refresh: training batches from which BatchNorm statistics are taken anew, since those of the
-            supernet belong to all its networks at once; none: the supernet's are kept.
+        refresh: training batches to recompute BatchNorm statistics from, since those of the
+            supernet mix all its networks; if empty, the supernet's statistics are used.
         held_out: this worker's part of the images to score on.
-        group: statistics are averaged and images counted over its workers.
+        group: its workers average their statistics and add up their counts.
     """
     network, batches = plain_network(net, path), iter(refresh)
     first = next(batches, None)
@@ -121,7 +121,7 @@ def score(
 def scoring_batches(
     data: SearchData, settings: SearchSettings
 ) -> tuple[Iterator[Batch], Iterator[Batch]]:
-    """Batches for BatchNorm statistics, and those to score on: the same for every network."""
+    """Batches for BatchNorm statistics and batches to score on; the same for every network."""
     held_out = data.architecture
     count = min(held_out.steps, -(-settings.score_images // settings.batch_size))
     refresh_count = -(-settings.bn_images // settings.batch_size)
@@ -132,22 +132,25 @@ def scoring_batches(
 def rerank(
     architectures: Sequence[Architecture], scores: Sequence[Evaluation], scored_by: ScoredBy
 ) -> list[Architecture]:
-    """Architectures by their scores, best first; of equals the one that stood first."""
+    """Architectures sorted by score, best first; ties keep their order."""
     goodness = [
-        one.top1 if scored_by == "accuracy" else -_number_or_worst(one.loss) for one in scores
+        score.top1 if scored_by == "accuracy" else -_number_or_worst(score.loss) for score in scores
     ]
     order = sorted(range(len(scores)), key=lambda i: goodness[i], reverse=True)
     return [architectures[i] for i in order]
 
 
 def _number_or_worst(loss: float) -> float:
-    """A network that has no loss (nan) comes last."""
+    """`loss`, or infinity for NaN, so that such a network is ranked last."""
     return inf if isnan(loss) else loss
 
 
 @dataclass(frozen=True)
 class RankedNetwork:
-    """A network with supernet weights and trained alone, both on the architecture part."""
+    """Results of a network with supernet weights and after training from scratch.
+
+    Both are measured on the architecture split.
+    """
 
     path: tuple[int, ...]
     """Chosen op per site."""
@@ -161,7 +164,7 @@ class RankedNetwork:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two orders of the same networks agree, -1 to 1."""
+    """Rank correlations between two orders of the same networks, -1 to 1."""
 
     spearman: float
     kendall: float
@@ -169,23 +172,24 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What supernet weights foretell of the accuracy that networks reach alone.
+    """How well scores with supernet weights predict the accuracy of networks trained from scratch.
 
-    The standard error of a Spearman is about 1 / sqrt(N - 1) near 0: 0.13 for 60 networks.
+    The standard error of a Spearman correlation near 0 is about 1 / sqrt(N - 1): 0.13 for 60
+    networks.
     """
 
     networks: tuple[RankedNetwork, ...]
     accuracy: Agreement
-    """Networks ordered by accuracy with supernet weights."""
+    """Agreement when networks are ordered by accuracy with supernet weights."""
     cross_entropy: Agreement
-    """Networks ordered by cross entropy with supernet weights."""
+    """Agreement when networks are ordered by cross entropy with supernet weights."""
 
     @classmethod
     def of(cls, networks: Sequence[RankedNetwork]) -> Ranking:
-        """The ranking that these networks show.
+        """Compute the agreements for these networks.
 
         Raises:
-            ValueError: there are fewer than two.
+            ValueError: there are fewer than two networks.
         """
         alone = [network.alone_accuracy for network in networks]
         by_accuracy = [network.supernet_accuracy for network in networks]
@@ -197,12 +201,14 @@ class Ranking:
         )
 
     def by(self, scored_by: ScoredBy) -> Agreement:
-        """The one that counts where networks are compared by `scored_by`."""
+        """The agreement for the score that networks are compared by."""
         return self.accuracy if scored_by == "accuracy" else self.cross_entropy
 
 
 def ranking_paths(space: SearchSpace, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Different networks of a space, all equally likely. A larger count goes on where one ended.
+    """`count` distinct networks of a space, drawn uniformly.
+
+    The first networks are the same whatever the count.
 
     Raises:
         ValueError: the space has fewer networks.
@@ -212,12 +218,12 @@ def ranking_paths(space: SearchSpace, count: int, seed: int) -> list[tuple[int, 
             f"ranking_networks is {count}, but '{space.name}' has {space.size()} networks; "
             "expected that many at most"
         )
-    choices, found = [len(site.ops) for site in space.sites], dict[tuple[int, ...], None]()
+    choices, paths = [len(site.ops) for site in space.sites], dict[tuple[int, ...], None]()
     draw = 0
-    while len(found) < count:
-        found[tuple(uniform_path(choices, generator(seed, "ranking path", draw)))] = None
+    while len(paths) < count:
+        paths[tuple(uniform_path(choices, generator(seed, "ranking path", draw)))] = None
         draw += 1
-    return list(found)
+    return list(paths)
 
 
 def measure_ranking(
@@ -230,24 +236,25 @@ def measure_ranking(
     group: ProcessGroup,
     done: Sequence[RankedNetwork] = (),
 ) -> Iterator[RankedNetwork]:
-    """Score and train alone `settings.ranking_networks` random networks, one after the other.
+    """Score and train `settings.ranking_networks` random networks, one after the other.
 
-    Each is scored as a search scores it, trained as `retrain` says on the images that the supernet
-    was trained on, and evaluated on the architecture part. The supernet does not change. A caller
-    that keeps what is yielded can go on later: `done` are the first networks of the same seed.
+    Each is scored as in a search, trained from scratch with the `retrain` settings on the images
+    that the supernet was trained on, and evaluated on the architecture split. The supernet does not
+    change. A caller that stores the yielded results can continue later by passing them as `done`.
 
     Args:
-        supernet: whose scores are examined.
-        data: of the search: networks are scored on it.
-        training: the weight part in batches of `retrain`.
-        settings: how many networks, and how they are scored.
-        retrain: how they are trained alone.
-        seed: of the networks that are drawn, and of their training.
-        group: takes part in all of it.
-        done: networks that were ranked before.
+        supernet: the supernet whose scores are examined.
+        data: splits of the search; networks are scored on them.
+        training: the weight split in batches of `retrain`.
+        settings: number of networks, and how they are scored.
+        retrain: recipe for training from scratch.
+        seed: seed of the drawn networks and of their training.
+        group: all its workers take part.
+        done: results of earlier calls with the same seed, in order.
 
     Raises:
-        ValueError: the space has fewer networks, or `done` are others than this seed draws.
+        ValueError: the space has fewer networks, or `done` does not match the networks of this
+            seed.
     """
     paths = ranking_paths(supernet.space, settings.ranking_networks, seed)
     if [network.path for network in done] != paths[: len(done)]:
@@ -257,12 +264,12 @@ def measure_ranking(
         )
     device = next(supernet.parameters()).device
     for path in paths[len(done) :]:
-        foretold = score(supernet, path, *scoring_batches(data, settings), group)
+        predicted = score(supernet, path, *scoring_batches(data, settings), group)
         architecture = Architecture.from_path(supernet.space, list(path))
         state = trained_alone(architecture, training, retrain, seed, device, group)
         _, held_out = scoring_batches(data, settings)
-        alone = evaluate(averaged_copy(state.network, group), held_out, group)
-        yield RankedNetwork(path, foretold.top1, foretold.loss, alone.top1, alone.loss)
+        actual = evaluate(averaged_copy(state.network, group), held_out, group)
+        yield RankedNetwork(path, predicted.top1, predicted.loss, actual.top1, actual.loss)
 
 
 def trained_alone(
@@ -273,15 +280,15 @@ def trained_alone(
     device: torch.device,
     group: ProcessGroup,
 ) -> TrainState:
-    """A network trained from scratch on the weight part, its BatchNorm statistics taken anew.
+    """Train a network from scratch on the weight split, then recompute its BatchNorm statistics.
 
     Args:
         architecture: the network.
-        training: the weight part in batches of `retrain`.
-        retrain: how it is trained.
-        seed: of its weights and what it drops.
-        device: where it is trained.
-        group: trains it together.
+        training: the weight split in batches of `retrain`.
+        retrain: training recipe.
+        seed: seed of the initial weights and of dropout.
+        device: device to train on.
+        group: all its workers train the network together.
     """
     state = start_training(architecture, retrain, seed, device)
     train_to_the_end(state, training, retrain, seed, group)

@@ -1,16 +1,16 @@
-"""Controls and earlier systems: strategies that only compare networks, each by itself.
+"""Sampling strategies: baselines and earlier methods that score one network at a time.
 
     random      random networks within the budget; the best by supernet weights
     evolution   regularized evolution within the budget, scored by supernet weights
     rl_trials   a controller whose sampled networks are each trained for a few epochs
 
-`random` and `evolution` leave the supernet as the warm-up left it, so that scores are comparable;
-an update scores one network. The controller of `rl_trials` is one softmax per site (the alphas),
-where NASNet and MnasNet have a recurrent network: the sites are chosen independently, as by
-Proxyless-R. All workers draw the same networks and train or score them together.
+`random` and `evolution` do not change the supernet after the warm-up, so that scores are
+comparable; each update scores one network. The controller of `rl_trials` is one softmax per site
+(the alphas), where NASNet and MnasNet use a recurrent network: sites are chosen independently, as
+in Proxyless-R. All workers draw the same networks and train or score them together.
 
-A search has to beat the best of some random networks that take as long as its own, each trained
-alone: `random_networks_at` draws them.
+`random_networks_at` draws the networks of the random-search baseline: a search has to beat the best
+of some random networks of the same latency, each trained from scratch.
 Source: Real et al., "Regularized Evolution" (AAAI 2019); Tan et al., "MnasNet" (CVPR 2019).
 """
 
@@ -44,14 +44,15 @@ from nas_core.train import (
 )
 
 TRIES = 100
-"""Draws that may be over the budget, or were scored before, until another way is taken."""
+"""Number of draws after which rejection sampling is given up."""
 
 WINDOW = 0.95
-"""Networks that take this part of a budget, or more, are at the latency of that budget."""
+"""Smallest fraction of a budget at which a network counts as being at that budget."""
 
 UNITS = 2000
-"""Latencies are rounded to this part of the budget, less the fastest network, to count the networks
-that have them."""
+"""Resolution for counting networks by latency: 1 / 2000 of the difference between the budget and
+the fastest network.
+"""
 
 
 class Random:
@@ -59,54 +60,54 @@ class Random:
 
     weights: Literal["fixed"] = "fixed"
 
-    def update(self, scene: UpdateContext) -> Update:
-        """Score one more, new if the space has enough of them."""
-        rng = scene.common_rng("network")
-        seen = {trial.path for trial in scene.trials}
-        path = random_within(scene.goal, rng)
+    def update(self, context: UpdateContext) -> Update:
+        """Score one more random network; a new one if possible."""
+        rng = context.common_rng("network")
+        scored = {trial.path for trial in context.trials}
+        path = random_within(context.goal, rng)
         for _ in range(TRIES):
-            if tuple(path) not in seen:
+            if tuple(path) not in scored:
                 break
-            path = random_within(scene.goal, rng)
-        return Update(trial=supernet_trial(scene, path))
+            path = random_within(context.goal, rng)
+        return Update(trial=supernet_trial(context, path))
 
 
 class Evolution:
-    """Change one op of the best of a few living networks; the oldest network dies."""
+    """Mutate the best of a few networks of the population; the oldest network is removed."""
 
     weights: Literal["fixed"] = "fixed"
 
-    def update(self, scene: UpdateContext) -> Update:
-        """Score one child, or one random network until the population is full."""
-        rng, settings = scene.common_rng("network"), scene.settings
-        alive = scene.trials[-settings.population :]
-        if len(alive) < settings.population:
-            return Update(trial=supernet_trial(scene, random_within(scene.goal, rng)))
-        compared = torch.randperm(len(alive), generator=rng)[: settings.tournament]
-        parent = max((alive[int(i)] for i in compared), key=lambda trial: trial.score)
-        return Update(trial=supernet_trial(scene, mutated(parent.path, scene.goal, rng)))
+    def update(self, context: UpdateContext) -> Update:
+        """Score one child, or a random network while the population is not yet full."""
+        rng, settings = context.common_rng("network"), context.settings
+        population = context.trials[-settings.population :]
+        if len(population) < settings.population:
+            return Update(trial=supernet_trial(context, random_within(context.goal, rng)))
+        candidates = torch.randperm(len(population), generator=rng)[: settings.tournament]
+        parent = max((population[int(i)] for i in candidates), key=lambda trial: trial.score)
+        return Update(trial=supernet_trial(context, mutated(parent.path, context.goal, rng)))
 
 
 class RLTrials:
-    """Train a sampled network alone for a few epochs; its reward moves the controller."""
+    """Train one sampled network from scratch for a few epochs; update the controller."""
 
     weights: Literal["alone"] = "alone"
 
-    def update(self, scene: UpdateContext) -> Update:
-        """Gradient of minus the expected reward, from one network."""
-        probs = scene.net.probs()
-        path = sample_path(probs, scene.common_rng("network"))
-        seen = _train_alone(scene, path)
-        trial = _trial(scene, path, seen, seen.top1)
-        grads = policy_grads(probs, [path], [trial.score], scene.baseline)
+    def update(self, context: UpdateContext) -> Update:
+        """Gradient of the negative expected reward, estimated from one network."""
+        probs = context.net.probs()
+        path = sample_path(probs, context.common_rng("network"))
+        evaluation = _train_alone(context, path)
+        trial = _trial(context, path, evaluation, evaluation.top1)
+        grads = policy_grads(probs, [path], [trial.score], context.baseline)
         return Update(grads, reward=trial.score, trial=trial)
 
 
 def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
     """A random network within the budget.
 
-    All of them are equally likely, as long as one of 100 networks is within the budget; else site
-    by site, in random order, among the ops that leave the rest feasible.
+    Networks are drawn uniformly by rejection sampling. If 100 draws are all over the budget, ops
+    are instead chosen site by site, in random order, among those that keep the budget feasible.
     """
     choices = [len(row) for row in goal.costs]
     for _ in range(TRIES):
@@ -123,45 +124,45 @@ def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
 
 
 def random_networks_at(goal: LatencyGoal, count: int, seed: int) -> list[list[int]]:
-    """Different random networks that take 95 to 100 % of the budget; see `random_at`.
+    """Up to `count` distinct random networks that take 95 to 100 % of the budget; see `random_at`.
 
-    Where the slowest network within the budget takes less, they take 95 to 100 % of that. A larger
-    count goes on where a smaller one ended. They are fewer where 100 draws in a row bring none that
-    is new.
+    If the slowest network within the budget takes less than the budget, the window is 95 to 100 %
+    of its latency. The first networks are the same whatever the count. There are fewer than `count`
+    if 100 draws in a row yield no new network.
     """
-    found, in_vain, draw = dict[tuple[int, ...], None](), 0, 0
+    paths, misses, draw = dict[tuple[int, ...], None](), 0, 0
     least_ms = WINDOW * goal.path_ms(slowest_within(goal))
-    while len(found) < count and in_vain < TRIES:
+    while len(paths) < count and misses < TRIES:
         rng = generator(seed, "network at a latency", draw)
         path = tuple(random_at(goal, least_ms, rng))
-        in_vain, draw = in_vain + 1 if path in found else 0, draw + 1
-        found[path] = None
-    return [list(path) for path in found]
+        misses, draw = misses + 1 if path in paths else 0, draw + 1
+        paths[path] = None
+    return [list(path) for path in paths]
 
 
 def slowest_within(goal: LatencyGoal) -> list[int]:
-    """The slowest network within the budget, to a rounding of the time that each site takes.
+    """The slowest network within the budget, up to the rounding of latencies to units.
 
-    Of exact times no choice of ops is dominated, so that all of them would have to be kept.
+    With exact latencies no partial choice dominates another, so that all would have to be kept.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no network is within the budget.
     """
     costs = [torch.tensor(row, dtype=torch.float64) for row in goal.costs]
     units = [torch.tensor(row, dtype=torch.float64) for row in _units(goal)]
-    found = best_paths(units, costs, goal.fixed_ms, goal.budget_ms, 1)
-    if not found:
+    paths = best_paths(units, costs, goal.fixed_ms, goal.budget_ms, 1)
+    if not paths:
         raise ValueError(f"no network within {goal.budget_ms:g} ms on '{goal.table.hardware}'")
-    return found[0]
+    return paths[0]
 
 
 def random_at(goal: LatencyGoal, least_ms: float, rng: torch.Generator) -> list[int]:
-    """A random network that takes from `least_ms` to the budget, all of them equally likely.
+    """A random network that takes between `least_ms` and the budget, drawn uniformly.
 
-    The networks of every latency are counted, latencies rounded to 1/2000 of what the budget leaves
-    above the fastest network, and ops are drawn site by site in proportion to the networks that go
-    on from there. What rounding lets in from beside the window is drawn again. Where nothing is
-    found in it, the slowest network within the budget.
+    Networks are counted by latency, rounded to 1/2000 of the difference between the budget and the
+    fastest network. Ops are then drawn site by site, in proportion to the number of networks that
+    they can be completed to. Networks that only rounding puts into the window are rejected and
+    drawn again. If none is found, the slowest network within the budget is returned.
     """
     units, ways = _ways(goal)
     counts = ways[0].clone()
@@ -183,48 +184,51 @@ def _unit_ms(goal: LatencyGoal) -> float:
 
 
 def _units(goal: LatencyGoal) -> list[list[int]]:
-    """What every op takes above the fastest of its site."""
+    """Latency of every op relative to the fastest op of its site, in units."""
     unit_ms = _unit_ms(goal)
     return [[round((cost - min(row)) / unit_ms) for cost in row] for row in goal.costs]
 
 
 def _first_unit(goal: LatencyGoal, least_ms: float) -> int:
-    """The fewest units of a network that takes `least_ms`: each site may be half a unit off."""
+    """Smallest number of units of a network that takes `least_ms`, given the rounding per site."""
     units = int((least_ms - _fastest_ms(goal)) / _unit_ms(goal)) - len(goal.costs) // 2 - 1
     return min(max(0, units), UNITS)
 
 
 def _ways(goal: LatencyGoal) -> tuple[list[list[int]], list[torch.Tensor]]:
-    """Units of every op at every site; and for each site, how many choices of the ops from it on
-    take 0, 1, 2, ... units, as far as the budget."""
-    units, most = _units(goal), UNITS + len(goal.costs) // 2 + 1
-    ways = [torch.zeros(most + 1, dtype=torch.float64)]
+    """Units of every op at every site, and the number of completions by latency.
+
+    The second value has one tensor per site (and one past the last): entry n is the number of
+    ways to choose the ops from that site on such that they take n units.
+    """
+    units, limit = _units(goal), UNITS + len(goal.costs) // 2 + 1
+    ways = [torch.zeros(limit + 1, dtype=torch.float64)]
     ways[0][0] = 1.0
     for row in reversed(units):
-        before = torch.zeros_like(ways[0])
-        for taken in (one for one in row if one <= most):
-            before[taken:] += ways[0][: most + 1 - taken]
-        ways.insert(0, before)
+        counts = torch.zeros_like(ways[0])
+        for taken in (cost for cost in row if cost <= limit):
+            counts[taken:] += ways[0][: limit + 1 - taken]
+        ways.insert(0, counts)
     return units, ways
 
 
 def _path_of(
-    left: int, units: list[list[int]], ways: list[torch.Tensor], rng: torch.Generator
+    remaining: int, units: list[list[int]], ways: list[torch.Tensor], rng: torch.Generator
 ) -> list[int]:
-    """One of the networks that take `left` units, all of them equally likely."""
+    """A network that takes `left` units, drawn uniformly."""
     path = []
     for row, after in zip(units, ways[1:], strict=True):
-        counts = [float(after[left - taken]) if taken <= left else 0.0 for taken in row]
+        counts = [float(after[remaining - taken]) if taken <= remaining else 0.0 for taken in row]
         weights = torch.tensor(counts, dtype=torch.float64)
         path.append(int(torch.multinomial(weights, 1, generator=rng)))
-        left -= row[path[-1]]
+        remaining -= row[path[-1]]
     return path
 
 
 def mutated(parent: Sequence[int], goal: LatencyGoal, rng: torch.Generator) -> list[int]:
     """The parent with another op at one random site, within the budget.
 
-    Where no such network is found, a random one within the budget.
+    If 100 tries yield no such network, a random network within the budget.
     """
     for _ in range(TRIES):
         site = int(torch.randint(len(parent), (1,), generator=rng))
@@ -236,45 +240,45 @@ def mutated(parent: Sequence[int], goal: LatencyGoal, rng: torch.Generator) -> l
     return random_within(goal, rng)
 
 
-def supernet_trial(scene: UpdateContext, path: Sequence[int]) -> ScoredNetwork:
-    """A network scored with supernet weights."""
-    refresh, held_out = scoring_batches(scene.data, scene.settings)
-    seen = score(scene.net, path, refresh, held_out, scene.group)
-    return _trial(scene, path, seen, quality(seen, scene.settings))
+def supernet_trial(context: UpdateContext, path: Sequence[int]) -> ScoredNetwork:
+    """Score a network with supernet weights."""
+    refresh, held_out = scoring_batches(context.data, context.settings)
+    evaluation = score(context.net, path, refresh, held_out, context.group)
+    return _trial(context, path, evaluation, quality(evaluation, context.settings))
 
 
-def quality(seen: Evaluation, settings: SearchSettings) -> float:
-    """What supernet weights tell of a network, 0 to 1: accuracy, or exp(-cross entropy).
+def quality(evaluation: Evaluation, settings: SearchSettings) -> float:
+    """Quality of a network with supernet weights, 0 to 1: accuracy, or exp(-cross entropy).
 
-    0 for a network that has no cross entropy (nan).
+    0 if the cross entropy is NaN.
     """
     if settings.scored_by == "accuracy":
-        return seen.top1
-    return 0.0 if isnan(seen.loss) else exp(-seen.loss)
+        return evaluation.top1
+    return 0.0 if isnan(evaluation.loss) else exp(-evaluation.loss)
 
 
 def _trial(
-    scene: UpdateContext, path: Sequence[int], seen: Evaluation, accuracy: float
+    context: UpdateContext, path: Sequence[int], evaluation: Evaluation, accuracy: float
 ) -> ScoredNetwork:
-    goal = scene.goal
+    goal = context.goal
     latency_ms = goal.path_ms(list(path))
-    score = scene.objective.reward(accuracy, latency_ms, goal.budget_ms)
-    return ScoredNetwork(tuple(path), seen.top1, seen.loss, latency_ms, score)
+    score = context.objective.reward(accuracy, latency_ms, goal.budget_ms)
+    return ScoredNetwork(tuple(path), evaluation.top1, evaluation.loss, latency_ms, score)
 
 
-def _train_alone(scene: UpdateContext, path: Sequence[int]) -> Evaluation:
-    """Train a network from scratch on the weight part, test it on the architecture part."""
-    search = scene.settings
+def _train_alone(context: UpdateContext, path: Sequence[int]) -> Evaluation:
+    """Train a network from scratch on the weight split, evaluate it on the architecture split."""
+    search = context.settings
     recipe = RetrainSettings(
         epochs=search.trial_epochs,
-        lr=search.warmup_lr or scaled_warmup_lr(search.trial_epochs * scene.data.weight.steps),
-        **{one.name: getattr(search, one.name) for one in fields(TrainingSettings)},
+        lr=search.warmup_lr or scaled_warmup_lr(search.trial_epochs * context.data.weight.steps),
+        **{field.name: getattr(search, field.name) for field in fields(TrainingSettings)},
     )
-    architecture = Architecture.from_path(scene.goal.table.space, list(path))
-    seed = counted_seed(scene.seed, "trial", scene.number)
-    state = start_training(architecture, recipe, seed, scene.goal.costs_ms[0].device)
-    train_to_the_end(state, scene.data.weight, recipe, seed, scene.group)
-    refresh, held_out = scoring_batches(scene.data, scene.settings)
+    architecture = Architecture.from_path(context.goal.table.space, list(path))
+    seed = counted_seed(context.seed, "trial", context.number)
+    state = start_training(architecture, recipe, seed, context.goal.costs_ms[0].device)
+    train_to_the_end(state, context.data.weight, recipe, seed, context.group)
+    refresh, held_out = scoring_batches(context.data, context.settings)
     if search.bn_images:
         refresh_statistics(state.network, refresh)
-    return evaluate(averaged_copy(state.network, scene.group), held_out, scene.group)
+    return evaluate(averaged_copy(state.network, context.group), held_out, context.group)

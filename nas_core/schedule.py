@@ -1,7 +1,7 @@
-"""When a search does what: learning rates, the path of a weight step, the turns of updates.
+"""Schedule of a search: learning rates, paths of weight steps, and when updates take place.
 
-Everything follows from the settings, the number of steps of an epoch and counters: nothing is
-carried from step to step.
+Everything is a function of the settings, the number of steps per epoch and counters; there is no
+state from step to step.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from nas_core.train import cosine_lr
 
 LARGEST_ALPHA_LR = 0.1
 ALPHA_LR_EXPONENT = 0.745
-"""Through the two settings that are known to work: 0.05 for 600 updates, 1e-3 for 115,000."""
+"""Power law through the two values known to work: 0.05 for 600 updates, 1e-3 for 115,000."""
 LARGEST_WARMUP_LR = 0.1
 WARMUP_LR_EXPONENT = 0.145
-"""Through 0.05 for 192,000 weight steps (published) and 0.1 for 1,600, which found the same
-networks as 3,200 at 0.05 (tests/benchmarks/search_quality.py)."""
+"""Power law through 0.05 for 192,000 weight steps (published) and 0.1 for 1,600, which found the
+same networks as 3,200 at 0.05 (tests/benchmarks/search_quality.py).
+"""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The calendar of one search."""
+    """Learning rates and update times of one search."""
 
     settings: SearchSettings
     steps: int
-    """Weight steps of an epoch."""
+    """Weight steps per epoch."""
 
     @property
     def warmup_steps(self) -> int:
-        """Weight steps of the warm-up."""
+        """Number of weight steps in the warm-up."""
         return self.settings.warmup_epochs * self.steps
 
     @property
     def updates(self) -> int:
-        """Updates of the whole search."""
+        """Number of updates in the whole search."""
         return self.settings.updates(self.steps)
 
     def weight_lr(self, epoch: int, step: int) -> float:
-        """Warm-up and search each fall along half a cosine."""
+        """Learning rate of the weights; cosine decay in the warm-up, and again in the search."""
         settings = self.settings
         done = epoch * self.steps + step
         if epoch < settings.warmup_epochs:
@@ -62,29 +63,29 @@ class Schedule:
         return lr if done >= ramp else lr * (0.1 + 0.9 * done / ramp)
 
     def eta(self) -> float:
-        """Step of the multiplier of the objective `learnt`."""
+        """Step size of the multiplier of the objective `learnt`."""
         return self.settings.eta or 50 / max(1, self.updates)
 
     def is_update_turn(self, epoch: int, step: int) -> bool:
-        """Every `alpha_every` weight steps, counted on over the ends of epochs."""
+        """Whether an update follows this weight step (every `alpha_every` steps, across epochs)."""
         first_epoch = self.settings.warmup_epochs + self.settings.hold_epochs
         done = (epoch - first_epoch) * self.steps + step + 1
         return epoch >= first_epoch and done % self.settings.alpha_every == 0
 
     def scores_in(self, epoch: int) -> int:
-        """Networks that are scored in an epoch that trains no weights: one per turn."""
+        """Number of networks scored in an epoch without weight steps: one per update turn."""
         begun = (epoch - self.settings.warmup_epochs) * self.steps
         every = self.settings.alpha_every
         return (begun + self.steps) // every - begun // every
 
     def warmup_path(self, choices: list[int], seed: int, epoch: int, step: int) -> list[Choice]:
-        """Path of a warm-up step: the same on all workers without a word between them."""
+        """Path of a warm-up step; the same on all workers, without communication."""
         number = epoch * self.steps + step
         if self.settings.warmup_sampling == "fair":
             path = fair_path(choices, number, seed)
         else:
             path = uniform_path(choices, generator(seed, "path", epoch, step))
-        chance = self._share_averaged(number)
+        chance = self._averaging_probability(number)
         if chance == 0:
             return list(path)
         coins = torch.rand(len(path), generator=generator(seed, "averaged sites", number))
@@ -93,18 +94,18 @@ class Schedule:
             for k, choice, coin in zip(choices, path, coins.tolist(), strict=True)
         ]
 
-    def _share_averaged(self, number: int) -> float:
-        """Probability that a site runs all its ops averaged in a step of the warm-up."""
+    def _averaging_probability(self, number: int) -> float:
+        """Probability that a site averages all its ops in a step of the warm-up."""
         last = self.settings.op_warmup * self.warmup_steps
         return max(0.0, 1 - number / last) if last > 0 else 0.0
 
 
 def search_cost(settings: SearchSettings, steps: int, choices: Sequence[int]) -> float:
-    """What a search costs, in steps that train one network on one batch.
+    """Cost of a search, in units of a training step of one network on one batch.
 
-    Of a step the backward pass is two thirds; of an update it is as much as the forward pass,
-    since it goes to no weights. A site whose K ops run counts as K times one with a single op, a
-    little much, as stem and head are there once. So an update costs
+    The backward pass is two thirds of a training step. In an update it costs as much as the forward
+    pass, since no weight gradients are needed. A site that runs K ops counts as K times one with a
+    single op, which slightly overestimates: stem and head run once. An update therefore costs
 
         two_path             1: two ops forward, one of them backward
         full_path            (K + 1) / 3: all ops forward, one of them backward
@@ -113,17 +114,20 @@ def search_cost(settings: SearchSettings, steps: int, choices: Sequence[int]) ->
         random, evolution    one scored network: its batches, forward alone
         rl_trials            one network, trained for `trial_epochs` and scored
 
-    A limit in hours, and networks that are trained to measure the ranking, are left out of it.
+    A time limit (`max_hours`) and networks trained to measure the ranking are not counted.
 
     Args:
-        settings: of the search.
-        steps: weight steps of an epoch.
+        settings: settings of the search.
+        steps: weight steps per epoch.
         choices: number of candidate ops per site.
     """
     ops = sum(choices) / len(choices)
     weights = _weight_steps(settings, steps) * (ops if settings.strategy == "darts" else 1.0)
     averaged = settings.op_warmup / 2 * settings.warmup_epochs * steps * (ops - 1)
-    if settings.strategy in ("darts", "rl_trials"):  # all ops run in any case, or no warm-up
+    if settings.strategy in (
+        "darts",
+        "rl_trials",
+    ):  # darts runs all ops anyway, rl_trials has no warm-up
         averaged = 0.0
     return weights + averaged + settings.updates(steps) * _update_cost(settings, steps, ops)
 
@@ -136,7 +140,7 @@ def _weight_steps(settings: SearchSettings, steps: int) -> int:
 
 
 def _update_cost(settings: SearchSettings, steps: int, ops: float) -> float:
-    """Of one update, in steps."""
+    """Cost of one update, in training steps."""
     size, share = settings.batch_size, settings.architecture_share
     held_out = math.ceil(steps * share / (1 - share))
     scored = min(held_out, math.ceil(settings.score_images / size))
@@ -152,10 +156,10 @@ def _update_cost(settings: SearchSettings, steps: int, ops: float) -> float:
 
 
 def scaled_alpha_lr(updates: int) -> float:
-    """Learning rate of architecture parameters for a search with this many updates.
+    """Learning rate of the architecture parameters for a search with this many updates.
 
-    A rate that suits many updates moves nothing in a few: 1e-3 for 115,000 updates (published),
-    0.05 for 600, a power law between them, never above 0.1.
+    A rate that suits many updates changes nothing in a few. The rate follows a power law through
+    1e-3 for 115,000 updates (published) and 0.05 for 600, up to 0.1.
     """
     return min(LARGEST_ALPHA_LR, 0.05 * math.pow(600 / max(1, updates), ALPHA_LR_EXPONENT))
 
@@ -163,7 +167,7 @@ def scaled_alpha_lr(updates: int) -> float:
 def scaled_warmup_lr(steps: int) -> float:
     """Learning rate of the weights for a warm-up of this many steps.
 
-    Short warm-ups learn too little at the published rate: 0.05 for 192,000 steps (published), 0.1
-    for 1,600, a power law between them, never above 0.1.
+    Short warm-ups learn too little at the published rate. The rate follows a power law through 0.05
+    for 192,000 steps (published) and 0.1 for 1,600, up to 0.1.
     """
     return min(LARGEST_WARMUP_LR, 0.05 * math.pow(192_000 / max(1, steps), WARMUP_LR_EXPONENT))

@@ -1,11 +1,10 @@
 """The search loop, as a generator of epoch reports.
 
-Warm-up: weight steps on uniformly drawn paths; it depends on no hardware, so a search without a
-goal ends with it, and searches for any hardware can go on from there. Search: weight steps on paths
-drawn from the op probabilities and, after every few of them, an update of the strategy on the
+Warm-up: weight steps on uniformly drawn paths. It does not depend on hardware: a search without a
+goal ends after it, and searches for any hardware can start from its result. Search: weight steps on
+paths drawn from the op probabilities and, every few steps, an update of the strategy on the
 held-out split (ProxylessNAS, sections 3.2 and 3.3; no update in the first epoch, as released).
-Strategies that only compare networks score them where the others make their updates, and train no
-weights.
+Sampling strategies score networks whenever the others would make an update, and train no weights.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ from nas_core.train_step import StepTarget, Trainer
 from nas_core.workers import ProcessGroup
 
 MOVING = ("search", "trial")
-"""Phases in which op probabilities move."""
+"""Phases in which op probabilities change."""
 
 
 def start_search(
     space: SearchSpace, settings: SearchSettings, seed: int, device: torch.device
 ) -> SearchState:
-    """A freshly initialised supernet and its two optimizers."""
+    """Initial state of a search: a supernet with new weights, and the two optimizers."""
     supernet = Supernet(space, generator(seed, "supernet weights"))
     if settings.op_start == "aligned":
         supernet.align()
@@ -56,8 +55,8 @@ def start_search(
         weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
     )
-    # beta1 = 0: with momentum, alphas that were not sampled would go on moving. Every update sets
-    # its own learning rate.
+    # beta1 = 0: with momentum, alphas that were not sampled would keep changing. Every update
+    # sets its own learning rate.
     alpha_optimizer = torch.optim.Adam(supernet.alphas(), betas=(0.0, 0.999))
     scaler = precision_of(settings, device).scaler()
     return SearchState(supernet, weight_optimizer, alpha_optimizer, scaler)
@@ -71,14 +70,17 @@ def search_epochs(
     seed: int,
     group: ProcessGroup,
 ) -> Iterator[EpochReport]:
-    """Continue `state` to the end of the search; after each epoch yield what happened in it."""
+    """Continue `state` to the end of the search; yield a report after each epoch."""
     for report in search_steps(Search(state, data, goal, settings, seed, group)):
         if report is not None:
             yield report
 
 
 def search_steps(search: Search) -> Iterator[EpochReport | None]:
-    """The same step by step: None after each, where the state may be saved, or the loop left."""
+    """Like `search_epochs`, step by step: yields None after each step within an epoch.
+
+    At each yield the state can be saved, or the loop left.
+    """
     state, data, weights = search.state, search.data, search.strategy.weights
     if weights == "alone":
         yield from _trial_epochs(search)
@@ -96,7 +98,7 @@ def search_steps(search: Search) -> Iterator[EpochReport | None]:
 def _train_epoch(
     search: Search, batches: Iterator[Batch], held_out: Iterator[Batch]
 ) -> Iterator[EpochReport | None]:
-    """Weight steps and, in between, updates."""
+    """One epoch of weight steps, interleaved with updates."""
     state, schedule = search.state, search.schedule
     phase = "warmup" if search.is_warm_up else "search"
     trainer = Trainer.of(state.weight_optimizer, state.scaler, search.settings, search.group)
@@ -111,28 +113,31 @@ def _train_epoch(
 
 
 def _compare_epoch(search: Search) -> Iterator[EpochReport | None]:
-    """Networks scored with the weights that the warm-up left."""
+    """One epoch of scoring networks with the weights of the warm-up."""
     state, count = search.state, search.schedule.scores_in(search.state.epoch)
     while state.step < count:
         alpha_step(search, None)
         state.step += 1
-        _exchange_wishes(search)
+        _exchange_signals(search)
         if state.step < count:
             yield None
     yield _report(search, "compare", None, epochs=1)
 
 
 def _trial_epochs(search: Search) -> Iterator[EpochReport]:
-    """Networks trained alone; a report for each, which takes `trial_epochs` passes."""
+    """Networks trained from scratch: one report per network, which takes `trial_epochs` epochs."""
     state, passes = search.state, search.settings.trial_epochs
     while state.epoch + passes <= search.settings.total_epochs:
         alpha_step(search, None)
-        _exchange_wishes(search)
+        _exchange_signals(search)
         yield _report(search, "trial", None, epochs=passes)
 
 
-def _exchange_wishes(search: Search) -> None:
-    """Where no gradients travel that could take them along."""
+def _exchange_signals(search: Search) -> None:
+    """Exchange step signals between workers in phases without weight steps.
+
+    Weight steps send them along with the gradients.
+    """
     signals = search.state.supernet.alphas()[0].detach().new_tensor(search.group.signal_values())
     search.group.sum([signals])
     search.group.apply_signals(signals.tolist())
@@ -143,23 +148,23 @@ def weight_step(
 ) -> None:
     """Train the ops of one path; all others keep weight, momentum and BatchNorm statistics."""
     supernet = state.supernet
-    modules = supernet.on_path(path)
-    trained = StepTarget(
+    on_path = supernet.on_path(path)
+    target = StepTarget(
         forward=lambda part: supernet(part.images, path),
-        parameters=[p for module in modules for p in module.parameters()],
-        buffers=[buffer for module in modules for buffer in module.buffers()],
+        parameters=[p for module in on_path for p in module.parameters()],
+        buffers=[buffer for module in on_path for buffer in module.buffers()],
         what=f"path {path_text(path)}",
     )
-    trainer.step(batch, trained, state, lr)
+    trainer.step(batch, target, state, lr)
 
 
 def path_text(path: Sequence[Choice]) -> str:
-    """Chosen op per site; "*" where all run."""
-    return "-".join(str(one) if isinstance(one, int) else "*" for one in path)
+    """Chosen op per site; "*" if all ops of a site run."""
+    return "-".join(str(choice) if isinstance(choice, int) else "*" for choice in path)
 
 
 def _draw_path(search: Search, step: int) -> Sequence[Choice]:
-    """What a weight step trains: the same on all workers without a word between them."""
+    """Path of a weight step; the same on all workers, without communication."""
     state = search.state
     if search.strategy.weights == "mixture":
         return state.supernet.probs()
@@ -171,47 +176,47 @@ def _draw_path(search: Search, step: int) -> Sequence[Choice]:
 
 
 def _report(search: Search, phase: str, tally: Tally | None, epochs: int) -> EpochReport:
-    """Close an epoch: of the weight steps in `tally`, or of the networks scored so far."""
+    """Close an epoch and report on it, from the weight steps in `tally` or the scored networks."""
     state = search.state
     search.group.agree("the architecture parameters", alphas_digest(state.supernet))
     search.group.agree(f"the paths of epoch {state.epoch + 1}", state.trained)
     probs = state.supernet.probs()
     state.end_epoch(epochs)
     if tally is not None:
-        seen = tally.evaluation(search.group)
-        facts = (seen.loss, seen.top1, _expected_ms(search, phase))
+        evaluation = tally.evaluation(search.group)
+        facts = (evaluation.loss, evaluation.top1, _expected_ms(search, phase))
     elif state.trials:
         best = best_trial(state.trials)
         facts = (best.loss, best.accuracy, best.latency_ms)
-    else:  # no turn came yet
+    else:  # nothing has been scored yet
         facts = (math.nan, math.nan, _expected_ms(search, phase))
-    moving = [one.tolist() for one in probs] if phase in MOVING else None
-    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped, moving)
+    current = [p.tolist() for p in probs] if phase in MOVING else None
+    return EpochReport(phase, state.epoch - 1, *facts, mean_entropy(probs), state.skipped, current)
 
 
 def _expected_ms(search: Search, phase: str) -> float | None:
-    """None in the warm-up: it is the same for all hardware."""
+    """Expected latency; None in the warm-up, which does not depend on hardware."""
     if phase == "warmup":
         return None
     return float(search.needed_goal.expected_ms(search.state.supernet.probs()))
 
 
 def best_trial(trials: Sequence[ScoredNetwork]) -> ScoredNetwork:
-    """The network of the best score, the earliest of equals."""
+    """The network with the best score; the earliest of several."""
     return max(trials, key=lambda trial: trial.score)
 
 
 def choose(
     state: SearchState, table: LatencyTable, budget_ms: float, settings: SearchSettings
 ) -> Architecture:
-    """The architecture that a finished search ends with.
+    """The architecture found by a finished search.
 
-    The most probable one within the budget; for strategies that compare networks the best of those
-    that were scored and are within it. The controller of `rl_trials` may have tried none: then its
-    most probable one.
+    This is the most probable architecture within the budget. For strategies that score networks, it
+    is the best scored network within the budget; if the controller of `rl_trials` tried none that
+    is, its most probable one.
 
     Raises:
-        BudgetError: there is none.
+        BudgetError: there is no such network.
     """
     goal = LatencyGoal(table, budget_ms, torch.device("cpu"))
     within = [t for t in state.trials if goal.path_ms(list(t.path)) <= budget_ms]
@@ -226,10 +231,11 @@ def choose(
 
 
 def score_within(search: Search) -> float:
-    """How good a search is by now: top-1, 0 to 1, on the architecture part.
+    """Current quality of a search: top-1 accuracy, 0 to 1, on the architecture split.
 
-    Of the most probable network within the budget, with supernet weights. The search does not
-    change, and draws nothing: it goes on as if nobody had asked. To be called on all workers.
+    It is the accuracy of the most probable network within the budget, with supernet weights. The
+    search does not change and no random numbers are drawn, so it continues as if this had not been
+    called. To be called on all workers.
     """
     supernet, goal = search.state.supernet, search.needed_goal
     path = best_within(supernet.log_probs(), goal.table, goal.budget_ms).path()
@@ -238,21 +244,21 @@ def score_within(search: Search) -> float:
 
 
 def latency_note(state: SearchState, goal: LatencyGoal, settings: SearchSettings) -> str | None:
-    """What is to be said about the expected latency at the end of a search; None if it was held."""
+    """Explanation if the search ended far from the budget, by expected latency; else None."""
     if settings.strategy in ("random", "evolution"):  # within the budget by construction
         return None
     expected_ms = float(goal.expected_ms(state.supernet.probs()))
     if not missed(expected_ms, goal.budget_ms):
         return None
-    ends = (
+    result = (
         f"the search ended at an expected latency of {expected_ms:.4g} ms, "
         f"{expected_ms / goal.budget_ms - 1:+.0%} from the budget of {goal.budget_ms:.4g} ms"
     )
-    return f"{ends}: {_why_missed(settings.objective_name, expected_ms < goal.budget_ms)}"
+    return f"{result}: {_why_missed(settings.objective_name, expected_ms < goal.budget_ms)}"
 
 
 ONE_SIDED = ("add_linear", "mul_log", "power")
-"""Objectives that push on below the budget."""
+"""Objectives that keep reducing the latency below the budget."""
 
 
 def _why_missed(objective: str, is_below: bool) -> str:
@@ -266,14 +272,14 @@ def _why_missed(objective: str, is_below: bool) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits that are equal for bit-identical parameters."""
-    found = hashlib.sha256()
+    """Sixteen hexadecimal digits; bit-identical parameters have equal digests."""
+    digest = hashlib.sha256()
     for parameter in module.parameters():
-        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def alphas_digest(supernet: Supernet) -> str:
-    """Sixteen hexadecimal digits that are equal for bit-identical architecture parameters."""
+    """Sixteen hexadecimal digits; bit-identical architecture parameters have equal digests."""
     values = torch.cat([alpha.detach().cpu().flatten() for alpha in supernet.alphas()])
     return hashlib.sha256(str(values.tolist()).encode()).hexdigest()[:16]

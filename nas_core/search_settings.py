@@ -20,7 +20,7 @@ OWN_OBJECTIVE: dict[str, ObjectiveName] = {
     "evolution": "none",
     "rl_trials": "power",
 }
-"""Objective of the strategies that do not take `learnt` where a job names none."""
+"""Default objectives of the strategies whose default is not `learnt`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SearchSettings(TrainingSettings):
 
     op_start: Literal["aligned", "independent"] = "aligned"
     """Initialization of the candidate ops. `aligned`: all ops of a site start as one function, if
-    they can. `independent`: each is drawn by itself. See nas_core/alignment.py."""
+    they can. `independent`: each is drawn by itself. alignment.py/alignment.py."""
 
     warmup_epochs: int = 40
     """Passes over the weight split before the search, with fixed architecture parameters and paths
@@ -153,8 +153,8 @@ class SearchSettings(TrainingSettings):
         for name in ("warmup_lr", "lr", "alpha_lr", "eta", "rho"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a number greater than 0, e.g. 1e-3")
-        kept = self.baseline_momentum
-        require(0 <= kept < 1, "baseline_momentum", kept, "0 to below 1, e.g. 0.1")
+        momentum = self.baseline_momentum
+        require(0 <= momentum < 1, "baseline_momentum", momentum, "0 to below 1, e.g. 0.1")
         for name in ("op_warmup", "alpha_ramp"):
             value = getattr(self, name)
             require(0 <= value <= 1, name, value, "a part from 0 to 1, e.g. 0.25")
@@ -207,19 +207,22 @@ class SearchSettings(TrainingSettings):
 
     @property
     def has_warmup(self) -> bool:
-        """Whether weights are trained before any hardware matters."""
+        """Whether the search has a warm-up, which trains weights independently of hardware."""
         return self.warmup_epochs > 0 and self.strategy != "rl_trials"
 
     def warmup_facts(self) -> dict[str, Any]:
-        """All that the warm-up depends on: searches that agree in it start from the same one."""
-        names = [one.name for one in fields(TrainingSettings)]
+        """All settings that affect the warm-up; searches with equal values can share a warm-up."""
+        names = [field.name for field in fields(TrainingSettings)]
         names += ["op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
         facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
         return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
 
     def outcome_facts(self) -> dict[str, Any]:
-        """All that the outcome of a search depends on, beside its budget; `share` says which one
-        that is. `settle_pairs` is left out where it is on, as when there was no choice."""
+        """All settings that affect the result of a search.
+
+        `share` is left out, since it only selects the budget of the search. `settle_pairs` is left
+        out if it is on, as in jobs from before it became a setting.
+        """
         facts = asdict(self)
         del facts["share"]
         if self.settle_pairs:
@@ -227,52 +230,54 @@ class SearchSettings(TrainingSettings):
         return facts
 
     def cost_facts(self) -> dict[str, Any]:
-        """All that `schedule.search_cost` depends on, and the images on which networks are scored:
-        controls with the same training cost agree in it."""
+        """All settings that affect `schedule.search_cost` or the images networks are scored on.
+
+        Baselines with the same training cost have equal values.
+        """
         names = ["strategy", "warmup_epochs", "epochs", "hold_epochs", "alpha_every", "samples"]
         names += ["trial_epochs", "op_warmup", "batch_size", "architecture_share"]
         return {name: getattr(self, name) for name in [*names, "score_images", "bn_images"]}
 
     @property
     def total_epochs(self) -> int:
-        """Warm-up and search together."""
+        """Epochs of warm-up and search together."""
         return self.warmup_epochs + self.epochs
 
     def updates(self, steps: int) -> int:
-        """Updates of the whole search, with so many weight steps an epoch."""
+        """Number of updates in the whole search, given the weight steps per epoch."""
         if self.strategy == "rl_trials":
             return self.total_epochs // self.trial_epochs
         held = 0 if self.strategy in WITHOUT_HOLD else self.hold_epochs
         return (self.epochs - held) * steps // self.alpha_every
 
     def check_updates(self, steps: int) -> None:
-        """Refuse a search that is too short to find anything.
+        """Reject a search that is too short.
 
         Args:
-            steps: weight steps of an epoch.
+            steps: weight steps per epoch.
 
         Raises:
-            ValueError: there is no update; only one where the first one makes the baseline; or none
-                beyond the random population of `evolution`.
+            ValueError: there is no update; or only one, if the first one initializes the baseline;
+                or none after the initial population of `evolution`.
         """
-        found = self.updates(steps)
+        updates = self.updates(steps)
         needed = {"reinforce": 2, "rl_trials": 2, "evolution": self.population + 1}
-        if found < needed.get(self.strategy, 1):
+        if updates < needed.get(self.strategy, 1):
             less = " or population" if self.strategy == "evolution" else ""
             raise ValueError(
                 f"epochs is {self.epochs}; with {steps} steps an epoch strategy '{self.strategy}' "
-                f"makes {found} updates of the {needed.get(self.strategy, 1)} or more that it "
+                f"makes {updates} updates of the {needed.get(self.strategy, 1)} or more that it "
                 f"needs; raise it, or lower batch_size, alpha_every, hold_epochs{less}"
             )
 
     @property
     def objective_name(self) -> ObjectiveName:
-        """The objective that the job names, else that of the strategy."""
+        """The objective in the job file, or else the default of the strategy."""
         return self.objective or OWN_OBJECTIVE.get(self.strategy, "learnt")
 
 
 WITHOUT_HOLD = ("random", "evolution", "rl_trials")
-"""Strategies that make an update at every turn of the search, from the first epoch on."""
+"""Strategies that make updates from the first epoch on, whatever `hold_epochs` is."""
 
 WHOLE_FROM_1 = (
     "epochs",
@@ -283,4 +288,4 @@ WHOLE_FROM_1 = (
     "trial_epochs",
     "score_images",
 )
-"""Settings of a search that are whole numbers of 1 or more."""
+"""Settings that must be whole numbers of 1 or more."""

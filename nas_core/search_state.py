@@ -1,4 +1,4 @@
-"""A search in progress, and what it works on."""
+"""State of a search, and the objects it works with."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 @dataclass
 class SearchState(Progress):
-    """A search in progress; everything that a resumed run needs. Epochs count the warm-up too."""
+    """State of a search: everything that is needed to resume it. Epochs include the warm-up."""
 
     supernet: Supernet
     weight_optimizer: torch.optim.Optimizer
     alpha_optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler = field(default_factory=no_scaler)
     alpha_steps: int = 0
-    """Updates made."""
+    """Number of updates made."""
     baseline: float | None = None
     """Moving average of rewards (`reinforce`, `rl_trials`)."""
     multiplier: float = 0.0
-    """Of the objective `learnt`."""
+    """Multiplier of the objective `learnt`."""
     trials: list[ScoredNetwork] = field(default_factory=list)
-    """Networks that were scored (`random`, `evolution`, `rl_trials`)."""
+    """Networks scored so far (`random`, `evolution`, `rl_trials`)."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search with all that it works on."""
+    """A search: its state, data, goal, settings, seed and process group."""
 
     state: SearchState
     data: SearchData
     goal: LatencyGoal | None
-    """None in a search that ends with its warm-up, which depends on no hardware."""
+    """None if the search ends after the warm-up, which does not depend on hardware."""
     settings: SearchSettings
     seed: int
     group: ProcessGroup
 
     @property
     def needed_goal(self) -> LatencyGoal:
-        """The goal, behind the warm-up."""
-        assert self.goal is not None, "a search behind its warm-up has a goal"
+        """The goal; to be used after the warm-up only."""
+        assert self.goal is not None, "a search has a goal after its warm-up"
         return self.goal
 
     @property
     def last_epoch(self) -> int:
-        """Epochs at its end."""
+        """Number of the epoch at which the search ends."""
         settings = self.settings
         return settings.warmup_epochs if self.goal is None else settings.total_epochs
 
@@ -90,5 +90,5 @@ class Search:
 
     @property
     def is_warm_up(self) -> bool:
-        """Whether the epoch to come belongs to the warm-up."""
+        """Whether the current epoch belongs to the warm-up."""
         return self.state.epoch < self.settings.warmup_epochs

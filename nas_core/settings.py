@@ -1,4 +1,4 @@
-"""Settings of the stages: each class is the section of a job file that has its name.
+"""Settings of the stages; each class is the section of a job file with the same name.
 
 Defaults are those of the published ImageNet recipe unless the line says otherwise.
 """
@@ -10,17 +10,17 @@ from typing import Any, ClassVar, Literal
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
-    """Refuse a setting.
+    """Raise unless a setting meets a condition.
 
     Raises:
-        ValueError: `condition` is false; the text reads "name is value; expected ...".
+        ValueError: `condition` is false; the message reads "name is value; expected ...".
     """
     if not condition:
         raise ValueError(f"{name} is {value!r}; expected {expected}")
 
 
 class Section:
-    """A section of a job file: unknown keys are refused by whoever reads it with pydantic."""
+    """Base of the sections of a job file; pydantic rejects unknown keys."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -72,7 +72,7 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Section):
-    """How steps train weights: the same in `search:` and `retrain:`."""
+    """How weights are trained; common to the sections `search:` and `retrain:`."""
 
     batch_size: int = 256
     """Images per step, all workers together."""
@@ -110,8 +110,8 @@ class TrainingSettings(Section):
             value = getattr(self, name)
             require(0 <= value < 1, name, value, "0 to below 1, e.g. 0.1")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more, e.g. 4e-5")
-        bad = self.max_bad_steps
-        require(bad >= 0, "max_bad_steps", bad, "a whole number of 0 or more")
+        limit = self.max_bad_steps
+        require(limit >= 0, "max_bad_steps", limit, "a whole number of 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Shape of an op, and rounding of channel counts. No torch in here."""
+"""Shape of an op, and rounding of channel counts. No torch here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import inf
 
 @dataclass(frozen=True)
 class OpShape:
-    """Where an op stands: channels in and out, stride, and the epsilon of its BatchNorm."""
+    """Channels in and out and stride of an op, and the epsilon of its BatchNorm."""
 
     in_channels: int
     out_channels: int
@@ -17,14 +17,14 @@ class OpShape:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the output has the shape of the input."""
+        """Whether output and input have the same shape."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
 
 def make_divisible(channels: float) -> int:
-    """The multiple of 8 nearest to `channels`, or the next one where that is below 90 % of it.
+    """Round `channels` to the nearest multiple of 8, at least 8 and at least 90 % of `channels`.
 
-    How every channel count under a width multiplier is rounded. At least 8.
+    Used for all channel counts that a width multiplier scales.
 
     Raises:
         ValueError: `channels` is not a finite number greater than 0.

@@ -1,6 +1,6 @@
-"""Search spaces: chains of sites, each with the ops that may be chosen there. No torch in here.
+"""Search spaces: chains of sites, each with its candidate ops. No torch here.
 
-Source: ProxylessNAS, section 4.1. Resolutions are those of a site's input, in pixels.
+Source: ProxylessNAS, section 4.1. The resolution of a site is that of its input, in pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMAT = "space/1"
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the network where one op is chosen."""
+    """A position in the network where one op is chosen."""
 
     name: str
     in_channels: int
@@ -28,7 +28,7 @@ class Site:
     ops: tuple[str, ...]
 
     def check(self, in_channels: int) -> None:
-        """Raise ValueError unless the site can follow one that puts out `in_channels`."""
+        """Raise ValueError unless the site is valid for an input of `in_channels` channels."""
         if self.in_channels != in_channels:
             raise ValueError(
                 f"'{self.name}' takes {self.in_channels} channels, but {in_channels} come to it"
@@ -44,17 +44,17 @@ class Site:
 
     @property
     def out_resolution(self) -> int:
-        """Height and width behind the site, pixels."""
+        """Height and width of the output, pixels."""
         return _halved(self.resolution, self.stride)
 
     def op_shape(self, bn_eps: float) -> OpShape:
-        """What an op needs to know to be built here."""
+        """Shape from which an op is built at this site."""
         return OpShape(self.in_channels, self.out_channels, self.stride, bn_eps)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive sites of one width; the first has the stride."""
+    """Consecutive sites of equal width; the first one has the stride."""
 
     width: int
     blocks: int
@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """A chain of sites between a fixed stem and a fixed head, for images of one size."""
+    """A chain of sites between a fixed stem and a fixed head, for one image size."""
 
     name: str
     in_channels: int
@@ -72,11 +72,11 @@ class SearchSpace:
     stem_channels: int
     stem_stride: int
     first_channels: int | None
-    """Output of the fixed block (expansion 1) behind the stem; None where there is none."""
+    """Output channels of the fixed block (expansion 1) after the stem; None: no such block."""
     sites: tuple[Site, ...]
     head_channels: int
     reference_op: str = "mbconv_k3_e6"
-    """The reference network has this op at every site."""
+    """Op of the reference network, at every site."""
     bn_eps: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -100,15 +100,15 @@ class SearchSpace:
         return prod(len(site.ops) for site in self.sites)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SearchSpace:
-        """The inverse of `to_dict`.
+        """Inverse of `to_dict`.
 
         Raises:
-            ValueError: another format, or a field is missing.
+            ValueError: the format is another, or a field is missing.
         """
         check_format(values, FORMAT, "a search space")
         fields = {name: value for name, value in values.items() if name != "format"}
@@ -120,7 +120,7 @@ class SearchSpace:
 
 
 def check_format(values: Any, expected: str, what: str) -> None:
-    """Raise ValueError unless `values` is a mapping that says it has the `expected` format."""
+    """Raise ValueError unless `values` is a mapping whose "format" is `expected`."""
     if not isinstance(values, dict):
         raise ValueError(f"not {what}: {type(values).__name__}; expected a mapping")
     if values.get("format") != expected:
@@ -142,7 +142,10 @@ def chain(
     reference_op: str = "mbconv_k3_e6",
     bn_eps: float = 1e-3,
 ) -> SearchSpace:
-    """A space from its stages. 'skip' in `ops` goes to the sites that keep their shape."""
+    """Build a space from its stages.
+
+    'skip' in `ops` applies only to the sites that keep their shape.
+    """
     sites: list[Site] = []
     channels = first_channels or stem_channels
     size = _halved(resolution, stem_stride)
@@ -150,8 +153,10 @@ def chain(
         for block in range(stage.blocks):
             stride = stage.stride if block == 0 else 1
             keeps_shape = stride == 1 and channels == stage.width
-            here = tuple(op for op in ops if op != "skip" or keeps_shape)
-            sites.append(Site(f"stage{number}.{block}", channels, stage.width, stride, size, here))
+            site_ops = tuple(op for op in ops if op != "skip" or keeps_shape)
+            sites.append(
+                Site(f"stage{number}.{block}", channels, stage.width, stride, size, site_ops)
+            )
             channels, size = stage.width, sites[-1].out_resolution
     return SearchSpace(
         name=name,
@@ -197,16 +202,16 @@ def proxyless_imagenet(
     """The published space: 21 sites, six of which change the shape and cannot be skipped.
 
     Args:
-        classes: logits of the networks.
+        classes: number of logits.
         in_channels: channels of the images.
         resolution: height and width of the images, pixels.
-        ops: candidates; 'skip' stands only where the shape is kept.
+        ops: candidate ops; 'skip' applies only where the shape is kept.
         reference_op: op of the reference network.
-        width: factor of every channel count, those of stem, first block and head included; the
-            results are rounded by `make_divisible`, which makes stages 3 and 4 equal where `width`
-            is small, so that the site between them can be skipped too. The published networks for
-            CPU and GPU are of width 1.12 and 1.35, with 24 channels in the first stage.
-        first_stage: channels of the first stage before `width`: 32 as in Proxyless-Mobile and the
+        width: factor on every channel count, including stem, first block and head. Results are
+            rounded by `make_divisible`; with a small `width`, stages 3 and 4 can become equally
+            wide, so that the first site of stage 4 can be skipped too. The published networks for
+            CPU and GPU have widths 1.12 and 1.35, with 24 channels in the first stage.
+        first_stage: channels of the first stage before scaling: 32 as in Proxyless-Mobile and the
             Pixel 1 table, 24 in the defaults of the released search.
         bn_eps: epsilon of every BatchNorm.
     """
@@ -240,9 +245,9 @@ def proxyless_small(
     width: float = 1.0,
     bn_eps: float = 1e-3,
 ) -> SearchSpace:
-    """Six sites for small images (32 pixels): minutes on two cores, not days on eight GPUs.
+    """Six sites for small images (32 pixels): a search takes minutes on two cores.
 
-    `width` multiplies every channel count, as in `proxyless_imagenet`.
+    `width` scales every channel count, as in `proxyless_imagenet`.
     """
     first, second, third = _scaled(width, 24, 32, 48)
     stem, head = _scaled(width, 16, 192)

@@ -1,8 +1,8 @@
-"""What a strategy is: one update of a search, as values.
+"""Protocol of search strategies: one update of a search, as values.
 
-A strategy returns values and touches no optimizer, so two can be compared on the same batch. Those
-that learn architecture parameters on the supernet are in `arch_update.py`, those that only compare
-networks in `controls.py`.
+A strategy returns values and does not touch an optimizer, so that strategies can be compared on the
+same batch. `gradient_strategies.py` has those that learn architecture parameters on the supernet,
+`sampling_strategies.py` those that score one network at a time.
 """
 
 from __future__ import annotations
@@ -25,81 +25,84 @@ from nas_core.workers import ProcessGroup
 
 @dataclass(frozen=True)
 class ScoredNetwork:
-    """A network that was scored."""
+    """A network and its score."""
 
     path: tuple[int, ...]
     """Chosen op per site."""
     accuracy: float
-    """On the architecture part, 0 to 1."""
+    """Top-1 accuracy on the architecture split, 0 to 1."""
     loss: float
-    """Cross entropy there."""
+    """Cross entropy on the architecture split."""
     latency_ms: float
-    """By the table."""
+    """Latency according to the table."""
     score: float
-    """Reward of the objective: the larger the better."""
+    """Reward of the objective; higher is better."""
 
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """What an update may look at. It changes nothing of it."""
+    """Read-only inputs of an update."""
 
     net: Supernet
-    """In training mode."""
+    """The supernet, in training mode."""
     goal: LatencyGoal
     objective: Objective
     settings: SearchSettings
     seed: int
     number: int
-    """Updates made before."""
+    """Number of earlier updates."""
     group: ProcessGroup
     data: SearchData
     batch: Batch | None = None
-    """Of the architecture part, this worker's share; None for strategies that score whole parts."""
+    """This worker's share of a batch of the architecture split; None for strategies that score
+    networks on the whole split.
+    """
     baseline: float | None = None
     """Moving average of the rewards of earlier updates."""
     trials: Sequence[ScoredNetwork] = ()
     """Networks scored by earlier updates."""
     loss_scale: float = 1.0
-    """Keeps gradients of fp16 from vanishing; what they say is divided by it."""
+    """Factor on the loss against underflow in fp16; gradients are divided by it afterwards."""
 
     def common_rng(self, purpose: str) -> torch.Generator:
-        """Draws that are equal on all workers."""
+        """Generator that is equal on all workers."""
         return generator(self.seed, purpose, self.number)
 
     def own_rng(self, purpose: str) -> torch.Generator:
-        """Draws of these images alone: the same however a batch is cut up among workers."""
+        """Generator for the images of this batch, however a batch is split among workers."""
         first = self.batch.first if self.batch is not None else 0
         return generator(self.seed, purpose, self.number, first)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one update found on this worker."""
+    """Result of one update on this worker."""
 
     grads: list[Tensor] | None = None
-    """Gradient for each site's alpha, shapes as in `net.alphas()`; None: nothing is learnt."""
+    """Gradient for each site's alpha, shapes as in `net.alphas()`; None: no gradient step."""
     loss: Tensor | None = None
-    """Cross entropy that `grads` belong to, detached scalar; None where they are of a reward."""
+    """Cross entropy that `grads` derive from, detached scalar; None if they are of a reward."""
     reward: float | None = None
     """Mean reward of the networks that were scored."""
     pairs: list[Pair] | None = None
-    """The two ops per site that were compared, where only two were."""
+    """The two ops per site that were compared; None for strategies that compare all."""
     trial: ScoredNetwork | None = None
-    """A network that was scored, to be kept."""
+    """The network that was scored, to be added to the search state."""
 
 
 class Strategy(Protocol):
-    """One way to find architectures."""
+    """A way to find architectures."""
 
     @property
     def weights(self) -> Literal["path", "mixture", "fixed", "alone"]:
         """What the weight steps of the search train.
 
-        Sampled paths; the mixture of all ops, in the warm-up too; nothing, the supernet stays as
-        the warm-up left it; or there is no supernet and every network is trained alone.
+        "path": sampled paths; "mixture": the mixture of all ops, in the warm-up too; "fixed":
+        nothing, the supernet does not change after the warm-up; "alone": there is no supernet,
+        every network is trained from scratch.
         """
         ...
 
-    def update(self, scene: UpdateContext) -> Update:
-        """One update from one batch, or the score of one network. Changes nothing."""
+    def update(self, context: UpdateContext) -> Update:
+        """Compute one update from one batch, or score one network, without side effects."""
         ...

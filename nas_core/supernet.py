@@ -1,7 +1,7 @@
 """The over-parameterised network: all candidate ops of all sites, of which one path runs.
 
-Weights and activations of one path are in memory during a step, not of K (ProxylessNAS, 3.2).
-Architecture parameters are kept apart from the weights: `weights()` and `alphas()` share nothing.
+A step needs memory for the weights and activations of one path, not of K (ProxylessNAS, 3.2).
+Weights and architecture parameters are disjoint: see `weights()` and `alphas()`.
 Shapes: N = batch, C = channels, H, W = height and width, K = candidate ops at a site.
 """
 
@@ -21,23 +21,23 @@ from nas_core.ops import build_op
 from nas_core.space import SearchSpace
 
 Choice = int | Tensor
-"""What runs at a site: one op, or all of them weighted by a tensor of shape (K,)."""
+"""Op that runs at a site (index), or weights of shape (K,) for the mixture of all its ops."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of a path, with what stands between the sites."""
+    """Logits of one forward pass along a path, with the inputs and outputs of all sites."""
 
     logits: Tensor
     """(N, classes), with gradient."""
     inputs: list[Tensor]
     """Input of each site, detached."""
     outputs: list[Tensor]
-    """Output of the active op per site, with gradient even where all ops so far are skips."""
+    """Output of the active op per site; requires grad even if all ops up to it are skips."""
 
 
 class Supernet(nn.Module):
-    """All candidate ops of a space between its stem and its head."""
+    """All candidate ops of a space, between its stem and its head."""
 
     def __init__(self, space: SearchSpace, rng: torch.Generator) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Supernet(nn.Module):
         self._norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def align(self) -> None:
-        """Let all ops of a site begin as one function; see `nas_core.alignment`."""
+        """Make all ops of a site start as the same function; see the function `align`."""
         for candidates in self.sites:
             align(cast(nn.ModuleList, candidates))
 
@@ -66,15 +66,15 @@ class Supernet(nn.Module):
         return list(self.alpha)
 
     def weights(self) -> list[nn.Parameter]:
-        """Everything else that is trained."""
+        """All other trainable parameters."""
         return self._weights
 
     def on_path(self, path: Sequence[Choice]) -> list[nn.Module]:
-        """Stem, the ops that `path` runs, and head, in the order in which they run."""
+        """Stem, ops of `path`, and head, in the order in which they run."""
         ops: list[nn.Module] = []
         for site, choice in enumerate(path):
-            every = list(cast(nn.ModuleList, self.sites[site]))
-            ops += [every[choice]] if isinstance(choice, int) else every
+            candidates = list(cast(nn.ModuleList, self.sites[site]))
+            ops += [candidates[choice]] if isinstance(choice, int) else candidates
         return [self.stem, *ops, self.head]
 
     def probs(self) -> list[Tensor]:
@@ -86,7 +86,7 @@ class Supernet(nn.Module):
         return [alpha.detach().log_softmax(0) for alpha in self.alpha]
 
     def choices(self) -> list[int]:
-        """K of every site."""
+        """Number of candidate ops of every site."""
         return [len(site.ops) for site in self.space.sites]
 
     def op(self, site: int, choice: int) -> nn.Module:
@@ -95,7 +95,7 @@ class Supernet(nn.Module):
         return candidates[choice]
 
     def forward(self, images: Tensor, path: Sequence[Choice]) -> Tensor:
-        """Logits (N, classes) of the network that `path` chooses; other ops are not touched."""
+        """Logits (N, classes) of the network that `path` chooses; other ops do not run."""
         x = self.stem(images)
         for site, choice in enumerate(path):
             x = self.op(site, choice)(x) if isinstance(choice, int) else self._mix(site, choice, x)
@@ -103,7 +103,7 @@ class Supernet(nn.Module):
         return logits
 
     def _mix(self, site: int, shares: Tensor, x: Tensor) -> Tensor:
-        """All ops of a site, weighted."""
+        """Weighted sum of all ops of a site."""
         candidates = cast(nn.ModuleList, self.sites[site])
         mixed: Tensor = shares[0] * candidates[0](x)
         for share, op in zip(shares[1:], list(candidates)[1:], strict=True):
@@ -111,10 +111,11 @@ class Supernet(nn.Module):
         return mixed
 
     def trace(self, images: Tensor, path: Sequence[int]) -> Trace:
-        """Run `path` and remember what stands between the sites.
+        """Run `path` and record the inputs and outputs of all sites.
 
-        The caller freezes the weights and the BatchNorm statistics (`frozen()`). No gradient flows
-        before the first site: its output becomes a leaf, so a skip there has a gate gradient too.
+        To be called within `frozen()`. No gradient flows to the layers before the sites. The
+        output of a site becomes a leaf if only skips come before it, so that a skip there has a
+        gate gradient too.
         """
         inputs: list[Tensor] = []
         outputs: list[Tensor] = []
@@ -134,7 +135,10 @@ class Supernet(nn.Module):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """No weight wants a gradient; BatchNorm uses the batch and keeps its running statistics."""
+        """Context without gradients of weights and without updates of BatchNorm statistics.
+
+        BatchNorm normalizes with the statistics of the batch.
+        """
         for weight in self._weights:
             weight.requires_grad_(False)
         for norm in self._norms:
@@ -149,7 +153,7 @@ class Supernet(nn.Module):
 
 
 def num_supernet_params(space: SearchSpace) -> int:
-    """Weights of the supernet of a space, architecture parameters not counted."""
+    """Number of weights in the supernet of a space, without architecture parameters."""
     with torch.device("meta"):
         parts = [Stem(space), Head(space)]
         ops = [build_op(op, s.op_shape(space.bn_eps)) for s in space.sites for op in s.ops]
@@ -158,16 +162,17 @@ def num_supernet_params(space: SearchSpace) -> int:
 
 @torch.no_grad()
 def align(ops: Iterable[nn.Module]) -> None:
-    """Make all inverted bottlenecks of a site start as the same function; other ops stay.
+    """Make all inverted bottlenecks of a site start as the same function; other ops do not change.
 
-    Without this, the ops of a site start as unrelated functions, and the layer behind a site that
-    cannot be skipped has to learn every combination of them (nine sites, 40 classes, 800 steps:
-    top-1 5 %, and 56 % with aligned ops). The channels and the kernel that all ops have come from
-    one draw. Further channels reach the output through weights of 0, and the rim of a larger kernel
-    is 0. Where a site can be skipped, its ops start as the skip: the BatchNorm before the shortcut
-    has scale 0. Weights are not shared afterwards.
+    Otherwise the ops of a site start as unrelated functions, and the layer after a site that cannot
+    be skipped has to learn every combination of them (nine sites, 40 classes, 800 steps: top-1 5 %,
+    and 56 % with aligned ops). The channels and the part of the kernel that all ops have in common
+    get the same initial weights. Additional channels reach the output through weights of 0, and the
+    rim of a larger kernel is 0. If a site can be skipped, its ops start as the identity: the
+    BatchNorm before the shortcut has scale 0. Weights are not shared afterwards.
 
-    Ops with and without an expand convolution are aligned separately: no weights make them equal.
+    Ops with and without an expansion convolution are aligned separately: no weights make them
+    equal.
 
     Sources: function-preserving widening, Chen et al., "Net2Net" (2016); the scale of 0, Goyal et
     al., "Accurate, Large Minibatch SGD" (2017), section 5.1.
@@ -176,14 +181,14 @@ def align(ops: Iterable[nn.Module]) -> None:
     for length in {len(_convolutions(op)) for op in bottlenecks}:
         alike = [_convolutions(op) for op in bottlenecks if len(_convolutions(op)) == length]
         for layers in zip(*alike, strict=True):
-            _begin_equal([layer.weight for layer in layers])
+            _equalize([layer.weight for layer in layers])
     for op in bottlenecks:
         if op.has_shortcut:
             _last_norm(op).weight.zero_()
 
 
 def _convolutions(op: MBConv) -> list[nn.Conv2d]:
-    """From its input to its output; those of squeeze-and-excite only scale."""
+    """Convolutions from input to output; those of squeeze-and-excite are left out."""
     return [layer for layer in op.layers if isinstance(layer, nn.Conv2d)]
 
 
@@ -193,16 +198,16 @@ def _last_norm(op: MBConv) -> nn.BatchNorm2d:
     return norm
 
 
-def _begin_equal(weights: Sequence[Tensor]) -> None:
-    """Give weights (out, in, k, k) of several sizes one function on the channels that all have."""
-    outputs, inputs, kernel = (min(one.shape[i] for one in weights) for i in (0, 1, 3))
+def _equalize(weights: Sequence[Tensor]) -> None:
+    """Give weights (out, in, k, k) of several sizes the same function on their common channels."""
+    outputs, inputs, kernel = (min(weight.shape[i] for weight in weights) for i in (0, 1, 3))
     common = _middle(weights[0], kernel)[:outputs, :inputs].clone()
-    for one in weights:
-        one[:outputs] = 0.0
-        _middle(one, kernel)[:outputs, :inputs] = common
+    for weight in weights:
+        weight[:outputs] = 0.0
+        _middle(weight, kernel)[:outputs, :inputs] = common
 
 
 def _middle(weight: Tensor, kernel: int) -> Tensor:
-    """A view of the middle of kernels, which are of odd size."""
+    """View of the central part of kernels of odd size."""
     rim = (weight.shape[-1] - kernel) // 2
     return weight[:, :, rim : rim + kernel, rim : rim + kernel]

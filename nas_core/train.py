@@ -1,7 +1,7 @@
-"""Training and evaluating a plain network.
+"""Training and evaluation of a network.
 
-Source of the recipe: the published retraining (SGD with Nesterov momentum, cosine, label
-smoothing, no decay of BatchNorm and biases).
+Source of the recipe: the published retraining (SGD with Nesterov momentum, cosine decay, label
+smoothing, no weight decay of BatchNorm and biases).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nas_core.workers import ProcessGroup
 
 
 def cosine_lr(lr: float, step: int, steps: int) -> float:
-    """From `lr` at step 0 towards 0 at step `steps`."""
+    """Cosine decay from `lr` at step 0 to 0 at step `steps`."""
     return 0.5 * lr * (1 + math.cos(math.pi * step / steps))
 
 
 @dataclass
 class TrainState(Progress):
-    """A network in training; everything that a resumed run needs."""
+    """State of a training: everything that is needed to resume it."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -43,10 +43,10 @@ class TrainState(Progress):
 def start_training(
     model: Model, settings: RetrainSettings, seed: int, device: torch.device
 ) -> TrainState:
-    """A freshly initialised network and its optimizer.
+    """Initial state of a training: a network with new weights, and its optimizer.
 
-    Architectures of a space take the initialisation of the published recipe; other networks keep
-    the one they are built with, drawn from the same seed.
+    Architectures of a space are initialized as in the published recipe; other networks keep the
+    initialization of their builder, drawn from the same seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(counted_seed(seed, "retrain weights"))
@@ -69,7 +69,7 @@ def start_training(
 def train_epochs(
     state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> Iterator[EpochReport]:
-    """Continue `state` to `settings.epochs`; after each epoch yield what happened in it."""
+    """Continue `state` to `settings.epochs`; yield a report after each epoch."""
     for report in train_steps(state, loader, settings, seed, group):
         if report is not None:
             yield report
@@ -78,19 +78,24 @@ def train_epochs(
 def train_to_the_end(
     state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> None:
-    """Train a network to be compared with others: one that diverges ends with the weights that its
-    last finite step left."""
+    """Train to the end without reports.
+
+    A network that diverges keeps the weights of its last finite step.
+    """
     try:
         for _ in train_epochs(state, loader, settings, seed, group):
             pass
-    except LossError:  # on all workers alike
+    except LossError:  # raised on all workers
         return
 
 
 def train_steps(
     state: TrainState, loader: Loader, settings: RetrainSettings, seed: int, group: ProcessGroup
 ) -> Iterator[EpochReport | None]:
-    """The same step by step: None after each, where the state may be saved, or the loop left."""
+    """Like `train_epochs`, step by step: yields None after each step within an epoch.
+
+    At each yield the state can be saved, or the loop left.
+    """
     steps = loader.steps
     batches = loader.batches(state.epoch * steps + state.step)
     total = settings.epochs * steps
@@ -99,18 +104,26 @@ def train_steps(
         state.network.train()
         while state.step < steps:
             number = state.epoch * steps + state.step
-            lr, drops = cosine_lr(settings.lr, number, total), counted_seed(seed, "dropout", number)
-            train_step(state, next(batches), trainer, lr, drops)
+            lr, seed_of_step = (
+                cosine_lr(settings.lr, number, total),
+                counted_seed(seed, "dropout", number),
+            )
+            train_step(state, next(batches), trainer, lr, seed_of_step)
             if state.step < steps:
                 yield None
-        seen = state.tally.evaluation(group)
-        report = EpochReport("retrain", state.epoch, seen.loss, seen.top1, skipped=state.skipped)
+        evaluation = state.tally.evaluation(group)
+        report = EpochReport(
+            "retrain", state.epoch, evaluation.loss, evaluation.top1, skipped=state.skipped
+        )
         state.end_epoch()
         yield report
 
 
 def train_step(state: TrainState, batch: Batch, trainer: Trainer, lr: float, seed: int) -> None:
-    """Train the whole network; every image drops something else, however the batch is cut."""
+    """Train the whole network for one step.
+
+    Dropout masks are seeded per image position, so they do not depend on how the batch is split.
+    """
 
     def forward(part: Batch) -> Tensor:
         torch.manual_seed(counted_seed(seed, "part", part.first))
@@ -122,9 +135,10 @@ def train_step(state: TrainState, batch: Batch, trainer: Trainer, lr: float, see
 
 
 def averaged_copy(network: nn.Module, group: ProcessGroup) -> nn.Module:
-    """A copy in evaluation mode whose BatchNorm statistics are the mean over all workers.
+    """Copy in evaluation mode whose BatchNorm statistics are the mean over all workers.
 
-    A copy: averaging what is trained would make the result depend on when it was evaluated.
+    The network itself is not changed: otherwise the result of a training would depend on when it
+    was evaluated.
     """
     network = copy.deepcopy(network).eval()
     if group.size > 1:
@@ -136,15 +150,15 @@ def averaged_copy(network: nn.Module, group: ProcessGroup) -> nn.Module:
 
 
 REFRESH_BATCHES = 20
-"""Training batches from which BatchNorm statistics are taken before a test."""
+"""Training batches used to recompute BatchNorm statistics before an evaluation."""
 
 
 @torch.no_grad()
 def refresh_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
-    """Take BatchNorm statistics anew, in place, as the plain mean over these batches.
+    """Recompute BatchNorm statistics, in place, as the plain mean over these batches.
 
-    The moving averages of training lag behind by some twenty steps: after a short training of a
-    small data set they still belong to networks that are gone. Weights do not change.
+    The moving averages of training lag behind by some twenty steps: after a short training on a
+    small data set they still reflect earlier weights. Weights do not change.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -152,7 +166,7 @@ def refresh_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
     network.train()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain mean
+        norm.momentum = None  # None: cumulative mean
     for batch in batches:
         network(batch.images)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -171,5 +185,5 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], group: ProcessGroup) 
 
 
 def mean_entropy(probs: Sequence[Tensor]) -> float:
-    """Mean over sites of -sum p log p, nats."""
+    """Mean entropy over sites, -sum p log p, in nats."""
     return float(torch.stack([-(p * p.clamp_min(1e-30).log()).sum() for p in probs]).mean())

@@ -1,6 +1,6 @@
-"""What the workers of a data-parallel run do together; alone it costs nothing.
+"""Collective operations across workers. No-ops when there is one worker.
 
-`orchestration/distributed/process_group.py` has the group of Ray Train workers.
+`orchestration/distributed/process_group.py` implements them for the workers of Ray Train.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class DivergenceError(RuntimeError):
-    """Workers that must hold equal values do not."""
+    """Workers disagree on a value that must be equal on all of them."""
 
     def __init__(self, what: str, values: list[str]) -> None:
         super().__init__(what, values)
@@ -25,63 +25,65 @@ class DivergenceError(RuntimeError):
 
 
 class ProcessGroup(Protocol):
-    """The workers of one run."""
+    """The workers of one run and their collective operations."""
 
     rank: int
     size: int
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor, in place, by its sum over all workers; shapes equal on all."""
+        """Replace each tensor, in place, by its sum over all workers; shapes are equal on all."""
         ...
 
     def averaging(
         self, parameters: Sequence[nn.Parameter], facts: Tensor
     ) -> AbstractContextManager[None]:
-        """Inside, a backward pass runs; at the end gradients and `facts` are sums over workers.
+        """Context for a backward pass; on exit, gradients and `facts` are sums over all workers.
 
         Args:
-            parameters: all that get a gradient in the pass, in the order of the forward pass, equal
-                on all workers. Their losses are weighted with the workers' shares of the batch.
-            facts: a few numbers that travel with them, float32 on the device, replaced in place.
+            parameters: all parameters that get a gradient in the pass, in the order of the forward
+                pass, equal on all workers. Losses are weighted with the workers' shares of the
+                batch.
+            facts: a few numbers to sum together with the gradients, float32 on the device, replaced
+                in place.
         """
         ...
 
     def signal_values(self) -> list[float]:
-        """What this worker wants all to do after the step; as many numbers on all workers."""
+        """This worker's signals for the end of a step; the same number of values on all workers."""
         ...
 
     def apply_signals(self, signals: list[float]) -> None:
-        """The sums of all workers' signals: called after every step, on all workers alike."""
+        """Handle the sums of all workers' signals; called after every step on all workers."""
         ...
 
     def agree(self, what: str, value: str) -> None:
-        """Raise DivergenceError on all workers unless all hold the same `value`."""
+        """Raise DivergenceError on all workers unless `value` is equal on all."""
         ...
 
 
 class SingleProcess:
-    """A group of one."""
+    """Group of a single worker; all operations are no-ops."""
 
     rank = 0
     size = 1
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Nothing to add."""
+        """Do nothing: the sum over one worker is the tensor itself."""
 
     def averaging(
         self,
         parameters: Sequence[nn.Parameter],  # noqa: ARG002
         facts: Tensor,  # noqa: ARG002
     ) -> AbstractContextManager[None]:
-        """Nothing to average."""
+        """Return an empty context."""
         return nullcontext()
 
     def signal_values(self) -> list[float]:
-        """None."""
+        """Return no signals."""
         return []
 
     def apply_signals(self, signals: list[float]) -> None:
-        """Nobody speaks."""
+        """Do nothing."""
 
     def agree(self, what: str, value: str) -> None:
-        """Nobody to disagree with."""
+        """Do nothing."""

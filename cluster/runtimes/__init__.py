@@ -1,8 +1,8 @@
 """Runtimes: compile a module for a target and run it there.
 
-Adding one is a class, a line in `RUNTIMES`, and one each in `BACKENDS`, `PRECISIONS` and `DEVICES`
-(cluster/hardware.py). The classes import their libraries late: a driver that only looks a name up
-here needs none of them.
+To add a runtime, write a class, add a line to `RUNTIMES` and one each to `BACKENDS`, `PRECISIONS`
+and `DEVICES` (cluster/hardware.py). The classes import their libraries when used, so that a driver
+that only looks up a name needs none of them.
 """
 
 from __future__ import annotations
@@ -52,23 +52,25 @@ RUNTIMES: dict[str, Callable[[Target], Runtime]] = {
     "torch": _torch,
     "torch_cuda": _torch_cuda,
 }
-"""How to get a runtime for a target, by the name that the target gives it."""
+"""Constructors of runtimes, by the name used in targets."""
 
 
 def present(target: Target) -> Target:
-    """The target as it can be measured from here: with the serial of its phone, or this host in
-    place of a phone that is missing, if that is allowed.
+    """The target as it can be measured from this machine.
+
+    A phone gets its serial number. If it is missing and `may_stand_in` is set, this host takes its
+    place.
 
     Raises:
-        MeasurementError: the phone is not there, and nothing may stand in for it; there are
-            several and none is chosen; or there is no runner for it.
+        MeasurementError: the phone is missing and may not be replaced, there are several and none
+            is chosen, or there is no runner for it.
     """
     if target.device != "android":
         return target
     from cluster.runtimes.android import attached, choose
     from cluster.runtimes.executor_runner import runner_file
 
-    assert target.phone is not None, "a target on Android has its settings"
+    assert target.phone is not None, "a target on Android has settings of its phone"
     try:
         if not target.may_stand_in or attached():
             serial = choose(target.phone, target.name)
@@ -78,7 +80,7 @@ def present(target: Target) -> Target:
         if not target.may_stand_in:
             way_out = f"set targets.{target.name}.stand_in: true to measure this host in its place"
             raise MeasurementError(f"{error}; or {way_out}") from None
-        if _has_adb():  # there is a phone, but it cannot be used
+        if _has_adb():  # there may be a phone that cannot be used
             raise
     return target.on_host()
 
@@ -88,5 +90,5 @@ def _has_adb() -> bool:
 
 
 def runtime_of(target: Target) -> Runtime:
-    """The runtime of a target that is measured."""
+    """The runtime of a measured target."""
     return RUNTIMES[target.runtime](target)

@@ -1,9 +1,9 @@
-"""Android phones through `adb`: which are attached, and files and commands on one of them.
+"""Access to Android phones through `adb`: list them, copy files, run commands.
 
-`adb` is the program of Android's platform-tools. It talks to phones that are attached to this
-machine and that allow debugging over USB; nothing is installed on them. Files go into one folder,
-under names that hold the hash of their content, so that each is sent once and an interrupted
-transfer is never taken for the file.
+`adb` is the program of Android's platform-tools. It works with phones that are attached to this
+machine and allow USB debugging; nothing is installed on them. Files go into one folder, under names
+that contain the hash of their content: each is sent once, and an interrupted transfer is never
+mistaken for the file.
 """
 
 from __future__ import annotations
@@ -19,126 +19,132 @@ from cluster.hardware import Phone
 from cluster.runtimes.base import MeasurementError
 
 FOLDER = "/data/local/tmp/proxyless"
-"""Where files lie on a phone: below the only folder that `adb` may both write to and run from."""
+"""Folder for our files on a phone; only here may `adb` both write and execute."""
 
 READY = "device"
-"""What `adb devices` calls a phone that can be used."""
+"""State in `adb devices` of a phone that is ready."""
 
 ADVICE = {
     "unauthorized": "unlock it and allow USB debugging for this computer",
     "offline": "unplug it and plug it in again, or restart adb with `adb kill-server`",
     "no permissions": "give your user access to USB devices (udev rules), see `adb devices`",
 }
-"""What to do about a phone that cannot be used, by the beginning of its state."""
+"""Advice for phones that are not ready, by the beginning of their state."""
 
 DONE = "done, exit code "
-"""Line after the output of a command; if it is missing, the phone went away meanwhile."""
+"""Line printed after the output of a command; if it is missing, the phone was disconnected."""
 
 TIMEOUT_S = 1800
-"""How long one command on a phone may take."""
+"""Time limit of one command on a phone."""
 
 
 @dataclass(frozen=True)
 class AttachedPhone:
-    """A line of `adb devices`."""
+    """A phone or emulator, from a line of `adb devices`."""
 
     serial: str
     state: str
-    """`device`, `unauthorized`, `offline`, `no permissions (...)` or another word of adb."""
+    """`device`, `unauthorized`, `offline`, `no permissions (...)` or another state of adb."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command on the phone printed, and how it ended."""
+    """Output and exit code of a command on the phone."""
 
     output: str
     exit_code: int
 
 
 def attached() -> list[AttachedPhone]:
-    """Phones and emulators that this machine sees, usable or not.
+    """Phones and emulators that are attached to this machine, ready or not.
 
     Raises:
         MeasurementError: adb is not installed or does not answer.
     """
     done = _adb("devices", [], timeout_s=60)
     if done.returncode:
-        raise MeasurementError(f"`adb devices` failed ({_said(done)}); run it by hand to see why")
+        raise MeasurementError(
+            f"`adb devices` failed ({_last_line(done)}); run it by hand to see why"
+        )
     lines = (line.partition("\t") for line in done.stdout.splitlines())
     return [AttachedPhone(serial, state.strip()) for serial, tab, state in lines if tab]
 
 
 def choose(phone: Phone, target: str = "mobile") -> str:
-    """Serial of the phone to measure: the one that is set, or the only one attached.
+    """Serial number of the phone to measure: the configured one, or the only one attached.
 
     Args:
         phone: settings of the target.
-        target: its name, for messages.
+        target: name of the target, for messages.
 
     Raises:
-        MeasurementError: there is no such phone, it cannot be used, or it is one of several.
+        MeasurementError: there is no such phone, it is not ready, or there are several.
     """
     setting, phones = f"targets.{target}.phone.serial", attached()
-    serials = ", ".join(one.serial for one in phones) or "none"
-    found = [one for one in phones if phone.serial in (None, one.serial)]
-    if not found and phone.serial is not None:
+    serials = ", ".join(attached_phone.serial for attached_phone in phones) or "none"
+    matching = [
+        attached_phone for attached_phone in phones if phone.serial in (None, attached_phone.serial)
+    ]
+    if not matching and phone.serial is not None:
         raise MeasurementError(
             f"{setting} is {phone.serial!r}, which is not attached; attached: {serials}; "
             "connect it, or name another"
         )
-    if not found:
+    if not matching:
         raise MeasurementError(
             "no phone is attached: `adb devices` lists none; connect one by USB and switch on "
             "USB debugging in its developer options"
         )
-    if len(found) > 1:
+    if len(matching) > 1:
         raise MeasurementError(
-            f"{len(found)} phones are attached ({serials}) and none is chosen; set {setting}"
+            f"{len(matching)} phones are attached ({serials}) and none is chosen; set {setting}"
         )
-    return _usable(found[0])
+    return _usable(matching[0])
 
 
 def _usable(phone: AttachedPhone) -> str:
     if phone.state == READY:
         return phone.serial
-    known = (advice for state, advice in ADVICE.items() if phone.state.startswith(state))
-    advice = next(known, f"wait until `adb devices` shows it as '{READY}'")
+    matches = (advice for state, advice in ADVICE.items() if phone.state.startswith(state))
+    advice = next(matches, f"wait until `adb devices` shows it as '{READY}'")
     raise MeasurementError(f"phone {phone.serial} is {phone.state}: {advice}")
 
 
 class Adb:
-    """One phone. Connecting makes its folder and looks at what is there."""
+    """One phone. The constructor creates our folder on it and lists the files there."""
 
     def __init__(self, serial: str) -> None:
         self.serial = serial
-        self._there = set(self.shell(f"mkdir -p {FOLDER} && ls {FOLDER}").output.split())
+        self._sent = set(self.shell(f"mkdir -p {FOLDER} && ls {FOLDER}").output.split())
 
     def shell(self, command: str) -> Answer:
-        """Runs a command in the phone's shell.
+        """Run a command in the phone's shell.
+
+        The exit code of the command is returned, not checked.
 
         Raises:
-            MeasurementError: the phone went away. How the command ended is the caller's business.
+            MeasurementError: the phone was disconnected.
         """
-        # adb ends alike when a command fails and when the phone goes away, so that the command's
-        # exit code comes with its output.
+        # adb fails in the same way if the command fails and if the phone is disconnected, so the
+        # exit code of the command is appended to its output.
         done = self._adb("shell", f"({command}); printf '\\n{DONE}%d\\n' $?")
         output, mark, code = done.stdout.rpartition(f"\n{DONE}")
         if not mark:
-            raise self._failure("shell", _said(done))
+            raise self._failure("shell", _last_line(done))
         return Answer(output, int(code))
 
     def send(self, content: bytes, kind: str) -> str:
-        """Puts a file on the phone, unless it is there already.
+        """Copy a file to the phone, unless it is there already.
 
         Args:
-            content: the file's; executable by whoever can see it.
-            kind: end of its name: `.pte`.
+            content: content of the file; it is made executable.
+            kind: suffix of its name, e.g. `.pte`.
 
         Returns:
             Its name within the folder.
         """
         name = hashlib.sha256(content).hexdigest() + kind
-        if name not in self._there:
+        if name not in self._sent:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / name
                 file.write_bytes(content)
@@ -146,7 +152,7 @@ class Adb:
             moved = self.shell(f"cd {FOLDER} && chmod 755 {name}.part && mv {name}.part {name}")
             if moved.exit_code:
                 raise self._failure("shell", f"mv ends with exit code {moved.exit_code}")
-            self._there.add(name)
+            self._sent.add(name)
         return name
 
     def fetch(self, name: str) -> bytes:
@@ -158,10 +164,10 @@ class Adb:
     def _copy(self, verb: str, source: str, to: str) -> None:
         done = self._adb(verb, source, to)
         if done.returncode:
-            raise self._failure(verb, _said(done))
+            raise self._failure(verb, _last_line(done))
 
-    def _adb(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return _adb(verb, words, options=["-s", self.serial])
+    def _adb(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return _adb(verb, arguments, options=["-s", self.serial])
 
     def _failure(self, verb: str, said: str) -> MeasurementError:
         if AttachedPhone(self.serial, READY) in attached():
@@ -176,11 +182,11 @@ class Adb:
 
 
 def _adb(
-    verb: str, words: Sequence[str], options: Sequence[str] = (), timeout_s: float = TIMEOUT_S
+    verb: str, arguments: Sequence[str], options: Sequence[str] = (), timeout_s: float = TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            ["adb", *options, verb, *words],
+            ["adb", *options, verb, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -200,7 +206,7 @@ def _adb(
         ) from error
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Last line that adb printed."""
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[-1] if lines else f"no message, exit code {done.returncode}"
