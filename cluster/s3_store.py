@@ -1,9 +1,9 @@
-"""Files of a storage that is a prefix of a bucket in S3, or in what speaks as S3 does.
+"""Storage under a prefix of an S3 bucket, or of a service with the same API.
 
-Endpoint, region and credentials are those that AWS's own tools take: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID and so on, profiles, roles. Every object carries the SHA-256 of its content, by
-which a read is verified. What fails for a while (throttling, 5xx, a server that restarts) is asked
-again with waits that grow.
+Endpoint, region and credentials are those of AWS's own tools: AWS_ENDPOINT_URL, AWS_REGION,
+AWS_ACCESS_KEY_ID and so on, profiles, roles. Every object carries the SHA-256 of its content, which
+is verified on reading. Transient failures (throttling, 5xx, a restarting server) are retried with
+exponential backoff.
 """
 
 from __future__ import annotations
@@ -46,41 +46,43 @@ SHA = "sha256"
 """Name of the checksum in the metadata of an object."""
 
 READS = 5
-"""Of an object whose content breaks off, or is not what its checksum says."""
+"""Attempts to read an object whose content is truncated or does not match its checksum."""
 PART_BYTES = 16 * 1024**2
-"""Objects above this size are sent in parts of it, several at once."""
+"""Objects above this size are uploaded in parts of it, several at once."""
 BATCH = 1000
-"""Keys that one request deletes at most."""
+"""Largest number of keys in one delete request."""
 
 GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 CHANGED = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 CUT = (
     *(IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError),
-    HTTPError,  # of urllib3: not all that breaks off while a body is read is wrapped
+    HTTPError,  # from urllib3: botocore does not wrap all errors while a body is read
 )
 
 
 def s3_store(uri: str) -> S3Store:
-    """The store of an address.
+    """Create the store of an address.
 
     Raises:
-        StorageError: it is none, or holds what does not belong there, e.g. a login.
+        StorageError: it is not a valid address, or contains something else, e.g. a login.
     """
     parts = urlsplit(uri)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise StorageError(f"storage s3://...: it has a login or options; {EXPECTED}")
     path = parts.path.removeprefix("/").removesuffix("/")
-    words = path.split("/") if path else []
-    if not BUCKET.fullmatch(parts.netloc) or any(word in ("", ".", "..") for word in words):
+    parts_of_prefix = path.split("/") if path else []
+    if not BUCKET.fullmatch(parts.netloc) or any(
+        part in ("", ".", "..") for part in parts_of_prefix
+    ):
         raise StorageError(f"storage {uri}: no bucket or prefix of this name; {EXPECTED}")
-    return S3Store(parts.netloc, "/".join(words))
+    return S3Store(parts.netloc, "/".join(parts_of_prefix))
 
 
 class S3Store:
-    """A prefix of a bucket, and what is below it by key; keys are checked already."""
+    """Objects below a prefix of a bucket, by key; keys have been validated by the caller."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        """Name it; nothing is sent."""
+        """Describe the store; nothing is sent."""
         self._bucket, self._prefix = bucket, prefix
         self.uri = self.where()
 
@@ -89,35 +91,35 @@ class S3Store:
         return f"s3://{self._bucket}/{self._name(key)}".rstrip("/")
 
     def exists(self, key: str) -> bool:
-        """Whether it is an object, or there are some below it."""
+        """Whether `key` is an object, or there are objects below it."""
         if key and self.modified(key) is not None:
             return True
         with self._named_errors("cannot list", key):
-            found = client().list_objects_v2(
+            response = client().list_objects_v2(
                 Bucket=self._bucket, Prefix=self._below(key), MaxKeys=1
             )
-        return bool(found.get("Contents"))
+        return bool(response.get("Contents"))
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of the object `prefix`, or of all below it, by key."""
+        """Sizes in bytes of the object `prefix`, or of all objects below it, by key."""
         name = self._name(prefix)
-        found = dict(self._objects(prefix, name)) if prefix else dict(self._objects(prefix, ""))
-        return {key: size for key, size in found.items() if not key.endswith("/")}
+        objects = dict(self._objects(prefix, name)) if prefix else dict(self._objects(prefix, ""))
+        return {key: size for key, size in objects.items() if not key.endswith("/")}
 
     def folders(self, prefix: str) -> list[str]:
-        """Names that are before the next slash below a prefix."""
+        """Names of the folders directly below a prefix."""
         below = self._below(prefix)
         with self._named_errors("cannot list", prefix):
             pages = client().get_paginator("list_objects_v2")
-            found = [
-                one["Prefix"]
+            prefixes = [
+                entry["Prefix"]
                 for page in pages.paginate(Bucket=self._bucket, Prefix=below, Delimiter="/")
-                for one in page.get("CommonPrefixes", ())
+                for entry in page.get("CommonPrefixes", ())
             ]
-        return [name.removeprefix(below).rstrip("/") for name in found]
+        return [name.removeprefix(below).rstrip("/") for name in prefixes]
 
     def modified(self, key: str) -> float | None:
-        """When an object was written, by the clock of S3."""
+        """Time of the last modification, by the clock of S3; None if there is no such object."""
         with self._named_errors("cannot look at", key):
             try:
                 head = client().head_object(Bucket=self._bucket, Key=self._name(key))
@@ -128,17 +130,17 @@ class S3Store:
         return float(head["LastModified"].timestamp())
 
     def find(self, key: str) -> bytes | None:
-        """Content of an object, verified; None where there is none."""
+        """Verified content of an object; None if there is none."""
         found = self._find(key)
         return None if found is None else found[0]
 
     def write(self, key: str, data: bytes) -> None:
-        """Replace an object; one that is large goes in parts."""
+        """Replace an object; large ones are uploaded in parts."""
         with self._named_errors("cannot write", key):
             self._upload(key, BytesIO(data), hashlib.sha256(data).hexdigest())
 
     def write_folder(self, local: Path, key: str) -> None:
-        """Copy a folder below `key`, and remove what was there beside it."""
+        """Copy a folder below `key`, and remove all other objects there."""
         if not local.is_dir():
             raise StorageError(f"cannot write {self.where(key)}: {local} is not a folder")
         files = sorted(path for path in local.rglob("*") if path.is_file())
@@ -151,25 +153,25 @@ class S3Store:
         self._delete_all(sorted(set(self.sizes(key)) - set(names.values())))
 
     def delete(self, key: str) -> None:
-        """Remove an object and all below it; missing ones are no error."""
+        """Remove an object and all objects below it; missing ones are not an error."""
         self._delete_all([key, *self.sizes(key)])
 
     def unfinished_bytes(self) -> int:
-        """Objects appear as a whole; what parts of uploads take, S3 does not tell."""
+        """Return 0: objects appear atomically, and S3 does not report the size of open uploads."""
         return 0
 
     def delete_unfinished(self) -> None:
-        """End the uploads in parts that killed writers left open."""
+        """Abort the multipart uploads that killed writers left open."""
         with self._named_errors("cannot clean", ""):
             pages = client().get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._below("")):
-                for one in page.get("Uploads", ()):
+                for upload in page.get("Uploads", ()):
                     client().abort_multipart_upload(
-                        Bucket=self._bucket, Key=one["Key"], UploadId=one["UploadId"]
+                        Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
-        """Replace an object where its content is still `old`, by a conditional request."""
+        """Replace an object if its content is still `old`, by a conditional request."""
         found = self._find(key)
         if (None if found is None else found[0]) != old:
             return False
@@ -182,7 +184,7 @@ class S3Store:
             except ClientError as error:
                 if _code(error) not in CHANGED | GONE:
                     raise
-                # Ours, if the answer to an earlier attempt of the same request was lost.
+                # True if an earlier attempt succeeded and only its response was lost.
                 return self.find(key) == new
         return True
 
@@ -194,7 +196,7 @@ class S3Store:
             client().delete_object(Bucket=self._bucket, Key=self._name(probe))
 
     def _name(self, key: str) -> str:
-        return "/".join(word for word in (self._prefix, key) if word)
+        return "/".join(part for part in (self._prefix, key) if part)
 
     def _below(self, key: str) -> str:
         name = self._name(key)
@@ -206,29 +208,29 @@ class S3Store:
         with self._named_errors("cannot list", prefix):
             pages = client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=own or below):
-                for one in page.get("Contents", ()):
-                    name = one["Key"]
+                for entry in page.get("Contents", ()):
+                    name = entry["Key"]
                     if not own or name == own or name.startswith(f"{own}/"):
-                        yield name.removeprefix(below), one["Size"]
+                        yield name.removeprefix(below), entry["Size"]
 
     def _find(self, key: str) -> tuple[bytes, str] | None:
-        """Content and tag of an object."""
+        """Content and ETag of an object; None if there is none."""
         with self._named_errors("cannot read", key):
             try:
-                return _again(lambda: self._read(key))
+                return _with_retries(lambda: self._read(key))
             except ClientError as error:
                 if _code(error) in GONE:
                     return None
                 raise
 
     def _read(self, key: str) -> tuple[bytes, str]:
-        answer = client().get_object(Bucket=self._bucket, Key=self._name(key))
-        with answer["Body"] as body:
+        response = client().get_object(Bucket=self._bucket, Key=self._name(key))
+        with response["Body"] as body:
             data: bytes = body.read()
-        said = answer["Metadata"].get(SHA)
-        if said is not None and hashlib.sha256(data).hexdigest() != said:
+        expected = response["Metadata"].get(SHA)
+        if expected is not None and hashlib.sha256(data).hexdigest() != expected:
             raise DamagedError
-        return data, answer["ETag"]
+        return data, response["ETag"]
 
     def _upload(self, key: str, file: Any, digest: str) -> None:
         client().upload_fileobj(
@@ -240,23 +242,23 @@ class S3Store:
         )
 
     def _change(self, key: str, new: bytes | None, matches: dict[str, str]) -> None:
-        place = {"Bucket": self._bucket, "Key": self._name(key)}
+        target = {"Bucket": self._bucket, "Key": self._name(key)}
         if new is None:
-            client().delete_object(**place, **matches)
+            client().delete_object(**target, **matches)
             return
         metadata = {SHA: hashlib.sha256(new).hexdigest()}
-        client().put_object(**place, Body=new, Metadata=metadata, **matches)
+        client().put_object(**target, Body=new, Metadata=metadata, **matches)
 
     def _delete_all(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), BATCH):
             names = [{"Key": self._name(key)} for key in keys[start : start + BATCH]]
             with self._named_errors("cannot delete", keys[start]):
-                done = client().delete_objects(
+                response = client().delete_objects(
                     Bucket=self._bucket, Delete={"Objects": names, "Quiet": True}
                 )
-            for one in done.get("Errors", ()):
+            for failure in response.get("Errors", ()):
                 raise StorageError(
-                    f"cannot delete s3://{self._bucket}/{one['Key']}: {one['Message']}"
+                    f"cannot delete s3://{self._bucket}/{failure['Key']}: {failure['Message']}"
                 )
 
     @contextmanager
@@ -268,11 +270,11 @@ class S3Store:
 
 
 class DamagedError(Exception):
-    """Content is not what its checksum says."""
+    """Content does not match its checksum."""
 
 
-def _again(read: Callable[[], T]) -> T:
-    """What is cut off while it is read is read again: the client asks again for answers alone."""
+def _with_retries(read: Callable[[], T]) -> T:
+    """Read again if content is truncated or damaged; botocore only retries the request itself."""
     for attempt in range(1, READS + 1):
         try:
             return read()
@@ -285,8 +287,8 @@ def _again(read: Callable[[], T]) -> T:
 
 @cache
 def client() -> Any:
-    """One for each process; it may be used by several threads."""
-    return boto3.session.Session().client(  # the default one is not for several threads
+    """The S3 client of this process; thread-safe."""
+    return boto3.session.Session().client(  # the default session is not thread-safe
         "s3",
         config=Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
@@ -303,7 +305,7 @@ def _code(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why, and the way out."""
+    """Reason of a failure, with a remedy."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, EndpointConnectionError):

@@ -1,7 +1,7 @@
-"""Storage: one folder, or one prefix of a bucket, that holds everything a job makes.
+"""Storage: a folder, or a prefix of a bucket, that holds everything a job produces.
 
-A key names a file in it by "/"-separated words, relative to the whole. A reader meets the old
-content of a file or the new one, never a part.
+A key names a file in it, as names separated by "/". A reader sees the old content of a file or the
+new one, never a part.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from cluster.store import WAY_OUT, StorageError, Store, is_temporary
 __all__ = ["HOME", "Storage", "StorageError"]
 
 HOME = "~/proxyless"
-"""The storage of whoever names none."""
+"""Default storage."""
 
 
 class Storage:
     """A folder or a prefix of a bucket, addressed by keys."""
 
     def __init__(self, uri: str) -> None:
-        """Names it; nothing is read or made until a key is used.
+        """Describe the storage; nothing is read or created until a key is used.
 
         Args:
             uri: path of a folder, `~` allowed, or `s3://<bucket>/<prefix>`; it need not exist yet.
@@ -40,20 +40,20 @@ class Storage:
         return f"Storage({self.uri!r})"
 
     def sub(self, key: str) -> Storage:
-        """The storage that begins at `key` of this one."""
+        """The storage that starts at `key` of this one."""
         return Storage(self.where(key))
 
     @property
     def name(self) -> str:
-        """The last word of its path or prefix."""
+        """Last component of its path or prefix."""
         return self.uri.rpartition("/")[2]
 
     @property
     def parent(self) -> Storage:
-        """The storage that this one lies in.
+        """The storage that contains this one.
 
         Raises:
-            StorageError: it is a whole bucket.
+            StorageError: this one is a whole bucket.
         """
         above = self.uri.rpartition("/")[0]
         if above == "s3:/":
@@ -66,45 +66,47 @@ class Storage:
         return isinstance(self._store, FolderStore)
 
     def where(self, key: str = "") -> str:
-        """Where `key` lies, for people: a path or an address."""
+        """Path or address of `key`, for messages."""
         return self._store.where(_checked(key) if key else "")
 
     def path(self, key: str = "") -> Path:
-        """Where `key` lies in the file system; the folder itself for an empty key.
+        """Path of `key` in the file system; that of the storage for an empty key.
 
         Raises:
-            StorageError: the storage lies in none.
+            StorageError: the storage is not in a file system.
         """
         if not self.is_local:
             raise StorageError(f"{self.where(key)} is no path; expected a folder")
         return Path(self.where(key))
 
     def exists(self, key: str) -> bool:
-        """Whether `key` is a file or a folder here."""
+        """Whether `key` is a file or a folder in this storage."""
         return self._store.exists(_checked(key) if key else "")
 
     def folders(self, prefix: str = "") -> Sequence[str]:
-        """Names of the folders right below the folder `prefix`, sorted."""
-        found = self._store.folders(_checked(prefix) if prefix else "")
-        return sorted(name for name in found if not is_temporary(name))
+        """Names of the folders directly below the folder `prefix`, sorted."""
+        names = self._store.folders(_checked(prefix) if prefix else "")
+        return sorted(name for name in names if not is_temporary(name))
 
     def list(self, prefix: str = "") -> list[str]:
-        """Keys of all files below the folder `prefix`, sorted; temporary ones left out.
+        """Keys of all files below the folder `prefix`, sorted, without temporary files.
 
-        What others remove meanwhile may be left out or not.
+        Files removed during the call may or may not be included.
         """
         return sorted(set(self._sizes(prefix)) - {prefix})
 
     def size_bytes(self, prefix: str = "") -> int:
-        """Of all files below the folder `prefix`, or of the file of that name."""
+        """Total size of all files below the folder `prefix`, or of the file with that key."""
         return sum(self._sizes(prefix).values())
 
     def _sizes(self, prefix: str) -> dict[str, int]:
         return self._store.sizes(_checked(prefix) if prefix else "")
 
     def modified(self, key: str) -> float | None:
-        """When the file `key` was written last, seconds since 1970 by the clock of the storage;
-        None where there is none."""
+        """Time of the last write of the file `key`, seconds since 1970 by the clock of the storage.
+
+        None if there is no such file.
+        """
         return self._store.modified(_checked(key))
 
     def read_bytes(self, key: str) -> bytes:
@@ -120,69 +122,70 @@ class Storage:
         return self._parsed(key, self.read_bytes(key))
 
     def find_bytes(self, key: str) -> bytes | None:
-        """Content of the file `key`, None where there is none."""
+        """Content of the file `key`, or None if there is none."""
         return self._store.find(_checked(key))
 
     def find_json(self, key: str) -> Any:
-        """What the file `key` holds, None where there is none."""
+        """Parsed content of the JSON file `key`, or None if there is none."""
         data = self.find_bytes(key)
         return None if data is None else self._parsed(key, data)
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Replaces the content of `key`, as a whole."""
+        """Replace the content of `key` atomically."""
         self._store.write(_checked(key), data)
 
     def write_text(self, key: str, text: str) -> None:
         self.write_bytes(key, text.encode("utf-8"))
 
     def write_json(self, key: str, value: Any) -> None:
-        """Writes `value` for people to read; refuses NaN and infinity, which JSON does not have."""
+        """Write `value` as indented JSON; raises for NaN and infinity, which JSON does not have."""
         self.write_text(
             key, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         )
 
     def write_folder(self, local: Path, key: str) -> None:
-        """Makes `key` a copy of the folder `local`.
+        """Replace `key` by a copy of the folder `local`.
 
-        In a file system whole or not at all. In S3 file by file: what names it is written after it.
+        In a file system the copy appears completely or not at all. In S3 it appears file by file:
+        whatever refers to the folder has to be written after it.
         """
         self._store.write_folder(local, _checked(key))
 
     def copy_to(self, folder: Path, keys: Sequence[str], below: str = "") -> None:
-        """Copies files to `folder`, under their names below `below`."""
+        """Copy files to `folder`, under their names relative to `below`."""
         for key in keys:
             path = folder / key.removeprefix(f"{below}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.read_bytes(key))
 
     def delete(self, key: str) -> None:
-        """Removes the file or folder `key`; a missing one is no error."""
+        """Remove the file or folder `key`; a missing one is not an error."""
         self._store.delete(_checked(key))
 
     def unfinished_bytes(self) -> int:
-        """Of what killed writers left, and of what living ones write."""
+        """Total size of temporary files: of killed writers and of active ones."""
         return self._store.unfinished_bytes()
 
     def delete_unfinished(self) -> None:
-        """Removes it: for the owner alone."""
+        """Remove all temporary files; to be called by the owner of the storage only."""
         self._store.delete_unfinished()
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
-        """Replaces the content of `key` only where it still is `old`; None stands for no file.
+        """Replace the content of `key` if it is still `old` (compare-and-swap); None means no file.
 
-        Atomic among all who change the file with `swap`, on this host and on others that share the
-        folder through a file system with locks, or the bucket.
+        Atomic among all callers of `swap`: on this host, and on others that share the bucket, or
+        the folder through a file system with locks.
 
         Returns:
-            Whether the content was `old`, and so is `new` now.
+            Whether the content was `old`, and therefore is `new` now.
         """
         return self._store.swap(_checked(key), old, new)
 
     def check_writable(self) -> None:
-        """Tries to write, leaving nothing behind.
+        """Check by a write that leaves nothing behind.
 
         Raises:
-            StorageError: it cannot be written or made; names place, reason and way out.
+            StorageError: it cannot be written or created; the message has path, reason and remedy.
         """
         self._store.check_writable()
 
@@ -196,7 +199,7 @@ class Storage:
 def _store_of(uri: str) -> Store:
     scheme, separator, _ = uri.partition("://")
     if scheme == "s3" and separator:
-        from cluster.s3_store import s3_store  # whoever has a folder needs no client of S3
+        from cluster.s3_store import s3_store  # imported late: a folder needs no S3 client
 
         return s3_store(uri)
     if separator:
@@ -205,18 +208,18 @@ def _store_of(uri: str) -> Store:
         raise StorageError(f"storage is empty; {WAY_OUT}")
     try:
         return FolderStore(Path(uri).expanduser().absolute())
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~user` of an unknown user
         raise StorageError(f"storage {uri}: {error}; {WAY_OUT}") from error
 
 
 def _checked(key: str) -> str:
-    """`key`, if it names something inside the storage."""
-    words = key.split("/")
-    if any(word in ("", ".", "..") or "\\" in word or "\0" in word for word in words):
+    """Return `key` if it is valid and inside the storage."""
+    names = key.split("/")
+    if any(name in ("", ".", "..") or "\\" in name or "\0" in name for name in names):
         raise StorageError(
-            f"{key!r} is no key; expected words between '/', without '..' and not starting with '/'"
+            f"{key!r} is no key; expected names between '/', without '..' and not starting with '/'"
         )
-    if any(map(is_temporary, words)):
+    if any(map(is_temporary, names)):
         raise StorageError(
             f"{key!r} is no key; names like '.x.tmp' and '.x.lock' are kept for writing"
         )

@@ -1,4 +1,4 @@
-"""What a storage asks of the place that it lies in: a folder, or a prefix of a bucket."""
+"""Protocol of what a storage is based on: a folder, or a prefix of a bucket."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-"""Environment variables that say where S3 is; none is secret. Of each the first counts."""
+"""Environment variables with endpoint and region of S3, not secret. The first one set counts."""
 
 ATTEMPTS = 10
-"""Of every request to S3; the waits between them come to half a minute or more."""
+"""Attempts per request to S3; the waits between them add up to half a minute or more."""
 TIMEOUT_S = 20.0
-"""Of connecting, and between two parts of an answer."""
+"""Time limit for connecting, and between two parts of a response."""
 
 WAY_OUT = "name a folder that you may write, e.g. ~/proxyless"
 
@@ -23,63 +23,63 @@ class StorageError(Exception):
 
 
 class Store(Protocol):
-    """Files by key. All raise StorageError where the place cannot be used, with the reason."""
+    """Files by key. All methods raise StorageError if the store cannot be used."""
 
     uri: str
 
     def where(self, key: str = "") -> str:
-        """A key, or the whole, for people."""
+        """Path or address of a key, or of the whole store, for messages."""
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether it is a file or a folder."""
+        """Whether the key is a file or a folder."""
         ...
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of the file of that key, or of all finished ones below that folder, by key."""
+        """Sizes in bytes of the file `prefix`, or of all finished files below it, by key."""
         ...
 
     def folders(self, prefix: str) -> Iterable[str]:
-        """Names of those right below a folder."""
+        """Names of the folders directly below a folder."""
         ...
 
     def modified(self, key: str) -> float | None:
-        """When a file was written last, seconds since 1970, by the clock of the place."""
+        """Time of the last write, seconds since 1970, by the clock of the store; None: no file."""
         ...
 
     def find(self, key: str) -> bytes | None:
-        """Content of a file, None where there is none."""
+        """Content of a file, or None if there is none."""
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Replace a file as a whole."""
+        """Replace a file atomically."""
         ...
 
     def write_folder(self, local: Path, key: str) -> None:
-        """Make a folder a copy of a local one."""
+        """Replace a folder by a copy of a local one."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove a file or folder; a missing one is no error."""
+        """Remove a file or folder; a missing one is not an error."""
         ...
 
     def unfinished_bytes(self) -> int:
-        """Of what killed writers left, and of what living ones write."""
+        """Total size of temporary files: of killed writers and of active ones."""
         ...
 
     def delete_unfinished(self) -> None:
-        """Remove it: for the owner alone."""
+        """Remove all temporary files; to be called by the owner of the storage only."""
         ...
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
-        """Replace a file where its content is still `old`, in one step; whether it was."""
+        """Replace a file if its content is still `old`, atomically; return whether it was."""
         ...
 
     def check_writable(self) -> None:
-        """Try to write, leaving nothing behind."""
+        """Check by a write that leaves nothing behind."""
         ...
 
 
 def is_temporary(name: str, ends: Collection[str] = (".tmp", ".lock")) -> bool:
-    """Whether a name is kept for writing."""
+    """Whether a name is reserved for temporary files and locks."""
     return name.startswith(".") and name.endswith(tuple(ends))

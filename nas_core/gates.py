@@ -54,7 +54,7 @@ def sample_pairs(probs: Sequence[Tensor], rng: torch.Generator) -> list[Pair]:
 def sample_active(
     alphas: Sequence[Tensor], pairs: Sequence[Pair], rng: torch.Generator
 ) -> list[int]:
-    """For each pair, which of its ops runs: 0 or 1, drawn from the softmax over the pair."""
+    """Active op of each pair, 0 or 1, drawn from the softmax over the pair."""
     return [
         int(torch.multinomial(alpha.detach().cpu()[list(pair)].softmax(0), 1, generator=rng))
         for alpha, pair in zip(alphas, pairs, strict=True)

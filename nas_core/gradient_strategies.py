@@ -73,7 +73,7 @@ class FullPath:
 
 
 class Darts:
-    """All ops at once, weighted by their probabilities (first-order DARTS)."""
+    """Run all ops at once, weighted by their probabilities (first-order DARTS)."""
 
     weights: Literal["mixture"] = "mixture"
 

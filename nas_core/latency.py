@@ -87,7 +87,7 @@ def head_part(space: SearchSpace) -> OpSignature:
 
 
 def op_signatures(space: SearchSpace) -> list[OpSignature]:
-    """All distinct parts of a space that take time; skips are left out."""
+    """Distinct parts of a space that take time; skips are left out."""
     ops = {site_part(site, op) for site in space.sites for op in site.ops if op != "skip"}
     return [stem_part(space), *sorted(ops), head_part(space)]
 

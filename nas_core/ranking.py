@@ -172,7 +172,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well scores with supernet weights predict the accuracy of networks trained from scratch.
+    """Agreement of supernet scores with the accuracy of networks trained from scratch.
 
     The standard error of a Spearman correlation near 0 is about 1 / sqrt(N - 1): 0.13 for 60
     networks.

@@ -25,19 +25,19 @@ OWN_OBJECTIVE: dict[str, ObjectiveName] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(TrainingSettings):
-    """How to search. The `search:` section of a job file."""
+    """Settings of a search. The `search:` section of a job file."""
 
     share: Literal["none", "target"] = "none"
-    """What the budgets of a target share besides the warm-up. `none`: each is searched by itself.
+    """Sharing between the budgets of a target, besides the warm-up. `none`: one search per budget.
     `target`: one search against the middle budget, from which the network of every budget is
     derived."""
 
     strategy: Strategy = "two_path"
-    """How architectures are found; see nas_core/gradient_strategies.py and
+    """Search strategy; see nas_core/gradient_strategies.py and
     nas_core/sampling_strategies.py."""
 
     objective: ObjectiveName | None = None
-    """How accuracy and latency become one number; see nas_core/objective.py. Left out: `learnt`,
+    """Combination of accuracy and latency; see nas_core/objective.py. Left out: `learnt`,
     but `none` for `random` and `evolution`, which stay within the budget, and `power` for
     `rl_trials`."""
 
@@ -70,7 +70,7 @@ class SearchSettings(TrainingSettings):
     """Passes over the weight split after the warm-up."""
 
     hold_epochs: int = 1
-    """How many of `epochs` pass before the first architecture update."""
+    """Epochs of `epochs` before the first architecture update."""
 
     max_hours: float | None = None
     """Time limit of a search and its warm-up together, hours. The search then ends with the
@@ -211,14 +211,14 @@ class SearchSettings(TrainingSettings):
         return self.warmup_epochs > 0 and self.strategy != "rl_trials"
 
     def warmup_facts(self) -> dict[str, Any]:
-        """All settings that affect the warm-up; searches with equal values can share a warm-up."""
+        """Settings that affect the warm-up; searches with equal values can share a warm-up."""
         names = [field.name for field in fields(TrainingSettings)]
         names += ["op_start", "warmup_epochs", "warmup_sampling", "op_warmup", "warmup_lr"]
         facts = {name: getattr(self, name) for name in [*names, "architecture_share"]}
         return {**facts, "trains": "mixture" if self.strategy == "darts" else "path"}
 
     def outcome_facts(self) -> dict[str, Any]:
-        """All settings that affect the result of a search.
+        """Settings that affect the result of a search.
 
         `share` is left out, since it only selects the budget of the search. `settle_pairs` is left
         out if it is on, as in jobs from before it became a setting.
@@ -230,7 +230,7 @@ class SearchSettings(TrainingSettings):
         return facts
 
     def cost_facts(self) -> dict[str, Any]:
-        """All settings that affect `schedule.search_cost` or the images networks are scored on.
+        """Settings that affect `schedule.search_cost` or the images networks are scored on.
 
         Baselines with the same training cost have equal values.
         """

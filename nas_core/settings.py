@@ -27,7 +27,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings(Section):
-    """How latencies are measured. The `measure:` section of a job file."""
+    """Settings of latency measurements. The `measure:` section of a job file."""
 
     rounds: int = 5
     """Passes over all rows of a table; every pass times every row once (A B C, A B C, ...)."""
@@ -52,8 +52,8 @@ class MeasureSettings(Section):
     measurements."""
 
     across: bool = True
-    """If networks were searched for several targets: measure all networks of the job on each of
-    them at the end."""
+    """Measure all networks of the job on each of its targets at the end, if networks were searched
+    for several targets."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "network_rounds"):
@@ -72,7 +72,7 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Section):
-    """How weights are trained; common to the sections `search:` and `retrain:`."""
+    """Settings of weight training, common to the sections `search:` and `retrain:`."""
 
     batch_size: int = 256
     """Images per step, all workers together."""
@@ -116,7 +116,7 @@ class TrainingSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainSettings(TrainingSettings):
-    """How a derived network is trained from scratch. The `retrain:` section of a job file."""
+    """Settings of retraining from scratch. The `retrain:` section of a job file."""
 
     epochs: int = 300
     """Passes over the training images (weight and architecture split together)."""

@@ -95,7 +95,7 @@ class Strategy(Protocol):
 
     @property
     def weights(self) -> Literal["path", "mixture", "fixed", "alone"]:
-        """What the weight steps of the search train.
+        """Networks that the weight steps of the search train.
 
         "path": sampled paths; "mixture": the mixture of all ops, in the warm-up too; "fixed":
         nothing, the supernet does not change after the warm-up; "alone": there is no supernet,

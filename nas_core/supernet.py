@@ -37,7 +37,7 @@ class Trace:
 
 
 class Supernet(nn.Module):
-    """All candidate ops of a space, between its stem and its head."""
+    """Supernet of a space: all candidate ops between stem and head."""
 
     def __init__(self, space: SearchSpace, rng: torch.Generator) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Supernet(nn.Module):
         return list(self.alpha)
 
     def weights(self) -> list[nn.Parameter]:
-        """All other trainable parameters."""
+        """Trainable parameters except the architecture parameters."""
         return self._weights
 
     def on_path(self, path: Sequence[Choice]) -> list[nn.Module]:

@@ -35,7 +35,7 @@ class StepTarget:
     forward: Callable[[Batch], Tensor]
     """Forward pass of a batch to logits (n, classes)."""
     parameters: Sequence[nn.Parameter]
-    """All parameters that get a gradient, in the order of the forward pass."""
+    """Parameters that get a gradient, in the order of the forward pass."""
     buffers: Sequence[Tensor]
     """BatchNorm statistics that the forward pass updates."""
     what: str

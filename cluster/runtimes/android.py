@@ -1,8 +1,8 @@
 """ExecuTorch with XNNPACK on the cores of an Android phone.
 
-Programs are compiled on the host, as for the host, and executed by ExecuTorch's `executor_runner`
-on the phone. Every sample is a process of its own there; its start, loading the program, and
-executions that warm it up are not counted.
+Programs are compiled on the host, as for the host, and executed on the phone by ExecuTorch's
+`executor_runner`. Every sample is a separate process there; its start, loading the program and
+warm-up executions are not counted.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ PROPERTIES = (
     "ro.soc.model",
     "ro.board.platform",
 )
-"""Model, Android version and SoC of a phone; older ones know the SoC by the last name only."""
+"""Properties with model, Android version and SoC; older phones only have the last for the SoC."""
 
 
 class AndroidExecuTorch:
-    """Programs for XNNPACK, timed on a phone. Looks for the phone when it is first needed."""
+    """XNNPACK programs, timed on a phone. The phone is looked up when it is first used."""
 
     name = "executorch"
     file_name = "model.pte"
@@ -54,14 +54,14 @@ class AndroidExecuTorch:
         return self._host.version()
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """The `.pte` that the host runs, too."""
+        """A `.pte` program, the same as for the host."""
         return self._host.compile(module, example)
 
     def load(self, program: bytes) -> PhoneProgram:
-        """The program, on the phone.
+        """Send the program to the phone.
 
         Raises:
-            MeasurementError: it is no `.pte`, or there is no phone that can run it.
+            MeasurementError: it is not a `.pte` program, or no phone can run it.
         """
         if program[4:6] != b"ET":
             raise MeasurementError("this is no program of ExecuTorch's; compile it again")
@@ -69,18 +69,18 @@ class AndroidExecuTorch:
         return PhoneProgram(self._runner, self._host, program, name)
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """By the phone's clock, in one process, which is warmed up before."""
-        assert isinstance(call, PhoneCall), "a phone times what its own programs prepared"
+        """Milliseconds by the phone's clock, in one process, after warm-up executions."""
+        assert isinstance(call, PhoneCall), "a phone times its own programs only"
         return timed_ms(call.run(WARM_UP + times), times)
 
     def rest(self) -> None:
-        """Lets the phone cool down."""
+        """Let the phone cool down."""
         self._sleep(self._phone.cool_down_s)
 
     def facts(self) -> Mapping[str, str | int | float]:
-        """Phone, Android and SoC; highest frequencies, cores in use, and how warm it is now."""
-        asked = "; ".join(f"getprop {name}" for name in PROPERTIES)
-        printed = self._adb.shell(f"{asked}; dumpsys battery").output
+        """Model, Android version, SoC, core frequencies, pinned cores and battery temperature."""
+        queries = "; ".join(f"getprop {name}" for name in PROPERTIES)
+        printed = self._adb.shell(f"{queries}; dumpsys battery").output
         model, android, soc, platform, *battery = printed.splitlines()
         tenths = re.search(r"^\s*temperature: (\d+)", "\n".join(battery), re.MULTILINE)
         return {
@@ -98,13 +98,13 @@ class AndroidExecuTorch:
 
     @cached_property
     def _max_khz(self) -> dict[int, int]:
-        """Highest frequency of each core."""
+        """Maximum frequency of each core."""
         printed = self._adb.shell(f"grep -H . {MAX_KHZ}").output
         return {int(core): int(khz) for core, khz in re.findall(r"/cpu(\d+)/.*:(\d+)", printed)}
 
     @cached_property
     def _pinned(self) -> list[int]:
-        """Cores that the runner is pinned to; empty if to none."""
+        """Cores that the runner is pinned to; empty if it is not pinned."""
         setting = f"targets.{self._target.name}.phone.cores"
         pinned = pinned_cores(self._max_khz, self._phone.cores)
         if self._phone.cores != "any" and not pinned:
@@ -128,19 +128,19 @@ class AndroidExecuTorch:
 
 @dataclass(frozen=True)
 class PhoneProgram:
-    """A `.pte` that lies on the phone."""
+    """A `.pte` program on the phone."""
 
     runner: Runner
     host: ExecuTorch
     data: bytes
     name: str
-    """What it is called on the phone."""
+    """Its file name on the phone."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The phone's answer. Its shape is that of the host's, which computes it, too.
+        """Output of the phone, with the shape of the output that this host computes.
 
         Raises:
-            MeasurementError: the runner cannot write outputs, or writes one of another size.
+            MeasurementError: the runner cannot write outputs, or its output has another size.
         """
         import torch
 
@@ -149,18 +149,20 @@ class PhoneProgram:
                 "the runner does not know --output_file, so that it times programs but does not "
                 "tell their answers; build it from ExecuTorch 1.5"
             )
-        like = self.host.load(self.data)(images)
+        reference = self.host.load(self.data)(images)
         self.prepared(images).run(1, output="answer")
         answer = bytearray(self.runner.adb.fetch("answer-0.bin"))
-        if len(answer) != like.nbytes:
+        if len(answer) != reference.nbytes:
             raise MeasurementError(
-                f"the phone answers {len(answer)} bytes where this host answers {like.nbytes}; "
+                f"the phone answers {len(answer)} bytes, this host {reference.nbytes}; "
                 "build the runner from the ExecuTorch that compiles"
             )
-        return torch.frombuffer(answer, dtype=like.dtype).as_strided(like.shape, like.stride())
+        return torch.frombuffer(answer, dtype=reference.dtype).as_strided(
+            reference.shape, reference.stride()
+        )
 
     def prepared(self, images: Tensor) -> PhoneCall:
-        """A run of the program on `images`, which are sent to the phone here."""
+        """Send `images` to the phone and return a call of the program on them."""
         data = images.detach().cpu().contiguous().numpy().tobytes()
         return PhoneCall(self.runner, self.name, self.runner.adb.send(data, ".bin"))
 
@@ -174,16 +176,16 @@ class PhoneCall:
     images: str
 
     def __call__(self) -> None:
-        """Executes once."""
+        """Execute once."""
         self.run(1)
 
     def run(self, times: int, output: str = "") -> str:
-        """Executes in a process of its own; returns what it printed. See `Runner.run`."""
+        """Execute in a separate process and return its output; see `Runner.run`."""
         return self.runner.run(self.program, self.images, times, output)
 
 
 def pinned_cores(max_khz: Mapping[int, int], cores: str) -> list[int]:
-    """The cores with the highest or lowest maximum frequency; none for `any`."""
+    """Cores with the highest ("big") or lowest ("little") maximum frequency; none for "any"."""
     if cores == "any" or not max_khz:
         return []
     khz = max(max_khz.values()) if cores == "big" else min(max_khz.values())
@@ -191,7 +193,7 @@ def pinned_cores(max_khz: Mapping[int, int], cores: str) -> list[int]:
 
 
 def core_mask(cores: Sequence[int]) -> str:
-    """Cores as the hexadecimal number that toybox's taskset takes: without `0x`; empty for none."""
+    """Cores as a hexadecimal mask for toybox's taskset, without `0x`; empty for no cores."""
     return f"{sum(1 << core for core in cores):x}" if cores else ""
 
 

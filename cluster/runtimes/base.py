@@ -1,4 +1,4 @@
-"""Protocol of a runtime, and the errors that one may raise."""
+"""Protocol of a runtime, and its errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class MeasurementError(Exception):
 
 
 class ProgramError(MeasurementError):
-    """A runtime cannot compile or run something: it refuses, crashes, or takes its process along.
+    """A runtime cannot compile or run a program: it rejects it, crashes, or kills its process.
 
-    Others may work, so the measurement goes on without.
+    Other programs may still work, so the measurement continues without this one.
     """
 
 
@@ -26,60 +26,62 @@ class LoadedProgram(Protocol):
     """A compiled module, ready to run."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The module's answer to `images`, shaped like the example it was compiled with."""
+        """Output for `images`, which must have the shape of the example used to compile."""
         ...
 
     def prepared(self, images: Tensor) -> Callable[[], object]:
-        """What is timed: a call that computes the answer to `images` and does nothing else."""
+        """Return the call to be timed, which only computes the output for `images`."""
         ...
 
 
 class Runtime(Protocol):
-    """Compiles modules for one target, loads what it compiled, and has the clock of the target."""
+    """Compiles modules for one target, loads programs, and times them by the target's clock."""
 
     name: str
 
     file_name: str
-    """What a program is called where it is kept: `model.onnx`."""
+    """File name of a stored program: `model.onnx`."""
 
     def __init__(self, target: Target) -> None: ...
 
     def version(self) -> str:
-        """Version of the library that compiles and runs: latencies hold for one version.
+        """Version of the library that compiles and runs; latencies are valid for one version.
 
         Raises:
-            MeasurementError: the library is not installed; says how to get it.
+            MeasurementError: the library is not installed; the message says how to install it.
         """
         ...
 
     def facts(self) -> Mapping[str, str | int | float]:
-        """What this runtime knows of the hardware beyond `cluster.hardware.facts`: its driver, its
-        clocks, the model of a phone. Empty where it knows nothing more."""
+        """Hardware properties beyond `cluster.hardware.facts`, e.g. driver, clocks, phone model.
+
+        Empty if there are none.
+        """
         ...
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """`module` in evaluation mode, as a program for inputs shaped like `example`.
+        """Compile `module` in evaluation mode for inputs shaped like `example`.
 
-        The module is left as it is. BatchNorm is folded into convolutions, here or when the program
+        The module is not changed. BatchNorm is folded into convolutions, here or when the program
         is loaded.
         """
         ...
 
     def load(self, program: bytes) -> LoadedProgram:
-        """The program that `compile` made, ready to run on the target.
+        """Load a program that `compile` made, ready to run on the target.
 
         Raises:
-            MeasurementError: it is no such program.
+            MeasurementError: it is not such a program.
         """
         ...
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """Milliseconds that a prepared call takes, `times` times in a row, by the target's clock.
+        """Milliseconds of `times` successive executions of a prepared call, by the target's clock.
 
-        See `timing.host_ms`, which does for all that runs on this machine's processor.
+        See `timing.host_ms` for everything that runs on this machine's processor.
         """
         ...
 
     def rest(self) -> None:
-        """What the target needs between two rounds of samples: a phone cools down."""
+        """Pause between two rounds of samples, e.g. to let a phone cool down."""
         ...

@@ -1,6 +1,6 @@
-"""The GPU of this process: streams, graphs and events of CUDA, and what `nvidia-smi` knows of it.
+"""The GPU of this process: CUDA streams, graphs and events, and properties from `nvidia-smi`.
 
-All that needs a GPU is in here, so that what is built on it can be tested without one.
+All code that needs a GPU is in this file, so that code built on it can be tested without one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 cuda: Any = torch.cuda
 backends: Any = torch.backends
-"""Without the types that torch has for a few of their functions only."""
+"""Untyped, since torch annotates only some of their functions."""
 
 Facts = dict[str, str | int | float]
 
@@ -31,57 +31,57 @@ SMI_FIELDS: dict[str, tuple[str, type[str] | type[int] | type[float]]] = {
     "ecc": ("ecc.mode.current", str),
     "temperature_c": ("temperature.gpu", int),
 }
-"""What is asked, by the name of the fact; the field `uuid` is asked before them."""
+"""Fields to query, by name of the fact; the field `uuid` is queried before them."""
 
 
 class Event(Protocol):
-    """A moment on the device, see `torch.cuda.Event`."""
+    """A point in time on the device, see `torch.cuda.Event`."""
 
     def record(self) -> None:
-        """Take the moment when the device has done what it was given so far."""
+        """Record the time at which the device has finished all work submitted so far."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until that moment has come."""
+        """Wait until the device has reached the event."""
         ...
 
     def elapsed_time(self, end: Any) -> float:
-        """Milliseconds from this moment to that of `end`, which must have come."""
+        """Milliseconds from this event to `end`, both of which must have been reached."""
         ...
 
 
 class Device(Protocol):
-    """What a measurement needs of a GPU."""
+    """Operations of a GPU that a measurement uses."""
 
-    place: str
-    """Where tensors go, in torch's words: `cuda`."""
+    torch_name: str
+    """Name of the device for torch: `cuda`."""
 
     def facts(self) -> Facts:
-        """What the device is, and the state that it is in."""
+        """Properties and current state of the device."""
         ...
 
     def aside(self) -> AbstractContextManager[None]:
-        """What runs within goes to a stream of its own, as CUDA wants it before a capture."""
+        """Context that runs on a side stream, as CUDA requires for warm-ups before a capture."""
         ...
 
     def capture(self, run: Callable[[], object]) -> Callable[[], object]:
-        """What `run` gives the device to do, as one call that does it again.
+        """Capture the device work of `run` as a call that repeats it.
 
-        The call returns what `run` returned, whose values are computed anew.
+        The call returns the object that `run` returned, with values computed anew.
         """
         ...
 
     def event(self) -> Event:
-        """A new event, which can tell times."""
+        """Create an event with timing enabled."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has finished all submitted work."""
         ...
 
 
 def why_no_gpu() -> str | None:
-    """What keeps torch from a GPU; None where there is one."""
+    """Reason why torch cannot use a GPU; None if it can."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if cuda.is_available():
@@ -89,17 +89,17 @@ def why_no_gpu() -> str | None:
     try:
         cuda.init()
     except RuntimeError as error:
-        return str(error).partition(". ")[0].strip()  # what follows is advice and an address
+        return str(error).partition(". ")[0].strip()  # cuts off torch's advice and a link
     return "torch.cuda.is_available() is false"
 
 
 class CudaDevice:
     """The current CUDA device of torch."""
 
-    place = "cuda"
+    torch_name = "cuda"
 
     def facts(self) -> Facts:
-        """Properties that torch knows, and the state that `nvidia-smi` tells."""
+        """Properties from torch and the current state from `nvidia-smi`."""
         properties: Any = cuda.get_device_properties(cuda.current_device())
         return {
             "gpu": properties.name,
@@ -112,7 +112,7 @@ class CudaDevice:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """A stream that waits for the current one and that the current one waits for."""
+        """Side stream that waits for the current one; on exit, the current one waits for it."""
         side = cuda.Stream()
         side.wait_stream(cuda.current_stream())
         with cuda.stream(side):
@@ -120,59 +120,59 @@ class CudaDevice:
         cuda.current_stream().wait_stream(side)
 
     def capture(self, run: Callable[[], object]) -> Callable[[], object]:
-        """A CUDA graph with memory of its own."""
+        """Capture a CUDA graph with its own memory pool."""
         graph = cuda.CUDAGraph()
         with cuda.graph(graph):
-            answer = run()
+            output = run()
 
-        # The graph knows the memory that `run` reads by its addresses: `run` lives as long.
+        # The graph holds addresses only: `run`, and the memory it reads, must stay alive.
         def replay(_alive: object = run) -> object:
             graph.replay()
-            return answer
+            return output
 
         return replay
 
     def event(self) -> Event:
-        """An event of CUDA, which the GPU stamps with its own clock."""
+        """Create a CUDA event that records the GPU's own clock."""
         event: Event = cuda.Event(enable_timing=True)
         return event
 
     def synchronize(self) -> None:
-        """Of all streams."""
+        """Wait for all streams."""
         cuda.synchronize()
 
 
 def smi_facts(uuid: str) -> Facts:
     """Driver, clocks, power limit, modes and temperature of the GPU with this UUID.
 
-    The UUID, not a number: `nvidia-smi` lists all GPUs of the machine, also those that
-    CUDA_VISIBLE_DEVICES hides from torch. What a GPU does not tell is left out; where nothing was
-    told, `nvidia_smi` says why.
+    An index would not do: `nvidia-smi` lists all GPUs of the machine, including those that
+    CUDA_VISIBLE_DEVICES hides from torch. Values that a GPU does not report are left out; if there
+    are none at all, `nvidia_smi` gives the reason.
     """
     fields = ",".join(field for field, _ in SMI_FIELDS.values())
-    words = ["nvidia-smi", f"--query-gpu=uuid,{fields}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu=uuid,{fields}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=False
+            command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=False
         )
     except FileNotFoundError:
         return {"nvidia_smi": "not found"}
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"nvidia_smi": str(error)}
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        return {"nvidia_smi": f"exit status {done.returncode}: {' '.join(said[:1])}"}
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        return {"nvidia_smi": f"exit status {done.returncode}: {' '.join(lines[:1])}"}
     return read_smi(done.stdout, uuid)
 
 
 def read_smi(text: str, uuid: str) -> Facts:
-    """Facts from what `nvidia-smi` printed, one GPU a line."""
+    """Parse the output of `nvidia-smi`, one GPU per line."""
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
         if row and row[0] == uuid:
-            told = zip(SMI_FIELDS.items(), row[1:], strict=True)
+            values = zip(SMI_FIELDS.items(), row[1:], strict=True)
             return {
                 name: kind(value)
-                for (name, (_, kind)), value in told
+                for (name, (_, kind)), value in values
                 if not value.startswith("[") and value != "N/A"  # [N/A], [Not Supported]
             }
     return {"nvidia_smi": f"lists no {uuid}"}

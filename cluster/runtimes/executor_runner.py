@@ -1,14 +1,14 @@
-"""`executor_runner`: the program of ExecuTorch's that runs a `.pte` on a phone and times it.
+"""`executor_runner`, ExecuTorch's program that runs and times a `.pte` file on a phone.
 
-It is built once, with Android's NDK, from the sources of the version that compiles:
+Build it once, with Android's NDK, from the sources of the ExecuTorch version that compiles:
 
     cmake --preset android-arm64-v8a -B build -DEXECUTORCH_BUILD_EXECUTOR_RUNNER=ON \\
         -DCMAKE_TOOLCHAIN_FILE=$ANDROID_NDK/build/cmake/android.toolchain.cmake \\
         -DEXECUTORCH_BUILD_EXTENSION_EVALUE_UTIL=ON -DEXECUTORCH_PAL_DEFAULT=posix
     cmake --build build --target executor_runner
 
-The preset brings XNNPACK and switches messages on. Its own choice of PAL would send them to
-Android's log, which drops lines.
+The preset includes XNNPACK and enables log messages. The default PAL of the preset would send them
+to Android's log, which drops lines.
 
 Source: examples/portable/executor_runner/executor_runner.cpp of ExecuTorch 1.4 and 1.5.
 """
@@ -24,7 +24,7 @@ from cluster.runtimes.adb import FOLDER, Adb, Answer
 from cluster.runtimes.base import MeasurementError, ProgramError
 
 FLAGS = ("cpu_threads", "inputs", "model_path", "num_executions", "print_output")
-"""What it must take. The last came together with the times of single executions."""
+"""Flags that the runner must support. `print_output` came with times of single executions."""
 
 WHAT_IT_IS = (
     "ExecuTorch's `executor_runner`, built for Android with XNNPACK and "
@@ -32,18 +32,18 @@ WHAT_IT_IS = (
 )
 
 WARM_UP = 10
-"""Executions before those that count: the first takes up to 15 times as long as the others."""
+"""Uncounted executions; the first one takes up to 15 times as long as the others."""
 
 ITERATION = re.compile(r"Iteration (\d+) of \d+: ([\d.]+) ms")
 TOTAL = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+) ms")
-"""What it prints after every execution, and after all. Loading the program is in neither."""
+"""Lines printed after every execution, and after all. Neither time includes loading the program."""
 
 
 def runner_file(phone: Phone, target: str = "mobile") -> Path:
-    """Where the program lies on this machine.
+    """Path of the runner on this machine.
 
     Raises:
-        MeasurementError: the setting is missing, or names no file.
+        MeasurementError: the setting is missing, or is not a file.
     """
     setting = f"targets.{target}.phone.runner"
     if phone.runner is None:
@@ -58,19 +58,19 @@ def runner_file(phone: Phone, target: str = "mobile") -> Path:
 
 
 class Runner:
-    """The program on a phone, pinned to cores."""
+    """The runner on a phone, pinned to cores."""
 
     def __init__(self, adb: Adb, file: Path, threads: int, mask: str = "") -> None:
-        """Sends the program to the phone and asks for its flags.
+        """Send the runner to the phone and query its flags.
 
         Args:
             adb: the phone.
-            file: the program.
+            file: the runner.
             threads: threads that one execution may use.
-            mask: cores to run on, as a hexadecimal number; any where empty.
+            mask: cores to run on, as a hexadecimal mask; empty: any.
 
         Raises:
-            MeasurementError: it does not run on the phone, or does not take what is needed.
+            MeasurementError: it does not run on the phone, or lacks a required flag.
         """
         self.adb = adb
         name = adb.send(file.read_bytes(), "-runner")
@@ -83,7 +83,7 @@ class Runner:
         flags = frozenset(re.findall(r"^\s+-(\w+) \(", answer.output, re.MULTILINE))
         if not flags:
             raise MeasurementError(
-                f"the runner does not start on phone {self.adb.serial} ({_end(answer)}); "
+                f"the runner does not start on phone {self.adb.serial} ({_exit_text(answer)}); "
                 f"expected {WHAT_IT_IS}"
             )
         missing = ", ".join(f"--{flag}" for flag in FLAGS if flag not in flags)
@@ -92,48 +92,48 @@ class Runner:
         return flags
 
     def run(self, program: str, images: str, times: int, output: str = "") -> str:
-        """Executes a program `times` times in one process.
+        """Execute a program `times` times in one process.
 
         Args:
-            program: name of the `.pte` on the phone.
+            program: name of the `.pte` file on the phone.
             images: name of the file with its input.
-            times: executions, at least 1.
-            output: beginning of the name of the file for its output; none where empty.
+            times: number of executions, at least 1.
+            output: prefix of the name of the output file; empty: no output.
 
         Returns:
-            Lines that the runner printed: those of the first `WARM_UP` executions, and the last.
+            Lines printed by the runner: those of the first `WARM_UP` executions, and the last ones.
 
         Raises:
             ProgramError: it crashed.
-            MeasurementError: the phone went away.
+            MeasurementError: the phone was disconnected.
         """
-        words = [
+        arguments = [
             f"{self._command} --model_path={program} --inputs={images}",
             f"--num_executions={times} --cpu_threads={self._threads} --print_output=none",
             f"--output_file={output}" if output else "",
         ]
-        # Its messages go to a file: sending each to this machine would disturb the next execution.
+        # Messages go to a file: sending each to this machine would disturb the next execution.
         answer = self.adb.shell(
-            f"cd {FOLDER} && {' '.join(words)} >run.log 2>&1; code=$?; "
+            f"cd {FOLDER} && {' '.join(arguments)} >run.log 2>&1; code=$?; "
             f"grep Iteration run.log | head -n {WARM_UP}; tail -n 20 run.log; exit $code"
         )
         if answer.exit_code:
             raise ProgramError(
-                f"the program crashed on phone {self.adb.serial} with {_end(answer)}; "
+                f"the program crashed on phone {self.adb.serial} with {_exit_text(answer)}; "
                 "see that the runner is of the ExecuTorch that compiles, and has XNNPACK"
             )
         return answer.output
 
 
 def timed_ms(printed: str, times: int) -> float:
-    """Milliseconds of the executions after the first `WARM_UP`, of which there were `times`.
+    """Milliseconds of `times` executions, without the `WARM_UP` executions before them.
 
     Raises:
-        MeasurementError: they are not in what the runner printed.
+        MeasurementError: the output of the runner does not contain them.
     """
     total = TOTAL.search(printed)
-    of = {int(number): float(ms) for number, ms in ITERATION.findall(printed)}
-    first = [of[number] for number in range(1, WARM_UP + 1) if number in of]
+    ms_by_number = {int(number): float(ms) for number, ms in ITERATION.findall(printed)}
+    first = [ms_by_number[number] for number in range(1, WARM_UP + 1) if number in ms_by_number]
     if total is None or int(total[1]) != WARM_UP + times or len(first) < WARM_UP:
         raise MeasurementError(
             f"the runner printed no timing of {WARM_UP + times} executions "
@@ -142,11 +142,11 @@ def timed_ms(printed: str, times: int) -> float:
     return float(total[2]) - sum(first)
 
 
-def _end(answer: Answer) -> str:
-    """How a command ended, in one line."""
+def _exit_text(answer: Answer) -> str:
+    """One-line description of how a command ended."""
     code = answer.exit_code
-    known = code - 128 in set(signal.Signals)
-    name = f" ({signal.Signals(code - 128).name})" if known else ""
+    is_signal = code - 128 in set(signal.Signals)
+    name = f" ({signal.Signals(code - 128).name})" if is_signal else ""
     return f"exit code {code}{name}, {_last_lines(answer.output)}"
 
 

@@ -1,11 +1,11 @@
-"""ExecuTorch with XNNPACK: what runs a network on a phone's CPU, and on this host's.
+"""ExecuTorch with XNNPACK, as used for inference on the CPUs of phones; here on this host's.
 
-A module is exported, lowered to XNNPACK and serialized to a `.pte`, the file that goes on the
-phone. Lowering a block takes about a second, importing the compiler four more and a gigabyte of
-memory; running a program needs neither.
+A module is exported, lowered to XNNPACK and serialized to a `.pte` file, as deployed on phones.
+Lowering a block takes about a second; importing the compiler takes four more, and a gigabyte of
+memory. Running a program needs neither.
 
-The number of threads is that of one pool for the whole process, used by every program in it at the
-moment it runs. `load` sets the pool, so programs of one process agree on a number.
+All programs of a process share one thread pool. `load` sets its size, so all programs of a process
+must use the same number of threads.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from cluster.hardware import Target
 
 NOISE = re.compile(r"\[(cpuinfo_utils|threadpool)\.cpp:\d+\].*\n")
-"""What the library writes to standard error although all is well."""
+"""Messages that the library writes to standard error although nothing is wrong."""
 
 
 class ExecuTorch:
-    """Programs for XNNPACK through ExecuTorch."""
+    """XNNPACK programs, compiled and run by ExecuTorch."""
 
     name = "executorch"
     file_name = "model.pte"
@@ -48,7 +48,7 @@ class ExecuTorch:
         return installed("executorch")
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """A `.pte` of a copy of `module` in evaluation mode, for inputs shaped like `example`.
+        """A `.pte` program of a copy of `module` in evaluation mode, for inputs like `example`.
 
         Raises:
             MeasurementError: the library is not installed.
@@ -68,28 +68,28 @@ class ExecuTorch:
             return bytes(lowered.to_executorch().buffer)
 
     def facts(self) -> dict[str, str | int | float]:
-        """Nothing that the machine does not know itself."""
+        """Return no properties beyond those of the machine."""
         return {}
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """By this machine's clock."""
+        """Milliseconds by this machine's clock."""
         return host_ms(call, times)
 
     def rest(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def load(self, program: bytes) -> ExecuTorchProgram:
-        """The program, with the process's thread pool set to the threads of the target.
+        """Load a program and set the thread pool of the process to the threads of the target.
 
         Raises:
-            MeasurementError: `program` is no `.pte` that this version runs, or the library is not
+            MeasurementError: this version cannot run the program, or the library is not
                 installed.
         """
         version = installed("executorch")
         with _quiet():
-            import torch  # noqa: F401  # the library finds its symbols in those of torch
+            import torch  # noqa: F401  # the library needs symbols of torch
 
-            # `executorch.runtime` is this library behind an import of the compiler: 3 s, 0.2 GB.
+            # `executorch.runtime` is the same library, but imports the compiler: 3 s, 0.2 GB.
             library = importlib.import_module("executorch.extension.pybindings._C")
             if library._threadpool_get_thread_count() != self._threads:
                 library._unsafe_reset_threadpool(self._threads)
@@ -102,24 +102,24 @@ class ExecuTorch:
 
 
 class ExecuTorchProgram:
-    """A loaded `.pte`. Not for use from several threads at once."""
+    """A loaded `.pte` program. Not thread-safe."""
 
     def __init__(self, program: Any, data: bytes) -> None:
-        # The method uses memory of the program and of its bytes, without holding either: all three
-        # live and go together, in this order. Otherwise the process dies.
+        # The method uses memory of the program and of its bytes without owning either. All three
+        # must be released together, in this order; otherwise the process crashes.
         self._method = program.load_method("forward")
         self._program = program
         self._data = data
 
     def __call__(self, images: Tensor) -> Tensor:
-        answer: Tensor = self._method.call([images.contiguous()])[0]
-        return answer
+        output: Tensor = self._method.call([images.contiguous()])[0]
+        return output
 
     def prepared(self, images: Tensor) -> Callable[[], object]:
-        """Computes the answer to `images`, leaving input and output where they are.
+        """Return a call that computes the output for `images`, without copying input or output.
 
-        The input is handed over here, once: a call through Python spends microseconds on it that
-        a phone does not. A later call of the program, or of `prepared`, replaces it.
+        The input is set here, once: per call, Python would spend microseconds on it that a phone
+        does not. A later call of the program, or of `prepared`, replaces it.
         """
         images = images.contiguous()
         self._method.set_inputs([images])
@@ -133,9 +133,9 @@ class ExecuTorchProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back the known noise of the library; whatever else it says comes through."""
+    """Suppress the known harmless messages of the library, and nothing else."""
     registry = logging.getLogger("torch.utils._pytree")
-    registry.addFilter(_is_news)
+    registry.addFilter(_is_relevant)
     try:
         with warnings.catch_warnings(), _filtered_stderr():
             warnings.filterwarnings(
@@ -144,19 +144,19 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", "This API is experimental")
             yield
     finally:
-        registry.removeFilter(_is_news)
+        registry.removeFilter(_is_relevant)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     return "on Enum subclasses is deprecated" not in record.getMessage()
 
 
 @contextmanager
 def _filtered_stderr() -> Iterator[None]:
-    """Drops lines of `NOISE` from standard error, where the C++ library writes through Python."""
-    said = io.StringIO()
+    """Remove lines of `NOISE` from standard error, which the C++ library writes through Python."""
+    captured = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(captured):
             yield
     finally:
-        sys.stderr.write(NOISE.sub("", said.getvalue()))
+        sys.stderr.write(NOISE.sub("", captured.getvalue()))

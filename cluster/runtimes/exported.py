@@ -1,10 +1,10 @@
-"""Programs of `torch.export`: BatchNorm folded into the convolution before it, and no pickles.
+"""Programs of `torch.export`, with BatchNorm folded into convolutions and without pickles.
 
     BN(W * x + b) = s W * x + s (b - mean) + shift,     s = scale / sqrt(var + eps)
 
-It is folded in the program, where it is plain what follows what, however a module is written. A
-BatchNorm behind anything else stays, and so does one behind a convolution whose output is used
-elsewhere.
+Folding works on the exported graph, where the order of operations is explicit however a module is
+written. A BatchNorm that does not follow a convolution is kept, as is one after a convolution whose
+output has other uses.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from cluster.runtimes.base import MeasurementError
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.conv2d.padding)
-"""Arguments: input, weight, bias, and what stays as it is."""
+"""Arguments: input, weight, bias, and others that do not change."""
 BATCH_NORM = torch.ops.aten.batch_norm.default
 """Arguments: input, scale, shift, mean, variance, is_training, momentum, epsilon, cudnn."""
 
 
 def export(module: nn.Module, example: Tensor) -> bytes:
-    """A `.pt2` of a copy of `module` in evaluation mode, for inputs shaped like `example`.
+    """A `.pt2` program of a copy of `module` in evaluation mode, for inputs shaped like `example`.
 
-    It holds no example input, which may be larger than the weights and which torch pickles.
+    It contains no example input: that may be larger than the weights, and torch pickles it.
     """
     module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
-    # In the order in which it will run: whether a view needs a copy depends on it.
+    # The memory format used later: whether a view needs a copy depends on it.
     images = (example.detach().cpu().contiguous(memory_format=torch.channels_last),)
     with torch.no_grad():
         graph = torch.export.export(module, images).module()
@@ -49,15 +49,15 @@ def export(module: nn.Module, example: Tensor) -> bytes:
 
 
 def read(program: bytes) -> ExportedProgram:
-    """What `export` wrote.
+    """Read a program that `export` wrote.
 
     Raises:
-        MeasurementError: it is something else, or could run foreign code.
+        MeasurementError: it is something else, or could execute foreign code.
     """
     try:
         _refuse_pickles(program)
         return torch.export.load(io.BytesIO(program))
-    except Exception as error:  # whatever comes of reading an archive of something else
+    except Exception as error:  # reading a foreign archive may raise anything
         raise MeasurementError(
             f"torch {torch.__version__} cannot load the program ({error}); compile it again"
         ) from error
@@ -69,7 +69,7 @@ def _without_batch_norms(module: GraphModule) -> GraphModule:
         if _can_fold(convolution, norm):
             _fold(module, convolution, norm)
     module.graph.eliminate_dead_code()
-    return GraphModule(module, module.graph)  # takes over what the graph still uses
+    return GraphModule(module, module.graph)  # copies only what the graph still uses
 
 
 def _can_fold(convolution: Node, norm: Node) -> bool:
@@ -89,7 +89,7 @@ def _is_constant(node: Any) -> bool:
 
 
 def _weights(convolution: Node) -> tuple[Any, Any]:
-    """Nodes of weight and bias; None where there is no bias."""
+    """Nodes of weight and bias; None if there is no bias."""
     _, weight, bias, *_ = (*convolution.args, None)
     return weight, bias
 

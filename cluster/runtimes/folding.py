@@ -1,7 +1,7 @@
-"""A network as runtimes that fold BatchNorm want it: folded before they trace it.
+"""Folding of BatchNorm before a network is traced.
 
-They fold it themselves, late: tracing a third of the layers more takes a third to a half of the
-time of a lowering.
+Runtimes fold it themselves, but only after tracing; a third more layers to trace take a third to a
+half of the time of lowering.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def folded(module: nn.Module) -> nn.Module:
-    """A copy of `module` on the CPU, in evaluation mode, for inputs in contiguous order.
+    """A copy of `module` on the CPU, in evaluation mode, for contiguous inputs.
 
-    Where a BatchNorm stands behind a convolution in a `Sequential`, it becomes a part of it.
+    A BatchNorm that follows a convolution in a `Sequential` is folded into it.
     """
     import torch
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    # Weights in channels_last order, as training leaves them, are no layout that XNNPACK takes.
+    # XNNPACK does not accept weights in channels_last order, which training uses.
     module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format).eval()
     for part in list(module.modules()):
         if not isinstance(part, nn.Sequential):

@@ -1,4 +1,4 @@
-"""Libraries that runtimes need, and how to get one that is missing."""
+"""Libraries that runtimes need, and how to install them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUIREMENTS = {
     "onnx": "onnx>=1.18,<2",
     "onnxscript": "onnxscript>=0.5,<1",
 }
-"""As pip wants them; the same in `pyproject.toml`."""
+"""Requirements for pip; the same as in `pyproject.toml`."""
 
 EXTRAS = {
     "executorch": "executorch",
@@ -21,14 +21,14 @@ EXTRAS = {
     "onnx": "onnxruntime",
     "onnxscript": "onnxruntime",
 }
-"""Which extra of the project brings a library; torch comes without one."""
+"""Extra of this project that installs a library; torch needs none."""
 
 
 def installed(name: str) -> str:
-    """Version of a library.
+    """Version of an installed library.
 
     Raises:
-        MeasurementError: it is missing; says which extra brings it.
+        MeasurementError: it is missing; the message names the extra that installs it.
     """
     try:
         return metadata.version(name)

@@ -1,11 +1,11 @@
-"""ONNX Runtime on this machine's processor: what runs a network on a server's CPU.
+"""ONNX Runtime on this machine's processor, as used for inference on server CPUs.
 
 A module is exported to ONNX with BatchNorm folded into its convolutions. The session that loads it
-fuses activations and packs weights for the instructions of the machine it is on.
+fuses activations and packs weights for the instruction set of the machine.
 
-From version 1.29 the library reports to its makers what it loads and runs, from a thread of its own
-that starts with the import. It is told not to, here and wherever else it is imported: what is
-searched is nobody else's business, and a thread that nobody asked for disturbs measurements.
+From version 1.29 the library sends telemetry about what it loads and runs, from a thread that
+starts with the import. Telemetry is disabled wherever the library is imported: searches are
+private, and an additional thread disturbs measurements.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ IMAGES, ANSWER = "images", "answer"
 """Names of the input and the output of a program."""
 
 SESSION_CONFIG = {
-    # Programs are timed in turns, each with threads of its own. Threads that spin keep the cores
-    # from the program whose turn it is: with two threads on two cores, medians of four blocks came
+    # Programs are timed in turns, each with its own threads. Spinning threads keep the cores from
+    # the program being timed: with two threads on two cores, medians of four blocks came
     # out up to 8 times too long and differed from round to round by as much; without, by a tenth.
     # One thread, which is the caller's, never spins.
     "session.intra_op.allow_spinning": "0",
@@ -39,7 +39,7 @@ SESSION_CONFIG = {
 
 
 class OnnxRuntime:
-    """Programs for ONNX Runtime's own CPU kernels."""
+    """Programs that use ONNX Runtime's own CPU kernels."""
 
     name = "onnxruntime"
     file_name = "model.onnx"
@@ -51,14 +51,14 @@ class OnnxRuntime:
         return installed("onnxruntime")
 
     def facts(self) -> dict[str, str | int | float]:
-        """Which of the library's backends runs the operations."""
+        """The execution provider, which is the library's backend."""
         return {"provider": PROVIDER}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """ONNX of a copy of `module` in evaluation mode, for inputs shaped like `example`.
+        """ONNX program of a copy of `module` in evaluation mode, for inputs shaped like `example`.
 
         Raises:
-            MeasurementError: a library that exporting needs is not installed.
+            MeasurementError: a library needed for the export is not installed.
         """
         for name in ("onnx", "onnxscript"):
             installed(name)
@@ -79,10 +79,10 @@ class OnnxRuntime:
         return program
 
     def load(self, program: bytes) -> OnnxProgram:
-        """The program, with as many threads of its own as the target has, less the caller's.
+        """Load a program with the threads of the target, one of which is the caller's.
 
         Raises:
-            MeasurementError: `program` is no ONNX that this version runs.
+            MeasurementError: this version cannot run the program.
         """
         library = _library()
         options = library.SessionOptions()
@@ -93,18 +93,18 @@ class OnnxRuntime:
             options.add_session_config_entry(key, value)
         try:
             session = library.InferenceSession(program, options, providers=[PROVIDER])
-        except Exception as error:  # a class per cause, with no other base
+        except Exception as error:  # its exceptions have no common base class
             raise MeasurementError(
                 f"ONNX Runtime {self.version()} cannot load the program ({error}); compile it again"
             ) from error
         return OnnxProgram(session)
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """By this machine's clock."""
+        """Milliseconds by this machine's clock."""
         return host_ms(call, times)
 
     def rest(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class OnnxProgram:
@@ -120,10 +120,10 @@ class OnnxProgram:
         return torch.from_numpy(answer)
 
     def prepared(self, images: Tensor) -> Callable[[], Tensor]:
-        """Computes the answer to `images`, writing it over that of the last call.
+        """Return a call that computes the output for `images`, always into the same tensor.
 
-        Input and output are bound to their memory here, once: through `__call__`, their way in and
-        out costs microseconds more than running an empty program.
+        Input and output are bound to their memory here, once: passing them through `__call__`
+        takes microseconds longer than running an empty program.
         """
         import numpy as np
         import torch
@@ -131,12 +131,12 @@ class OnnxProgram:
         images = images.detach().contiguous()
         answer = torch.empty(self._session.get_outputs()[0].shape)
         binding = self._session.io_binding()
-        place = ("cpu", 0, np.float32)
-        binding.bind_input(IMAGES, *place, list(images.shape), images.data_ptr())
-        binding.bind_output(ANSWER, *place, list(answer.shape), answer.data_ptr())
+        location = ("cpu", 0, np.float32)
+        binding.bind_input(IMAGES, *location, list(images.shape), images.data_ptr())
+        binding.bind_output(ANSWER, *location, list(answer.shape), answer.data_ptr())
         run = self._session.run_with_iobinding
 
-        # The binding knows addresses only: the tensors live as long as the call.
+        # The binding holds addresses only: the tensors must live as long as the call.
         def call(_alive: object = images) -> Tensor:
             run(binding)
             return answer
@@ -146,6 +146,6 @@ class OnnxProgram:
 
 def _library() -> Any:
     installed("onnxruntime")
-    # Read once, at the import; the library's own function comes too late for the thread.
+    # Read once, at the import. The library's own function would be too late: the thread runs.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     return importlib.import_module("onnxruntime")

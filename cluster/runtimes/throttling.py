@@ -1,4 +1,4 @@
-"""Throttling: a phone that gets hot becomes slower, and what it measures then is heat."""
+"""Thermal throttling: a hot phone gets slower, which would distort latencies."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from cluster.runtimes.base import MeasurementError
 from cluster.runtimes.timing import Timing
 
 MAX_RISE = 1.10
-"""Largest median of a later round by that of the first, for the program in the middle."""
+"""Largest accepted rise of the median program: slowest later round over first round."""
 
 
 def middle_rise(timings: Sequence[Timing]) -> float:
-    """Rise of the program in the middle: one that rises may be noise, most that do are the phone.
+    """Median rise over the programs: a single one may be noise, the median is due to the phone.
 
-    1 where nothing was timed.
+    1 if nothing was timed.
     """
     return median([timing.rise for timing in timings] or [1.0])
 
 
 def check_throttling(timings: Sequence[Timing], target: str = "mobile") -> None:
-    """Refuses timings of a phone that became slower from round to round.
+    """Reject timings of a phone that became slower from round to round.
 
     Args:
-        timings: of programs that were timed together.
+        timings: timings of programs that were timed together.
         target: name of their target, for the message.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Timing: medians of calls that take microseconds, on a machine that does other things too.
+"""Timing of calls that take microseconds, on a machine that may be doing other things.
 
 A sample is a batch of calls that lasts a few milliseconds, far above the resolution of the clock.
-Samples are taken in rounds over all calls (A B C, A B C, ...), so that a slow minute of the machine
-falls on all of them alike, and what differs between rounds is told as the spread.
+Samples are taken in rounds over all calls (A B C, A B C, ...), so that a slow period of the machine
+affects all of them alike. Differences between rounds are reported as the spread.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from statistics import median, quantiles
 from cluster.runtimes.base import MeasurementError
 
 MAX_BATCH = 1 << 22
-"""Calls per sample; a call that needs more than these to fill a sample does no work."""
+"""Largest number of calls per sample; a call that needs more to fill a sample does no work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long one call takes, over `count` samples."""
+    """Statistics of the time of one call, over `count` samples."""
 
     median_ms: float
     p10_ms: float
@@ -31,13 +31,13 @@ class Timing:
     spread: float
     """(largest - smallest median of a round) / median."""
     rise: float
-    """Largest median of a later round / that of the first: a device that throttles is above 1."""
+    """Largest median of a later round / median of the first; above 1 on a throttling device."""
     count: int
 
     def without(self, overhead_ms: float) -> Timing:
-        """The same less an empty call; nothing takes less than no time.
+        """Subtract the time of an empty call; results are at least 0.
 
-        The spread is of what is left: what a call wobbles by is more of a part that is short.
+        The spread is rescaled to the remaining time, of which the same variation is a larger part.
         """
         left_ms = self.median_ms - overhead_ms
         return replace(
@@ -58,18 +58,18 @@ def time_calls(
     run_ms: Callable[[Callable[[], object], int], float] | None = None,
     rest: Callable[[], None] | None = None,
 ) -> list[Timing]:
-    """Times calls against each other, after a warm-up.
+    """Time calls alternately, after a warm-up.
 
     A call shorter than a sample takes about `rounds * samples_per_round * sample_ms`, and a third
-    more for the warm-up. Garbage is not collected meanwhile.
+    more for the warm-up. Garbage collection is disabled meanwhile.
 
     Args:
-        calls: what to time; each is run in this thread.
+        calls: the calls to time; each runs in this thread.
         rounds: passes over all calls, at least 1.
-        sample_ms: a sample is as many calls as last this long, one at least.
-        samples_per_round: samples of a call that follow each other, at least 1.
-        run_ms: milliseconds that a call takes, so many times in a row; by this machine's clock
-            where left out.
+        sample_ms: minimum duration of a sample, which consists of one or more calls.
+        samples_per_round: consecutive samples of a call, at least 1.
+        run_ms: function that runs a call a number of times and returns the milliseconds; default:
+            `host_ms`.
         rest: called between two rounds.
 
     Returns:
@@ -101,14 +101,14 @@ def _batch_size(
     sample_ms: float,
     run_ms: Callable[[Callable[[], object], int], float],
 ) -> int:
-    """Calls that fill a sample. Found by running ever more of them: that is the warm-up, too."""
+    """Number of calls that fill a sample, found by increasing it; this is also the warm-up."""
     call()
     batch = 1
     while batch <= MAX_BATCH:
         elapsed_ms = run_ms(call, batch)
-        if elapsed_ms >= sample_ms * (1 - 1e-9):  # once more: it may have been a stall
+        if elapsed_ms >= sample_ms * (1 - 1e-9):  # repeat: it may have been a stall
             elapsed_ms = min(elapsed_ms, run_ms(call, batch))
-        # A billionth of tolerance: batches that fill a sample exactly do so but for rounding.
+        # Relative tolerance of 1e-9 for the rounding of batches that fill a sample exactly.
         if elapsed_ms >= sample_ms * (1 - 1e-9):
             return batch
         fill = math.ceil(batch * sample_ms / elapsed_ms * (1 - 1e-9)) if elapsed_ms > 0 else 0

@@ -1,11 +1,11 @@
-"""torch on this machine's processor: what runs a network that is served by torch itself.
+"""torch on this machine's processor, for networks that torch itself serves.
 
-A module is exported, its BatchNorms are folded into convolutions, and the graph that remains is
-kept as a `torch.export` program. It runs operation by operation, in channels_last order: with one
-image and one thread on x86-64, blocks took a tenth to a quarter less time in it.
+A module is exported, its BatchNorms are folded into convolutions, and the resulting graph is stored
+as a `torch.export` program. It runs operation by operation in channels_last format, which took a
+tenth to a quarter less time for blocks (one image, one thread, x86-64).
 
-The number of threads is that of torch in the whole process. `load` sets it, so programs of one
-process agree on a number.
+The number of threads is a setting of torch for the whole process. `load` sets it, so all programs
+of a process must use the same number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TorchCpu:
-    """Programs for torch's CPU kernels, one after the other."""
+    """Programs that use torch's CPU kernels, one operation at a time."""
 
     name = "torch"
     file_name = "model.torch.pt2"
@@ -37,22 +37,22 @@ class TorchCpu:
         return installed("torch")
 
     def facts(self) -> dict[str, str | int | float]:
-        """The instructions that kernels are chosen for, and the order of what they read."""
+        """CPU instruction set that torch uses, and the memory format."""
         import torch
 
         return {"instructions": torch.backends.cpu.get_cpu_capability(), "layout": "channels_last"}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """See `exported.export`."""
+        """Compile by `exported.export`."""
         from cluster.runtimes.exported import export
 
         return export(module, example)
 
     def load(self, program: bytes) -> TorchProgram:
-        """The program, with the process's threads set to those of the target.
+        """Load a program and set the threads of the process to those of the target.
 
         Raises:
-            MeasurementError: `program` is no `.pt2` that this torch reads, or it could run foreign
+            MeasurementError: this torch cannot read the program, or it could execute foreign
                 code.
         """
         import torch
@@ -64,15 +64,15 @@ class TorchCpu:
         return loaded
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """By this machine's clock."""
+        """Milliseconds by this machine's clock."""
         return host_ms(call, times)
 
     def rest(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class TorchProgram:
-    """A loaded program; its answers are inference tensors."""
+    """A loaded program; its outputs are inference tensors."""
 
     def __init__(self, program: ExportedProgram) -> None:
         values = {**program.state_dict, **program.constants}
@@ -82,7 +82,7 @@ class TorchProgram:
             for spec in signature.input_specs
             if spec.target is not None  # the images, which come last
         ]
-        # Not `program.module()`, which checks and unpacks its arguments: 50 us a call.
+        # Not `program.module()`, which checks and unpacks its arguments: 50 us per call.
         self._forward: Callable[[Tensor], tuple[Tensor]] = partial(
             program.graph_module.forward, *weights
         )
@@ -91,7 +91,7 @@ class TorchProgram:
         return self.prepared(images)()
 
     def prepared(self, images: Tensor) -> Callable[[], Tensor]:
-        """Computes the answer to `images`, which are put in order here."""
+        """Return a call that computes the output for `images`, which are laid out here."""
         import torch
 
         images = _channels_last(images)

@@ -1,14 +1,15 @@
-"""NVIDIA GPUs: a network as a CUDA graph of torch's kernels.
+"""NVIDIA GPUs: networks as CUDA graphs of torch's kernels.
 
-A program is a `torch.export` program in fp32 for inputs of one shape, BatchNorm folded in, so it is
-compiled without a GPU and serves all precisions. When it is loaded its weights are cast to that of
-the target and laid out channels_last, as tensor cores want them. What is timed is the replay of a
-CUDA graph: to launch the kernels of a block one by one takes the host longer than the GPU needs.
+A program is a `torch.export` program in fp32 for inputs of one shape, with BatchNorm folded, so it
+is compiled without a GPU and serves all precisions. When it is loaded, its weights are cast to the
+precision of the target and laid out channels_last, as tensor cores prefer. The timed operation is
+the replay of a CUDA graph: launching the kernels of a block one by one takes the host longer than
+the GPU needs to run them.
 
-The clock is the GPU's: events before and behind a row of replays. Of a graph that takes less than
-its own launch, a few microseconds, the launch is what is timed, and so it is of an empty call.
-fp32 is fp32: TF32 is off, where torch would use it for convolutions. That, and the choice of
-kernels by trial, holds while a graph is made; a replay runs what was chosen then.
+Times come from CUDA events before and after a series of replays. If a graph takes less than its own
+launch, a few microseconds, the time is that of the launch; so it is for an empty call.
+fp32 means fp32: TF32, which torch would use for convolutions, is off. This and the choice of
+kernels by trial apply while a graph is captured; a replay runs the kernels chosen then.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ if TYPE_CHECKING:
     from cluster.runtimes.cuda_device import Device
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""What torch calls the precisions of a target."""
+"""torch's names for the precisions of a target."""
 
 WARM_UPS = 3
-"""Runs before a capture: kernels are chosen, libraries take their memory."""
+"""Runs before a capture, in which kernels are chosen and libraries allocate memory."""
 
 
 class TorchCuda:
-    """Programs for the GPU of this process, through torch and CUDA graphs."""
+    """Programs for the GPU of this process, run by torch as CUDA graphs."""
 
     name = "torch_cuda"
     file_name = "model.cuda.pt2"
 
     def __init__(self, target: Target, device: Device | None = None) -> None:
-        """`device` is the GPU that torch sees, looked for when it is needed, if left out."""
+        """`device` defaults to the GPU that torch sees, looked up when it is first used."""
         self._target = target
         self._device = device
 
     def version(self) -> str:
-        """Of torch and of the CUDA that it is built with; needs no GPU.
+        """Version of torch and of the CUDA that it is built with; needs no GPU.
 
         Raises:
             MeasurementError: torch is not installed.
@@ -58,7 +59,7 @@ class TorchCuda:
         return f"{torch.__version__}, " + (f"CUDA {cuda}" if cuda else "built without CUDA")
 
     def facts(self) -> dict[str, str | int | float]:
-        """Model, driver, clocks, limits and temperature of the GPU, as it is now.
+        """Model, driver, clocks, limits and current temperature of the GPU.
 
         Raises:
             MeasurementError: there is no GPU.
@@ -66,16 +67,16 @@ class TorchCuda:
         return {**self._gpu().facts(), "tf32": "off"}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        """See `exported.export`: in the precision of `module`, whatever that of the target is."""
+        """Compile by `exported.export`, in the precision of `module`; `load` casts it."""
         from cluster.runtimes.exported import export
 
         return export(module, example)
 
     def load(self, program: bytes) -> TorchCudaProgram:
-        """The program on the GPU, its weights in the precision of the target and channels_last.
+        """Load a program on the GPU, its weights in the precision of the target and channels_last.
 
         Raises:
-            MeasurementError: there is no GPU, or `program` is no `.pt2` that this torch reads.
+            MeasurementError: there is no GPU, or this torch cannot read the program.
         """
         import torch
         from torch.export.passes import move_to_device_pass
@@ -84,12 +85,12 @@ class TorchCuda:
 
         device = self._gpu()
         dtype: torch.dtype = getattr(torch, DTYPES[self._target.precision])
-        module = move_to_device_pass(read(program), device.place).module()
+        module = move_to_device_pass(read(program), device.torch_name).module()
         module = module.to(dtype).to(memory_format=torch.channels_last)
         return TorchCudaProgram(module, device, dtype)
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """By the clock of the GPU, from when it is idle to when the last replay is done."""
+        """Milliseconds by the GPU's clock, from idle until the last replay is done."""
         device = self._gpu()
         start, end = device.event(), device.event()
         device.synchronize()
@@ -101,7 +102,7 @@ class TorchCuda:
         return start.elapsed_time(end)
 
     def rest(self) -> None:
-        """Nothing: the clocks of a GPU fall while it is idle."""
+        """Do nothing: a pause would let the clocks of the GPU drop."""
 
     def _gpu(self) -> Device:
         if self._device is None:
@@ -129,18 +130,18 @@ class TorchCudaProgram:
         self._dtype = dtype
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The answer, brought back to where `images` are and to their number format."""
+        """Output for `images`, on their device and in their number format."""
         import torch
 
         with torch.no_grad(), _fastest_exact_kernels():
-            answer = self._module(self._on_gpu(images))
-        return answer.to(images.device, images.dtype)
+            output = self._module(self._on_gpu(images))
+        return output.to(images.device, images.dtype)
 
     def prepared(self, images: Tensor) -> Callable[[], object]:
-        """Replays the computation of the answer to `images`, which is copied to the GPU once.
+        """Return a call that replays the computation of the output for `images`.
 
-        The call gives the GPU its work and does not wait for it. It returns the answer as it lies
-        on the GPU, which is complete when the GPU is done.
+        The images are copied to the GPU once, here. The call submits the work and does not wait; it
+        returns the output on the GPU, which is complete when the GPU is done.
         """
         import torch
 
@@ -159,12 +160,12 @@ class TorchCudaProgram:
         import torch
 
         layout = torch.channels_last
-        return images.to(self._device.place, self._dtype, copy=True, memory_format=layout)
+        return images.to(self._device.torch_name, self._dtype, copy=True, memory_format=layout)
 
 
 @contextmanager
 def _fastest_exact_kernels() -> Iterator[None]:
-    """cuDNN tries its kernels and takes the fastest, and none computes fp32 in TF32."""
+    """Context in which cuDNN benchmarks its kernels and fp32 is never computed in TF32."""
     import torch
 
     cudnn: Any = torch.backends.cudnn

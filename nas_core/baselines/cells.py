@@ -160,7 +160,7 @@ class CellNetwork(nn.Module):
 def _cells(
     plan: CellPlan, stem: CellStem | ConvolutionStem, strides: tuple[int, ...]
 ) -> Iterator[Cell]:
-    """All cells in order; `strides` are those of the reduction cells."""
+    """Yield the cells in order; `strides` are those of the reduction cells."""
     earlier, previous, remaining = stem.earlier, stem.previous, iter(strides)
     for kind, channels in plan.cells():
         is_reduction = kind == "reduce"

@@ -1,4 +1,4 @@
-"""A dashboard that is none: answers like Ray's, from a thread of the test."""
+"""A fake dashboard that answers like Ray's, from a thread of the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 class FakeDashboard(ThreadingHTTPServer):
-    """Serves `answers` by path; a status other than 200 is sent if `token` is not."""
+    """Serves `answers` by path; sends another status if `token` does not match."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -59,7 +59,7 @@ def dashboard() -> Iterator[FakeDashboard]:
 
 @pytest.fixture
 def own_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An environment apart from the user's token and head; returns the path of its token."""
+    """Isolate the environment from the user's token and head; return the path of the token."""
     for name in ("RAY_AUTH_TOKEN", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "local")

@@ -1,4 +1,4 @@
-"""Phones through `adb`: which is meant, and what is said when it cannot be used."""
+"""Phones through `adb`: which one is chosen, and errors if it is not ready."""
 
 from __future__ import annotations
 

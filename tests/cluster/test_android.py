@@ -1,4 +1,4 @@
-"""Android phones: what is sent, run, timed and refused, through an `adb` that is a script.
+"""Android phones: files, runs, timings and errors, through an `adb` that is a script.
 
 The fake prints what the runner of ExecuTorch 1.5 prints; see tests/support/fake_adb.py.
 """
@@ -28,7 +28,7 @@ IMAGES = torch.zeros(1, 3, 4, 4)
 
 
 def program(word: str) -> bytes:
-    """What the fake takes for a `.pte`; it takes as long as the word says."""
+    """A fake `.pte` program; the time it takes is set by this word."""
     return b"\x1c\0\0\0ET12" + word.encode()
 
 
@@ -48,7 +48,7 @@ def target(phone: FakePhone) -> Target:
 
 @pytest.fixture
 def host_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs answer twice their input on the host: what a phone answers is not computed."""
+    """Make programs double their input on the host; the fake phone computes nothing."""
     monkeypatch.setattr(ExecuTorch, "load", lambda *_: lambda images: 2 * images)
 
 
@@ -235,5 +235,5 @@ def test_an_answer_of_another_size_is_refused(
     (tmp_path / "answer").write_bytes(b"1234")
     phone.change(answer=str(tmp_path / "answer"))
     loaded = AndroidExecuTorch(target).load(program("fast"))
-    with pytest.raises(MeasurementError, match="answers 4 bytes where this host answers 192"):
+    with pytest.raises(MeasurementError, match="answers 4 bytes, this host 192"):
         loaded(IMAGES)

@@ -1,4 +1,4 @@
-"""The cluster on AWS: right for Ray, and closed, as far as an AWS inside this process can tell."""
+"""The cluster configuration for AWS: valid for Ray, and closed, as far as a mock can show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGION = "us-east-1"
 
 @pytest.fixture
 def prepared() -> dict[str, Any]:
-    """The file with Ray's defaults, as `ray up` begins with it."""
+    """The file with Ray's defaults filled in, as `ray up` does first."""
     from ray.autoscaler._private.util import prepare_config
 
     (values,) = documents("aws.yaml")
@@ -29,11 +29,11 @@ def prepared() -> dict[str, Any]:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """EC2 of an account in which nothing was made yet."""
+    """Mocked EC2 of an empty account."""
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("HOME", str(tmp_path))  # Ray keeps the key for ssh there
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray stores the ssh key there
     (tmp_path / ".ssh").mkdir()
     with moto.mock_aws():
         yield boto3.resource("ec2", region_name=REGION)
@@ -45,7 +45,7 @@ def test_the_file_is_right_for_ray_and_a_misspelled_setting_of_it_is_caught(
 ) -> None:
     from ray.autoscaler._private.util import validate_config
 
-    assert validate_config(prepared) is None  # it raises where something is wrong
+    assert validate_config(prepared) is None  # it raises if something is wrong
     at = prepared
     for step in place:
         at = at[step]
@@ -86,7 +86,7 @@ def test_the_token_lies_where_the_user_of_the_image_looks_for_it(
 
 
 def test_no_group_is_made_that_lets_the_world_in(prepared: dict[str, Any], aws: Any) -> None:
-    """Ray makes one for nodes that name none, with ssh open to everybody."""
+    """Ray creates one for nodes that do not name any, with ssh open to everybody."""
     from ray.autoscaler._private.aws.config import bootstrap_aws
 
     own = _own_things(prepared, aws)
@@ -114,7 +114,7 @@ def test_nodes_can_be_started_as_they_are_described(prepared: dict[str, Any], aw
 
 
 def _own_things(prepared: dict[str, Any], aws: Any) -> str:
-    """Create what cluster/README.md asks for; put the group into the file and return it."""
+    """Create the resources of cluster/README.md; add the group to the file and return it."""
     iam = boto3.client("iam", region_name=REGION)
     for node in prepared["available_node_types"].values():
         name = node["node_config"]["IamInstanceProfile"]["Name"]

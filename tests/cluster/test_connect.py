@@ -1,4 +1,4 @@
-"""Connecting to Ray: a driver to a cluster, a person to a head that stays."""
+"""Connecting to Ray: drivers to a cluster, and users to a head that keeps running."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_there_may_be_no_head_to_stop(own_ray: Path, capsys) -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_driver_starts_a_ray_of_its_own_quietly(own_ray: Path) -> None:
-    done = _python("-W", "error", "-c", DRIVER)  # for the driver alone: Ray's processes warn
+    done = _python(
+        "-W", "error", "-c", DRIVER
+    )  # for the driver only: Ray's processes emit warnings
     assert done.stderr == ""
     cluster, again, is_connected, _ = json.loads(done.stdout)
     assert cluster["started"]
@@ -133,6 +135,6 @@ def test_a_head_that_stays_takes_jobs_and_drivers_until_it_is_stopped(
     assert facts[0] == json.loads(driver.stdout)[0]
     assert facts[0]["started"] is False
     assert facts[0]["dashboard_url"] == found[1]
-    assert facts[3] == str(tmp_path)  # without a working folder of its own, in that of the head
+    assert facts[3] == str(tmp_path)  # without its own working folder, it runs in that of the head
     assert stopped.stdout == "Ray is stopped.\n"
     assert _python("-m", "cluster.connect", "stop").returncode == 1

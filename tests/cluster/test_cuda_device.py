@@ -1,4 +1,4 @@
-"""What `nvidia-smi` tells of a GPU: texts of the form that it prints, and a script in its place."""
+"""Parsing of `nvidia-smi`: texts of its format, and a script in its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MUTE = f"{FIRST}, 550.120, [Unknown Error], [N/A], N/A, [Not Supported], [N/A], 
 
 
 def play(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str | None) -> None:
-    """Let `script` be all that can be found under the name of nvidia-smi."""
+    """Make `script` the only nvidia-smi that can be found."""
     monkeypatch.setenv("PATH", str(folder))
     if script is not None:
         program = folder / "nvidia-smi"

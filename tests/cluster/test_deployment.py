@@ -1,4 +1,4 @@
-"""What the deployment files say of each other, of the code and of the tested versions."""
+"""Consistency of the deployment files with each other, the code and the tested versions."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ FILES = sorted(
 README = (CLUSTER / "README.md").read_text()
 NAME = re.compile(r"\b(?:MLFLOW|AWS|RAY|PROXYLESS)_[A-Z0-9_]*[A-Z0-9]\b")
 POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "PGDATA", "PGPASSWORD"}
-"""Of PostgreSQL's image and client."""
+"""Variables of PostgreSQL's image and client."""
 
 CONTAINER = {"NVIDIA_DRIVER_CAPABILITIES", "PYTHONUNBUFFERED"}
 
 
 def rays() -> list[dict[str, Any]]:
-    """The clusters on Kubernetes."""
+    """The Ray clusters on Kubernetes."""
     found = [one for name in FILES for document in documents(name) for one in mappings(document)]
     return [one for one in found if "rayVersion" in one]
 
@@ -79,14 +79,14 @@ def test_both_images_are_of_one_python() -> None:
 
 
 def named_variables() -> set[str]:
-    """Environment variables that the deployment files and their README name."""
+    """Environment variables that the deployment files and their README mention."""
     files = [*CLUSTER.rglob("*.yaml"), *CLUSTER.rglob("*.ini"), *DOCKERFILES]
     texts = [README, *(path.read_text() for path in files)]
     return {name for text in texts for name in NAME.findall(text)}
 
 
 def known_variables() -> set[str]:
-    """Those that the code here and MLflow read."""
+    """Environment variables that the code and MLflow read."""
     mlflow = Path(str(distribution("mlflow").locate_file("mlflow")))
     files = [*CLUSTER.rglob("*.py"), mlflow / "environment_variables.py"]
     files += [mlflow / "cli" / "__init__.py", mlflow / "utils" / "cli_args.py"]
@@ -95,7 +95,7 @@ def known_variables() -> set[str]:
 
 def test_every_variable_that_is_named_is_read_by_something() -> None:
     ray = {"RAY_HEAD_IP", "RAY_USAGE_STATS_ENABLED"}  # set by `ray up`; read by Ray
-    pod = {"MLFLOW_PORT"}  # that of the service, which is kept away
+    pod = {"MLFLOW_PORT"}  # Kubernetes sets it for a service of this name; it is unset
     assert named_variables() - known_variables() - ray - pod == set()
 
 
@@ -120,7 +120,7 @@ def test_the_job_of_the_cluster_is_one_that_can_be_run() -> None:
     assert (REPOSITORY / path).parent == REPOSITORY / "jobs"
     assert (REPOSITORY / path).stat().st_mode & 0o111
     job = load_job(str(REPOSITORY / path), words[1::2])
-    assert job.storage.startswith("s3://")  # nodes share nothing else
+    assert job.storage.startswith("s3://")  # nodes have no other shared storage
     assert job.cluster.workers == (1, 8)
 
 
@@ -169,7 +169,7 @@ def test_yaml_files_have_no_key_twice() -> None:
 
 
 class _Once(yaml.SafeLoader):
-    """Refuses a mapping with a key twice, of which the last would count."""
+    """YAML loader that rejects a mapping with a duplicate key."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

@@ -1,4 +1,4 @@
-"""`executor_runner`: what is read from what it prints, and what is said when it does not."""
+"""`executor_runner`: parsing its output, and errors if it lacks something."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_runner_that_prints_nothing_is_refused_with_what_to_build(phone: FakeP
 
 def test_a_crash_tells_its_exit_code_and_the_last_lines(phone: FakePhone) -> None:
     phone.change(exit_code=134)
-    with pytest.raises(ProgramError) as crashed:  # other programs may run
+    with pytest.raises(ProgramError) as crashed:  # a ProgramError, since other programs may run
         printed(phone, 15)
     head, _, rest = str(crashed.value).partition(", last lines: ")
     assert head == f"the program crashed on phone {SERIAL} with exit code 134 (SIGABRT)"

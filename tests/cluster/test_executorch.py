@@ -1,4 +1,4 @@
-"""ExecuTorch: its thread pool, and what it says of a bad program."""
+"""ExecuTorch: its thread pool, and messages about invalid programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of torch.export: they answer like the module, without BatchNorms and without pickles."""
+"""Programs of torch.export: same outputs as the module, no BatchNorms, no pickles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas_core.shapes import OpShape
 
 
 def trained(module: nn.Module, channels: int) -> nn.Module:
-    """`module`, whose BatchNorms have seen images."""
+    """`module` with BatchNorm statistics of some images."""
     for _ in range(3):
         module(3 * torch.randn(8, channels, 12, 12) + 1)
     return module.eval().requires_grad_(False)
@@ -27,7 +27,7 @@ def batch_norms(program: bytes) -> int:
 
 
 class Twice(nn.Module):
-    """One convolution with two BatchNorms, one behind each of its uses."""
+    """One convolution, used twice, each time followed by another BatchNorm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Twice(nn.Module):
 
 
 class UsedElsewhere(nn.Module):
-    """A convolution whose output goes past the BatchNorm, too."""
+    """A convolution whose output also bypasses the BatchNorm."""
 
     def __init__(self) -> None:
         super().__init__()

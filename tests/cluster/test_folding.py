@@ -1,4 +1,4 @@
-"""Networks with their BatchNorms folded answer as before, and are copies."""
+"""Networks with folded BatchNorms have the same outputs, and are copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets and the facts of this machine."""
+"""Targets and the properties of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray head: which processes are its own, and what its environment says."""
+"""A Ray head: its processes and its environment."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_head_ends_with_its_session_and_its_drivers_and_nothing_else(
     spawned += [leader, driver, other]
     processes = HeadProcesses(pid=leader.pid, mark="a")
     _wait_for_count(processes, 4)
-    monkeypatch.setattr(head, "STOP_S", 0.5)  # the driver does not end by itself
+    monkeypatch.setattr(head, "STOP_S", 0.5)  # the driver does not exit by itself
     start = time.monotonic()
     processes.stop()
     assert time.monotonic() - start < 5

@@ -1,4 +1,4 @@
-"""The images: pinned, closed, and complete."""
+"""Docker images: pinned, closed and complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def words_of(dockerfile: Path, name: str) -> list[str]:
 
 
 def copied(dockerfile: Path) -> list[str]:
-    """What an image takes from the checkout."""
+    """Files that an image copies from the checkout."""
     return [source for words in words_of(dockerfile, "COPY") for source in words.split()[:-1]]
 
 

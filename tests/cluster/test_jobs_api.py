@@ -1,4 +1,4 @@
-"""Ray's jobs interface: who answers, and with which token."""
+"""Client of Ray's jobs API: servers and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files for Kubernetes: right by the schemas of KubeRay, closed, and labelled."""
+"""Kubernetes files: valid by KubeRay's schemas, closed, and labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lease: one owner, who is named, and whose death is noticed."""
+"""A lease: one owner, which can be identified, and whose death is detected."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_lease_is_taken_over_after_its_holder_died(storage: Storage) -> None:
 
 
 def test_a_lease_that_is_released_meanwhile_is_had_at_once(storage: Storage) -> None:
-    # Renewed too slowly to be seen alive: only its disappearance tells.
+    # Renewed too slowly to be seen alive: only its disappearance is detected.
     first = Lease(storage, renew_s=5, expire_s=10)
     first.__enter__()
     threading.Timer(0.2, first.__exit__, (None, None, None)).start()
@@ -165,14 +165,14 @@ def seen(storage: Storage, **settings: float) -> Holder | None:
 
 
 def left(storage: Storage, host: str, process: int, age_s: float) -> None:
-    """The lease of somebody who does not renew it."""
+    """A lease that its owner no longer renews."""
     storage.write_json("lease.json", {"host": host, "process": process, "since": "noon"})
     then = time.time() - age_s
     os.utime(storage.path("lease.json"), (then, then))
 
 
 def no_process() -> int:
-    """The number of a process that has ended."""
+    """Number of a process that has ended."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     return ended.pid

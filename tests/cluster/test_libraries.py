@@ -1,4 +1,4 @@
-"""Requirements are stated where pip reads them and where a missing library is named."""
+"""Requirements agree between pyproject.toml and the messages about missing libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files for a shared MLflow: right, closed, and without a password in them."""
+"""Files for a shared MLflow: valid, closed, and without a password in them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
 
 
 def checked(values: dict[str, Any]) -> bool:
-    """True; what is wrong is raised."""
+    """Return True if the values are valid; raise otherwise."""
     compose_spec.PyCompose.from_yaml(yaml.safe_dump(values)).validate()
     return True
 
@@ -117,7 +117,7 @@ def test_services_are_reached_inside_the_cluster_alone() -> None:
 
 
 def environments() -> list[dict[str, str]]:
-    """What the server is told, by compose and on Kubernetes."""
+    """Environment of the server, in compose and on Kubernetes."""
     (pod,) = (
         container
         for one in documents("mlflow/kubernetes.yaml")

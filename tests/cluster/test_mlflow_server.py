@@ -1,4 +1,4 @@
-"""The server of `cluster/mlflow` really runs: on PostgreSQL and S3, with logins and known hosts."""
+"""The server of `cluster/mlflow`, really running on PostgreSQL and S3, with logins."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWN = "MLFLOW_", "AWS_", "PG"
 
 
 def environment(folder: Path, database: str, port: int) -> dict[str, str]:
-    """What compose gives the server, with the places of this test."""
+    """Environment that compose gives the server, with the addresses of this test."""
     given = dict.fromkeys(required_variables(), "testing") | {
         "POSTGRES_PASSWORD": PASSWORD,
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
@@ -60,7 +60,7 @@ def environment(folder: Path, database: str, port: int) -> dict[str, str]:
 
 
 def command(port: int) -> list[str]:
-    """That of the image, on this host alone."""
+    """The command of the image, on this host only."""
     (words,) = (json.loads(words) for name, words in instructions(DOCKERFILES[1]) if name == "CMD")
     put = {
         "mlflow": [sys.executable, "-m", "mlflow"],
@@ -88,7 +88,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the server, as long as the tests of this file."""
+    """Address of the server, which runs for all tests of this file."""
     folder, port = tmp_path_factory.mktemp("shared"), free_port()
     log = folder / "server.log"
     with postgres() as database, bucket() as s3, open(log, "wb") as stream:
@@ -111,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def status(address: str, login: str = "", body: bytes | None = None, **headers: str) -> int:
-    """What a server answers."""
+    """HTTP status of a response of the server."""
     request = urllib.request.Request(address, data=body, headers=headers)
     if login:
         words = base64.b64encode(login.encode()).decode()

@@ -1,4 +1,4 @@
-"""ONNX Runtime: what becomes of a module, its threads, whom it tells."""
+"""ONNX Runtime: compiled modules, threads, and telemetry."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_batch_norm_is_folded_into_the_convolution(program: bytes) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.slow
 def test_programs_run_on_as_many_threads_as_asked(program: bytes, threads: int) -> None:
-    OnnxRuntime(TARGETS["cpu"]).load(program)  # what the library starts once is not counted
+    OnnxRuntime(TARGETS["cpu"]).load(
+        program
+    )  # threads that the library starts once are not counted
     gc.collect()
     process = psutil.Process()
     before = process.num_threads()
@@ -92,7 +94,7 @@ def test_the_library_is_quiet_when_all_is_well(
 
 @pytest.mark.slow
 def test_the_library_reports_to_nobody(program: bytes, tmp_path: Path) -> None:
-    """What it has to report is kept in the user's cache until it is sent."""
+    """The library would store its reports in the user's cache until they are sent."""
     (tmp_path / "model.onnx").write_bytes(program)
     home = tmp_path / "home"
     home.mkdir()
@@ -102,7 +104,7 @@ def test_the_library_reports_to_nobody(program: bytes, tmp_path: Path) -> None:
         "OnnxRuntime(TARGETS['cpu']).load(pathlib.Path(sys.argv[1]).read_bytes())"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "model.onnx")]
-    # Without the names under which the library takes itself to be under test.
+    # Removes the variables by which the library detects that it is being tested.
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     subprocess.run(words, check=True, cwd=REPOSITORY, env=env)
     assert list(home.rglob("*")) == []

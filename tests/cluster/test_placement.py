@@ -1,4 +1,4 @@
-"""Which node a target is measured on, and its cores meanwhile."""
+"""Placement: the node that a target is measured on, and the reservation of its cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray elsewhere: which addresses are taken, and what is said where it takes no job."""
+"""A remote Ray cluster: accepted addresses, and errors if it takes no job."""
 
 from __future__ import annotations
 

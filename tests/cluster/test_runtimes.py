@@ -1,4 +1,4 @@
-"""What every runtime of this machine's processor has to do, whichever library it is."""
+"""Contract of all runtimes for this machine's processor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 
 
 def after_images(module: nn.Module, *shape: int) -> nn.Module:
-    """`module` with batch norms that have seen images, in the layout that training uses."""
+    """`module` with BatchNorm statistics of some images, in the memory format of training."""
     module.to(memory_format=torch.channels_last).train()
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -83,7 +83,7 @@ CLOSE = 1e-4
 
 
 def difference(runtime: Runtime, module: nn.Module, images: Tensor) -> float:
-    """Largest difference between what a compiled module and the module say."""
+    """Largest difference between the outputs of a compiled module and of the module."""
     answers = runtime.load(runtime.compile(module, torch.zeros_like(images)))(images)
     expected = eager(module, images)
     assert answers.shape == expected.shape
@@ -164,10 +164,10 @@ def test_a_prepared_call_outlives_its_program(
     def prepared() -> Callable[[], object]:
         return runtime.load(bytes(bytearray(program))).prepared(images.clone())
 
-    expected = prepared()()  # None where the answer stays in the library's memory
+    expected = prepared()()  # None if the output stays in the library's memory
     calls = [prepared() for _ in range(20)]
     gc.collect()
-    # A call into memory that was freed would end the process, not raise.
+    # Using freed memory would crash the process rather than raise an error.
     for call in calls:
         torch.testing.assert_close(call(), expected, atol=0, rtol=0)
 
@@ -214,7 +214,7 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(
     with pytest.raises(MeasurementError, match=rf"{runtime.name} is not installed.*pip install"):
         runtime.version()
     if runtime.name == "torch":
-        return  # without torch there is nobody to ask for a program
+        return  # without torch no program can be compiled
     with pytest.raises(MeasurementError, match=f"install the extra '{runtime.name}'"):
         runtime.load(program)
     with pytest.raises(MeasurementError, match=f"install the extra '{runtime.name}'"):

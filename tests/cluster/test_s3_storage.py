@@ -1,4 +1,4 @@
-"""A storage in S3, against a server over HTTP: the same promises as a folder's, and bad days."""
+"""Storage in S3, against a server over HTTP: same guarantees as a folder, and faults."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def storage(
 
 @pytest.fixture
 def proxy(server: S3, monkeypatch: pytest.MonkeyPatch, storage: Storage) -> Iterator[Proxy]:
-    """What this process reaches the server through."""
+    """Proxy between this process and the server."""
     with before(server) as one, reached(monkeypatch, server.environment(one.uri)):
         yield one
 

@@ -1,4 +1,4 @@
-"""Storage: what lies in it is whole, and what is asked of it stays inside."""
+"""Storage: writes are atomic, and keys stay inside."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_written_is_named() -> None:
-    # /proc takes no folders, not even from root.
+    # No folders can be created in /proc, not even by root.
     with pytest.raises(StorageError, match=r"/proc/runs cannot be written: .*name a folder"):
         Storage("/proc/runs").check_writable()
 

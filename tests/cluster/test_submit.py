@@ -1,4 +1,4 @@
-"""Handing in a job: what is refused, what is shown, and what comes back."""
+"""Submitting a job: errors, output, and exit codes."""
 
 from __future__ import annotations
 
@@ -126,9 +126,9 @@ def test_logins_travel_in_a_file_for_this_user_alone(folder: Path, monkeypatch) 
         return SimpleNamespace(returncode=1, stdout=str(path))
 
     monkeypatch.setattr(module.subprocess, "run", ray)
-    work = module._Work("x", folder, ["./jobs/job.yaml"], module.FORWARDED, 5)
+    work = module._Submission("x", folder, ["./jobs/job.yaml"], module.FORWARDED, 5)
     with pytest.raises(ClusterError, match="Ray does not take the job") as told:
-        module._hand_in("http://127.0.0.1:1", work)
+        module._submit("http://127.0.0.1:1", work)
     assert not Path(str(told.value).splitlines()[-1]).exists()
 
 

@@ -1,4 +1,4 @@
-"""A job on a Ray elsewhere: what goes along with it, and what comes back."""
+"""Submission to a remote Ray cluster: what is passed on, and the results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def handed_in(dashboard, own_ray: Path, monkeypatch) -> Iterator[list[dict[str, Any]]]:
-    """What Ray's client was called with; the dashboard says of every job that it succeeded."""
+    """Arguments that Ray's client was called with; the dashboard reports success for every job."""
     calls: list[dict[str, Any]] = []
 
     def ray(words: list[str], **options: Any) -> SimpleNamespace:
@@ -79,7 +79,7 @@ def test_the_log_is_followed_at_the_address(handed_in, dashboard, folder: Path, 
     submit("jobs/my job$(x).yaml", folder, address=f"{dashboard.address}/")
     shown = capsys.readouterr()
     assert shown.out == "the table\n"
-    assert f"goes to the Ray at {dashboard.address}\n" in shown.err
+    assert f"to the Ray cluster at {dashboard.address}\n" in shown.err
     assert handed_in[0]["env"]["RAY_ADDRESS"] == dashboard.address
     assert handed_in[0]["cwd"] == folder
 
@@ -96,7 +96,9 @@ def test_a_job_that_is_lost_from_sight_is_said_to_go_on(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     monkeypatch.setattr(module.JobsApi, "state", lambda *_: module.JobsApi("x").version())
-    expected = rf"; the job goes on there: ray job logs --address {dashboard.address} --follow my-"
+    expected = (
+        rf"; the job keeps running there: ray job logs --address {dashboard.address} --follow my-"
+    )
     with pytest.raises(ClusterError, match=expected):
         submit("jobs/my job$(x).yaml", folder, address=dashboard.address)
 
@@ -114,7 +116,9 @@ def test_a_second_ray_runs_a_job_with_its_token_and_arguments_reach_no_shell(
 ) -> None:
     words = ["--set", "a=$(touch pwned) ; `touch pwned` && \"'x"]
     with LocalHead(tmp_path, options=["--num-cpus=1"]) as head:
-        monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # the one that is named goes first
+        monkeypatch.setenv(
+            "RAY_ADDRESS", "http://127.0.0.1:1"
+        )  # the given address takes precedence
         for name in NAMES:
             monkeypatch.setenv(name, f"here-{name}")
         job = "jobs/my job$(x).yaml"

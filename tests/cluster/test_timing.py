@@ -1,4 +1,4 @@
-"""Timing: its arithmetic under a clock that only the timed calls advance."""
+"""Timing: its arithmetic, with a clock that only the timed calls advance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster.runtimes.timing import host_ms, time_calls
 
 
 class Clock:
-    """Time that passes only where a call says so. Counts whole nanoseconds."""
+    """A clock that only advances when a call says so. Counts whole nanoseconds."""
 
     def __init__(self) -> None:
         self.ns = 0
@@ -48,7 +48,7 @@ def test_calls_of_a_constant_time_take_that_time() -> None:
 
 
 def test_median_tenths_and_spread_are_those_of_the_samples() -> None:
-    # Warm-up and the search for the batch take three calls of 5 ms; then one call is one sample.
+    # Warm-up and the choice of the batch size take three calls of 5 ms; then a sample is one call.
     samples = [10, 11, 12, 20, 21, 22, 14, 15, 16]
     clock = Clock()
     (timing,) = time_calls(

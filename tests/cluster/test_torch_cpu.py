@@ -1,4 +1,4 @@
-"""torch on a CPU: what becomes of a module, threads, what is timed."""
+"""torch on a CPU: compiled modules, threads, timed calls."""
 
 from __future__ import annotations
 

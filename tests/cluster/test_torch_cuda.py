@@ -1,4 +1,4 @@
-"""torch on a GPU: programs, what is timed and by which clock. Most of it needs no GPU."""
+"""torch on a GPU: programs, and timing by the GPU's clock. Most tests need no GPU."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.fake_gpu import FakeDevice
 
 GPU = TARGETS["gpu"]
 ERRORS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
-"""Largest difference from fp32 on a processor, of answers around 1."""
+"""Largest difference from fp32 on a CPU, for outputs around 1."""
 
 
 class Recorder:
-    """In place of a module: remembers what it was called with and under which settings."""
+    """Replaces a module; records its arguments and the settings at each call."""
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
@@ -39,7 +39,7 @@ class Recorder:
 
 
 def settings() -> tuple[object, ...]:
-    """By trial or not; precision of convolutions and of matrix products in fp32."""
+    """Current cuDNN benchmark mode, and fp32 precision of convolutions and matrix products."""
     cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul
     return cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision
@@ -52,7 +52,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def block() -> nn.Module:
-    """Convolutions with batch norms that have seen images, in the layout that training uses."""
+    """Convolutions with BatchNorm statistics of some images, in the memory format of training."""
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1, bias=False),
@@ -215,7 +215,7 @@ def test_a_machine_without_a_gpu_is_refused(program: bytes) -> None:
 
 
 def on_gpu(test: Callable[..., None]) -> Callable[..., None]:
-    """Marks a test that needs the real thing."""
+    """Mark a test that needs a real GPU."""
     here = pytest.mark.skipif(
         not torch.cuda.is_available(),
         reason="needs a CUDA device: torch.cuda.is_available() is false on this machine",
@@ -244,7 +244,7 @@ def test_a_replay_computes_the_answer(
     call = TorchCuda(replace(GPU, precision=precision)).load(program).prepared(images)
     answer = call()
     assert isinstance(answer, Tensor)
-    answer.fill_(torch.nan)  # what was written at the capture is gone
+    answer.fill_(torch.nan)  # overwrites what the capture computed
     call()
     found = answer.float().cpu()
     torch.testing.assert_close(found, block(images), atol=ERRORS[precision], rtol=0)

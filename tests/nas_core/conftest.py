@@ -1,4 +1,4 @@
-"""Core tests: one thread, since their tensors are tiny, and no deadline on a busy machine."""
+"""Settings of the core tests: one thread, since tensors are tiny, and no deadlines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-# While the tests are collected: a property takes the profile that it was defined under.
+# At import: hypothesis uses the profile that is active when a test is defined.
 settings.register_profile("core", deadline=None, database=None, derandomize=True)
 settings.load_profile("core")
 

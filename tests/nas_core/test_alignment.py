@@ -1,4 +1,4 @@
-"""Candidate ops of a site begin as one function, and train weights of their own."""
+"""Candidate ops of a site start as one function and then train independent weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Architectures: published parameter and MAC counts, JSON, digests, refusals."""
+"""Architectures: published parameter and MAC counts, JSON, digests, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACE = two_sites()
 
 
 def ops(text: str) -> tuple[str, ...]:
-    """From "53" = kernel 5, expansion 3; "-" = skip."""
+    """Ops from a text: "53" is kernel 5, expansion 3; "-" is skip."""
     return tuple("skip" if w == "-" else f"mbconv_k{w[0]}_e{w[1]}" for w in text.split())
 
 

@@ -1,4 +1,4 @@
-"""Blocks: outputs against plain functional calls, and how weights are drawn."""
+"""Blocks: outputs compared with plain functional calls, and weight initialization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.tiny import K3, two_sites
 
 
 def conv_bn_by_hand(x: Tensor, weights: list[Tensor], stride: int, groups: int) -> Tensor:
-    """The next convolution and BatchNorm of `weights`, on batch statistics."""
+    """Apply the next convolution and BatchNorm of `weights`, with batch statistics."""
     conv, scale, shift = (weights.pop(0) for _ in range(3))
     y = F.conv2d(x, conv, stride=stride, padding=conv.shape[-1] // 2, groups=groups)
     mean, var = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), unbiased=False, keepdim=True)

@@ -1,6 +1,7 @@
-"""Budgets are hit: the latency of the Pixel 1, a loss that gains from every multiply-accumulate.
+"""Searches end at the budget, in a synthetic setting.
 
-How much it gains, c, is what a fixed penalty would have to be tuned to. 2,500 updates.
+Latencies are those of the Pixel 1, and the loss decreases with every multiply-accumulate. Its
+slope, c, is what a fixed penalty would have to be tuned to. Searches have 2,500 updates.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.support.tiny import table_of
 
 
 def parameters(every: list[tuple[float, float]], always: list[tuple[float, float]]) -> list[Any]:
-    """Half a minute each: some are for `make test-long`."""
+    """Parameters of tests of half a minute each; some are run by `make test-long` only."""
     return [pytest.param(*one, marks=() if one in always else pytest.mark.long) for one in every]
 
 
@@ -65,7 +66,7 @@ def test_absolute_reports_a_penalty_too_weak_where_the_loss_gains_more(
 
 
 def a_table_in_which_7x7_costs_30_times_as_much() -> LatencyTable:
-    """As under XNNPACK: a search begins at several times the latency of the reference network."""
+    """Latencies like XNNPACK's: a search starts at several times that of the reference network."""
 
     def cost_ms(part: OpSignature) -> float:
         if part.op in ("stem", "head"):

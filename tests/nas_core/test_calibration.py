@@ -1,4 +1,4 @@
-"""Calibration: fits against numpy, errors by hand, what is kept."""
+"""Calibration: fits compared with numpy, errors by hand, JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_fit_is_that_of_least_squares_in_relative_errors(
 ) -> None:
     parts, measured = (np.array(values) for values in zip(*points, strict=True))
     scale, offset = affine_fit(parts.tolist(), measured.tolist(), smallest_ms=1e-9)
-    if offset == 0.0:  # a factor alone, where a line would turn the table around
+    if offset == 0.0:  # only a factor, since a line would have a negative slope
         design = (parts / measured)[:, None]
     else:
         design = np.stack([parts / measured, 1 / measured], axis=1)

@@ -1,4 +1,4 @@
-"""Depthwise convolutions against torch's own, in double precision."""
+"""Depthwise convolutions compared with torch's own, in double precision."""
 
 from __future__ import annotations
 

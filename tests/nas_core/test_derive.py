@@ -1,4 +1,4 @@
-"""The exact derivation against brute force over all networks."""
+"""The exact derivation, compared with brute force over all networks."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_published_space_is_solved_in_50_ms(
     fastest, slowest = table.range_ms()
     values, budget = log_probs(table.space, 1), fastest + share * (slowest - fastest)
     times = []
-    for _ in range(5):  # the best of five: others use this machine too
+    for _ in range(5):  # the best of five, since the machine may be busy
         start = time.process_time()
         best_within(values, table, budget)
         times.append(time.process_time() - start)

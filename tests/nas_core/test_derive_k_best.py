@@ -1,4 +1,4 @@
-"""The k best networks within a budget against brute force over all networks."""
+"""The k best networks within a budget, compared with brute force over all networks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def solve(problem: Problem, budget: float, k: int) -> list[tuple[int, ...]]:
 
 
 def ranked(problem: Problem, budget: float) -> list[tuple[float, float, tuple[int, ...]]]:
-    """(-value, cost, path) of all paths within the budget, in the order that is promised."""
+    """(-value, cost, path) of all paths within the budget, in the documented order."""
     within = [(-value, cost, path) for path, (cost, value) in totals(problem).items()]
     return sorted(one for one in within if one[1] <= budget)
 

@@ -1,4 +1,4 @@
-"""Drawings: one line per part, the figures of the network, narrow enough for a terminal."""
+"""Drawings: one line per part, correct numbers, narrow enough for a terminal."""
 
 from __future__ import annotations
 

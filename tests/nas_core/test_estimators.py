@@ -1,7 +1,7 @@
-"""What the sampled gradients estimate: against exact expectations over every path, pair and op.
+"""Expectations of sampled gradients, computed exactly over all paths, pairs and ops.
 
-The spaces have two sites with three ops, in float64, so that everything can be enumerated; the
-sampled means are held to four standard errors over 20,000 draws.
+The spaces have two sites with three ops, in float64, so that everything can be enumerated; sampled
+means have to be within four standard errors over 20,000 draws.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
 from nas_core.strategy import UpdateContext
 from nas_core.supernet import Supernet
-from tests.support.supernets import a_scene, one_image, random_matrices, supernet_of
+from tests.support.supernets import a_context, one_image, random_matrices, supernet_of
 
 DRAWS = 20_000
 PROBS = [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]
@@ -66,27 +66,27 @@ def pairs_with_chances(
         yield [pair for pair, *_ in draws], [active for _, active, _ in draws], chance
 
 
-def grads_of(strategy: str, scene: UpdateContext) -> Tensor:
-    found = STRATEGIES[strategy]().update(scene).grads
+def grads_of(strategy: str, context: UpdateContext) -> Tensor:
+    found = STRATEGIES[strategy]().update(context).grads
     assert found is not None
     return torch.stack(found)
 
 
-def assert_mean(strategy: str, scene: UpdateContext, expected: Tensor) -> None:
-    """Every component of the mean over many draws within four standard errors."""
+def assert_mean(strategy: str, context: UpdateContext, expected: Tensor) -> None:
+    """Assert that the mean over many draws is within four standard errors in every component."""
     total, squares = torch.zeros_like(expected), torch.zeros_like(expected)
     for number in range(DRAWS):
-        grads = grads_of(strategy, replace(scene, number=number))
+        grads = grads_of(strategy, replace(context, number=number))
         total += grads
         squares += grads * grads
     mean = total / DRAWS
     error = ((squares / DRAWS - mean * mean) / DRAWS).sqrt()
-    assert expected.abs().max() > 10 * error.max()  # the draws could tell it from nothing
+    assert expected.abs().max() > 10 * error.max()  # the draws can distinguish it from 0
     assert (mean - expected).abs().le(4 * error + 1e-12).all()
 
 
 def exact_gradient(net: Supernet, value: Callable[[list[int]], Tensor | float]) -> Tensor:
-    """Of the expected value over all paths, by autograd through the probabilities."""
+    """Gradient of the expected value over all paths, by autograd through the probabilities."""
     alphas = [alpha.detach().clone().requires_grad_() for alpha in net.alphas()]
     probs = [alpha.softmax(0) for alpha in alphas]
     terms = [
@@ -116,7 +116,7 @@ def expectation_of_full_path(
     with monkeypatch.context() as patch:
         for path, chance in paths_with_chances(PROBS):
             patch.setattr(gradient_strategies, "sample_path", lambda _p, _r, path=path: path)
-            total += chance * grads_of("full_path", a_scene(net, batch))
+            total += chance * grads_of("full_path", a_context(net, batch))
     return total
 
 
@@ -130,23 +130,23 @@ def expectation_of_two_path(
             patch.setattr(
                 gradient_strategies, "sample_active", lambda _a, _p, _r, active=active: active
             )
-            total += chance * grads_of("two_path", a_scene(net, batch))
+            total += chance * grads_of("two_path", a_context(net, batch))
     return total
 
 
-def rewards_of(net: Supernet, scene: UpdateContext) -> Callable[[list[int]], float]:
+def rewards_of(net: Supernet, context: UpdateContext) -> Callable[[list[int]], float]:
     strategy = gradient_strategies.Reinforce()
-    return lambda path: strategy.rewards(scene, [path])[0]
+    return lambda path: strategy.rewards(context, [path])[0]
 
 
 @pytest.mark.slow
 def test_reinforce_estimates_the_gradient_of_the_expected_reward() -> None:
     net = three_ops(lambda y: 0.7 + torch.tanh(WEIGHT @ y.flatten()) / 2)  # right or wrong by path
     settings = SearchSettings(objective="absolute", beta=0.5, samples=1)
-    scene = a_scene(net, one_image(X), settings, baseline=0.4)
-    value = rewards_of(net, scene)
+    context = a_context(net, one_image(X), settings, baseline=0.4)
+    value = rewards_of(net, context)
     assert {value(path) > 0.5 for path, _ in paths_with_chances(PROBS)} == {True, False}
-    assert_mean("reinforce", scene, -exact_gradient(net, value))
+    assert_mean("reinforce", context, -exact_gradient(net, value))
 
 
 @pytest.mark.long
@@ -154,7 +154,7 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward() -> None:
 def test_full_path_estimates_the_exact_gradient_where_ops_are_linear_and_the_loss_affine() -> None:
     net = three_ops(affine)
     expected = exact_gradient(net, loss_of(net, affine))
-    assert_mean("full_path", a_scene(net, one_image(X)), expected)
+    assert_mean("full_path", a_context(net, one_image(X)), expected)
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_full_path_estimates_its_own_expectation_under_any_loss(
 ) -> None:
     net, batch = three_ops(curved), one_image(X)
     expected = expectation_of_full_path(net, batch, monkeypatch)
-    assert_mean("full_path", a_scene(net, batch), expected)
+    assert_mean("full_path", a_context(net, batch), expected)
 
 
 @pytest.mark.slow
@@ -173,14 +173,14 @@ def test_two_path_estimates_its_own_expectation(
 ) -> None:
     net, batch = three_ops(loss), one_image(X)
     expected = expectation_of_two_path(net, PROBS, batch, monkeypatch)
-    assert_mean("two_path", a_scene(net, batch), expected)
+    assert_mean("two_path", a_context(net, batch), expected)
 
 
 @pytest.mark.slow
 def test_two_path_estimates_the_exact_gradient_with_two_ops_and_an_affine_loss() -> None:
     net = supernet_of(random_matrices(0, 2), [[0.7, 0.3], [0.2, 0.8]], affine)
     expected = exact_gradient(net, loss_of(net, affine))
-    assert_mean("two_path", a_scene(net, one_image(X)), expected)
+    assert_mean("two_path", a_context(net, one_image(X)), expected)
 
 
 def test_with_two_ops_and_an_affine_loss_the_expectation_is_the_exact_gradient(
@@ -228,6 +228,6 @@ def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.Monke
     assert exact[0].tolist() == pytest.approx([-0.096, 0.096])
     found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
     assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
-    # No zero that stands for nothing: it is the mean of estimates that are none.
-    single = [grads_of("two_path", a_scene(net, one_image(x), number=n)) for n in range(20)]
+    # Not trivially zero: the single estimates have a nonzero mean magnitude.
+    single = [grads_of("two_path", a_context(net, one_image(x), number=n)) for n in range(20)]
     assert all(grads.abs().max() > 0.01 for grads in single)

@@ -1,4 +1,4 @@
-"""Gates: gradients against autograd, draws against the probabilities that define them."""
+"""Gates: gradients compared with autograd, draws with the probabilities that define them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Architecture updates: gradients against autograd through gates that are leaves."""
+"""Gradient strategies, compared with autograd through gates that are leaf tensors."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
 from nas_core.strategy import Update, UpdateContext
 from nas_core.supernet import Supernet
-from tests.support.supernets import a_batch, a_scene, a_supernet
+from tests.support.supernets import a_batch, a_context, a_supernet
 
 LEARN = [name for name, make in STRATEGIES.items() if make().weights in ("path", "mixture")]
 
 
 def force(monkeypatch: pytest.MonkeyPatch, pairs: list[Pair], active: list[int]) -> None:
-    """Let the next two-path update draw these."""
+    """Make the next two-path update use these draws."""
     monkeypatch.setattr(gradient_strategies, "sample_pairs", lambda _probs, _rng: pairs)
     monkeypatch.setattr(gradient_strategies, "sample_active", lambda _alphas, _pairs, _rng: active)
 
 
 def gate_grads_by_autograd(net: Supernet, path: Sequence[int], batch: Batch) -> list[Tensor]:
-    """dL/dg of every op: all of them run, weighted by gates that are leaves."""
+    """dL/dg of every op: all of them run, weighted by gates that are leaf tensors."""
     net = copy.deepcopy(net)
     gates = [
         F.one_hot(torch.tensor(choice), len(alpha)).double().requires_grad_()
@@ -44,14 +44,14 @@ def gate_grads_by_autograd(net: Supernet, path: Sequence[int], batch: Batch) -> 
 
 
 def through_softmax(alpha: Tensor, gate_grad: Tensor, members: Sequence[int]) -> Tensor:
-    """Gradient of the alphas by autograd through the softmax over some of them."""
+    """Gradient of the alphas by autograd through the softmax over `members`."""
     leaf = alpha.detach().clone().requires_grad_()
     loss = gate_grad[list(members)] @ leaf[list(members)].softmax(0)
     return torch.autograd.grad(loss, leaf)[0]
 
 
-def active_of(net: Supernet, scene: UpdateContext, pairs: Sequence[Pair]) -> list[int]:
-    return sample_active(net.alphas(), pairs, scene.own_rng("active"))
+def active_of(net: Supernet, context: UpdateContext, pairs: Sequence[Pair]) -> list[int]:
+    return sample_active(net.alphas(), pairs, context.own_rng("active"))
 
 
 def assert_two_path_as_by_autograd(
@@ -69,19 +69,19 @@ def assert_two_path_as_by_autograd(
 @pytest.mark.parametrize("seed", range(10))
 def test_two_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
-    scene = a_scene(net, batch, seed=seed)
-    found = TwoPath().update(scene)
+    context = a_context(net, batch, seed=seed)
+    found = TwoPath().update(context)
     assert found.pairs is not None
-    assert_two_path_as_by_autograd(net, batch, found, active_of(net, scene, found.pairs))
+    assert_two_path_as_by_autograd(net, batch, found, active_of(net, context, found.pairs))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_full_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
-    scene = a_scene(net, batch, seed=seed)
-    found = FullPath().update(scene).grads
+    context = a_context(net, batch, seed=seed)
+    found = FullPath().update(context).grads
     assert found is not None
-    path = sample_path(net.probs(), scene.own_rng("active"))
+    path = sample_path(net.probs(), context.own_rng("active"))
     gates = gate_grads_by_autograd(net, path, batch)
     for alpha, gate, grad in zip(net.alphas(), gates, found, strict=True):
         expected = through_softmax(alpha, gate, range(len(alpha)))
@@ -91,7 +91,7 @@ def test_full_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_darts_equals_autograd_through_the_mixture(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
-    found = Darts().update(a_scene(net, batch)).grads
+    found = Darts().update(a_context(net, batch)).grads
     assert found is not None
     twin = copy.deepcopy(net)
     x = twin.stem(batch.images)
@@ -104,12 +104,12 @@ def test_darts_equals_autograd_through_the_mixture(seed: int) -> None:
 
 def test_reinforce_equals_autograd_of_the_log_probabilities() -> None:
     net, batch = a_supernet(0), a_batch(0)
-    scene = a_scene(net, batch, SearchSettings(samples=4, objective="absolute"), baseline=0.3)
-    found = Reinforce().update(scene).grads
+    context = a_context(net, batch, SearchSettings(samples=4, objective="absolute"), baseline=0.3)
+    found = Reinforce().update(context).grads
     assert found is not None
-    rng = scene.own_rng("networks")
+    rng = context.own_rng("networks")
     paths = [sample_path(net.probs(), rng) for _ in range(4)]
-    rewards = Reinforce().rewards(scene, paths)
+    rewards = Reinforce().rewards(context, paths)
     assert len(set(rewards)) > 1
     surrogate = sum(
         -(reward - 0.3) / 4 * alpha.log_softmax(0)[choice]
@@ -123,16 +123,16 @@ def test_reinforce_equals_autograd_of_the_log_probabilities() -> None:
 
 def test_a_reward_is_that_of_the_objective_for_accuracy_and_latency() -> None:
     net, batch = a_supernet(0), a_batch(0)
-    scene = a_scene(net, batch, SearchSettings(objective="absolute", beta=0.5))
-    (reward,) = Reinforce().rewards(scene, [[1, 3]])
+    context = a_context(net, batch, SearchSettings(objective="absolute", beta=0.5))
+    (reward,) = Reinforce().rewards(context, [[1, 3]])
     with torch.no_grad(), net.frozen():
         accuracy = (net(batch.images, [1, 3]).argmax(1) == batch.labels).double().mean()
-    ratio = scene.goal.path_ms([1, 3]) / scene.goal.budget_ms
+    ratio = context.goal.path_ms([1, 3]) / context.goal.budget_ms
     assert reward == pytest.approx(float(accuracy) - 0.5 * abs(ratio - 1))
 
 
 def test_the_first_update_of_reinforce_only_makes_the_average() -> None:
-    found = Reinforce().update(a_scene(a_supernet(0), a_batch(0)))
+    found = Reinforce().update(a_context(a_supernet(0), a_batch(0)))
     assert found.grads is not None
     assert all(not grad.any() for grad in found.grads)
     assert found.reward is not None
@@ -144,7 +144,7 @@ def test_two_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_othe
 ) -> None:
     net, batch = a_supernet(0), a_batch(0)
     force(monkeypatch, [(3, 0), (3, 2)], active)  # op 3 is skip
-    found = TwoPath().update(a_scene(net, batch))
+    found = TwoPath().update(a_context(net, batch))
     assert found.grads is not None
     assert all(grad.abs().max() > 1e-6 for grad in found.grads)
     assert_two_path_as_by_autograd(net, batch, found, active)
@@ -156,7 +156,7 @@ def test_full_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_oth
 ) -> None:
     net, batch = a_supernet(0), a_batch(0)
     monkeypatch.setattr(gradient_strategies, "sample_path", lambda _probs, _rng: path)
-    found = FullPath().update(a_scene(net, batch)).grads
+    found = FullPath().update(a_context(net, batch)).grads
     assert found is not None
     gates = gate_grads_by_autograd(net, path, batch)
     for alpha, gate, grad in zip(net.alphas(), gates, found, strict=True):
@@ -167,7 +167,7 @@ def test_full_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_oth
 
 def test_ops_outside_the_pair_get_no_gradient_from_the_loss() -> None:
     for seed in range(5):
-        found = TwoPath().update(a_scene(a_supernet(seed), a_batch(seed), seed=seed))
+        found = TwoPath().update(a_context(a_supernet(seed), a_batch(seed), seed=seed))
         assert found.grads is not None
         assert found.pairs is not None
         for grad, pair in zip(found.grads, found.pairs, strict=True):
@@ -181,7 +181,7 @@ def test_the_loss_is_the_cross_entropy_of_the_path_that_ran(
     net, batch = a_supernet(0), a_batch(0)
     force(monkeypatch, [(2, 0), (1, 3)], [1, 0])
     monkeypatch.setattr(gradient_strategies, "sample_path", lambda _probs, _rng: [0, 1])
-    found = STRATEGIES[strategy]().update(a_scene(net, batch))
+    found = STRATEGIES[strategy]().update(a_context(net, batch))
     assert found.loss is not None
     expected = F.cross_entropy(net(batch.images, [0, 1]), batch.labels)
     torch.testing.assert_close(found.loss, expected.detach())
@@ -189,15 +189,15 @@ def test_the_loss_is_the_cross_entropy_of_the_path_that_ran(
 
 def test_the_pair_is_the_same_on_all_workers_and_the_active_op_each_ones_own() -> None:
     net = a_supernet(0)
-    scenes = [a_scene(net, a_batch(0), number=n) for n in range(20)]
+    scenes = [a_context(net, a_batch(0), number=n) for n in range(20)]
     draws = []
-    for scene in scenes:
-        assert scene.batch is not None
-        other = replace(scene, batch=replace(scene.batch, first=8))
-        first, second = TwoPath().update(scene).pairs, TwoPath().update(other).pairs
+    for context in scenes:
+        assert context.batch is not None
+        other = replace(context, batch=replace(context.batch, first=8))
+        first, second = TwoPath().update(context).pairs, TwoPath().update(other).pairs
         assert first is not None
         assert first == second
-        draws.append(active_of(net, scene, first) == active_of(net, other, first))
+        draws.append(active_of(net, context, first) == active_of(net, other, first))
     assert not all(draws)
 
 
@@ -205,14 +205,14 @@ def test_the_pair_is_the_same_on_all_workers_and_the_active_op_each_ones_own() -
 def test_updates_change_no_weight_no_alpha_and_no_buffer(strategy: str) -> None:
     net = a_supernet(0)
     before = copy.deepcopy(net.state_dict())
-    STRATEGIES[strategy]().update(a_scene(net, a_batch(0), baseline=0.1))
+    STRATEGIES[strategy]().update(a_context(net, a_batch(0), baseline=0.1))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
 
 
 @pytest.mark.parametrize("strategy", LEARN)
 def test_the_gradients_of_a_site_sum_to_zero(strategy: str) -> None:
-    found = STRATEGIES[strategy]().update(a_scene(a_supernet(1), a_batch(1), baseline=0.1))
+    found = STRATEGIES[strategy]().update(a_context(a_supernet(1), a_batch(1), baseline=0.1))
     assert found.grads is not None
     for grad in found.grads:
         assert grad.abs().max() > 1e-9

@@ -1,4 +1,4 @@
-"""Latency: expectations against enumeration, sums by hand, JSON, missing rows."""
+"""Latency: expectations compared with enumeration, sums by hand, JSON, missing rows."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_expected_latency_is_the_mean_over_all_architectures(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_expected_latency_is_the_mean_over_sampled_architectures(seed: int) -> None:
     space, draws = proxyless_imagenet(), 2000
-    table = pixel1.table(space)  # some of its costs are below 0
+    table = pixel1.table(space)  # some of its costs are negative
     rng = torch.Generator().manual_seed(seed)
     choices = [len(site.ops) for site in space.sites]
     p = [torch.randn(n, generator=rng, dtype=torch.float64).softmax(0) for n in choices]
@@ -139,7 +139,7 @@ def test_costs_below_zero_add_up_too(arch: Architecture) -> None:
 
 def test_the_costs_of_the_published_space_take_under_5_milliseconds() -> None:
     space = proxyless_imagenet()
-    tables = [noisy_table(space, seed) for seed in range(5)]  # each without what it keeps
+    tables = [noisy_table(space, seed) for seed in range(5)]  # new tables, without cached values
     times = []
     for table in tables:
         began = time.process_time()
@@ -198,7 +198,7 @@ def test_a_row_of_another_resolution_does_not_stand_in() -> None:
 
 
 def test_the_published_space_has_66_distinct_ops() -> None:
-    # 21 sites of 11 distinct shapes with six convolutions each; a skip is part of no network.
+    # 21 sites of 11 distinct shapes with six convolutions each; networks omit skips.
     parts = op_signatures(proxyless_imagenet())
     assert len(parts) == len(set(parts)) == 66 + 2
 
@@ -257,7 +257,7 @@ def test_what_is_no_table_of_this_format_is_refused(change: Any, message: str) -
 
 
 def test_negative_rows_are_kept() -> None:
-    # What is left of a small op after the overhead of a call was taken off may be below zero.
+    # A small op minus the overhead of a call may be negative.
     table = replace(TABLE, rows=(*TABLE.rows[:1], row_of(TABLE.rows[1].part, -0.01)))
     assert LatencyTable.from_dict(table.to_dict()).rows[1].median_ms == -0.01
 

@@ -1,4 +1,4 @@
-"""Objectives: values and slopes worked out by hand."""
+"""Objectives: values and slopes computed by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = list(OBJECTIVES)
 
 
 def loss(name: ObjectiveName, cross_entropy: float, expected_ms: float, budget_ms: float) -> float:
-    """With a strength of 0.5, curvature 4 and multiplier 2."""
+    """Loss with strength 0.5, curvature 4 and multiplier 2."""
     objective = objective_of(SearchSettings(objective=name, beta=0.5, rho=4.0), multiplier=2.0)
     return float(objective.loss(torch.tensor(cross_entropy), torch.tensor(expected_ms), budget_ms))
 

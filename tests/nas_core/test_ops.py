@@ -1,4 +1,4 @@
-"""Ops beyond the published space: against torchvision's blocks, shapes, export."""
+"""Ops beyond the published space: compared with torchvision's blocks; shapes; export."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("mbconv_k3_e3", "mbconv_k5_e3_se", "mbconv_k7_e3_hswish", "sepconv_k3",
 
 
 def moved(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in double precision, with statistics and weights that are not those of birth."""
+    """The module in double precision, with random statistics and weights."""
     rng = torch.Generator().manual_seed(seed)
     for name, values in module.state_dict().items():
         if name.endswith("running_var"):
@@ -29,7 +29,7 @@ def moved(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def with_weights_of(module: nn.Module, other: nn.Module) -> nn.Module:
-    """The weights of `other`, taken over in their order."""
+    """Copy the weights of `other`, in order."""
     weights = list(other.state_dict().values())
     names = list(module.state_dict())
     module.load_state_dict(dict(zip(names, weights, strict=True)))

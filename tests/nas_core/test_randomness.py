@@ -1,4 +1,4 @@
-"""Counted randomness: draws depend on the words and on nothing else."""
+"""Stateless randomness: draws depend on seed, purpose and counters only."""
 
 from __future__ import annotations
 

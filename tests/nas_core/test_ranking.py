@@ -1,4 +1,4 @@
-"""Rank correlations, scores with supernet weights, and how well they foretell trained networks."""
+"""Rank correlations, scores with supernet weights, and how well they predict trained networks."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from tests.support.tiny import K3, K5, Images, all_architectures, two_sites
 SPACE = two_sites((K3, K5, "skip"))
 DATA = SearchData(weight=Images(24, 8, seed=1), architecture=Images(18, 6, seed=2))
 TRAINING = Images(24, 4, seed=3)
-"""The weight part, in batches of the training alone."""
+"""Loader of the weight split, with the batch size of the retraining."""
 SETTINGS = SearchSettings(epochs=2, batch_size=6, bn_images=12, ranking_networks=3)
 RETRAIN = RetrainSettings(epochs=1, batch_size=8, lr=0.1)
 PATHS = [(0, 0), (1, 2), (2, 2)]
 
-# Few different values, so that many are tied.
+# Few distinct values, so that there are many ties.
 FEW = st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), min_size=2, max_size=12)
 ANY = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1, 1)), min_size=2, max_size=12)
 Correlation = Callable[[Sequence[float], Sequence[float]], float]
@@ -97,7 +97,7 @@ def test_what_cannot_be_ranked_is_refused(
 
 
 def a_supernet(seed: int = 0) -> Supernet:
-    """Statistics and weights as after some training: no two BatchNorm layers are alike."""
+    """A supernet as after some training: no two BatchNorm layers are equal."""
     rng = torch.Generator().manual_seed(seed)
     net = Supernet(SPACE, rng)
     for layer in net.modules():
@@ -109,7 +109,7 @@ def a_supernet(seed: int = 0) -> Supernet:
 
 
 class OnePath(nn.Module):
-    """The supernet itself, run on one path."""
+    """The supernet itself, restricted to one path."""
 
     def __init__(self, net: Supernet, path: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Controls: networks within the budget, scores that can be compared, and earlier systems' rules."""
+"""Sampling strategies: the budget, comparable scores, and the rules of the original methods."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nas_core.search_state import SearchState
 from nas_core.space import proxyless_imagenet
 from nas_core.strategy import ScoredNetwork, UpdateContext
 from nas_core.workers import SingleProcess
-from tests.support.supernets import CPU, a_scene
+from tests.support.supernets import CPU, a_context
 from tests.support.tiny import Images, all_paths, noisy_table, two_sites
 
 SPACE = two_sites(sites=3)  # 27 networks
@@ -41,7 +41,7 @@ TABLE = noisy_table(SPACE, seed=1)
 
 
 def goal_at(part: float, table: LatencyTable = TABLE) -> LatencyGoal:
-    """A budget that many of the networks meet, 0 none but the fastest, 1 all."""
+    """A budget between that of the fastest network (0) and one that all networks meet (1)."""
     fastest, slowest = table.range_ms()
     return LatencyGoal(table, fastest + part * (slowest - fastest) + 1e-9, CPU)
 
@@ -55,10 +55,10 @@ def settings(**values: Any) -> SearchSettings:
     return SearchSettings(**{**short, **values})
 
 
-def scene(strategy: str, **facts: Any) -> UpdateContext:
+def context(strategy: str, **facts: Any) -> UpdateContext:
     chosen = settings(strategy=strategy, **facts.pop("settings", {}))
     net = start_search(SPACE, chosen, 0, CPU).supernet.train()
-    return a_scene(net, None, chosen, **{"goal": goal_at(0.5), "data": data(), **facts})
+    return a_context(net, None, chosen, **{"goal": goal_at(0.5), "data": data(), **facts})
 
 
 def trial(path: tuple[int, ...], value: float) -> ScoredNetwork:
@@ -102,13 +102,13 @@ def test_where_only_a_few_in_a_million_are_within_the_budget_some_are_found() ->
 
 
 def in_window(goal: LatencyGoal, part: float = 0.95) -> set[tuple[int, ...]]:
-    """All networks from this part of the budget to the budget."""
+    """Networks between this fraction of the budget and the budget."""
     found = {path: goal.path_ms(list(path)) for path in all_paths(SPACE)}
     return {p for p, ms in found.items() if part * goal.budget_ms <= ms <= goal.budget_ms}
 
 
 def budgets() -> list[float]:
-    """Of every network of the space, its latency."""
+    """Budgets equal to the latency of each network of the space."""
     return sorted(goal_at(0.5).path_ms(list(path)) for path in all_paths(SPACE))
 
 
@@ -147,7 +147,9 @@ def test_networks_at_a_latency_are_found_where_they_are_few_in_a_million() -> No
 
 @pytest.mark.parametrize("budget_ms", [35.0, 80.0, 110.0, 150.0])
 def test_networks_at_a_latency_are_found_in_the_published_space(budget_ms: float) -> None:
-    goal = LatencyGoal(pixel1.table(proxyless_imagenet()), budget_ms, CPU)  # a skip takes time off
+    goal = LatencyGoal(
+        pixel1.table(proxyless_imagenet()), budget_ms, CPU
+    )  # a skip has a negative latency
     found = random_networks_at(goal, 3, seed=0)
     assert len({tuple(path) for path in found}) == 3
     assert all(0.95 <= goal.path_ms(path) / budget_ms <= 1 for path in found)
@@ -182,7 +184,7 @@ def test_a_child_differs_from_its_parent_at_one_site_and_is_within_the_budget(se
 
 @pytest.mark.parametrize("strategy", [Random, Evolution])
 def test_a_network_is_scored_with_supernet_weights(strategy: Any) -> None:
-    stage = scene("random")
+    stage = context("random")
     found = strategy().update(stage).trial
     assert found is not None
     batches = scoring_batches(stage.data, stage.settings)
@@ -192,7 +194,7 @@ def test_a_network_is_scored_with_supernet_weights(strategy: Any) -> None:
 
 
 def test_by_cross_entropy_a_score_is_the_mean_probability_of_the_truth() -> None:
-    found = Random().update(scene("random", settings={"scored_by": "cross_entropy"})).trial
+    found = Random().update(context("random", settings={"scored_by": "cross_entropy"})).trial
     assert found is not None
     assert found.score == pytest.approx(exp(-found.loss))
 
@@ -204,7 +206,7 @@ def test_a_network_that_diverged_scores_nothing() -> None:
 
 
 def test_an_objective_with_latency_enters_the_score() -> None:
-    stage = scene("random", settings={"objective": "power", "beta": 1.0})
+    stage = context("random", settings={"objective": "power", "beta": 1.0})
     found = Random().update(stage).trial
     assert found is not None
     assert found.score == pytest.approx(found.accuracy * stage.goal.budget_ms / found.latency_ms)
@@ -212,7 +214,7 @@ def test_an_objective_with_latency_enters_the_score() -> None:
 
 @pytest.mark.parametrize("strategy", ["random", "evolution", "rl_trials"])
 def test_an_update_changes_no_weight_no_alpha_and_no_buffer(strategy: str) -> None:
-    stage = scene(strategy, settings={"trial_epochs": 1})
+    stage = context(strategy, settings={"trial_epochs": 1})
     make = {"random": Random, "evolution": Evolution, "rl_trials": RLTrials}[strategy]
     before = copy.deepcopy(stage.net.state_dict())
     make().update(stage)
@@ -230,9 +232,9 @@ def test_random_does_not_score_a_network_twice_while_there_are_others() -> None:
 def test_evolution_begins_with_random_networks() -> None:
     old = [trial((0, 0, 0), 0.9)] * 2
     begun = {"settings": {"population": 3, "tournament": 2}, "trials": old}
-    found = [Evolution().update(scene("evolution", number=n, **begun)).trial for n in range(15)]
+    found = [Evolution().update(context("evolution", number=n, **begun)).trial for n in range(15)]
     apart = [sum(c != 0 for c in one.path) for one in found if one is not None]
-    assert max(apart) > 1  # not children of the networks that are there
+    assert max(apart) > 1  # not children of existing networks
 
 
 def test_evolution_changes_the_best_of_the_living() -> None:
@@ -240,7 +242,7 @@ def test_evolution_changes_the_best_of_the_living() -> None:
     good, dead = (1, 1, 1), (2, 2, 2)
     trials = [trial(dead, 0.99), *(trial((0, 0, j), 0.1) for j in range(3)), trial(good, 0.8)]
     for number in range(20):
-        stage = scene(
+        stage = context(
             "evolution",
             settings={"population": 4, "tournament": 4},
             trials=trials,
@@ -253,7 +255,7 @@ def test_evolution_changes_the_best_of_the_living() -> None:
 
 
 def test_a_trial_trains_a_network_alone_and_moves_the_controller() -> None:
-    stage = scene("rl_trials", settings={"trial_epochs": 1}, baseline=0.0)
+    stage = context("rl_trials", settings={"trial_epochs": 1}, baseline=0.0)
     found = RLTrials().update(stage)
     assert found.trial is not None
     assert found.grads is not None

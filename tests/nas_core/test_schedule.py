@@ -1,4 +1,4 @@
-"""The calendar of a search."""
+"""The schedule of a search."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_an_averaged_site_weighs_all_its_ops_equally() -> None:
 
 
 def cost(choices: tuple[int, ...] = (6, 6), **settings: Any) -> float:
-    """Of a search of 20 warm-up steps and 40 others, 15 updates, 30 at most."""
+    """Cost of a search with 20 warm-up steps, 40 further steps and 15 (at most 30) updates."""
     return search_cost(schedule(**settings).settings, 10, choices)
 
 
@@ -124,7 +124,7 @@ def cost(choices: tuple[int, ...] = (6, 6), **settings: Any) -> float:
         ("full_path", 60 + 15 * 7 / 3),
         ("darts", 6 * 60 + 15 * 4),
         ("reinforce", 60 + 15 * 10 / 3),
-        ("random", 20 + 20 * 3 / 3),  # one batch of the architecture part, two for statistics
+        ("random", 20 + 20 * 3 / 3),  # one batch of the architecture split, two for statistics
         ("evolution", 20 + 20 * 3 / 3),
     ],
 )

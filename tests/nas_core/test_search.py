@@ -1,4 +1,4 @@
-"""The search loop: what a step may touch, resuming, workers, and that it is a search."""
+"""The search loop: what a step changes, resuming, several workers, and that it finds networks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_follows_from_the_settings_is_built_once_and_not_in_every_step(name
 
 
 def everything(state: SearchState) -> dict[str, Tensor]:
-    """Parameters, buffers and momentum by name, copied."""
+    """Copies of parameters, buffers and momentum, by name."""
     found = {name: value.clone() for name, value in state.supernet.state_dict().items()}
     for name, p in state.supernet.named_parameters():
         for key, value in state.weight_optimizer.state.get(p, {}).items():
@@ -192,7 +192,7 @@ def test_an_alpha_step_moves_alphas_and_nothing_else(strategy: Any) -> None:
 
 
 class WeightGrads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts backward kernels, and those among them that are asked for a gradient of weights."""
+    """Counts backward kernels, and those of them that compute a gradient of weights."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -258,7 +258,7 @@ def test_ops_outside_a_settled_pair_move_as_by_the_latency_alone() -> None:
     settings = replace(SETTINGS, beta=0.3, settle_pairs=True)
     state = start_search(space, settings, 0, CPU)
     costs = [torch.tensor(row) for row in table.costs_ms(space)]
-    for number in range(6):  # later steps have a memory of the gradients before
+    for number in range(6):  # later steps depend on Adam's averages
         alphas, optimizer = copy.deepcopy((state.supernet.alphas(), state.alpha_optimizer))
         per_site = [a.softmax(0) @ c for a, c in zip(alphas, costs, strict=True)]
         latency = torch.stack(per_site).sum() + table.fixed_ms(space)
@@ -320,7 +320,7 @@ def test_alphas_move_after_every_few_weight_steps_each_time_on_other_pairs(
     list(search_epochs(state, SearchData(loader, loader), goal(), settings, 0, SingleProcess()))
     kinds = ["weights" if event == "weights" else "alphas" for event in events]
     turn = ["weights", "weights", "weights", "alphas"]
-    assert kinds == turn * (8 * 3 // 3)  # three epochs of eight steps, counted through
+    assert kinds == turn * (8 * 3 // 3)  # three epochs of eight steps, counted across epochs
     pairs = [event for event in events if event != "weights"]
     assert len(set(pairs)) > 1
 
@@ -335,7 +335,7 @@ def test_alphas_move_even_where_an_epoch_has_fewer_steps_than_a_turn() -> None:
 
 def test_a_late_first_gradient_moves_no_alpha_far() -> None:
     state, lr = start(), SETTINGS.alpha_lr
-    for alpha in state.supernet.alphas():  # Adam's memory of a long time without gradients
+    for alpha in state.supernet.alphas():  # Adam's averages after a long time without gradients
         state.alpha_optimizer.state[alpha] = {
             "step": torch.tensor(10_000.0),
             "exp_avg": torch.zeros_like(alpha),
@@ -437,7 +437,7 @@ def test_the_loss_of_a_weight_step_is_smoothed_cross_entropy() -> None:
 
 
 def saved(state: SearchState) -> Any:
-    """Everything that a checkpoint holds."""
+    """Everything that a checkpoint contains."""
     modules = (state.supernet, state.weight_optimizer, state.alpha_optimizer)
     own = (state.alpha_steps, state.baseline, state.multiplier, state.trials)
     common = (state.counters(), state.tally.sums)
@@ -445,7 +445,7 @@ def saved(state: SearchState) -> Any:
 
 
 def restored(values: Any, settings: SearchSettings) -> SearchState:
-    """As another process would: from what was saved."""
+    """State of another process, restored from a checkpoint."""
     state = start(settings, seed=99)
     state.supernet.load_state_dict(values[0])
     state.weight_optimizer.load_state_dict(values[1])
@@ -575,7 +575,7 @@ def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     state = start_search(space, settings, 0, CPU)
     budget = LatencyGoal(table, fastest, CPU)
     list(search_epochs(state, data(), budget, settings, 0, SingleProcess()))
-    # Derived without any limit: the probabilities alone decide.
+    # Derived without a limit, so that only the probabilities matter.
     derived = best_within(state.supernet.log_probs(), table, slowest)
     assert derived == Architecture.uniform(space, cheap)
     assert float(budget.expected_ms(state.supernet.probs())) < 0.25 * slowest

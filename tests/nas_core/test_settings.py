@@ -1,4 +1,4 @@
-"""Settings: the published recipe by default; a wrong value is refused with its rule."""
+"""Settings: the published recipe is the default; wrong values are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces: published sizes, shapes that follow from one another, JSON, refusals."""
+"""Spaces: published sizes, consistent shapes, JSON, errors."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_what_is_no_number_of_channels_is_not_rounded(channels: float) -> None:
 
 
 def channels_of(space: SearchSpace) -> list[int | None]:
-    """Of stem, first block, stages and head."""
+    """Channels of stem, first block, stages and head."""
     stages = {site.name.split(".")[0]: site.out_channels for site in space.sites}
     return [space.stem_channels, space.first_channels, *stages.values(), space.head_channels]
 

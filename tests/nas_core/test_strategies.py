@@ -1,4 +1,4 @@
-"""The contract of all strategies, with every objective, alone and in a group."""
+"""Contract of all strategies, with every objective, in a single process and in a group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas_core.search import alphas_digest, choose, latency_note, search_epochs, 
 from nas_core.search_settings import ObjectiveName, SearchSettings, Strategy
 from nas_core.search_state import STRATEGIES, SearchState
 from nas_core.workers import ProcessGroup, SingleProcess
-from tests.support.supernets import CPU, a_batch, a_scene, a_search, a_supernet
+from tests.support.supernets import CPU, a_batch, a_context, a_search, a_supernet
 from tests.support.thread_workers import Member, on_all
 from tests.support.tiny import Images, noisy_table, table_of, two_sites
 
@@ -99,22 +99,22 @@ def test_two_workers_end_with_the_same_alphas_trials_and_reports(strategy: str) 
 def test_workers_of_reinforce_score_networks_of_their_own() -> None:
     net, batch = a_supernet(0), a_batch(0)
     others = replace(batch, first=8)
-    mine = STRATEGIES["reinforce"]().update(a_scene(net, batch, baseline=0.2))
-    other = STRATEGIES["reinforce"]().update(a_scene(net, others, baseline=0.2))
+    mine = STRATEGIES["reinforce"]().update(a_context(net, batch, baseline=0.2))
+    other = STRATEGIES["reinforce"]().update(a_context(net, others, baseline=0.2))
     assert mine.grads is not None
     assert other.grads is not None
     assert not torch.equal(mine.grads[0], other.grads[0])
 
 
-def test_a_team_of_reinforce_moves_by_the_mean_of_its_workers() -> None:
+def test_workers_of_reinforce_update_by_their_mean_gradient() -> None:
     chosen = settings("reinforce", "none")
     batch = next(Images(16, 8).batches(0))
 
     def found(rank: int) -> list[torch.Tensor]:
         net = start_search(SPACE, chosen, 0, CPU).supernet.train()
         part = replace(batch, first=8 * rank)
-        scene = a_scene(net, part, chosen, goal=goal(), baseline=0.2)
-        grads = STRATEGIES["reinforce"]().update(scene).grads
+        context = a_context(net, part, chosen, goal=goal(), baseline=0.2)
+        grads = STRATEGIES["reinforce"]().update(context).grads
         assert grads is not None
         return grads
 
@@ -146,8 +146,10 @@ def test_the_baseline_is_a_moving_average_updated_after_it_was_used() -> None:
     for number in range(3):
         twin = copy.deepcopy(state)
         batch = next(Images(16, 8).batches(number))
-        scene = a_scene(twin.supernet, batch, chosen, goal=goal(), number=number, baseline=expected)
-        update = STRATEGIES["reinforce"]().update(scene)
+        context = a_context(
+            twin.supernet, batch, chosen, goal=goal(), number=number, baseline=expected
+        )
+        update = STRATEGIES["reinforce"]().update(context)
         assert update.reward is not None
         expected = update.reward if expected is None else 0.9 * expected + 0.1 * update.reward
         alpha_step(a_search(state, goal(), chosen), batch)

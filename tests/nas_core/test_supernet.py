@@ -1,4 +1,4 @@
-"""Supernet: its size, its paths against plain networks, what a frozen pass leaves alone."""
+"""Supernet: its size, its paths compared with plain networks, and frozen passes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def images() -> Tensor:
 
 
 def weights_of_path(net: Supernet, architecture: Architecture) -> dict[str, Tensor]:
-    """The supernet's state under the names that the plain network has for it."""
+    """State of the supernet under the names of the plain network."""
     parts: list[tuple[str, nn.Module]] = [("stem", net.stem), ("head", net.head)]
     chosen = [net.op(s, c) for s, c in enumerate(architecture.path())]
     kept = [op for op, name in zip(chosen, architecture.ops, strict=True) if name != "skip"]
@@ -37,7 +37,7 @@ def weights_of_path(net: Supernet, architecture: Architecture) -> dict[str, Tens
 
 
 def leaves_of(output: Tensor) -> Iterator[Tensor]:
-    """All leaves to which a backward pass from `output` would bring a gradient."""
+    """Leaf tensors that a backward pass from `output` would give a gradient."""
     seen, waiting = set(), [output.grad_fn]
     while waiting:
         node: Any = waiting.pop()

@@ -1,4 +1,4 @@
-"""Training of a plain network: recipe, counting, averaging, resuming."""
+"""Training of a network: recipe, statistics, averaging, resuming."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(finished: in
     reports = train(whole)
     epochs = train_epochs(stopped, LOADER, SETTINGS, 0, SingleProcess())
     before = [next(epochs) for _ in range(finished)]
-    resumed = a_state(seed=99)  # as another process would: from what was saved
+    resumed = a_state(seed=99)  # like another process, from the saved state
     resumed.network.load_state_dict(copy.deepcopy(stopped.network.state_dict()))
     resumed.optimizer.load_state_dict(copy.deepcopy(stopped.optimizer.state_dict()))
     resumed.epoch = stopped.epoch

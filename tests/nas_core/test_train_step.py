@@ -1,4 +1,4 @@
-"""A training step: how a batch may be cut, what workers share, what is not finite."""
+"""A training step: micro-batches, communication between workers, values that are not finite."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODEL = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
 
 
 class Bench:
-    """A linear layer behind BatchNorm, and its trainer."""
+    """A BatchNorm followed by a linear layer, and its trainer."""
 
     def __init__(self, group: ProcessGroup | None = None, **settings: Any) -> None:
         self.model = copy.deepcopy(MODEL)  # workers are threads: they share a random generator
@@ -67,7 +67,7 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 def test_gradients_of_unequal_parts_are_those_of_the_mean_over_all_images() -> None:
     def work(member: Member) -> tuple[list[Tensor], float]:
         bench = Bench(member)
-        bench.model[1] = nn.Identity()  # BatchNorm sees each part by itself
+        bench.model[1] = nn.Identity()  # BatchNorm normalizes each part separately
         bench.trained = replace(bench.trained, parameters=list(bench.model.parameters()))
         part = slice(0, 5) if member.rank == 0 else slice(5, 8)
         bench.step(Batch(IMAGES[part], LABELS[part], 8, part.start))
@@ -164,7 +164,7 @@ def test_a_share_of_the_learning_rate_is_taken() -> None:
     assert bench.optimizer.param_groups[0]["lr"] == 0.05
 
 
-def test_wishes_of_all_workers_are_heard_by_all_after_the_step() -> None:
+def test_signals_of_all_workers_reach_every_worker_after_the_step() -> None:
     heard: dict[int, list[float]] = {}
 
     def work(member: Member) -> None:

@@ -1,4 +1,4 @@
-"""Teams: alone nothing happens; a divergence says who held what, also in another process."""
+"""Process groups: no-ops with one worker; divergence errors name the values of all workers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A phone that is none: a folder, an `adb` that acts on it, and an `executor_runner` to put there.
+"""A fake phone: a folder, an `adb` that acts on it, and an `executor_runner` to send there.
 
-Both programs are this file, run by a script of a few words. Commands for the phone's shell run in
-that of this machine, with the phone's paths replaced by paths in the folder; so redirections, exit
-codes and permissions are real. What the fake decides is what is attached, what a program takes, and
-how it ends; that is told by `state.json`, which a test changes through `FakePhone`.
+Both programs are this file, started by short scripts. Commands for the phone's shell run in the
+shell of this machine, with the phone's paths replaced by paths in the folder; redirections, exit
+codes and permissions are therefore real. `state.json`, which a test changes through `FakePhone`,
+determines which phones are attached, how long programs take, and how they end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLAGS = {
     "server_mode": "false",
 }
 GHZ = (1.8, 1.8, 1.8, 1.8, 2.4, 2.4, 2.85, 2.85)
-"""Highest frequencies of eight cores: the last two are the big ones."""
+"""Maximum frequencies of eight cores: the last two are the big ones."""
 
 PROPERTIES = {
     "ro.product.model": "Pixel 4",
@@ -47,9 +47,12 @@ STATE: dict[str, Any] = {
     "flags": FLAGS,
     "answer": "",
 }
-"""Milliseconds by a word in the program, times `factor`; those of the first execution times `first`
-too. Runs crash with `exit_code`, or print nothing; the phone leaves after so many runs; an answer
-is a file's path."""
+"""State of the fake phone.
+
+`ms` maps a string contained in a program to its milliseconds, which are multiplied by `factor`, and
+for the first execution by `first` too. Runs crash with `exit_code`, or print nothing (`is_silent`);
+the phone is disconnected after `leaves_after` runs; `answer` is the path of the output.
+"""
 
 TOOLS = {
     "taskset": 'echo "$1" >> "$FAKE_PHONE/masks"; shift; exec "$@"',
@@ -59,7 +62,7 @@ TOOLS = {
 
 
 class FakePhone:
-    """The phone as a test sees it."""
+    """Control of the fake phone by a test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +81,7 @@ class FakePhone:
 
     @classmethod
     def plugged_in(cls, folder: Path, setenv: Callable[[str, str], None]) -> FakePhone:
-        """A phone that `adb` finds, in a folder of its own; `runner` lies beside `adb`."""
+        """Create a phone that `adb` finds, in a new folder; `runner` is in the folder of `adb`."""
         phone = cls(folder / "phone")
         phone.runner.parent.mkdir()
         this = f"{sys.executable} -ISB {__file__}"
@@ -90,11 +93,11 @@ class FakePhone:
         return phone
 
     def change(self, **state: Any) -> None:
-        """Changes what the phone does from now on."""
+        """Change the behaviour of the phone from now on."""
         (self.folder / "state.json").write_text(json.dumps({**_state(self.folder), **state}))
 
     def said(self, verb: str) -> list[list[str]]:
-        """Words of all calls of `adb VERB`, or of the runner."""
+        """Arguments of all calls of `adb VERB`, or of the runner."""
         lines = _lines(self.folder / "calls")
         return [words for words in map(json.loads, lines) if verb in words[:3]]
 
@@ -112,7 +115,7 @@ class FakePhone:
 
 
 def adb(folder: Path, words: list[str]) -> int:
-    """`adb` with its words; ends as adb would."""
+    """Run `adb` with these arguments; return its exit code."""
     _note(folder, words)
     phones = _state(folder)["phones"]
     if words == ["devices"]:
@@ -141,13 +144,13 @@ def _shell(folder: Path, command: str) -> int:
     if "--num_executions" in command and runs == state["leaves_after"]:
         state["phones"] = {}
         (folder / "state.json").write_text(json.dumps(state))
-        return 255  # as a phone that is unplugged: no message, and no exit code of the command
+        return 255  # like an unplugged phone: no message, no exit code of the command
     os.environ["PATH"] = f"{folder / 'bin'}:/usr/bin:/bin"
-    return os.execv("/bin/sh", ["sh", "-c", _here(folder, command)])  # ends as the command does
+    return os.execv("/bin/sh", ["sh", "-c", _here(folder, command)])  # exits as the command does
 
 
 def runner(folder: Path, words: list[str]) -> int:
-    """`executor_runner` with its words: prints what the real one does, to the same streams."""
+    """Run `executor_runner`: prints the lines of the real one, to the same streams."""
     _note(folder, ["runner", *words])
     state = _state(folder)
     if words == ["--help"]:
@@ -167,8 +170,8 @@ def runner(folder: Path, words: list[str]) -> int:
 def _execute(folder: Path, state: dict[str, Any], flags: dict[str, str]) -> int:
     content, images = Path(flags["model_path"]).read_bytes(), Path(flags["inputs"]).read_bytes()
     with (folder / "runs").open("a") as file:
-        how = f"executions {flags['num_executions']} threads {flags['cpu_threads']}"
-        file.write(f"{how} bytes {len(images)}\n")
+        settings = f"executions {flags['num_executions']} threads {flags['cpu_threads']}"
+        file.write(f"{settings} bytes {len(images)}\n")
     _log(state, "Model file model.pte is loaded.")
     if state["exit_code"]:
         _log(state, "assert failed (method.ok()): Loading of method failed with status 0x20", "F")
@@ -177,8 +180,8 @@ def _execute(folder: Path, state: dict[str, Any], flags: dict[str, str]) -> int:
     ms = next(known, 1.0) * state["factor"]
     times = int(flags["num_executions"])
     each = [ms * state["first"], *[ms] * (times - 1)]
-    for number, one in enumerate(each, start=1):
-        _log(state, f"Iteration {number} of {times}: {one:f} ms")
+    for number, iteration_ms in enumerate(each, start=1):
+        _log(state, f"Iteration {number} of {times}: {iteration_ms:f} ms")
     _log(state, f"Model executed successfully {times} time(s) in {sum(each):f} ms.")
     _log(state, "1 outputs: ")
     if "output_file" in flags:
@@ -194,7 +197,7 @@ def _log(state: dict[str, Any], text: str, level: str = "I") -> None:
 
 
 def _here(folder: Path, text: str) -> str:
-    """Text with the phone's paths as paths of this machine."""
+    """Replace the phone's paths in a text by paths of this machine."""
     return text.replace("/data/local/", f"{folder}/data/local/").replace("/sys/", f"{folder}/sys/")
 
 

@@ -1,4 +1,4 @@
-"""A GPU that is none: computes on this machine's processor and has a time of its own."""
+"""A fake GPU that computes on this machine's processor and has its own clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 class FakeEvent:
-    """Comes when the device has done what it had to do when this was recorded."""
+    """An event that is reached once the device has done the work submitted before `record`."""
 
     def __init__(self, device: FakeDevice) -> None:
         self._device = device
         self._at_ms = 0.0
-        self._has_come = False
+        self._is_reached = False
 
     def record(self) -> None:
         self._device.log.append("record")
@@ -21,17 +21,17 @@ class FakeEvent:
 
     def synchronize(self) -> None:
         self._device.log.append("wait")
-        self._has_come = True
+        self._is_reached = True
 
     def elapsed_time(self, end: FakeEvent) -> float:
-        assert end._has_come, "CUDA raises: the event is not complete"
+        assert end._is_reached, "CUDA raises: the event is not complete"
         return end._at_ms - self._at_ms
 
 
 class FakeDevice:
-    """A GPU that needs `replay_ms` for what it captures; what it is asked for stands in `log`."""
+    """A GPU whose captures take `replay_ms` to replay; all calls are recorded in `log`."""
 
-    place = "cpu"
+    torch_name = "cpu"
 
     def __init__(self, replay_ms: float = 0.25, host_s: float = 0.0) -> None:
         self.log: list[str] = []

@@ -1,8 +1,8 @@
-"""Faults on a real Ray of several nodes: what is broken where and when, and that it was broken.
+"""Fault injection on a real Ray cluster of several nodes.
 
-`FAULTS` names a folder. `faults.json` in it lists faults in their order; each happens once, in the
-worker and at the step that it names, when all before it have happened. What has happened leaves a
-file there, and so does every start of a worker.
+The environment variable `FAULTS` names a folder. `faults.json` in it lists faults in order; each
+happens once, in the given worker at the given step, after all earlier ones. Every fault that has
+happened leaves a file in the folder, as does every start of a worker.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from tests.support.repository import REPOSITORY
 INJECTED = Path(__file__).parent / "injected"
 
 PATIENCE_S = 600
-"""For a worker to come to a step; one start took 10 s alone and 60 s beside other tests."""
+"""Time limit for a worker to reach a step; a start took 10 s alone, 60 s beside other tests."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that breaks in a worker."""
+    """A fault in a worker."""
 
     what: str
-    """kill, error, hang, sleep (a pause that is no fault)."""
+    """"kill", "error", "hang" or "sleep" (a pause, which is not a fault)."""
     rank: int
     step: int
-    """Steps that the worker has done since it was started."""
+    """Number of steps that the worker has done since its start."""
 
 
 def put(path: Path, text: str) -> None:
-    """Write a file that another process may be reading: it sees the old text or the new one."""
+    """Write a file atomically, since other processes may be reading it."""
     new = path.with_name(f"{path.name}.{os.getpid()}")  # workers of two cases may write one file
     new.write_text(text)
     new.replace(path)
 
 
 def install(module: Any) -> None:
-    """Make the group of a worker break as `faults.json` says; called in processes of the Ray."""
+    """Make the process group of a worker fail as `faults.json` says; called in Ray's processes."""
     folder, steps = Path(os.environ["FAULTS"]), [0]
-    begin, hear = module.RayProcessGroup.__init__, module.RayProcessGroup.hear
+    begin, apply = module.RayProcessGroup.__init__, module.RayProcessGroup.apply_signals
 
-    def counted_begin(group: Any, *words: Any, **named: Any) -> None:
-        begin(group, *words, **named)
+    def counted_begin(group: Any, *args: Any, **kwargs: Any) -> None:
+        begin(group, *args, **kwargs)
         with (folder / "starts").open("a") as file:
             file.write(f"{group.rank} {group.size} {os.getpid()} {time.time()}\n")
 
-    def breaking_hear(group: Any, signals: list[float]) -> None:
-        hear(group, signals)
+    def breaking_apply(group: Any, signals: list[float]) -> None:
+        apply(group, signals)
         steps[0] += 1
         put(folder / f"step-{group.rank}", f"{steps[0]} {os.getpid()}")
         _break(folder, group.rank, steps[0])
@@ -76,7 +76,10 @@ def install(module: Any) -> None:
         if (folder / "poison").exists() and steps[0] >= int((folder / "poison").read_text()):
             facts[0] = float("nan")  # the mean loss
 
-    module.RayProcessGroup.__init__, module.RayProcessGroup.hear = counted_begin, breaking_hear
+    module.RayProcessGroup.__init__, module.RayProcessGroup.apply_signals = (
+        counted_begin,
+        breaking_apply,
+    )
     module.RayProcessGroup.averaging = poisoned_averaging
 
 
@@ -102,7 +105,7 @@ def _do(what: str) -> None:
 
 @dataclass
 class Rig:
-    """A Ray of several nodes on this machine, and drivers on it."""
+    """A Ray cluster of several nodes on this machine, and drivers that use it."""
 
     folder: Path
     cluster: Any = None
@@ -110,7 +113,7 @@ class Rig:
     drivers: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def plan(self, *faults: Fault) -> None:
-        """What is to break from now on; what happened before is forgotten."""
+        """Set the faults that happen from now on; records of earlier faults are removed."""
         for path in self.folder.glob("*"):
             if path.is_file():
                 path.unlink()
@@ -118,45 +121,48 @@ class Rig:
         put(self.folder / "faults.json", text)
 
     def pace(self, step_s: float) -> None:
-        """Every step takes so much longer from now on."""
+        """Slow down every step by `step_s` from now on."""
         put(self.folder / "pace", str(step_s))
 
     def victim(self, number: int) -> int:
-        """Process in which a fault happened; fails if it did not."""
+        """Process in which a fault happened; raises if it did not."""
         return int((self.folder / f"happened-{number}").read_text())
 
     def starts(self) -> list[tuple[int, int, int, float]]:
         """(rank, size, process, time) of every worker that was started."""
         path = self.folder / "starts"
         lines = path.read_text().splitlines() if path.exists() else []
-        found = [line.split() for line in lines]
-        return [(int(a), int(b), int(c), float(d)) for a, b, c, d in found]
+        fields = [line.split() for line in lines]
+        return [(int(a), int(b), int(c), float(d)) for a, b, c, d in fields]
 
     def attempts(self) -> int:
-        """How often a group of workers was started."""
+        """Number of times a group of workers was started."""
         return sum(rank == 0 for rank, *_ in self.starts())
 
     def wait_for_step(self, step: int, rank: int = 0, attempt: int = 1) -> int:
-        """Its process, once that worker has done so many steps; fails if the driver ends before."""
+        """Wait until a worker has done `step` steps; return its process ID.
+
+        Fails if the driver ends before.
+        """
         path, driver = self.folder / f"step-{rank}", self.drivers[-1]
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and driver.poll() is None:
-            words = path.read_text().split() if path.exists() else []
-            if self.attempts() >= attempt and len(words) == 2 and int(words[0]) >= step:
-                process = int(words[1])
+            fields = path.read_text().split() if path.exists() else []
+            if self.attempts() >= attempt and len(fields) == 2 and int(fields[0]) >= step:
+                process = int(fields[1])
                 if psutil.pid_exists(process):
                     return process
             time.sleep(0.05)
         driver.kill()
-        said, _ = driver.communicate()
+        output, _ = driver.communicate()
         raise AssertionError(
-            f"worker {rank} did not come to step {step} of start {attempt}; {said}"
+            f"worker {rank} did not come to step {step} of start {attempt}; {output}"
         )
 
     def drive(
         self, job: Path, program: Sequence[str] = ("-m", "orchestration")
     ) -> subprocess.Popen[str]:
-        """A driver on this Ray."""
+        """Start a driver on this cluster."""
         driver = subprocess.Popen(
             [sys.executable, "-W", "ignore", *program, str(job)],
             stdout=subprocess.PIPE,
@@ -171,18 +177,18 @@ class Rig:
         return driver
 
     def announce(self, node: Any, left_s: int) -> None:
-        """Tell Ray that a node is going to be taken away, as a cloud does with spot machines."""
+        """Announce to Ray that a node will be removed, as clouds do for spot machines."""
         reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"]
-        words = ["--address", self.cluster.address, "--node-id", node.node_id, *reason]
+        arguments = ["--address", self.cluster.address, "--node-id", node.node_id, *reason]
         ray = Path(sys.executable).with_name("ray")
         subprocess.run(
-            [str(ray), "drain-node", *words, "--deadline-remaining-seconds", str(left_s)],
+            [str(ray), "drain-node", *arguments, "--deadline-remaining-seconds", str(left_s)],
             check=True,
             capture_output=True,
         )
 
     def end(self) -> None:
-        """Nothing that was started here runs on."""
+        """Stop everything that was started here."""
         for driver in self.drivers:
             if driver.poll() is None:
                 driver.kill()
@@ -193,7 +199,7 @@ class Rig:
 
 @contextmanager
 def rig(folder: Path, *cpus: int) -> Iterator[Rig]:
-    """A Ray with a node of each number of cores; the first is the head. Main thread only."""
+    """A Ray cluster with one node per number of cores; the first is the head. Main thread only."""
     from ray.cluster_utils import Cluster
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,8 +211,8 @@ def rig(folder: Path, *cpus: int) -> Iterator[Rig]:
         OMP_NUM_THREADS="1",
         PYTHONWARNINGS="ignore",
     )
-    made = Rig(folder)
-    made.plan()
+    started = Rig(folder)
+    started.plan()
     head = {
         "num_cpus": cpus[0],
         "include_dashboard": True,  # without it, killed trials leave their placement groups
@@ -214,17 +220,17 @@ def rig(folder: Path, *cpus: int) -> Iterator[Rig]:
         "dashboard_port": free_port(),
     }
     try:
-        made.cluster = Cluster(initialize_head=True, head_node_args=head)
-        made.nodes = [made.cluster.add_node(num_cpus=count) for count in cpus[1:]]
-        yield made
+        started.cluster = Cluster(initialize_head=True, head_node_args=head)
+        started.nodes = [started.cluster.add_node(num_cpus=count) for count in cpus[1:]]
+        yield started
     finally:
-        made.end()
+        started.end()
         os.environ.clear()
         os.environ.update(before)
 
 
 def job_file(storage: Path, table: Path, **sections: Any) -> Path:
-    """A job of two sites on digits; nothing is measured."""
+    """Job file with two sites, on digits; nothing is measured."""
     values = {
         "name": "faulty",
         "data": {"source": "digits", "resolution": 16},
@@ -255,7 +261,7 @@ def job_file(storage: Path, table: Path, **sections: Any) -> Path:
 
 
 def rows_of_a_board(folder: Path) -> list[dict[str, Any]]:
-    """Latencies of all parts of that space; the larger the kernel, the longer."""
+    """Latencies of all parts of that space; they increase with the kernel size."""
     from tests.support.latency_tables import rows_of
     from tests.support.worker_context import (
         tiny_job,  # not in the processes of Ray: they import this
@@ -265,6 +271,6 @@ def rows_of_a_board(folder: Path) -> list[dict[str, Any]]:
 
 
 def searched(storage: Path) -> dict[str, Any]:
-    """The result of the one case that searches."""
-    found = [json.loads(p.read_text()) for p in storage.glob("faulty/cases/*/result.json")]
-    return next(one for one in found if one["kind"] == "search")
+    """Result of the one case that searches."""
+    results = [json.loads(p.read_text()) for p in storage.glob("faulty/cases/*/result.json")]
+    return next(result for result in results if result["kind"] == "search")

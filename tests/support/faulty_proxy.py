@@ -1,4 +1,4 @@
-"""A tracking server's bad days: a proxy in front of it that delays, fails and cuts its answers."""
+"""A proxy that delays, fails and truncates the responses of a server."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
 Fault = Literal["before", "after", "cut", "late"] | int | None
-"""`before`: 503, and the server never hears of it; `after`: the server does it, and the answer is
-500; `cut`: the server does it, and the connection ends in the middle of the answer; `late`: the
-server hears of it when nobody waits for the answer any more; a number: this status at once."""
+""""before": status 503, and the request is not forwarded; "after": it is forwarded, and the
+response is status 500; "cut": it is forwarded, and the connection ends within the response;
+"late": it is forwarded when the client no longer waits; a number: this status at once.
+"""
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "expect"}
 
 
 class Proxy:
-    """Passes requests on to a server on this host; what it does with each can be changed."""
+    """Forwards requests to a server on this host; its behaviour can be changed."""
 
     def __init__(self, server_port: int, host: str = "127.0.0.1") -> None:
         self.server_port, self.host = server_port, host
         self.delay_s = 0.0
-        """Before each answer."""
+        """Delay before each response."""
         self.late_s = 4.0
         self.fault: Callable[[int], Fault] = lambda _number: None
-        """What befalls the n-th request."""
+        """Fault of the n-th request."""
         self.count = 0
         self.asked: Counter[str] = Counter()
-        """Requests by method and the end of their path."""
+        """Number of requests, by method and the end of their path."""
         self.last = ""
-        """Of these the one that `fault` is asked about."""
+        """Method and path of the request that `fault` is called for."""
         self._lock = threading.Lock()
         self._listen(0)
         self.port = int(self._listener.server_address[1])
@@ -44,19 +45,19 @@ class Proxy:
         return f"http://{self.host}:{self.port}"
 
     def refuse(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._listener.shutdown()
         self._listener.server_close()
         self._thread.join()
 
     def heal(self) -> None:
-        """Pass everything on at once."""
+        """Forward everything without delay."""
         self.delay_s, self.fault = 0.0, lambda _number: None
         if not self._thread.is_alive():
             self._listen(self.port)
 
     def next_fault(self, kind: str) -> Fault:
-        """Counts the request."""
+        """Count a request and return its fault."""
         with self._lock:
             self.count += 1
             self.asked[kind] += 1
@@ -71,7 +72,7 @@ class Proxy:
 
 
 def half(seed: int, *faults: Fault) -> Callable[[int], Fault]:
-    """One of `faults` for half the requests, drawn from the seed and the request's number."""
+    """A random one of `faults` for half of the requests, determined by seed and request number."""
 
     def fault(number: int) -> Fault:
         rng = random.Random(f"{seed} {number}")
@@ -85,8 +86,8 @@ class _Listener(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, place: tuple[str, int], proxy: Proxy) -> None:
-        super().__init__(place, _Handler)
+    def __init__(self, address: tuple[str, int], proxy: Proxy) -> None:
+        super().__init__(address, _Handler)
         self.proxy = proxy
         self.is_open = True
 
@@ -103,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_any(self) -> None:
         proxy = self.server.proxy
         body = self._body()
-        if not self.server.is_open:  # a connection that was kept from better days
+        if not self.server.is_open:  # a kept-alive connection from before
             self.close_connection = True
             return
         fault = proxy.next_fault(f"{self.command} {_kind(self.path)}")
@@ -169,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _kind(path: str) -> str:
-    """`/api/2.0/mlflow/runs/create?x` is `runs/create`; an artifact is `artifact`."""
+    """Kind of a request: "runs/create" for `/api/2.0/mlflow/runs/create?x`, or "artifact"."""
     path = path.partition("?")[0]
     if "/mlflow-artifacts/" in path:
         return "artifact"

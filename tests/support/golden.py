@@ -1,4 +1,4 @@
-"""Numbers that were not computed by this project: `tests/golden/`."""
+"""Reference numbers from outside this project, in `tests/golden/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.repository import REPOSITORY
 
 
 def golden(name: str) -> dict[str, Any]:
-    """The content of one file; its "source" and "made_by" say where it comes from."""
+    """Content of a file; its keys "source" and "made_by" document its origin."""
     values: dict[str, Any] = json.loads((REPOSITORY / "tests" / "golden" / name).read_text())
     assert {"source", "made_by"} <= set(values), f"{name} does not say where it comes from"
     return values

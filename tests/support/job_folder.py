@@ -1,4 +1,4 @@
-"""A finished job's folder, made up: what recording and comparing read."""
+"""A synthetic folder of a finished job, for tests that record and compare."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HARDWARE = "mobile on host x86-64 (XNNPACK)"
 SPACE = proxyless_small(resolution=8)
 OPS = ("mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k3_e6", "skip", "mbconv_k7_e3", "mbconv_k3_e3")
 START = 1_795_382_000.0
-"""When the first search began, seconds since 1970."""
+"""Start of the first search, seconds since 1970."""
 
 
 def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
-    """Larger kernels and expansions take longer."""
+    """A table in which larger kernels and expansions take longer."""
     rows = [
         LatencyEntry(
             part=part, median_ms=0.004 + 0.001 * n, p10_ms=0.0, p90_ms=0.1, spread=0.01, count=20
@@ -37,7 +37,7 @@ def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
 
 
 def save_small_network(folder: Path) -> Path:
-    """Export an untrained network of ten digits there, always the same one."""
+    """Export an untrained network for ten digits to a folder; always the same one."""
     import torch
 
     from orchestration.programs.export import ModelFacts, save_model
@@ -57,7 +57,7 @@ def save_small_network(folder: Path) -> Path:
 
 
 def baseline_result(name: str, **changes: Any) -> dict[str, Any]:
-    """A result of a baseline: no search, no latency by the table."""
+    """Result of a baseline: no search, no table latency."""
     model = for_space(name, SPACE)
     facts = {
         "kind": "baseline",
@@ -78,14 +78,17 @@ def baseline_result(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def pixel1_result(case: str, **changes: Any) -> dict[str, Any]:
-    """A result on a target that is not measured."""
+    """Result on a target that is not measured."""
     facts = {"target": "pixel1", "hardware": "pixel1 (published)", "stand_in": False}
-    nothing = {"measured_ms": None, "measured_spread": None}
-    return result(case, **(facts | nothing | changes))
+    unmeasured = {"measured_ms": None, "measured_spread": None}
+    return result(case, **(facts | unmeasured | changes))
 
 
 def result(case: str, **changes: Any) -> dict[str, Any]:
-    """A result of a search, or of the reference if `case` ends so; as earlier versions wrote it."""
+    """Result of a search, or of the reference if `case` ends with "reference".
+
+    It has the format of earlier versions.
+    """
     is_reference = case.endswith("reference")
     network = Architecture.reference(SPACE) if is_reference else Architecture(SPACE, OPS)
     searched = [
@@ -143,7 +146,7 @@ def write_job(root: Path, results: list[dict[str, Any]], model: Path | None = No
     """Write a job with these results into `root`; `model` is copied to every case.
 
     Returns:
-        The job's folder; tables lie in `root / "tables"`.
+        The folder of the job; tables are in `root / "tables"`.
     """
     storage = Storage(str(root))
     storage.write_json("tables/table0.json", latency_table().to_dict())

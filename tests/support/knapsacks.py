@@ -1,4 +1,4 @@
-"""Choices under a budget: random problems, and all their solutions. Written for the tests alone."""
+"""Random multiple-choice knapsack problems, and all their solutions. Independent of the code."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tests.support.tiny import table_of
 
 Numbers = st.SearchStrategy[float]
 Problem = tuple[list[list[float]], list[list[float]], float]
-"""Values and costs per site, and what is fixed."""
+"""Values and costs per site, and the fixed cost."""
 
 
 def totals(problem: Problem) -> dict[tuple[int, ...], tuple[float, float]]:
-    """(cost, value) of every path, added site by site."""
+    """Cost and value of every path, added up site by site."""
     values, costs, fixed = problem
-    found = {}
+    totals_by_path = {}
     for path in product(*(range(len(row)) for row in costs)):
         cost, value = fixed, 0.0
         for site, choice in enumerate(path):
             cost, value = cost + costs[site][choice], value + values[site][choice]
-        found[path] = (cost, value)
-    return found
+        totals_by_path[path] = (cost, value)
+    return totals_by_path
 
 
 def quarters(least: int, most: int) -> st.SearchStrategy[float]:
-    """Multiples of a quarter, which floats add without rounding."""
+    """Multiples of a quarter, which floats add without rounding errors."""
     return st.integers(least, most).map(lambda n: n / 4)
 
 
@@ -44,13 +44,13 @@ def _problems(draw: st.DrawFn, value: Numbers, cost: Numbers, fixed: Numbers) ->
 
 
 def problems() -> st.SearchStrategy[Problem]:
-    """Costs of either sign, with ties: some are quarters, some any number."""
+    """Problems with costs of either sign and ties: some values are quarters, some arbitrary."""
     cost = st.one_of(quarters(-4, 12), st.floats(-1, 100))
     return _problems(st.floats(-20, 0), cost, st.floats(-1, 10))
 
 
 def exact_problems() -> st.SearchStrategy[Problem]:
-    """Quarters only: sums are exact, and many are equal."""
+    """Problems with quarters only: sums are exact, and many are equal."""
     return _problems(quarters(-8, 0), quarters(-4, 4), quarters(-4, 4))
 
 
@@ -61,7 +61,7 @@ def log_probs(space: SearchSpace, seed: int) -> list[Tensor]:
 
 
 def offsets_table(space: SearchSpace, seed: int) -> LatencyTable:
-    """A linear model of a phone: a large constant, and offsets of which about half are negative."""
+    """Linear model of a phone: a large constant, and offsets of which about half are negative."""
     rng = torch.Generator().manual_seed(seed)
     offset = {"stem": 92.0, "head": 0.0}
     return table_of(
@@ -70,5 +70,5 @@ def offsets_table(space: SearchSpace, seed: int) -> LatencyTable:
 
 
 def pixel1_table(space: SearchSpace, _seed: int) -> LatencyTable:
-    """The published linear model: another row at every site, half of them negative, skips too."""
+    """The published linear model: rows differ by site, half are negative; skips have rows too."""
     return pixel1.table(space)

@@ -1,4 +1,4 @@
-"""Latency tables made of stated numbers, for tests that measure nothing."""
+"""Latency tables with given numbers, for tests that measure nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas_core.space import SearchSpace
 
 
 def table_of(space: SearchSpace, cost_ms: Callable[[OpSignature], float]) -> LatencyTable:
-    """A table in which every part costs what `cost_ms` says."""
+    """A table in which the latency of every part is `cost_ms(part)`."""
 
     def row(part: OpSignature) -> LatencyEntry:
         ms = cost_ms(part)
@@ -31,12 +31,12 @@ def table_of(space: SearchSpace, cost_ms: Callable[[OpSignature], float]) -> Lat
 
 
 def by_kernel(part: OpSignature) -> float:
-    """The kernel size in hundredths of a millisecond; stem and head a hundredth."""
+    """Kernel size in hundredths of a millisecond; one hundredth for all other parts."""
     return {"mbconv_k3": 0.03, "mbconv_k5": 0.05, "mbconv_k7": 0.07}.get(part.op[:9], 0.01)
 
 
 def rows_of(space: SearchSpace) -> list[dict[str, Any]]:
-    """All parts of a space with those costs, as the rows of a file that somebody else measured."""
+    """Parts of a space with these latencies, as rows of a user's latency file."""
     return [
         {
             "op": part.op,

@@ -1,4 +1,4 @@
-"""Streams without Ray: what its tasks do is done in the test's process."""
+"""Image streams without Ray: its tasks run in the test's process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Here:
-    """Blocks of a plan."""
+    """Iterator over the blocks of a read plan."""
 
     def __init__(self, plan: ReadPlan, _readers: int, _ahead_bytes: int) -> None:
         self.is_finished, self._left = False, len(plan.rows)
@@ -35,6 +35,6 @@ class Here:
         self.closed += 1
 
 
-def reading(**words: Any) -> Reading:
-    """Images as they are in files: uint8."""
-    return Reading(lambda images: images, CPU, **{"opened": Here, **words})
+def reading(**settings: Any) -> Reading:
+    """Settings of a stream that leaves images as they are stored (uint8)."""
+    return Reading(lambda images: images, CPU, **{"opened": Here, **settings})

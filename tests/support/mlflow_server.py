@@ -1,4 +1,4 @@
-"""A tracking server of its own: `mlflow server` on a free port of this host."""
+"""A separate tracking server: `mlflow server` on a free port of this host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cluster.head import free_port
 START_S = 120
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody needs here
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that tests do not need
 }
 
 
@@ -29,22 +29,22 @@ def mlflow_server(
     options: Sequence[str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[int]:
-    """The port of a server that keeps everything in `folder`, as long as the block.
+    """Run a server that stores everything in `folder` while the block runs; yield its port.
 
     Args:
-        folder: exists.
-        backend: where runs are kept; a SQLite file in `folder` if left out.
-        options: where artifacts are kept; served from `folder` if left out.
-        host: the address of this machine at which it is reached.
+        folder: an existing folder.
+        backend: database of the runs; default: a SQLite file in `folder`.
+        options: storage of the artifacts; default: served from `folder`.
+        host: address of this machine on which it listens.
     """
     port = free_port(host=host)
     artifacts = ["--artifacts-destination", str(folder / "artifacts")]
-    words = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    words += ["--backend-store-uri", backend or f"sqlite:///{folder}/server.db", "--workers", "1"]
-    words += artifacts if options is None else options
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--backend-store-uri", backend or f"sqlite:///{folder}/server.db", "--workers", "1"]
+    command += artifacts if options is None else options
     with open(folder / "server.log", "wb") as log:
         server = subprocess.Popen(
-            words,
+            command,
             cwd=folder,
             env=os.environ | ENVIRONMENT,
             stdout=log,
@@ -69,7 +69,7 @@ def _wait_for(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """At once, and its workers too: they are of its process group, which nobody else is in."""
+    """Kill the server and its workers, which share a process group of their own."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()

@@ -1,7 +1,6 @@
-"""Hosts of a network of their own on this machine: network namespaces behind a bridge, by root.
+"""Virtual hosts on this machine: network namespaces connected by a bridge; requires root.
 
-Nothing leads from there to any other machine. What runs on this machine itself is reached at
-`Network.address`.
+They cannot reach other machines. Services of this machine are reached at `Network.address`.
 """
 
 from __future__ import annotations
@@ -29,38 +28,38 @@ needs_hosts = pytest.mark.skipif(
 
 
 CABLE = "eth0"
-"""What a host calls its end of the cable."""
+"""Name of the network device on a host."""
 
 
 def run(command: str) -> str:
-    """What a command printed."""
+    """Run a command and return its output."""
     return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
 
 
 @dataclass
 class Host:
-    """One of them, with an address, a temporary folder and a home of its own."""
+    """A virtual host with its own address, temporary folder and home."""
 
     name: str
     address: str
     link: str
-    """The end of its cable that is plugged in at the bridge."""
+    """Device at the bridge that is connected to the host."""
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def prefix(self) -> list[str]:
-        """Words before those of a program that is to run there."""
+        """Start of a command line that runs a program on this host."""
         return ["ip", "netns", "exec", self.name]
 
     def start(
-        self, words: Sequence[str], environment: Mapping[str, str], log: str
+        self, command: Sequence[str], environment: Mapping[str, str], log: str
     ) -> subprocess.Popen[bytes]:
-        """A program on it; what it prints goes into a file of this name in its folder."""
+        """Start a program on this host; its output goes to the file `log` in the host's folder."""
         own = {"HOME": str(self.folder), "TMPDIR": str(self.folder)}
         with (self.folder / log).open("ab") as file:
             started = subprocess.Popen(
-                [*self.prefix, *words],
+                [*self.prefix, *command],
                 env={**os.environ, **environment, **own},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -72,15 +71,15 @@ class Host:
         return started
 
     def cut_off(self) -> None:
-        """Nothing comes from it and nothing gets to it."""
+        """Disconnect the host from the network."""
         run(f"ip link set {self.link} down")
 
     def join(self) -> None:
-        """As before."""
+        """Connect the host again."""
         run(f"ip link set {self.link} up")
 
     def end(self) -> None:
-        """All that runs on it ends, and it goes."""
+        """Kill all processes of the host, and remove it."""
         for _ in range(50):
             left = run(f"ip netns pids {self.name}").split()
             if not left:
@@ -96,32 +95,32 @@ class Host:
 
 @dataclass(frozen=True)
 class Network:
-    """Hosts that reach each other, and this machine."""
+    """Hosts that can reach each other and this machine."""
 
     address: str
-    """Of this machine, for them."""
+    """Address of this machine, as seen by the hosts."""
     hosts: list[Host]
 
 
 @contextmanager
 def network(count: int) -> Iterator[Network]:
-    """So many hosts as long as the block.
+    """Create `count` hosts for the duration of the block.
 
-    Their folders have short names: paths of sockets end at 107 characters.
+    Their folders have short names, since paths of sockets may have 107 characters at most.
     """
     number = os.getpid() % 4096
     prefix, mark = f"10.{192 + number // 256}.{number % 256}", f"px{number}"
-    made: list[Host] = []
+    hosts: list[Host] = []
     folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
     run(f"ip link add {mark} type bridge")
     try:
         run(f"ip addr add {prefix}.1/24 dev {mark}")
         run(f"ip link set {mark} up")
         for i in range(count):
-            made.append(_host(folder, mark, i, f"{prefix}.{i + 2}"))
-        yield Network(f"{prefix}.1", made)
+            hosts.append(_host(folder, mark, i, f"{prefix}.{i + 2}"))
+        yield Network(f"{prefix}.1", hosts)
     finally:
-        for host in made:
+        for host in hosts:
             host.end()
         run(f"ip link del {mark}")
         shutil.rmtree(folder, ignore_errors=True)

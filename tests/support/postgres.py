@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own, on a free port of this host, thrown away afterwards."""
+"""A separate PostgreSQL server on a free port of this host, removed afterwards."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ USER, PASSWORD = "proxyless", "hunter2-of-postgres"
 
 
 def programs() -> Path | None:
-    """Where initdb and pg_ctl are, if they are here."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return places[-1].parent if places else None
+    """Folder of initdb and pg_ctl, or None if they are not installed."""
+    initdb = shutil.which("initdb")
+    if initdb:
+        return Path(initdb).resolve().parent
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return candidates[-1].parent if candidates else None
 
 
 @contextmanager
 def postgres() -> Iterator[int]:
-    """The port of a cluster with an empty database `mlflow`, as long as the block."""
+    """Run a server with an empty database `mlflow` while the block runs; yield its port."""
     at, port = programs(), free_port()
     assert at is not None
-    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # root's own are closed
+    folder = Path(
+        tempfile.mkdtemp(prefix="postgres-", dir="/tmp")
+    )  # root's default one is not accessible to others
     data, secret = folder / "data", folder / "password"
     secret.write_text(PASSWORD)
     who = _not_root(folder)
@@ -44,8 +46,10 @@ def postgres() -> Iterator[int]:
         )
         _run([at / "pg_ctl", *start, "-o", options, "start"], who)
         try:
-            words = ["-h", "127.0.0.1", "-p", str(port), "-U", USER, "mlflow"]
-            _run([at / "createdb", *words], who | {"env": {**os.environ, "PGPASSWORD": PASSWORD}})
+            arguments = ["-h", "127.0.0.1", "-p", str(port), "-U", USER, "mlflow"]
+            _run(
+                [at / "createdb", *arguments], who | {"env": {**os.environ, "PGPASSWORD": PASSWORD}}
+            )
             yield port
         finally:
             _run([at / "pg_ctl", "-D", data, "-m", "immediate", "stop"], who)
@@ -54,19 +58,19 @@ def postgres() -> Iterator[int]:
 
 
 def _not_root(folder: Path) -> dict[str, Any]:
-    """Whom PostgreSQL runs as: it refuses root."""
+    """User arguments for `subprocess.run`: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
-    names = {one.pw_name for one in pwd.getpwall()}
+    names = {entry.pw_name for entry in pwd.getpwall()}
     user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     for path in (folder, *folder.iterdir()):
         os.chown(path, user.pw_uid, user.pw_gid)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def _run(words: list[Any], who: dict[str, Any]) -> None:
+def _run(command: list[Any], who: dict[str, Any]) -> None:
     subprocess.run(
-        list(map(str, words)),
+        list(map(str, command)),
         check=True,
         cwd="/",
         stdin=subprocess.DEVNULL,

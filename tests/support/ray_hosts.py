@@ -1,4 +1,4 @@
-"""A Ray on two hosts of a network of their own, and jobs that are handed in from outside."""
+"""A Ray cluster on two virtual hosts, and jobs that are submitted from outside."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cluster.jobs_api import ClusterError, JobsApi
 from tests.support.network_namespaces import Host, Network
 
 PORT, DASHBOARD_PORT = 6379, 8265
-"""Of hosts of their own, where nothing else listens."""
+"""Ports on the virtual hosts, where nothing else listens."""
 START_S = 120.0
 
 
 @dataclass
 class Cluster:
-    """A head and a worker node, each on a host of its own with one core."""
+    """A head and a worker node, each on its own host with one core."""
 
     head: Host
     worker: Host
     folder: Path
     is_wanted: bool = True
     starts: int = 0
-    """Of the worker node."""
+    """Number of starts of the worker node."""
 
     @property
     def address(self) -> str:
@@ -40,20 +40,20 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its nodes, and of who uses it."""
-        given = client_environment("") | NODE_SETTINGS
-        given |= {"RAY_AUTH_TOKEN_PATH": str(self.folder / "token"), "OMP_NUM_THREADS": "1"}
-        return {name: value for name, value in given.items() if name not in ADDRESSES}
+        """Environment of the nodes and of clients."""
+        values = client_environment("") | NODE_SETTINGS
+        values |= {"RAY_AUTH_TOKEN_PATH": str(self.folder / "token"), "OMP_NUM_THREADS": "1"}
+        return {name: value for name, value in values.items() if name not in ADDRESSES}
 
     def start(self, host: Host, *options: str) -> subprocess.Popen[bytes]:
-        """A node."""
-        words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
-        words += [f"--node-ip-address={host.address}", f"--temp-dir={host.folder}/ray"]
-        words += ["--disable-usage-stats", "--object-store-memory=300000000", *options]
-        return host.start(words, self.environment, "start.log")
+        """Start a node."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
+        command += [f"--node-ip-address={host.address}", f"--temp-dir={host.folder}/ray"]
+        command += ["--disable-usage-stats", "--object-store-memory=300000000", *options]
+        return host.start(command, self.environment, "start.log")
 
     def start_head(self) -> None:
-        """Returns when it answers."""
+        """Start the head and wait until it answers."""
         options = ["--head", f"--port={PORT}", f"--dashboard-port={DASHBOARD_PORT}"]
         started = self.start(self.head, *options, f"--dashboard-host={self.head.address}")
         deadline = time.monotonic() + START_S
@@ -67,10 +67,10 @@ class Cluster:
                 time.sleep(0.2)
 
     def submit(self, job_file: Path, told: Told | None = None) -> Told:
-        """Hand a job in, as a person does who sits outside, and follow it to its end."""
-        words = ["submit", f"jobs/{job_file.name}", "--address", self.address]
+        """Submit a job from outside the cluster, and follow it to its end."""
+        arguments = ["submit", f"jobs/{job_file.name}", "--address", self.address]
         program = subprocess.Popen(
-            [sys.executable, "-m", "orchestration", *words, "--aws-credentials"],
+            [sys.executable, "-m", "orchestration", *arguments, "--aws-credentials"],
             cwd=job_file.parents[1],
             env=os.environ | self.environment,
             stdout=subprocess.PIPE,
@@ -82,7 +82,7 @@ class Cluster:
         return told
 
     def keep_worker(self) -> None:
-        """Start the worker node again whenever it ends, as Kubernetes does; body of a thread."""
+        """Restart the worker node whenever it ends, as Kubernetes does; body of a thread."""
         while self.is_wanted:
             self.starts += 1
             node = self.start(self.worker, f"--address={self.head.address}:{PORT}")
@@ -92,25 +92,25 @@ class Cluster:
 
 @contextmanager
 def cluster(made: Network, folder: Path) -> Iterator[Cluster]:
-    """One whose token is in the folder."""
+    """Run a cluster whose token is in the folder."""
     (folder / "token").write_text("t" * 40)
     (folder / "token").chmod(0o600)
-    one = Cluster(*made.hosts, folder)
-    keeper = threading.Thread(target=one.keep_worker)
+    started = Cluster(*made.hosts, folder)
+    keeper = threading.Thread(target=started.keep_worker)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
-        one.start_head()
+        started.start_head()
         keeper.start()
         try:
-            yield one
+            yield started
         finally:
-            one.is_wanted = False
+            started.is_wanted = False
             keeper.join()
 
 
 @dataclass
 class Told:
-    """What a program prints, and what is to happen at some of its lines."""
+    """Output of a program, and actions to run when certain lines appear."""
 
     watched: list[tuple[Callable[[str], bool], Callable[[], None]]]
     lines: list[tuple[float, str]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Told:
         return "".join(line for _, line in self.lines)
 
     def follow(self, program: subprocess.Popen[str]) -> None:
-        """To its end; each thing happens once, in the order of the list."""
+        """Read the output to its end; each action runs once, in the order of the list."""
         threads = []
         with program:
             for line in program.stdout or ():

@@ -1,4 +1,4 @@
-"""A job in a storage, an empty MLflow, and the way to record one in the other."""
+"""A job in a storage and an empty MLflow database to record it in."""
 
 import json
 import re
@@ -22,7 +22,7 @@ CASE, REFERENCE = "mobile-0.31ms", "mobile-reference"
 
 
 class Place:
-    """The job is recorded into a SQLite file of its own, or wherever `uri` says."""
+    """A job that is recorded into its own SQLite file, or to the given `uri`."""
 
     def __init__(self, root: Path, database: Path, model: Path, experiment: str = "digits") -> None:
         self.root, self.model, self.experiment = root, model, experiment
@@ -32,7 +32,7 @@ class Place:
         self.client = MlflowClient(self.uri)
 
     def write(self, results):
-        """Replace the cases in storage."""
+        """Replace the cases in the storage."""
         shutil.rmtree(self.root / "search_mobile", ignore_errors=True)
         self.job = write_job(self.root, results, self.model)
         facts = self.job.read_json("job.json")
@@ -45,7 +45,7 @@ class Place:
         )
 
     def recorded(self):
-        """The state after recording."""
+        """Record the job and return the state of MLflow."""
         self.record()
         return self.state()
 
@@ -67,7 +67,7 @@ class Place:
         return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
     def state(self):
-        """All that MLflow holds, without ids."""
+        """Everything that MLflow holds, without IDs."""
         experiment, name = self.experiment_id, f"{self.experiment}-mobile"
         runs = self.client.search_runs([experiment], order_by=["attributes.run_name"])
         versions = self.client.search_model_versions(f"name = '{name}'")
@@ -117,9 +117,9 @@ class Place:
 
 
 class ServerPlace(Place):
-    """The same on a server that keeps its things in a folder of this host.
+    """A job that is recorded to a server, whose data is in a folder of this host.
 
-    What it holds is read from that folder.
+    The state is read from that folder.
     """
 
     def __init__(self, root: Path, model: Path, server: Path, uri: str, experiment: str) -> None:
@@ -144,6 +144,6 @@ record_job(root.sub("search_mobile"), root.sub("tables"), tracking_uri=uri, expe
 
 
 def recorder(place, code=RECORDING):
-    """A process that records a place."""
+    """Start a process that records the job."""
     words = [sys.executable, "-c", code, str(place.root), place.uri, place.experiment]
     return subprocess.Popen(words, cwd=REPOSITORY, stderr=subprocess.PIPE)

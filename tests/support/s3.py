@@ -1,4 +1,4 @@
-"""A server of S3 for tests, in a thread of this process, and what can befall its answers."""
+"""An S3 server for tests, in a thread of this process, and faults of its responses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LOGIN = {
 
 
 class OneChangeAtATime:
-    """A WSGI application that answers changes with a condition one by one, as S3 does.
+    """WSGI application that serializes conditional requests, as S3 does.
 
-    moto looks at the condition and then writes: of two threads at once both may have found it met
-    (one of 60 races of eight, with a switch of threads every 10 us).
+    moto checks the condition and then writes, so two concurrent threads may both find it met
+    (one of 60 races of eight threads, with a thread switch every 10 us).
     """
 
     def __init__(self, application: Any) -> None:
@@ -43,7 +43,7 @@ class OneChangeAtATime:
 
 
 class S3:
-    """A server with one bucket, which keeps what it has while it is down."""
+    """A server with one bucket, which keeps its content while it is stopped."""
 
     def __init__(self) -> None:
         moto = pytest.importorskip("moto.server", reason="moto is missing: requirements-dev.txt")
@@ -54,7 +54,9 @@ class S3:
         self.start()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         empty = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
-        urllib.request.urlopen(empty, timeout=10).close()  # of servers before it in this process
+        urllib.request.urlopen(
+            empty, timeout=10
+        ).close()  # removes data of earlier servers in this process
         self.client = boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint,
@@ -65,28 +67,28 @@ class S3:
         self.client.create_bucket(Bucket=BUCKET)
 
     def start(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen, on the same port as before."""
         handler = pytest.importorskip("moto.server").MotoRequestHandler
-        words = ("127.0.0.1", self.port, self._application, True)
-        self._server: BaseWSGIServer = make_server(*words, request_handler=handler)
+        args = ("127.0.0.1", self.port, self._application, True)
+        self._server: BaseWSGIServer = make_server(*args, request_handler=handler)
         self.port = self._server.port
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Nobody answers at its port."""
+        """Stop listening."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """What programs need to reach it."""
+        """Environment for programs that use the server."""
         return {**LOGIN, "AWS_ENDPOINT_URL": endpoint or self.endpoint}
 
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """One that runs as long as the block."""
+    """Run a server while the block runs."""
     server = S3()
     try:
         yield server
@@ -96,7 +98,7 @@ def s3_server() -> Iterator[S3]:
 
 @contextmanager
 def reached(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[None]:
-    """This process asks the server that the environment names."""
+    """Make this process use the server that the environment names."""
     with monkeypatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -107,7 +109,7 @@ def reached(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Ite
 
 @contextmanager
 def before(server: S3, host: str = "127.0.0.1") -> Iterator[Proxy]:
-    """A proxy in front of it, at an address of this machine, which can let it fail."""
+    """A proxy in front of the server, at an address of this machine, for injecting faults."""
     proxy = Proxy(server.port, host)
     try:
         yield proxy

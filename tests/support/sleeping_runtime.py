@@ -1,7 +1,7 @@
-"""A runtime whose programs sleep for a known time: the arithmetic of measuring, with real clocks.
+"""A runtime whose programs sleep for a known time, for testing measurements with real clocks.
 
-A module takes a tenth of a millisecond for every hundred of its weights, and every call 0.3 ms
-beside that. In processes that Ray starts it is there through `register`.
+A module takes a tenth of a millisecond per hundred weights, and every call takes 0.3 ms more. Call
+`register` to make the runtime known in processes that Ray starts.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from cluster.runtimes.timing import host_ms
 
 OVERHEAD_MS = 0.3
 DEATHS = "SLEEPING_DEATHS"
-"""Names a file with lines `<kernel> once` or `<kernel> always`: programs that kill a process.
-Compiling them kills it where 100 is added to the kernel."""
+"""Environment variable with a file of lines `<kernel> once` or `<kernel> always`: programs with
+this kernel size kill their process when run. With 100 added to it, compiling kills the process.
+"""
 VERSION = "SLEEPING_VERSION"
 PACE = ".pace"
-"""Beside the file of deaths, with this at its end: a factor on all that is prepared from now on."""
+"""Suffix of a second file, which has a factor on the time of all calls prepared from now on."""
 REFUSED = 200
-"""Added to a kernel, `once` and `always` are compilations that are refused."""
+"""Added to a kernel size in the file: compiling such a module raises an error."""
 
 SLEEPER = Target(name="sleeper", runtime="sleeping")
 
 
 def weights_ms(module: nn.Module) -> float:
-    """What a module takes, the call aside."""
+    """Milliseconds that a module takes, without the overhead of a call."""
     return 1e-3 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
 def kernel_of(module: nn.Module) -> int:
-    """The largest kernel in it."""
+    """Largest kernel size in a module."""
     return max((m.kernel_size[0] for m in module.modules() if isinstance(m, nn.Conv2d)), default=0)
 
 
 class Sleeping:
-    """See the head of the file."""
+    """The sleeping runtime; see the head of this file."""
 
     name = "sleeping"
     file_name = "model.sleep"
@@ -59,9 +60,9 @@ class Sleeping:
         return {"bed": "soft"}
 
     def compile(self, module: nn.Module, example: Tensor) -> bytes:
-        if f"{REFUSED + kernel_of(module)} always" in told():
+        if f"{REFUSED + kernel_of(module)} always" in faults():
             raise TypeError("no bed is that wide\nsee the manual")
-        die_if_told(100 + kernel_of(module))
+        die_if_listed(100 + kernel_of(module))
         ms = weights_ms(module) * len(example)
         return json.dumps({"ms": ms, "kernel": kernel_of(module)}).encode()
 
@@ -75,7 +76,7 @@ class Sleeping:
 
 
 class Sleep:
-    """A program."""
+    """A program that sleeps."""
 
     def __init__(self, ms: float, kernel: int) -> None:
         self.seconds, self.kernel = (ms + OVERHEAD_MS) / 1e3, kernel
@@ -84,33 +85,35 @@ class Sleep:
         return torch.zeros(len(images), 10)
 
     def prepared(self, _images: Tensor) -> Callable[[], object]:
-        die_if_told(self.kernel)
+        die_if_listed(self.kernel)
 
         seconds = self.seconds * pace()
 
         def sleep() -> None:
-            end = time.perf_counter() + seconds  # to the microsecond, where sleep is coarse
+            end = (
+                time.perf_counter() + seconds
+            )  # busy waiting is exact to a microsecond, sleep is not
             while time.perf_counter() < end:
                 pass
 
         return sleep
 
 
-def told() -> list[str]:
-    """Lines of the file of deaths."""
+def faults() -> list[str]:
+    """Lines of the file of faults."""
     file = Path(os.environ.get(DEATHS, "/nowhere"))
     return file.read_text().splitlines() if file.exists() else []
 
 
 def pace() -> float:
-    """By how much everything is slower at the moment."""
+    """Current factor on the time of all calls."""
     file = Path(os.environ.get(DEATHS, "/nowhere") + PACE)
     return float(file.read_text()) if file.exists() else 1.0
 
 
-def die_if_told(kernel: int) -> None:
-    """Kill this process if the file says so."""
-    lines = told()
+def die_if_listed(kernel: int) -> None:
+    """Kill this process if the file lists the kernel size."""
+    lines = faults()
     for line in lines:
         number, how = line.split()
         if int(number) == kernel:

@@ -1,4 +1,4 @@
-"""A small block and an image for it: what the tests of all runtimes compile and run."""
+"""A small block and an image for it, used by the tests of all runtimes."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def small_block() -> nn.Module:
 
 
 def small_image() -> Tensor:
-    """(1, 3, 16, 16)."""
+    """One image of noise, (1, 3, 16, 16)."""
     return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))

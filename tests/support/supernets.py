@@ -1,4 +1,4 @@
-"""Supernets in float64, batches and scenes that are small enough to enumerate."""
+"""Supernets in float64, batches and update contexts that are small enough to enumerate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def a_supernet(seed: int, ops: Sequence[str] = (K3, K5, K7, "skip")) -> Supernet:
-    """In float64, with alphas that differ."""
+    """A supernet in float64 whose alphas differ."""
     rng = torch.Generator().manual_seed(seed)
     net = Supernet(two_sites(ops), rng).double().train()
     for alpha in net.alphas():
@@ -37,14 +37,14 @@ def a_batch(seed: int) -> Batch:
 
 
 def a_goal(table: LatencyTable) -> LatencyGoal:
-    """The middle of what networks of the space take."""
+    """A goal in the middle of the space's latency range."""
     return LatencyGoal(table, sum(table.range_ms()) / 2, CPU)
 
 
-def a_scene(
+def a_context(
     net: Supernet, batch: Batch | None, settings: SearchSettings | None = None, **facts: Any
 ) -> UpdateContext:
-    """With a table of random costs, where the test names no other."""
+    """Context of an update; the table has random costs unless the test passes a goal."""
     settings = settings or SearchSettings()
     loader = Images(16, 8)
     values = {
@@ -79,7 +79,7 @@ def step_alphas(
     alpha_step(a_search(state, goal, settings, seed), batch)
 
 
-# Ops below are linear and the head turns cross entropy into any loss one likes.
+# The ops below are linear, and the head makes the cross entropy equal to any given loss.
 
 
 class Matrix(nn.Module):
@@ -94,7 +94,7 @@ class Matrix(nn.Module):
 
 
 class LogitsOf(nn.Module):
-    """Two logits under which the cross entropy of label 0 is `loss(x)`, a number above 0."""
+    """Two logits for which the cross entropy of label 0 is `loss(x)`, a number above 0."""
 
     def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

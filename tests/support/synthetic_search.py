@@ -1,7 +1,7 @@
-"""A search of architecture parameters alone, on the latency of the Pixel 1.
+"""A search of architecture parameters only, with latencies of the Pixel 1.
 
-The loss gains from every multiply-accumulate, and normal noise on its gradients is larger than they
-are.
+The loss decreases with every multiply-accumulate; its gradients have normal noise that is larger
+than they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS, LAST, NOISE = 2500, 200, 0.01
 
 
 class Alphas:
-    """What a search asks of a supernet, without its weights."""
+    """The part of a supernet that a search of alphas needs, without weights."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -48,7 +48,7 @@ class Alphas:
 
 @cache
 def macs(space: SearchSpace) -> list[Tensor]:
-    """Of every op at every site; a skip has none."""
+    """Multiply-accumulates of every op at every site; a skip has none."""
     return [
         torch.tensor(
             [
@@ -76,10 +76,10 @@ def search_of_alphas(
     seed: int = 0,
     table: LatencyTable = PIXEL1,
 ) -> tuple[float, str | None]:
-    """Search with a loss that is `c * (1 - E[MACs] / MACs of the largest network)`.
+    """Search with a loss of `c * (1 - E[MACs] / MACs of the largest network)`.
 
     Returns:
-        Mean expected latency of the last updates (200 of 2,500), and what the search says of it.
+        Mean expected latency of the last updates (200 of 2,500), and the search's latency note.
     """
     costs = macs(table.space)
     largest = sum(row.max() for row in costs)
@@ -87,8 +87,8 @@ def search_of_alphas(
     class Synthetic:
         weights: Literal["path"] = "path"
 
-        def update(self, scene: UpdateContext) -> Update:
-            alphas, rng = scene.net.alphas(), scene.own_rng("noise")
+        def update(self, context: UpdateContext) -> Update:
+            alphas, rng = context.net.alphas(), context.own_rng("noise")
             expected = sum(a.softmax(0) @ row for a, row in zip(alphas, costs, strict=True))
             loss = c * (1 - expected / largest)
             assert isinstance(loss, Tensor)
@@ -104,10 +104,10 @@ def search_of_alphas(
     state = SearchState(net, optimizer, optimizer)
     goal = LatencyGoal(table, budget_ms, torch.device("cpu"))
     data: Any = SimpleNamespace(weight=SimpleNamespace(steps=steps))
-    search, seen = Search(state, data, goal, settings, seed, SingleProcess()), []
+    search, latencies = Search(state, data, goal, settings, seed, SingleProcess()), []
     with patch.dict(STRATEGIES, two_path=Synthetic):
         for _ in range(steps):
             alpha_step(search, None)
-            seen.append(float(goal.expected_ms(net.probs())))
-    last = seen[-max(1, steps * LAST // STEPS) :]
+            latencies.append(float(goal.expected_ms(net.probs())))
+    last = latencies[-max(1, steps * LAST // STEPS) :]
     return sum(last) / len(last), latency_note(state, goal, settings)

@@ -1,4 +1,4 @@
-"""A group of threads: two workers in one process, each summing in the order of ranks."""
+"""A process group of threads: workers in one process that sum in the order of ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Meeting:
-    """Where the members of one group wait for each other."""
+    """Point at which the members of a group exchange values."""
 
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=60)
@@ -24,11 +24,11 @@ class Meeting:
 
 
 class Member:
-    """One worker of a group of threads. A test may change its `rank`, not its place."""
+    """One worker of a group of threads. A test may change its `rank`, but not its slot."""
 
     def __init__(self, rank: int, meeting: Meeting) -> None:
         self.rank, self.size = rank, meeting.barrier.parties
-        self._place, self._meeting = rank, meeting
+        self._slot, self._meeting = rank, meeting
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
@@ -56,7 +56,7 @@ class Member:
 
     def _exchange(self, mine: Result) -> list[Result]:
         meeting = self._meeting
-        meeting.brought[self._place] = mine
+        meeting.brought[self._slot] = mine
         meeting.barrier.wait()
         everything: list[Result] = list(meeting.brought)  # type: ignore[arg-type]
         meeting.barrier.wait()
@@ -64,7 +64,7 @@ class Member:
 
 
 def on_all(size: int, work: Callable[[Member], Result]) -> list[Result]:
-    """What `work` returns on every member, by rank. Raises what stopped one of them."""
+    """Results of `work` on all members, by rank. Raises the error of a failed member."""
     meeting = Meeting(size)
 
     def run(rank: int) -> Result:
@@ -77,7 +77,7 @@ def on_all(size: int, work: Callable[[Member], Result]) -> list[Result]:
     with ThreadPoolExecutor(size) as pool:
         runs = [pool.submit(run, rank) for rank in range(size)]
     for error in (done.exception() for done in runs):
-        # The others only found the barrier broken.
+        # The other members fail because the barrier is broken.
         if error is not None and not isinstance(error, threading.BrokenBarrierError):
             raise error
     return [done.result() for done in runs]

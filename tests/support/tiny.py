@@ -1,4 +1,4 @@
-"""Spaces, tables and data that are small enough to enumerate. Written for the tests alone."""
+"""Spaces, tables and data that are small enough to enumerate, for tests only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K3, K5, K7 = "mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k7_e3"
 
 
 def two_sites(ops: Sequence[str] = (K3, K5, "skip"), *, sites: int = 2) -> SearchSpace:
-    """Sites that keep their shape: 4 channels of 4x4, from grey images of 8x8, three classes."""
+    """Sites that keep their shape: 4 channels of 4x4, for grey images of 8x8, three classes."""
     return chain(
         "tiny",
         stages=[Stage(4, sites, 1)],
@@ -42,7 +42,7 @@ def all_architectures(space: SearchSpace) -> list[Architecture]:
 
 
 def table_of(space: SearchSpace, cost_ms: Callable[[OpSignature], float]) -> LatencyTable:
-    """A table whose rows are `cost_ms` of each part."""
+    """A table in which the latency of every part is `cost_ms(part)`."""
     return LatencyTable(
         target="desk",
         hardware="desk (imagined)",
@@ -58,13 +58,13 @@ def row_of(part: OpSignature, ms: float) -> LatencyEntry:
 
 
 def noisy_table(space: SearchSpace, seed: int) -> LatencyTable:
-    """Every row between 0.1 and 1.1 ms."""
+    """A table with random latencies between 0.1 and 1.1 ms."""
     rng = torch.Generator().manual_seed(seed)
     return table_of(space, lambda _: 0.1 + float(torch.rand((), generator=rng)))
 
 
 def images_and_labels(images: int, seed: int, classes: int = 3) -> tuple[Tensor, Tensor]:
-    """Noise with a bright band of rows that tells the class."""
+    """Noise with a bright band of rows whose position depends on the class."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % classes
     pixels = 0.5 * torch.randn(images, 1, 8, 8, generator=rng)
@@ -74,7 +74,7 @@ def images_and_labels(images: int, seed: int, classes: int = 3) -> tuple[Tensor,
 
 
 class Images:
-    """Images in memory: a new order for every pass; of a batch, each worker has a part."""
+    """Images in memory, in a new order for every epoch; each worker gets a part of every batch."""
 
     def __init__(
         self, images: int, batch_size: int, *, seed: int = 0, rank: int = 0, size: int = 1

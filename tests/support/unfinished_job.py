@@ -1,4 +1,4 @@
-"""A job that is not ended, made up: its cases, and what drivers and workers leave of them."""
+"""A synthetic unfinished job: its cases, and the files that drivers and workers leave."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
 
 WARMUP, SEARCH, RETRAIN = 2, 3, 4
-"""Epochs of the job: 2 of warm-up and 3 of search are 5 of a search in progress."""
+"""Epochs of the stages; the search state counts 2 of warm-up and 3 of search as 5."""
 
 
 class BegunJob:
-    """A job of two budgets on `mobile` in a storage of its own."""
+    """A job with two budgets on `mobile`, in its own storage."""
 
     def __init__(self, root: Path, budgets: tuple[Any, ...] = ("90%", "110%"), **more: Any) -> None:
-        """Nothing is written yet."""
+        """Plan the job; nothing is written yet."""
         entry = {"target": "mobile", "budgets_ms": list(budgets)}
         search = {"warmup_epochs": WARMUP, "epochs": SEARCH, **more.pop("search", {})}
         retrain = {"epochs": RETRAIN, "batch_size": 128}
@@ -37,14 +37,14 @@ class BegunJob:
         self.folder = self.root.sub(self.job.name)
 
     def begin(self, *, knows_tables: bool = True) -> None:
-        """As a driver does that is killed then."""
-        known = self.tables if knows_tables else {}
+        """Write what a driver writes before it is killed."""
+        tables = self.tables if knows_tables else {}
         cases = list(self.cases.values()) if knows_tables else [self.reference]
-        words = (self.plan, cases, self.folder, known)
-        begun(*words, is_complete=knows_tables).__enter__()
+        args = (self.plan, cases, self.folder, tables)
+        begun(*args, is_complete=knows_tables).__enter__()
 
     def end(self, failed: dict[str, str] | None = None) -> None:
-        """As a driver does at its end."""
+        """Write what a driver writes at its end."""
         self.folder.delete("plan.json")
         run = {"started": "2026-11-22T21:13:00+00:00", "wall_s": 300.0}
         values = {
@@ -58,7 +58,7 @@ class BegunJob:
         self.folder.write_json("job.json", values)
 
     def finish(self, case: Case, **changes: Any) -> None:
-        """The result of a case, epochs of its search 2 s and of its retraining 1 s long."""
+        """Write the result of a case; an epoch took 2 s in the search, 1 s in the retraining."""
         same = ("kind", "target", "budget", "budget_ms", "key", "seed", "warmup_key", "search_key")
         facts = {name: case.to_dict()[name] for name in same} | {"job": self.job.name}
         network = Architecture.reference(self.plan.space).to_dict()
@@ -69,19 +69,19 @@ class BegunJob:
         self.folder.write_json(f"{case.folder}/result.json", values)
 
     def derive(self, case: Case) -> None:
-        """The network of a case is found and measured."""
+        """Write the derived and measured network of a case."""
         values = {"key": case.key, "table_ms": 0.07, "measured_ms": 0.075}
         self.folder.write_json(f"{case.folder}/derived.json", values)
 
-    def searching(self, case: Case, epoch: int, **words: Any) -> None:
-        """A checkpoint of its search."""
-        place = f"{checkpoints_place(case)}/search"
-        checkpoint(self.folder.sub(place), epoch, **words)
+    def searching(self, case: Case, epoch: int, **options: Any) -> None:
+        """Write a checkpoint of its search."""
+        key = f"{checkpoints_place(case)}/search"
+        checkpoint(self.folder.sub(key), epoch, **options)
 
-    def retraining(self, case: Case, epoch: int, **words: Any) -> None:
-        """A checkpoint of its retraining."""
-        place = f"{checkpoints_place(case)}/retrain"
-        checkpoint(self.folder.sub(place), epoch, phase="retrain", **words)
+    def retraining(self, case: Case, epoch: int, **options: Any) -> None:
+        """Write a checkpoint of its retraining."""
+        key = f"{checkpoints_place(case)}/retrain"
+        checkpoint(self.folder.sub(key), epoch, phase="retrain", **options)
 
 
 def checkpoint(
@@ -93,7 +93,7 @@ def checkpoint(
     size: int = 1,
     written: float | None = None,
 ) -> None:
-    """What the first worker writes of a checkpoint."""
+    """Write the files that the first worker contributes to a checkpoint."""
     name = f"{epoch:05d}-00000000"
     history = [{"phase": phase, "epoch": n, "seconds": seconds} for n in range(epoch)]
     folder.write_bytes(f"{name}/shared.pt", b"tensors")

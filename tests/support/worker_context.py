@@ -1,4 +1,4 @@
-"""The stages of a case without Ray: one worker, on digits of 16 pixels."""
+"""Stages of a case without Ray: one worker, on digits of 16 pixels."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ CHAIN = {
     "expansions": [3, 6],
     "head": 16,
 }
-"""Two sites of five ops."""
+"""Space with two sites of five ops."""
 
 
 class OneWorker(SingleProcess):
-    """One worker, with what Ray Train's group has beside `nas_core.workers.ProcessGroup`."""
+    """A single worker, with the additional methods of Ray Train's process group."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        """The driver wants it to stop after so many steps."""
+        """The driver requests a stop after `stop_after` steps."""
         self.watchdog = Watchdog(NoControlClient(), 0, 600.0)
         self.local_signals: Callable[[], StepSignals] = StepSignals
         self.signals = StepSignals()
-        self.waited_s = 100.0  # in stages before this one
+        self.waited_s = 100.0  # in earlier stages
         self._left = stop_after
 
     def signal_values(self) -> list[float]:
@@ -70,7 +70,7 @@ class OneWorker(SingleProcess):
         self.signals = StepSignals.of(signals)
         if self._left is not None:
             self._left -= 1
-            self.watchdog.is_stopping = self._left <= 1  # heard in the step that follows
+            self.watchdog.is_stopping = self._left <= 1  # takes effect in the next step
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -83,11 +83,11 @@ class OneWorker(SingleProcess):
         return json.loads(json.dumps(look()))
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """Do nothing."""
 
 
 def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **sections: Any) -> Job:
-    """A job of seconds; `search` changes single settings, other sections are replaced."""
+    """A job that takes seconds; `search` changes single settings, other sections are replaced."""
     values = {
         "name": "tiny",
         "data": {"source": "digits", "resolution": 16},
@@ -106,11 +106,11 @@ def tiny_job(storage: Path, cases: list[dict[str, Any]] | None = None, **section
 def context_of(
     job: Job, dataset: Dataset, *, case: str | None = None, stop_after: int | None = None
 ) -> WorkerContext:
-    """One worker with a case of the job: the first that is searched, unless named."""
+    """Context of one worker with a case of the job: `case`, or the first one that searches."""
     torch.set_num_threads(1)
     plan = make_plan(job)
     tables = {target.name: table_of(plan.space, by_kernel) for target in plan.targets}
-    cases = {one.name: one for one in cases_of(plan, tables | plan.shipped)}
+    cases = {item.name: item for item in cases_of(plan, tables | plan.shipped)}
     chosen = cases[case] if case else next(c for c in cases.values() if c.kind == "search")
     table = (tables | plan.shipped)[chosen.target]
     return context_with(job.with_seed(chosen.seed), dataset, chosen, table, stop_after)
@@ -119,16 +119,16 @@ def context_of(
 def context_with(
     job: Job, dataset: Dataset, case: Case, table: LatencyTable, stop_after: int | None = None
 ) -> WorkerContext:
-    """One worker with this case."""
+    """Context of one worker with this case."""
     folder = Storage(job.storage).sub(job.name)
     target = present(job.target(case.target)) if case.target else None
-    work = CaseTask(job, case, (), target, table, folder.uri, threads=1)
+    task = CaseTask(job, case, (), target, table, folder.uri, threads=1)
     group: Any = OneWorker(stop_after)
-    return WorkerContext(work, group, torch.device("cpu"), dataset, folder)
+    return WorkerContext(task, group, torch.device("cpu"), dataset, folder)
 
 
 class Reports:
-    """What the workers of a case would hand to the driver."""
+    """Records what the workers of a case would report to the driver."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.epochs: list[dict[str, Any]] = []
@@ -142,5 +142,5 @@ class Reports:
 
 
 def digits() -> Dataset:
-    """Digits of 16 pixels, split."""
+    """Digits of 16 pixels, with their splits."""
     return load_dataset(tiny_job(Path("unused")).data, seed=0)

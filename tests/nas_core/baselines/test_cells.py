@@ -1,4 +1,4 @@
-"""Networks of cells: operations, wiring, and the published sizes."""
+"""Networks of cells: operations, wiring, and published sizes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def params(module: nn.Module) -> int:
 
 
 def small(plan: CellPlan, channels: int = 8) -> CellPlan:
-    """The same cells, one in a stage, narrow."""
+    """A network with the same cells, one per stage, narrow."""
     return CellPlan(
         genotype=plan.genotype,
         channels=channels,
@@ -50,7 +50,7 @@ def small(plan: CellPlan, channels: int = 8) -> CellPlan:
 
 
 def outputs(wiring: Wiring) -> list[str]:
-    """What a cell puts out, each as one expression of its inputs, whatever the order of nodes."""
+    """Outputs of a cell as expressions of its inputs, independent of the order of nodes."""
     states = ["earlier", "previous"]
     for left, right in zip(wiring.edges[::2], wiring.edges[1::2], strict=True):
         states.append(f"({' + '.join(sorted(f'{op} {states[i]}' for op, i in (left, right)))})")
@@ -58,7 +58,7 @@ def outputs(wiring: Wiring) -> list[str]:
 
 
 def released(name: str, kind: str) -> Wiring:
-    """A cell as its authors released it, in our words."""
+    """The cells of a release, in our notation."""
     facts = RELEASED[name][kind]
     words = {"none": "skip_connect", "1x7_7x1": "conv_7x1_1x7"}
     words |= {f"separable_{k}x{k}_2": f"sep_conv_{k}x{k}" for k in (3, 5, 7)}

@@ -1,4 +1,4 @@
-"""MobileNetV2 as a chain of our ops, against torchvision's class."""
+"""MobileNetV2 as a chain of our ops, compared with torchvision's class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def as_chain() -> SearchSpace:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[nn.Module, nn.Module]:
-    """Ours with the weights of torchvision's, whose statistics are not those of birth; and that."""
+    """Our network with torchvision's weights and non-initial statistics, and torchvision's own."""
     torch.manual_seed(0)
     theirs = mobilenet_v2()
     for name, values in theirs.state_dict().items():

@@ -1,4 +1,4 @@
-"""Baselines: published sizes, torchvision's answers, strides that fit the images."""
+"""Baselines: published sizes, torchvision's outputs, strides for small images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DEEP = chain(
 
 
 def last_size(baseline: Baseline) -> int:
-    """Height of what comes out of the last convolution."""
+    """Height of the output of the last convolution."""
     sizes: list[int] = []
     network = on_meta(baseline.build).eval()
     for layer in network.modules():
@@ -105,7 +105,7 @@ THEIRS = (
     ("resnet34", "resnet34()"),
     ("resnet50", "resnet50()"),
 )
-"""A baseline, and a call of torchvision that makes the same network."""
+"""A baseline, and a torchvision function that builds the same network."""
 
 
 def of_torchvision(theirs: str) -> nn.Module:
@@ -131,7 +131,7 @@ def test_a_baseline_with_the_weights_of_torchvision_answers_like_it(name: str, t
 def test_weights_are_drawn_as_widely_as_by_torchvision(name: str, theirs: str) -> None:
     ours, original = Baseline(name).build(), of_torchvision(theirs)
     for mine, other in zip(ours.parameters(), original.parameters(), strict=True):
-        if mine.numel() > 2000 or mine.dim() == 1:  # of fewer draws the deviation is not known
+        if mine.numel() > 2000 or mine.dim() == 1:  # the deviation of fewer values is too uncertain
             assert float(mine.detach().std()) == pytest.approx(
                 float(other.detach().std()), rel=0.1, abs=0.02
             )

@@ -1,4 +1,4 @@
-"""Published networks, held block by block against facts of the released ones."""
+"""Published networks, compared block by block with the released ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
 
 
 def row(block: nn.Module) -> list[Any]:
-    """A block as the columns of the golden file have it."""
+    """A block as a row of the golden file."""
     assert isinstance(block, MBConv)
     *expand, depthwise, project = convolutions(block)
     in_channels = expand[0].in_channels if expand else depthwise.in_channels
@@ -59,7 +59,7 @@ def test_a_published_network_has_its_macs(name: str) -> None:
 @pytest.mark.parametrize("name", FACTS)
 def test_a_published_network_has_its_skips(name: str) -> None:
     skipped = [op == "skip" for op in published.architecture(name).ops]
-    # The fixed block in front of the sites is the golden file's first.
+    # The golden file starts with the fixed block before the sites.
     assert skipped == [block[0] == "skip" for block in FACTS[name]["blocks"][1:]]
     assert sum(skipped) == FACTS[name]["skips"]
 

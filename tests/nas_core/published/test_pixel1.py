@@ -1,4 +1,4 @@
-"""Pixel 1: the published figures of the model, by its own networks; what it does not know."""
+"""Pixel 1: published latencies reproduced, and inputs that the model does not cover."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""On the PYTHONPATH of a Ray under test: its processes inject faults into their training.
+"""Fault injection for the processes of a Ray cluster under test, by the PYTHONPATH.
 
-Python imports this before anything else; what is patched is imported much later, in some of them.
+Python imports this file first; the module to patch is imported later, in some of the processes.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ PATCHED = "orchestration.distributed.process_group"
 
 
 class Patching(MetaPathFinder):
-    """Runs `faults.install` right after the module that it patches."""
+    """Calls `faults.install` right after the patched module is imported."""
 
     def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         if name != PATCHED:
