@@ -52,7 +52,7 @@ class SearchSettings(TrainingSettings):
 
     op_start: Literal["aligned", "independent"] = "aligned"
     """Initialization of the candidate ops. `aligned`: all ops of a site start as one function, if
-    they can. `independent`: each is drawn by itself. alignment.py/alignment.py."""
+    they can. `independent`: each is drawn by itself. See nas_core/supernet.py."""
 
     warmup_epochs: int = 40
     """Passes over the weight split before the search, with fixed architecture parameters and paths
@@ -70,7 +70,7 @@ class SearchSettings(TrainingSettings):
     """Passes over the weight split after the warm-up."""
 
     hold_epochs: int = 1
-    """Epochs of `epochs` before the first architecture update."""
+    """Epochs, counted in `epochs`, before the first architecture update."""
 
     max_hours: float | None = None
     """Time limit of a search and its warm-up together, hours. The search then ends with the
