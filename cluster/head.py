@@ -55,7 +55,7 @@ their paths may have 107.
 """
 
 PORTS = range(20_000, 30_000)
-"""Below the ephemeral ports of the system, above the ports of Ray's workers. Ray opens a port
+"""Ports below the ephemeral range of the system and above Ray's worker ports. Ray opens a port
 given on the command line seconds later, after dozens of others, and exits if it is taken by then.
 """
 

@@ -84,7 +84,7 @@ def nodes() -> list[Node]:
 
 
 def this_machine() -> Node:
-    """This machine, as a Ray cluster started on it would describe it."""
+    """Description of this machine, as a Ray cluster started on it would give it."""
     resources = {"CPU": float(usable_cores())}
     labels: dict[str, str] = {}
     if any(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*")):

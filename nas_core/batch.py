@@ -30,7 +30,7 @@ class Batch:
 
     @property
     def share(self) -> float:
-        """This part's fraction of the batch: the weight of its gradients in the average."""
+        """Fraction of the batch in this part: the weight of its gradients in the average."""
         return len(self.labels) / self.total
 
     def parts(self, size: int | None) -> list[Batch]:

@@ -124,7 +124,7 @@ def random_within(goal: LatencyGoal, rng: torch.Generator) -> list[int]:
 
 
 def random_networks_at(goal: LatencyGoal, count: int, seed: int) -> list[list[int]]:
-    """Up to `count` distinct random networks that take 95 to 100 % of the budget; see `random_at`.
+    """Distinct random networks that take 95 to 100 % of the budget; see `random_at`.
 
     If the slowest network within the budget takes less than the budget, the window is 95 to 100 %
     of its latency. The first networks are the same whatever the count. There are fewer than `count`

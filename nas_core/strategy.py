@@ -54,7 +54,7 @@ class UpdateContext:
     group: ProcessGroup
     data: SearchData
     batch: Batch | None = None
-    """This worker's share of a batch of the architecture split; None for strategies that score
+    """Share of this worker in a batch of the architecture split; None for strategies that score
     networks on the whole split.
     """
     baseline: float | None = None

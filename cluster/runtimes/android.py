@@ -134,7 +134,7 @@ class PhoneProgram:
     host: ExecuTorch
     data: bytes
     name: str
-    """Its file name on the phone."""
+    """File name on the phone."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Output of the phone, with the shape of the output that this host computes.

@@ -40,7 +40,7 @@ FORMAT = "baseline/1"
 PUBLISHED_STRIDES = (2, 2, 2, 2, 2)
 """Strides of every baseline at its five downsampling steps, as published."""
 SMALL_IMAGES = 128
-"""Below this number of pixels, the published strides are not used."""
+"""Number of pixels below which the published strides are not used."""
 
 Builder = Callable[["Baseline", float], "nn.Module"]
 """Builds a baseline, given the dropout before its classifier."""

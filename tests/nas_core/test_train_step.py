@@ -165,16 +165,16 @@ def test_a_share_of_the_learning_rate_is_taken() -> None:
 
 
 def test_signals_of_all_workers_reach_every_worker_after_the_step() -> None:
-    heard: dict[int, list[float]] = {}
+    sums: dict[int, list[float]] = {}
 
     def work(member: Member) -> None:
-        member.signals = lambda: [1.0, float(member.rank)]  # type: ignore[method-assign]
-        member.hear = lambda signals: heard.update({member.rank: signals})  # type: ignore[method-assign]
+        member.signal_values = lambda: [1.0, float(member.rank)]  # type: ignore[method-assign]
+        member.apply_signals = lambda signals: sums.update({member.rank: signals})  # type: ignore[method-assign]
         bench, part = Bench(member), slice(4 * member.rank, 4 * member.rank + 4)
         bench.step(Batch(IMAGES[part], LABELS[part], 8, part.start))
 
     on_all(2, work)
-    assert heard == {0: [2.0, 1.0], 1: [2.0, 1.0]}
+    assert sums == {0: [2.0, 1.0], 1: [2.0, 1.0]}
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
