@@ -47,6 +47,7 @@ def scene(net: Supernet, number: int) -> UpdateContext:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [oracle.TrueGradients(), oracle.TrueRewards()])
 def test_with_the_truth_in_its_place_a_search_finds_the_best(strategy: oracle.TwoPath) -> None:
     net = Supernet(yardstick.SPACE, generator(0, "oracle"))

@@ -41,6 +41,7 @@ def _decompose() -> str:
     return str(torch.export.export(module, (torch.zeros(2, 3),)).run_decompositions().graph)
 
 
+@pytest.mark.slow
 def test_torch_collects_its_composite_operators_once(collections: list[int]) -> None:
     expected = _decompose()
     assert len(collections) > 1  # without the cache

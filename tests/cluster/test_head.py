@@ -119,6 +119,7 @@ def test_stop_signals_are_handled_for_a_while_unless_they_were_ignored() -> None
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 def test_a_head_that_cannot_start_tells_why_and_leaves_nothing(
     own_ray: Path, tmp_path: Path
 ) -> None:

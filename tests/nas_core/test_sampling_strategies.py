@@ -237,6 +237,7 @@ def test_evolution_begins_with_random_networks() -> None:
     assert max(apart) > 1  # not children of existing networks
 
 
+@pytest.mark.slow
 def test_evolution_changes_the_best_of_the_living() -> None:
     goal = goal_at(1.0)
     good, dead = (1, 1, 1), (2, 2, 2)
@@ -266,6 +267,7 @@ def test_a_trial_trains_a_network_alone_and_moves_the_controller() -> None:
         torch.testing.assert_close(grad, expected)
 
 
+@pytest.mark.slow
 def test_a_controller_comes_to_prefer_what_is_rewarded() -> None:
     chosen = settings(
         strategy="rl_trials", objective="power", beta=3.0, trial_epochs=1, epochs=29, alpha_lr=0.3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import product
 from typing import Any, get_args
 
 import pytest
@@ -65,8 +66,14 @@ def test_every_strategy_and_objective_of_a_job_file_exists_and_no_other() -> Non
     assert set(OBJECTIVES) == set(get_args(ObjectiveName))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "objective"),
+    [
+        # Each strategy and each objective once; the other pairs are slow.
+        pytest.param(*pair, marks=() if set(pair) & {"two_path", "absolute"} else pytest.mark.slow)
+        for pair in product(STRATEGIES, OBJECTIVES)
+    ],
+)
 def test_every_strategy_finds_a_network_within_the_budget_with_every_objective(
     strategy: str, objective: str
 ) -> None:

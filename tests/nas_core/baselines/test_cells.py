@@ -197,6 +197,7 @@ def test_every_weight_of_a_network_of_cells_has_a_part_in_its_answer(name: str) 
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_a_network_of_cells_exports_with_a_free_batch_size() -> None:
     network = CellNetwork(small(DARTS_IMAGENET), TINY).eval()
     batch = {0: torch.export.Dim("batch", min=1)}

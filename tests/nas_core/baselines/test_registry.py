@@ -143,7 +143,13 @@ def test_every_batch_norm_has_momentum_a_tenth(name: str) -> None:
     assert {norm.momentum for norm in norms} == {0.1}
 
 
-@pytest.mark.parametrize("space", [SMALL, DEEP], ids=["stride 4", "stride 16"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(SMALL, id="stride 4"),
+        pytest.param(DEEP, id="stride 16", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", KINDS)
 def test_total_stride_is_that_of_the_built_network(name: str, space: SearchSpace) -> None:
     baseline = for_space(name, space)

@@ -89,15 +89,18 @@ def found() -> list[dict[str, Any]]:
     return [json.loads(text) for text in said]
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch_on_both(found: list[dict[str, Any]]) -> None:
     for one in found:
         assert one["worst"] < 1e-6
 
 
+@pytest.mark.slow
 def test_facts_travel_along_and_are_summed(found: list[dict[str, Any]]) -> None:
     assert [one["facts"] for one in found] == [[3.0, 20.0]] * 2
 
 
+@pytest.mark.slow
 def test_what_is_not_on_the_path_does_not_travel(found: list[dict[str, Any]]) -> None:
     on_path = 4 * (50 * 50 + 50) + (3 * 3 + 3)
     for one in found:
@@ -106,12 +109,14 @@ def test_what_is_not_on_the_path_does_not_travel(found: list[dict[str, Any]]) ->
         assert one["silent"] == 0.0  # it was said to be on the path, and got no gradient
 
 
+@pytest.mark.slow
 def test_buckets_leave_while_backward_still_runs(found: list[dict[str, Any]]) -> None:
     for one in found:
         assert one["sizes"] == [2600 + 2, 5050, 2550]  # full with 2,600 values; the facts lead
         assert one["early"] == 3
 
 
+@pytest.mark.slow
 def test_workers_read_each_others_short_texts_and_name_a_difference(
     found: list[dict[str, Any]],
 ) -> None:

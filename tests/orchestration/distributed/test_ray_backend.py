@@ -43,6 +43,7 @@ def test_a_group_whose_workers_do_not_find_each_other_gives_its_room_back() -> N
     assert group.ended
 
 
+@pytest.mark.slow
 def test_who_only_manages_workers_needs_no_torch() -> None:
     code = (
         "import sys, orchestration.driver.trials, orchestration.distributed.ray_backend;"

@@ -95,6 +95,7 @@ def test_a_baseline_answers_on_its_target_as_the_network_does() -> None:
         torch.testing.assert_close(program(image), network(image), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_measured_gets_no_program_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -47,6 +47,7 @@ def digits() -> Dataset:
     return load_dataset(DataSettings(source="digits", resolution=16), seed=0)
 
 
+@pytest.mark.slow
 def test_digits_are_learnt(digits: Dataset) -> None:
     assert top1_after_training(digits) > 0.9
 

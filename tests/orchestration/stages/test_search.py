@@ -164,6 +164,7 @@ def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_o
     assert notes == ["a node is going to be taken away; a checkpoint every 0 s until then"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_goes_back_once_with_half_the_rate(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

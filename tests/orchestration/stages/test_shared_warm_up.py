@@ -110,6 +110,7 @@ def test_a_warm_up_whose_end_is_damaged_is_trained_again_from_before(
     assert bits(found) == bits(whole)
 
 
+@pytest.mark.slow
 def test_a_warm_up_belongs_to_no_job_and_no_target(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_password_is_in_no_message_and_no_link():
     assert tracking.ui_address("https://me:secret@mlflow.example/") == "https://mlflow.example"
 
 
+@pytest.mark.slow
 def test_recording_prints_nothing_and_needs_no_torch(place):
     code = (
         "import sys; from cluster.storage import Storage; from orchestration.tracking import *\n"

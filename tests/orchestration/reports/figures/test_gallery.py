@@ -39,6 +39,7 @@ def names(job: Storage) -> set[str]:
     return {place.split("/")[1] for place in job.list("comparison") if place.endswith(".png")}
 
 
+@pytest.mark.slow
 def test_a_job_has_pictures_of_all_and_of_each_search(tmp_path: Path) -> None:
     job, _ = drawn(tmp_path)
     assert names(job) == {

@@ -116,7 +116,10 @@ def _luminance(colour: Any) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize(("targets", "budgets"), [(1, 1), (2, 1), (5, 3), (8, 1), (12, 1)])
+@pytest.mark.parametrize(
+    ("targets", "budgets"),
+    [(1, 1), (5, 3), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (2, 8, 12))],
+)
 def test_no_text_meets_another(targets: int, budgets: int) -> None:
     figure = matrix_figure(many(targets, budgets), title="many targets and a long title " * 4)
     assert_legible(figure)

@@ -119,7 +119,9 @@ def test_networks_without_sites_are_left_out() -> None:
         drawn(baseline_result("mobilenet_v2_0.35"))
 
 
-@pytest.mark.parametrize("count", [1, 3, 12, 14])
+@pytest.mark.parametrize(
+    "count", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (12, 14))]
+)
 def test_every_network_has_a_row_and_more_make_the_picture_taller(count: int) -> None:
     figure = drawn(*[SEARCH] * count)
     assert len(figure.axes) == count
