@@ -85,6 +85,7 @@ def test_the_token_lies_where_the_user_of_the_image_looks_for_it(
     assert list(prepared["file_mounts"]) == [str(_token_path())]
 
 
+@pytest.mark.slow
 def test_no_group_is_made_that_lets_the_world_in(prepared: dict[str, Any], aws: Any) -> None:
     """Ray creates one for nodes that do not name any, with ssh open to everybody."""
     from ray.autoscaler._private.aws.config import bootstrap_aws

@@ -119,6 +119,7 @@ def test_a_swap_needs_the_content_that_it_knows(storage: Storage) -> None:
     assert not storage.exists("x")
 
 
+@pytest.mark.slow
 def test_of_many_swaps_at_once_one_wins(storage: Storage) -> None:
     for turn in range(5):
         start = threading.Barrier(8)
@@ -146,6 +147,7 @@ def test_of_two_drivers_one_owns_the_job_and_the_other_says_who(storage: Storage
     assert not storage.exists("lease.json")
 
 
+@pytest.mark.slow
 def test_half_of_all_requests_may_fail(storage: Storage, proxy: Proxy) -> None:
     proxy.fault = half(1, "before", "after", 503, 429)
     for number in range(6):

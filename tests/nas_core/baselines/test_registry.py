@@ -33,11 +33,10 @@ KINDS = (
     "mnasnet",
     "shufflenet_v2_1.5",
     "resnet34",
-    "nasnet_a",
-    "amoebanet_a",
     "darts",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("nasnet_a", "amoebanet_a")),
 )
-"""One baseline of every builder."""
+"""One baseline of every builder. Other networks of cells have hundreds of layers and are slow."""
 SMALL = proxyless_small(classes=5, resolution=40)
 DEEP = chain(
     "deep",
@@ -102,8 +101,8 @@ THEIRS = (
     ("mobilenet_v2_1.4", "mobilenet_v2(width_mult=1.4)"),
     ("mnasnet_1.3", "mnasnet1_3()"),
     ("resnet18", "resnet18()"),
-    ("resnet34", "resnet34()"),
-    ("resnet50", "resnet50()"),
+    pytest.param("resnet34", "resnet34()", marks=pytest.mark.slow),
+    pytest.param("resnet50", "resnet50()", marks=pytest.mark.slow),
 )
 """A baseline, and a torchvision function that builds the same network."""
 

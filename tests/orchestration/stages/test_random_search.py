@@ -87,6 +87,7 @@ def test_as_many_networks_are_trained_as_the_search_costs(
     assert {one["phase"] for one in reports.networks} == {"random"}
 
 
+@pytest.mark.slow
 def test_where_a_training_costs_more_than_the_search_one_network_is_trained(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
@@ -161,6 +162,7 @@ def without_clock(found: Any) -> Any:
     return replace(found, search={"random": {**facts, "best": best, "seconds": None}})
 
 
+@pytest.mark.slow
 def test_networks_of_another_case_do_not_count(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:

@@ -87,6 +87,7 @@ def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
     assert torch.equal(weights([]), weights([1, 2]))
 
 
+@pytest.mark.slow
 def test_a_network_goes_on_with_the_workers_of_another_case(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def die_after(networks: int) -> Any:
     return report
 
 
+@pytest.mark.slow
 def test_a_ranking_of_another_case_does_not_count(
     dataset: Dataset, reports: Reports, tmp_path: Path
 ) -> None:
