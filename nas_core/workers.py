@@ -49,7 +49,7 @@ class ProcessGroup(Protocol):
         ...
 
     def signal_values(self) -> list[float]:
-        """Signals of this worker for the end of a step; the same number of values on all workers."""
+        """Signals of this worker for the end of a step; as many values on all workers."""
         ...
 
     def apply_signals(self, signals: list[float]) -> None:

@@ -117,7 +117,7 @@ def run_cases(
                     stop or {},
                 )
                 tuner = _tuner(tasks, layout, folder, on_epoch, control, ending, body, scheduler)
-                reasons = _died(tuner.fit()) | ray.get(control.reasons.remote())
+                reasons: dict[str, str] = _died(tuner.fit()) | ray.get(control.reasons.remote())
         finally:
             ray.kill(control)
     if stop_signal.is_stopping:
