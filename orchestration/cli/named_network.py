@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from cluster.storage import Storage, StorageError
 from nas_core.architecture import Architecture
@@ -20,12 +19,12 @@ from orchestration.config.storage_layout import (
     is_result_format,
 )
 from orchestration.state.job_folder import is_job, named_folder
+from orchestration.state.result import Result
 
 EXPECTED = (
     f"an {ARCHITECTURE_FILE}, a {RESULT_FILE}, the folder of a case "
     f"(<storage>/<job>/cases/<case>), or one of {', '.join(NAMES)}"
 )
-Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class NamedNetwork:
 
     name: str
     architecture: Architecture
-    result: Values | None = None
+    result: Result | None = None
     """The content of its `result.json`, if it has one."""
     storage: str | None = None
     """That its case lies in."""
@@ -72,17 +71,17 @@ def _networks_in(job: Storage) -> str:
 def _of_file(folder: Storage, name: str) -> NamedNetwork:
     values = _read(folder, name)
     if is_result_format(str(values.get("format"))):
-        return _of_result(values, folder, name)
+        return _of_result(cast(Result, values), folder, name)
     network = _architecture(values, folder.where(name))
     if (
         folder.exists(RESULT_FILE)
         and (result := _read(folder, RESULT_FILE)).get("architecture") == values
     ):
-        return _of_result(result, folder, RESULT_FILE)
+        return _of_result(cast(Result, result), folder, RESULT_FILE)
     return NamedNetwork(name.rpartition(".")[0] or name, network)
 
 
-def _of_result(values: Values, folder: Storage, file: str) -> NamedNetwork:
+def _of_result(values: Result, folder: Storage, file: str) -> NamedNetwork:
     name = str(values.get("case", file.rpartition(".")[0]))
     network = _architecture(values.get("architecture", {}), folder.where(file))
     is_case = folder.uri.split("/")[-2:-1] == [CASES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from orchestration.config.storage_layout import TABLES, is_table_name, table_fil
 from orchestration.latency.device import identity
 from orchestration.latency.table_store import SHIPPED
 from orchestration.reports.figures.network import KERNEL_COLOURS, architecture_text, kernel_of
+from orchestration.state.result import Result
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -58,7 +59,7 @@ def shown_lines(network: NamedNetwork, target: str | None, storage: str | None) 
 
 def _own_table(network: NamedNetwork, root: Storage) -> LatencyTable | None:
     """The one that its result names."""
-    key = (network.result or {}).get("table_key")
+    key = network.result and network.result.get("table_key")
     if not key or not root.exists(table_file(key)):
         return None
     table = _read(root, table_file(key))
@@ -165,15 +166,15 @@ def _head(network: NamedNetwork) -> Iterator[str]:
         yield f"found    {', '.join(_found(result))}"
 
 
-def _found(result: Mapping[str, Any]) -> Iterator[str]:
+def _found(result: Result) -> Iterator[str]:
     """What its result says of it."""
-    if result.get("budget_ms") is not None:
-        yield f"budget {result['budget_ms']:.3f} ms"
+    if (budget_ms := result.get("budget_ms")) is not None:
+        yield f"budget {budget_ms:.3f} ms"
     measured_ms = result.get("measured_ms")
     words = "for" if measured_ms is None else f"measured {measured_ms:.3f} ms on"
     yield f"{words} {result['hardware']}"
-    if result.get("top1") is not None:
-        yield f"top-1 {100 * result['top1']:.1f} %"
+    if (top1 := result.get("top1")) is not None:
+        yield f"top-1 {100 * top1:.1f} %"
     yield f"{result['params'] / 1e3:,.1f} k params"
     yield f"{result['macs'] / 1e6:,.1f} M MACs"
 
@@ -191,7 +192,7 @@ def _missing(
     network: NamedNetwork, table: LatencyTable | None, root: Storage, target: str | None
 ) -> Iterator[str]:
     """Why there are no latencies, where some could be expected."""
-    key = (network.result or {}).get("table_key")
+    key = network.result and network.result.get("table_key")
     if table is None and target is None and key:
         place = table_file(key)
         reason = "has not all ops of this space" if root.exists(place) else "is not there"

@@ -25,7 +25,7 @@ from orchestration.config.storage_layout import (
 )
 from orchestration.planning.plan import Plan
 from orchestration.reports.cross_target import Tables, _known, _models, specialized
-from orchestration.reports.results import Result
+from orchestration.state.result import Result
 
 if TYPE_CHECKING:
     from cluster.runtimes.timing import Timing

@@ -36,9 +36,10 @@ from orchestration.driver.progress import Log, OnRecord
 from orchestration.latency.table_store import store_table, stored_table
 from orchestration.planning.cases import Case, cases_of, plan_facts
 from orchestration.planning.plan import Plan, make_plan
-from orchestration.reports.results import JobResult, Result, case_result
+from orchestration.reports.results import JobResult, case_result
 from orchestration.reports.table import ordered_results
 from orchestration.scheduling.matching_widths import are_matched_widths_known, matched_width_cases
+from orchestration.state.result import Result
 from orchestration.state.results_on_disk import adopt, finish_adopting
 from orchestration.state.run_file import begun, end_plan
 from orchestration.state.snapshot import JobSnapshot, read_snapshot

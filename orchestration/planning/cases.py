@@ -37,7 +37,7 @@ ORDER = ("reference", "search", "random", "given", "baseline")
 """Kinds of cases, as they stand in tables."""
 
 KNOWN = frozenset({"reference", "given", "baseline"})
-"""Those whose network is known beforehand."""
+"""Kinds whose network is known beforehand."""
 
 STORED = (
     *("name", "kind", "target", "budget", "budget_ms", "key", "table_key", "model", "seed"),
@@ -123,7 +123,7 @@ class WarmUpCase(Case):
 
     @property
     def warmup_key(self) -> str:
-        """Its own key."""
+        """Key of the warm-up itself."""
         return self.key
 
 
@@ -161,7 +161,7 @@ class BudgetCase(Case):
     """A network that is to be found within a budget."""
 
     budget: str | float
-    """As the job file says it."""
+    """Budget in the words of the job file, e.g. "80%"; or milliseconds."""
     budget_ms: float
 
     @property
@@ -349,7 +349,7 @@ def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[
 
 
 def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
-    """What a record of the job keeps of its plan."""
+    """Facts of the plan for the record of a job."""
     return {
         "data": asdict(plan.data),
         "space_size": plan.space.size(),

@@ -7,9 +7,9 @@ from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import COMPARISON_STEM, comparison_file
-from orchestration.reports.results import Result
 from orchestration.reports.row_files import SUFFIXES, write_rows
 from orchestration.reports.table import read_results, row_of
+from orchestration.state.result import Result
 
 
 def write_comparison(

@@ -15,7 +15,7 @@ from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import model_from_dict
 from nas_core.latency import LatencyTable
 from orchestration.config.storage_layout import CROSS_TARGET_FORMAT, cross_target_file
-from orchestration.reports.results import Result
+from orchestration.state.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,11 @@ Tables = Mapping[str, LatencyTable]
 
 def specialized(results: Sequence[Result]) -> list[Result]:
     """Networks of sites, the reference left out: those that were searched or given."""
-    return [one for one in results if one["kind"] in ("search", "given") and "ops" in _json(one)]
+    return [
+        one
+        for one in results
+        if one["kind"] in ("search", "given") and "ops" in one["architecture"]
+    ]
 
 
 def cross_target_latencies(
@@ -154,15 +158,10 @@ def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> 
 def _models(results: Sequence[Result]) -> dict[str, Model]:
     """By hash; the random networks of controls left out, which stand for others like them."""
     return {
-        one["architecture_hash"]: model_from_dict(dict(_json(one)))
+        one["architecture_hash"]: model_from_dict(one["architecture"])
         for one in results
         if one["kind"] != "random"
     }
-
-
-def _json(result: Result) -> Mapping[str, Any]:
-    architecture: Mapping[str, Any] = result["architecture"]
-    return architecture
 
 
 def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:

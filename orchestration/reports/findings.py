@@ -11,7 +11,6 @@ from math import log
 from statistics import fmean
 
 from orchestration.reports.results import (
-    Result,
     has_latency,
     latency_ms,
     mean,
@@ -20,6 +19,7 @@ from orchestration.reports.results import (
     repeats,
     seed_of,
 )
+from orchestration.state.result import Result
 
 Pair = tuple[Result, Result]
 """A network and the one that it is compared with, both of one seed."""

@@ -27,9 +27,9 @@ from orchestration.config.storage_layout import (
     comparison_file,
 )
 from orchestration.reports.findings import findings
-from orchestration.reports.results import Result
 from orchestration.reports.table import COLUMNS, cell, display_name
 from orchestration.reports.text import duration
+from orchestration.state.result import Result, value_of
 
 WHOLE = {
     ACCURACY_PICTURE: "Accuracy against latency; the line is the Pareto front.",
@@ -107,15 +107,15 @@ def _table(results: Sequence[Result]) -> str:
     columns = [
         name
         for name in COLUMNS
-        if name not in HIDDEN or len({result.get(name) for result in results}) > 1
+        if name not in HIDDEN or len({value_of(result, name) for result in results}) > 1
     ]
     heads = ["network", *FACTS.values(), "budget", *(COLUMNS[name][0] for name in columns)]
     row_of = [
         [
             _cell(display_name(one)),
-            *(_cell(str(one.get(fact) or "-")) for fact in FACTS),
+            *(_cell(str(value_of(one, fact) or "-")) for fact in FACTS),
             _cell(str(one["budget"] or "-")),
-            *(_cell(cell(name, one.get(name)), one.get(name)) for name in columns),
+            *(_cell(cell(name, value_of(one, name)), value_of(one, name)) for name in columns),
         ]
         for one in results
     ]

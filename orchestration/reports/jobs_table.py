@@ -14,7 +14,7 @@ from orchestration.config.storage_layout import table_name
 from orchestration.latency.device import identity
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import findings
-from orchestration.reports.results import Result, name_without_seed, repeats, seed_of
+from orchestration.reports.results import name_without_seed, repeats, seed_of
 from orchestration.reports.table import (
     COLUMNS,
     REPEATED,
@@ -29,6 +29,7 @@ from orchestration.reports.table import (
 )
 from orchestration.reports.text import plain_text
 from orchestration.state.job_folder import JobFolder, labels
+from orchestration.state.result import Result, value_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +63,7 @@ def read_jobs(folders: Sequence[JobFolder]) -> list[JobResults]:
 
 
 def _read(job: JobFolder, label: str) -> JobResults:
-    results = [{**result, "job": label} for result in read_results(job.folder)]
+    results: list[Result] = [{**result, "job": label} for result in read_results(job.folder)]
     keys = dict.fromkeys(str(result["table_key"]) for result in results)
     tables = [(key, job.tables.find_json(table_name(key))) for key in keys]
     devices = {key: _device(table) for key, table in tables if table is not None}
@@ -119,7 +120,7 @@ def _table(title: str, results: Sequence[Result]) -> Table:
     columns = [name for name in columns_of(results) if name not in LEFT_OUT]
     table = _job_table(title, [COLUMNS[name][0] for name in columns])
     for result in results:
-        figures = [cell(name, result.get(name)) for name in columns]
+        figures = [cell(name, value_of(result, name)) for name in columns]
         table.add_row(name_of(result, has_seed="seed" in columns), result["job"], *figures)
     return table
 
@@ -128,7 +129,7 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
     table = _job_table("mean ± standard deviation over seeds", headers)
     for group in groups:
-        figures = [mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        figures = [mean_cell(name, [value_of(one, name) for one in group]) for name in REPEATED]
         words = [cell("budget_ms", group[0]["budget_ms"]), str(len(group)), *figures]
         table.add_row(name_of(group[0], has_seed=True), group[0]["job"], *words)
     return table

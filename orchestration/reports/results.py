@@ -8,26 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import Baseline, model_from_dict
 from orchestration.planning.cases import Case
-
-Result = dict[str, Any]
-"""The content of a `result.json`."""
+from orchestration.state.result import Latencies, Result, Scored
 
 
-def latency_ms(result: Result) -> float:
+def latency_ms(result: Latencies) -> float:
     """As measured; by the table on a target that is not measured."""
-    measured = result["measured_ms"]
-    return float(result["table_ms"] if measured is None else measured)
+    ms = result["table_ms"] if result["measured_ms"] is None else result["measured_ms"]
+    assert ms is not None, "asked only of networks that have a latency"
+    return float(ms)
 
 
-def has_latency(result: Result) -> bool:
+def has_latency(result: Latencies) -> bool:
     """Whether the network was measured or is covered by the table."""
     return result["measured_ms"] is not None or result["table_ms"] is not None
+
+
+def needed_budget_ms(result: Scored) -> float:
+    """The budget of a network that was searched within one."""
+    assert result["budget_ms"] is not None, "a search has a budget"
+    return result["budget_ms"]
 
 
 def seed_of(result: Result) -> int:
@@ -110,7 +115,7 @@ class CaseResult:
     architecture: Architecture | Baseline
     folder: str
     """Where its files are: architecture.json, result.json, model/."""
-    values: dict[str, Any] = field(repr=False)
+    values: Result = field(repr=False)
     """All of result.json."""
 
 

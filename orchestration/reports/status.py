@@ -20,6 +20,7 @@ from orchestration.reports.results import has_latency, latency_ms
 from orchestration.scheduling.estimate import longest_lane
 from orchestration.state.case_files import CaseFiles, Values, case_files, stopped_searches
 from orchestration.state.checkpoint_index import StageProgress, is_ended, stage_progress
+from orchestration.state.result import Latencies
 from orchestration.state.run_file import JobPlan, read_plan
 
 State = Literal["done", "stopped early", "begun", "failed", "to do again", "not begun"]
@@ -141,9 +142,8 @@ def _undone(case: Case, there: CaseFiles, plan: JobPlan) -> CaseStatus:
     )
 
 
-def _latency_ms(network: Values | None) -> float | None:
-    is_known = network is not None and has_latency(dict(network))
-    return latency_ms(dict(network or {})) if is_known else None
+def _latency_ms(network: Latencies | None) -> float | None:
+    return latency_ms(network) if network is not None and has_latency(network) else None
 
 
 def _state(there: CaseFiles, plan: JobPlan) -> tuple[State, str]:

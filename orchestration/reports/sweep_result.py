@@ -12,16 +12,17 @@ from orchestration.latency.tolerance import is_within
 from orchestration.reports.results import (
     CaseResult,
     JobResult,
-    Result,
     has_latency,
     latency_ms,
     mean,
     name_without_seed,
+    needed_budget_ms,
     pareto_front,
     repeats,
     seed_of,
     spread,
 )
+from orchestration.state.result import Result, value_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +164,7 @@ class SweepResult:
 
 
 def _row(case: CaseResult) -> dict[str, Any]:
-    found = {name: getattr(case, name, case.values.get(name)) for name in COLUMNS}
+    found = {name: getattr(case, name, value_of(case.values, name)) for name in COLUMNS}
     model = case.architecture
     ops = list(model.ops) if isinstance(model, Architecture) else model.name
     return found | {"network": case.name, "seed": seed_of(case.values), "architecture": ops}
@@ -171,10 +172,10 @@ def _row(case: CaseResult) -> dict[str, Any]:
 
 def _summary(group: list[Result]) -> dict[str, Any]:
     first = group[0]
-    row = {name: first[name] for name in ("target", "kind", "budget_ms")}
+    row = {name: value_of(first, name) for name in ("target", "kind", "budget_ms")}
     row |= {"network": name_without_seed(first), "seeds": len(group)}
     for name in FIGURES:
-        values = [result[name] for result in group]
+        values = [value_of(result, name) for result in group]
         row |= {f"{name}_mean": mean(values), f"{name}_sd": spread(values)}
     return row
 
@@ -192,9 +193,9 @@ def _budget_ms(searched: list[CaseResult], target: str, budget: float | str) -> 
 
 def _fits(case: CaseResult, budget_ms: float) -> bool:
     """Whether a search was for the budget or a smaller one, and the network keeps it."""
-    assert case.budget_ms is not None, "a search has a budget"
-    as_named = float(f"{case.budget_ms:.4g}")  # a case's name says four digits: these will do
-    was_for = min(case.budget_ms, as_named) <= budget_ms
+    budget_of_case_ms = needed_budget_ms(case.values)
+    as_named = float(f"{budget_of_case_ms:.4g}")  # a case's name says four digits: these will do
+    was_for = min(budget_of_case_ms, as_named) <= budget_ms
     return was_for and is_within(latency_ms(case.values), budget_ms)
 
 

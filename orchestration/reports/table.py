@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import JOB_FILE
@@ -11,16 +11,17 @@ from orchestration.latency.tolerance import is_within
 from orchestration.planning.cases import ORDER
 from orchestration.reports.findings import findings, random_networks
 from orchestration.reports.results import (
-    Result,
     latency_ms,
     mean,
     name_without_seed,
+    needed_budget_ms,
     repeats,
     seed_of,
     spread,
 )
 from orchestration.reports.row_files import KINDS
 from orchestration.reports.text import plain_text
+from orchestration.state.result import Result, Scored, value_of
 from orchestration.state.snapshot import read_snapshot
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _table(results: Sequence[Result]) -> Table:
     has_seed = "seed" in columns
     for result in results:
         called = name_of(result, has_seed=has_seed)
-        table.add_row(called, *(cell(name, result.get(name)) for name in columns))
+        table.add_row(called, *(cell(name, value_of(result, name)) for name in columns))
     return table
 
 
@@ -111,7 +112,7 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
     table = empty_table(title, headers)
     for group in groups:
-        figures = [mean_cell(name, [one.get(name) for one in group]) for name in REPEATED]
+        figures = [mean_cell(name, [value_of(one, name) for one in group]) for name in REPEATED]
         budget = cell("budget_ms", group[0]["budget_ms"])
         table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
     return table
@@ -178,18 +179,20 @@ def notes(results: Sequence[Result]) -> list[str]:
 
 def row_of(result: Result) -> dict[str, Any]:
     """What files of a comparison say of a network."""
-    return {name: result.get(name) for name in KINDS}
+    return {name: value_of(result, name) for name in KINDS}
 
 
-def best_result(results: Sequence[Result]) -> Result:
+Network = TypeVar("Network", bound=Scored)
+
+
+def best_result(results: Sequence[Network]) -> Network:
     """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
     keeping = [result for result in results if keeps_budget(result)]
     if keeping:
-        return max(keeping, key=lambda result: (result["top1"], -latency_ms(result)))
-    return min(results, key=lambda result: latency_ms(result) / result["budget_ms"])
+        return max(keeping, key=lambda result: (result["top1"] or 0.0, -latency_ms(result)))
+    return min(results, key=lambda result: latency_ms(result) / needed_budget_ms(result))
 
 
-def keeps_budget(result: Result) -> bool:
+def keeps_budget(result: Scored) -> bool:
     """Whether the latency is within the budget, give or take what a repeat differs by."""
-    budget_ms: float = result["budget_ms"]
-    return is_within(latency_ms(result), budget_ms)
+    return is_within(latency_ms(result), needed_budget_ms(result))

@@ -12,6 +12,7 @@ from typing import Any
 from nas_core.architecture import Model
 from orchestration.latency.network import Measured, measure_network
 from orchestration.stages.context import WorkerContext
+from orchestration.state.result import SearchFacts
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Candidate:
     """Of the search; empty where there was none."""
     alphas: list[str] = field(default_factory=list)
     """Digest of the architecture parameters that each worker ended with; all equal."""
-    search: dict[str, Any] = field(default_factory=dict)
+    search: SearchFacts = field(default_factory=SearchFacts)
     """What else the search says; goes into the result as it is."""
 
 

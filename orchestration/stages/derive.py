@@ -30,6 +30,7 @@ from orchestration.stages.candidate import Candidate, measured_together, tried
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.search import Searched
 from orchestration.stages.supernet_ranking import measured_ranking
+from orchestration.state.result import SearchFacts
 
 CORRECTIONS = 2
 
@@ -113,7 +114,7 @@ def derive_measured(
             return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
 
 
-def search_facts(searched: Searched, settings: SearchSettings) -> dict[str, Any]:
+def search_facts(searched: Searched, settings: SearchSettings) -> SearchFacts:
     """What a search says of its end: notes, expected latency, the networks that it scored."""
     state, goal = searched.state, searched.needed_goal
     note = latency_note(state, goal, settings)

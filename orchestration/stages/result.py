@@ -23,11 +23,10 @@ from orchestration.planning.named_models import total_stride
 from orchestration.stages.candidate import Candidate
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.network_log import finite
+from orchestration.state.result import AskedFor, Costs, FoundNetwork, Images, Result, Retrained
 
 
-def write_result(
-    context: WorkerContext, case: Case, found: Candidate, outcome: dict[str, Any]
-) -> None:
+def write_result(context: WorkerContext, case: Case, found: Candidate, outcome: Retrained) -> None:
     """Write `architecture.json` and, behind it, `result.json`.
 
     Args:
@@ -57,9 +56,7 @@ def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) 
         storage.write_json(key, values)
 
 
-def result_of(
-    context: WorkerContext, case: Case, found: Candidate, outcome: dict[str, Any]
-) -> dict[str, Any]:
+def result_of(context: WorkerContext, case: Case, found: Candidate, outcome: Retrained) -> Result:
     """The content of `result.json`."""
     measured_ms = outcome.get("measured_ms", found.measured_ms)
     missed = over_budget(measured_ms, case.limit_ms, len(found.tries))
@@ -107,7 +104,7 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != name}
 
 
-def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
+def _asked(context: WorkerContext, case: Case) -> AskedFor:
     job = context.task.job
     is_search = isinstance(case, SearchCase)
     return {
@@ -132,7 +129,7 @@ def _asked(context: WorkerContext, case: Case) -> dict[str, Any]:
     }
 
 
-def _network(found: Candidate) -> dict[str, Any]:
+def _network(found: Candidate) -> FoundNetwork:
     model = found.model
     return {
         "space": model.space.name if isinstance(model, Architecture) else None,
@@ -148,11 +145,11 @@ def _network(found: Candidate) -> dict[str, Any]:
     }
 
 
-def _costs(context: WorkerContext, found: Candidate, outcome: dict[str, Any]) -> dict[str, float]:
+def _costs(context: WorkerContext, found: Candidate, outcome: Retrained) -> Costs:
     """Seconds and GPU hours; those of the warm-up are shared by all searches that start from it."""
     warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
     own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
-    trained: list[dict[str, Any]] = outcome.get("retrain_history", [])
+    trained = outcome.get("retrain_history", [])
     random_s = found.search.get("random", {}).get("seconds", 0.0)
     random_hours = random_s * context.group.size * context.task.gpus / 3600
     return {
@@ -174,7 +171,7 @@ def _gpu_hours(epochs: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(epoch["seconds"] * epoch["gpus"] for epoch in epochs)) / 3600
 
 
-def _images(context: WorkerContext) -> dict[str, Any]:
+def _images(context: WorkerContext) -> Images:
     data = context.dataset
     return {
         "classes": list(data.classes),

@@ -39,6 +39,7 @@ from orchestration.programs.timing_workers import answered
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.meter import ThroughputMeter, TimedLoader
 from orchestration.stages.stage import CheckpointLocation, Stage
+from orchestration.state.result import Program, Retrained, Training
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class TrainedNetwork:
     """Name of the case that trained it."""
     network: nn.Module
     """On the CPU."""
-    facts: dict[str, Any]
+    facts: Retrained
     """What a result says about it."""
 
 
 def retrain(
     context: WorkerContext, case: Case, model: Model, trained: dict[str, TrainedNetwork]
-) -> dict[str, Any]:
+) -> Retrained:
     """Train to the end, from the last checkpoint if there is one; test; export.
 
     Args:
@@ -72,11 +73,11 @@ def retrain(
     if key not in trained:
         trained[key] = _train(context, case, model)
     found = trained[key]
-    shared = {} if found.case == case.name else {"trained_with": found.case}
-    exported = (
-        export_network(context, found.network, case, model) if context.group.rank == 0 else {}
-    )
-    return {**found.facts, **shared, **exported}
+    shared: Training = {} if found.case == case.name else {"trained_with": found.case}
+    program: Program = {}
+    if context.group.rank == 0:
+        program = export_network(context, found.network, case, model)
+    return {**found.facts, **shared, **program}
 
 
 def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
@@ -98,7 +99,7 @@ def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
     weights = weights_digest(network)
     group.agree("the weights of the network", weights)
     tested = averaged_copy(network, group)
-    facts = {
+    facts: Retrained = {
         **_test(context, tested),
         "retrain_history": stage.history,
         "retrained_weights": weights,
@@ -134,7 +135,7 @@ class RetrainTrainable:
         return train_steps(self._state, self._loader, self._settings, self._seed, self._group)
 
 
-def _test(context: WorkerContext, network: nn.Module) -> dict[str, Any]:
+def _test(context: WorkerContext, network: nn.Module) -> Retrained:
     """Read the test part, once."""
     found = evaluate(network, context.test_batches(), context.group)
     return {
@@ -145,9 +146,7 @@ def _test(context: WorkerContext, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def export_network(
-    context: WorkerContext, network: Any, case: Case, model: Model
-) -> dict[str, Any]:
+def export_network(context: WorkerContext, network: Any, case: Case, model: Model) -> Program:
     """Write the files of a trained network; what its program for the target says and takes."""
     data = context.dataset
     facts = ModelFacts(
@@ -173,7 +172,7 @@ LARGEST_ERROR = 1e-3
 
 def checked_program(
     context: WorkerContext, exported: Exported, budget_ms: float | None = None
-) -> dict[str, Any]:
+) -> Program:
     """Facts of the program of a trained network, for its result; none where nothing is measured.
 
     Raises:

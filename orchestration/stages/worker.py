@@ -24,6 +24,7 @@ from orchestration.distributed.control_actor import RayControlClient
 from orchestration.distributed.process_group import RayProcessGroup, Stopped, worker_device
 from orchestration.planning.cases import WarmUpCase, checkpoints_place
 from orchestration.stages.context import CaseTask, WorkerContext
+from orchestration.state.result import Retrained
 from orchestration.state.results_on_disk import is_done
 
 FINAL = (DivergenceError, LossError, BadSamplesError)
@@ -71,7 +72,9 @@ def _do_case(context: WorkerContext) -> None:
             continue
         own = context.of(case)
         found = find_network(own, case)
-        outcome = {} if task.job.retrain is None else retrain(own, case, found.model, trained)
+        outcome: Retrained = (
+            {} if task.job.retrain is None else retrain(own, case, found.model, trained)
+        )
         write_result(own, case, found, outcome)
     context.group.barrier()
     if context.group.rank == 0:

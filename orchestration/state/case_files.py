@@ -22,6 +22,7 @@ from orchestration.config.storage_layout import (
 )
 from orchestration.planning.cases import Case, checkpoints_place
 from orchestration.state.checkpoint_index import StageProgress, stage_progress
+from orchestration.state.result import Latencies, Result
 from orchestration.state.run_file import JobPlan
 
 Values = Mapping[str, Any]
@@ -31,11 +32,11 @@ Values = Mapping[str, Any]
 class CaseFiles:
     """What there is of a case."""
 
-    result: Values | None
+    result: Result | None
     """Of exactly this case."""
     is_outdated: bool
     """Whether there is a result of other settings in its place."""
-    found: Values | None
+    found: Latencies | None
     """The network that its search ended with, measured, not retrained."""
     search: StageProgress | None
     """Its own or one that it shares."""
@@ -65,7 +66,7 @@ class CaseFiles:
 
 def case_files(case: Case, folder: Storage) -> CaseFiles:
     """What there is of a case in the folder of its job."""
-    result = _read(folder, f"{case.folder}/{RESULT_FILE}")
+    result: Result | None = folder.find_json(f"{case.folder}/{RESULT_FILE}")
     is_result = result is not None and result.get("key") == case.key
     own, shared = folder.sub(checkpoints_place(case)), case.search_key
     return CaseFiles(
@@ -92,7 +93,7 @@ def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
     return stopped
 
 
-def _own(case: Case, folder: Storage, file: str) -> Values | None:
+def _own(case: Case, folder: Storage, file: str) -> Any:
     """A file of the case, if it is of exactly this one."""
     values = _read(folder, f"{case.folder}/{file}")
     return values if values is not None and values.get("key") == case.key else None

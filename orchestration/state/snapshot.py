@@ -9,28 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.storage_layout import CASES, RUNGS_FILE, case_of_result, result_file
 from orchestration.planning.cases import Case
+from orchestration.state.result import Result
 
 
 @dataclass(frozen=True)
 class JobSnapshot:
     """Results and early stops of a job, as its storage held them at one moment."""
 
-    results: Mapping[str, dict[str, Any]]
+    results: Mapping[str, Result]
     """Content of every `result.json`, by the name of the folder of its case, sorted."""
     stopped: Mapping[str, str]
     """Reason why a search was told to end early, by key of its case."""
 
     def is_done(self, case: Case) -> bool:
         """Whether there is a result of exactly this case."""
-        return self.results.get(case.name, {}).get("key") == case.key
+        result = self.results.get(case.name)
+        return result is not None and result.get("key") == case.key
 
-    def finished(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    def finished(self, cases: Sequence[Case]) -> list[Result]:
         """Results of the cases that are done."""
         return [self.results[case.name] for case in cases if self.is_done(case)]
 

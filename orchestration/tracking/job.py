@@ -27,8 +27,8 @@ from orchestration.config.storage_layout import (
     comparison_file,
     table_name,
 )
-from orchestration.reports.results import Result
 from orchestration.reports.table import read_results
+from orchestration.state.result import Result
 from orchestration.tracking.artifacts import upload
 from orchestration.tracking.client import (
     CASE_S,

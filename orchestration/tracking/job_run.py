@@ -21,7 +21,7 @@ from orchestration.config.storage_layout import (
     comparison_file,
     table_name,
 )
-from orchestration.reports.results import Result
+from orchestration.state.result import Result
 from orchestration.tracking.artifacts import upload
 from orchestration.tracking.dataset import Images
 from orchestration.tracking.links import RecordLinks

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestration.state.result import Result, value_of
+
 if TYPE_CHECKING:
     from nas_core.latency import LatencyTable
 
@@ -25,9 +27,6 @@ CHECKS = ("measured_spread", "program_error", "expected_ms")
 METRICS = (*MODEL_METRICS, *COSTS, *CHECKS, "total_stride")
 RANKED_BY = ("accuracy", "cross_entropy")
 
-Result = Mapping[str, Any]
-"""The content of a `result.json`."""
-
 
 class Value(NamedTuple):
     """A number at a moment."""
@@ -39,16 +38,19 @@ class Value(NamedTuple):
     step: int
 
 
-def case_params(result: Result) -> dict[str, str]:
+def case_params(result: Mapping[str, object]) -> dict[str, str]:
     """What was asked for, and the network that came of it."""
-    return {name: str(result[name]) for name in PARAMS if result.get(name) is not None}
+    asked = {name: value_of(result, name) for name in PARAMS}
+    return {name: str(value) for name, value in asked.items() if value is not None}
 
 
 def final_values(names: Sequence[str], result: Result) -> list[Value]:
     """What was found, at the moment when the case was finished."""
     at_ms = finished_ms(result)
-    present = [name for name in names if result.get(name) is not None]
-    return [Value(name, float(result[name]), at_ms, 0) for name in present]
+    found = {name: value_of(result, name) for name in names}
+    return [
+        Value(name, float(value), at_ms, 0) for name, value in found.items() if value is not None
+    ]
 
 
 def ranking_values(result: Result) -> list[Value]:
@@ -148,11 +150,9 @@ def started_ms(result: Result, histories: Sequence[str] = ("search", "retrain"))
 
     Those of a warm-up do not count: it may have been trained long before, for other cases.
     """
+    known = {"search": result["search_history"], "retrain": result["retrain_history"]}
     entries = [
-        entry
-        for name in histories
-        for entry in result[f"{name}_history"]
-        if entry.get("phase") != "warmup"
+        entry for name in histories for entry in known[name] if entry.get("phase") != "warmup"
     ]
     first = [int((entry["time"] - entry["seconds"]) * 1000) for entry in entries]
     return min([finished_ms(result), *first])

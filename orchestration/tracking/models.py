@@ -8,15 +8,15 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import MODEL, case_folder
-from orchestration.reports.results import Result
+from orchestration.reports.results import needed_budget_ms
 from orchestration.reports.table import best_result, keeps_budget
+from orchestration.state.result import Result, Scored, value_of
 from orchestration.tracking.artifacts import upload
 from orchestration.tracking.metrics import case_params
 from orchestration.tracking.mlmodel import write_mlmodel
@@ -35,6 +35,12 @@ IMAGES = "proxyless.images"
 BEST = "best"
 BUDGET = "budget-"
 """Before the milliseconds of a budget: the alias of the best version for it."""
+
+
+class _Candidate(Scored):
+    """A registered version that may be the best, with its figures."""
+
+    version: str
 
 
 @dataclass(frozen=True)
@@ -113,18 +119,17 @@ class Models:
             return
         there = self.client.get_registered_model(name).aliases
         self._mark(name, BEST, candidates, there)
-        for alias in dict.fromkeys(budget_alias(one["budget_ms"]) for one in candidates):
-            same = [one for one in candidates if budget_alias(one["budget_ms"]) == alias]
+        for alias in dict.fromkeys(budget_alias(needed_budget_ms(one)) for one in candidates):
+            same = [one for one in candidates if budget_alias(needed_budget_ms(one)) == alias]
             self._mark(name, alias, same, there)
 
-    def _candidates(self, name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
+    def _candidates(self, name: str, results: Sequence[Result]) -> list[_Candidate]:
         """Versions that may be the best, with what is to be known of them."""
         own = {(one["key"], one["finished"]) for one in results}
         alike = {(one["hardware"], _images(one)) for one in results}
         name_of_job = results[0]["job"] if results else None
         return [
-            {MEASURED: None, "version": found.version}
-            | {tag: float(found.tags[tag]) for tag in (*NUMBERS, MEASURED) if tag in found.tags}
+            _candidate(found)
             for found in self.client.search_model_versions(f"name = '{name}'")
             if found.tags.keys() >= set(NUMBERS)  # others may register under this name, too
             and (
@@ -138,7 +143,7 @@ class Models:
         self,
         name: str,
         alias: str,
-        candidates: Sequence[dict[str, Any]],
+        candidates: Sequence[_Candidate],
         there: Mapping[str, str],
     ) -> None:
         """Give an alias to the best of the candidates, unless it is `there`."""
@@ -254,6 +259,17 @@ class Models:
             upload(self.client, Path(folder), model.artifact_location)
 
 
+def _candidate(version: ModelVersion) -> _Candidate:
+    tags = version.tags
+    return {
+        "version": version.version,
+        "budget_ms": float(tags["budget_ms"]),
+        "table_ms": float(tags["table_ms"]),
+        "top1": float(tags["top1"]),
+        "measured_ms": float(tags[MEASURED]) if MEASURED in tags else None,
+    }
+
+
 def _fullness(model: LoggedModel) -> tuple[bool, bool, str]:
     return model.status == LoggedModelStatus.READY, VERSIONS in model.tags, model.model_id
 
@@ -270,5 +286,5 @@ def budget_alias(budget_ms: float) -> str:
 
 def _numbers(result: Result) -> dict[str, str]:
     """Tags of a version."""
-    found = {name: result[name] for name in (*NUMBERS, MEASURED)}
+    found = {name: value_of(result, name) for name in (*NUMBERS, MEASURED)}
     return {name: str(value) for name, value in found.items() if value is not None}

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestration.reports.findings import findings
-from orchestration.reports.results import Result, latency_ms
+from orchestration.reports.results import latency_ms
 from orchestration.reports.table import COLUMNS, best_result, cell, display_name
 from orchestration.reports.text import duration
+from orchestration.state.result import Result, value_of
 
 NOTE = "mlflow.note.content"
 """What a run's page shows as its description."""
@@ -95,7 +96,9 @@ def _sections(results: Sequence[Result], most: int | None, is_told: bool) -> lis
 def _section(hardware: str, results: Sequence[Result], is_told: bool) -> list[str]:
     """The networks of one device."""
     heads = ["network", *(COLUMNS[name][0] for name in SHOWN)]
-    rows = [[display_name(one), *(cell(name, one.get(name)) for name in SHOWN)] for one in results]
+    rows = [
+        [display_name(one), *(cell(name, value_of(one, name)) for name in SHOWN)] for one in results
+    ]
     rule = ["---", *("---:" for _ in SHOWN)]
     said = [f"- {_escaped(line)}" for line in findings(results)] if is_told else []
     table = [_row(heads), f"|{'|'.join(rule)}|", *map(_row, rows)]

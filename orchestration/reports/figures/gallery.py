@@ -40,7 +40,8 @@ from orchestration.reports.cross_target import (
     is_by_table,
     specialized,
 )
-from orchestration.reports.results import Result, has_latency, seed_of
+from orchestration.reports.results import has_latency, seed_of
+from orchestration.state.result import Result
 
 RENDERER = 1
 """Counts what is drawn from the same results: another number, other pictures."""
@@ -230,7 +231,8 @@ def _draw_calibration(
 
 
 def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
-    known = result["table_ms"] is not None
+    table_ms, measured_ms = result["table_ms"], result["measured_ms"]
+    assert measured_ms is not None, "marked only if it was measured"
     name = result["case"].removeprefix(f"{result['target']}-")
     if result["kind"] == "search":
         seed = f", seed {seed_of(result)}" if seed_of(result) else ""
@@ -238,7 +240,7 @@ def _as_measured(result: Result, table: LatencyTable) -> MeasuredNetwork:
     return MeasuredNetwork(
         name=name,
         ops=None,
-        parts_ms=(result["table_ms"] - table.offset_ms) / table.scale if known else None,
-        measured_ms=result["measured_ms"],
+        parts_ms=None if table_ms is None else (table_ms - table.offset_ms) / table.scale,
+        measured_ms=measured_ms,
         spread=result["measured_spread"] or 0.0,
     )

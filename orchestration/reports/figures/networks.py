@@ -37,7 +37,8 @@ from orchestration.reports.figures.network import (
     parts,
 )
 from orchestration.reports.findings import random_name
-from orchestration.reports.results import Result, has_latency, latency_ms, model_name, seed_of
+from orchestration.reports.results import has_latency, latency_ms, model_name, seed_of
+from orchestration.state.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,6 @@ from orchestration.reports.figures.labels import LabelledPoint, write_labels
 from orchestration.reports.figures.layout import DPI, FAINT, INK
 from orchestration.reports.findings import random_name
 from orchestration.reports.results import (
-    Result,
     has_latency,
     latency_ms,
     model_name,
@@ -26,6 +25,7 @@ from orchestration.reports.results import (
     repeats,
     spread,
 )
+from orchestration.state.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +165,7 @@ def _draw_scale(axes: Axes, times: Sequence[float]) -> None:
 
 def _point(group: Sequence[Result]) -> Point:
     times = [latency_ms(result) for result in group]
-    percents = [100 * result["top1"] for result in group]
+    percents = [100 * top1 for result in group if (top1 := result["top1"]) is not None]
     spot = LabelledPoint(
         x=fmean(times),
         y=fmean(percents),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -16,6 +16,7 @@ from orchestration.stages import candidate, derive
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.find import find_network
 from orchestration.stages.result import result_of, write_result
+from orchestration.state.result import Result
 from tests.support.worker_context import Reports, context_of, digits, tiny_job
 
 CASES = [
@@ -113,6 +114,12 @@ def test_the_result_of_a_search_says_how_it_was_found(result: dict[str, Any]) ->
     assert result["trials"]["number"] > 0
     assert result["expected_ms"] is None  # networks are compared, nothing is expected
     assert result["notes"] == []
+
+
+def test_the_result_of_a_search_has_no_field_that_its_type_does_not_have(
+    result: dict[str, Any],
+) -> None:
+    assert result.keys() <= get_type_hints(Result).keys()
 
 
 def test_the_ranking_stands_in_the_result(result: dict[str, Any]) -> None:
