@@ -109,7 +109,7 @@ def _compared(estimate_s: float, took_s: float, log: Log) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class CaseRunner:
-    """Runs cases of a job, wave by wave."""
+    """Runs the missing cases of a job, phase by phase."""
 
     session: JobSession
     ledger: RunStats
@@ -127,11 +127,11 @@ class CaseRunner:
             failed = self._warm_up(order, show)
             if session.warmup_layout != session.layout:
                 held.close()
-            failed |= self._run(order.first, failed, show)
+            failed |= self._run(self._groups(order.first, failed), session.layout, show)
             failed |= self._follow(order.followers, failed, show)
             # Those that a search would have trained, had it come to its end.
             left = [case for case in session.missing(session.snapshot()) if case.kind in KNOWN]
-            return failed | self._run(left, failed, show)
+            return failed | self._run(self._groups(left, failed), session.layout, show)
 
     def _warm_up(self, order: Schedule, show: Any) -> dict[str, str]:
         """Train what is missing; the cases that fail with it.
@@ -143,11 +143,12 @@ class CaseRunner:
             return {}
         if self.session.warmup_layout != self.session.layout:
             tasks = [(one, ()) for one in order.warmups]
-            reasons = self._run_wave(tasks, self.session.warmup_layout, show)
+            reasons = self._run(tasks, self.session.warmup_layout, show)
             broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
             return self._failed_with(broken, order.cases)
         hosts = [_first_of(one.key, order.first) for one in order.warmups]
-        failed = self._run([*hosts, *_references_of(hosts, order.first)], {}, show)
+        groups = self._groups([*hosts, *_references_of(hosts, order.first)], {})
+        failed = self._run(groups, self.session.layout, show)
         broken = {
             str(host.warmup_key): failed[host.name]
             for host in hosts
@@ -166,14 +167,14 @@ class CaseRunner:
             if case.warmup_key in broken
         }
 
-    def _run(self, cases: Sequence[Case], failed: dict[str, str], show: Any) -> dict[str, str]:
-        """Run those of the cases that are neither done nor failed; why some of them fail."""
+    def _groups(
+        self, cases: Sequence[Case], failed: dict[str, str]
+    ) -> list[tuple[Case, tuple[Case, ...]]]:
+        """Co-scheduled groups of those of the cases that are neither done nor failed."""
         session = self.session
         missing = {case.name for case in session.missing(session.snapshot())}
         rest = [case for case in self._startable(cases, failed) if case.name in missing]
-        return self._run_wave(
-            co_scheduled_groups(rest, session.layout.at_once), session.layout, show
-        )
+        return co_scheduled_groups(rest, session.layout.at_once)
 
     def _startable(self, cases: Sequence[Case], failed: dict[str, str]) -> list[Case]:
         return [case for case in cases if case.name not in failed]
@@ -187,11 +188,13 @@ class CaseRunner:
             for case in self._startable(followers, failed)
             if not is_ended(self.session.folder.sub(search_folder(str(case.search_key))))
         }
-        return reasons | self._run(followers, failed | reasons, show)
+        groups = self._groups(followers, failed | reasons)
+        return reasons | self._run(groups, self.session.layout, show)
 
-    def _run_wave(
+    def _run(
         self, cases: Sequence[tuple[Case, tuple[Case, ...]]], layout: WorkerLayout, show: Any
     ) -> dict[str, str]:
+        """Run groups of cases to the end; reasons of those that fail, by name."""
         from orchestration.driver.trials import run_cases
 
         if not cases:

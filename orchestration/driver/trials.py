@@ -223,32 +223,35 @@ def _trial_place() -> Any:
 def run_trial(
     task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
 ) -> None:
-    """Body of one Tune trial: train the worker group of a case, unless the job is stopping."""
+    """Body of one Tune trial: train the worker group of a case, unless the job is stopping.
+
+    The control actor gets the reason of a failure. No training error leaves this function: Tune
+    would start the trial again, and Train all of its attempts.
+    """
     import ray
+    from ray.train import TrainingFailedError
 
     ray.get(control.start.remote(task.name))
     try:
         if not ray.get(control.is_stopping.remote(task.name)):
-            _train(task, layout, folder, control, body)
+            _trainer(task, layout, folder, control, body).fit()
+    except TrainingFailedError as error:
+        ray.get(control.fail.remote(task.name, _reason(error)))
     finally:
         ray.get(control.end.remote(task.name))
         drain_reports()
 
 
-def _train(
+def _trainer(
     task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
-) -> None:
-    """Train the worker group of a case; the control actor gets the reason of a failure.
-
-    No error leaves this function: Tune would start the trial again, and Train all its attempts.
-    """
-    import ray
+) -> Any:
+    """The trainer of a case: its workers, where they keep files, and how often they may fail."""
     import ray.train
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from orchestration.distributed.ray_backend import LazyTorchBackend, WorkerGroups
 
-    trainer = WorkerGroups(
+    return WorkerGroups(
         body,
         train_loop_config={"task": task.values, "control": control},
         backend_config=LazyTorchBackend(backend=layout.backend, timeout_s=GROUP_TIMEOUT_S),
@@ -263,10 +266,6 @@ def _train(
             worker_runtime_env={"env_vars": worker_environment()},
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        ray.get(control.fail.remote(task.name, _reason(error)))
 
 
 def worker_environment() -> dict[str, str]:
