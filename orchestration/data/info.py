@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestration.config.data import DataSettings
+from orchestration.config.loading import SpecError
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,23 @@ class DataFacts:
     """Of them in the test part, about: of folders, every class is split by itself."""
     fingerprint: str
     """Equal for equal images and labels."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataFacts:
+        """The inverse of `dataclasses.asdict`, also after JSON."""
+        return cls(**{**values, "classes": tuple(values["classes"])})
+
+    def check_unchanged(self, fingerprint: str) -> None:
+        """Refuse images that are not those that the driver has described.
+
+        Raises:
+            SpecError: `fingerprint`, of the images as they are now, is another one.
+        """
+        if fingerprint != self.fingerprint:
+            raise SpecError(
+                f"data: the images have changed since the job was started (their fingerprint was "
+                f"{self.fingerprint} and is {fingerprint}); start it again"
+            )
 
 
 def size_gib(settings: DataSettings, count: int, channels: int) -> float:

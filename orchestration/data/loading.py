@@ -18,44 +18,58 @@ from orchestration.config.storage_layout import data_folder, images_file
 from orchestration.data.dataset import PARTS, Dataset, ImageSet
 from orchestration.data.decode import decode_image, resize
 from orchestration.data.glyphs import Glyphs, render
+from orchestration.data.info import DataFacts
 from orchestration.data.npz import tensors_from_bytes, tensors_to_bytes
-from orchestration.data.sources import class_files, describe
+from orchestration.data.sources import FolderFingerprint, class_files, describe
 from orchestration.data.split import is_architecture
 
 
-def load_dataset(settings: DataSettings, seed: int, storage: Storage | None = None) -> Dataset:
+def load_dataset(
+    settings: DataSettings,
+    seed: int,
+    storage: Storage | None = None,
+    facts: DataFacts | None = None,
+) -> Dataset:
     """Decode or render a source and split off its test part.
 
     Args:
         settings: which images.
         seed: of the split; glyphs have a seed of their own.
         storage: where rendered images are kept for the next time, if anywhere.
+        facts: of the source, if the driver has described it: it is not described again, and images
+            that are read are compared with them.
 
     Raises:
-        SpecError: an image cannot be decoded, or a part would be without a class.
+        SpecError: an image cannot be decoded, a part would be without a class, or the images are
+            not those of the facts.
     """
     if settings.source == "glyphs":
-        train, test = (_glyphs(settings, part, storage) for part in PARTS)
-        return Dataset(train, test, describe(settings).classes)
+        facts = facts or describe(settings)
+        train, test = (_glyphs(settings, part, storage, facts) for part in PARTS)
+        return Dataset(train, test, facts.classes)
     if settings.source == "parquet":
         from orchestration.data.parquet.in_memory import load_parquet
 
-        return Dataset(*load_parquet(settings, storage), describe(settings).classes)
-    load = _load_digits if settings.source == "digits" else _load_folder
-    whole, classes = load(settings)
+        facts = facts or describe(settings)
+        return Dataset(*load_parquet(settings, storage, facts), facts.classes)
+    if settings.source == "digits":
+        whole, classes = _load_digits(settings)
+    else:
+        whole, classes = _load_folder(settings, facts)
     test, train = split_classes(whole, settings.test_share, seed, "test split")
     return Dataset(train, test, classes)
 
 
-def keep_images(settings: DataSettings, storage: Storage) -> None:
+def keep_images(settings: DataSettings, storage: Storage, facts: DataFacts | None = None) -> None:
     """Render or decode what takes long, so that `load_dataset` finds it in storage."""
+    facts = facts or describe(settings)
     if settings.source == "parquet":
         from orchestration.data.parquet.in_memory import load_parquet
 
-        load_parquet(settings, storage)
+        load_parquet(settings, storage, facts)
     if settings.source == "glyphs":
         for part in PARTS:
-            _glyphs(settings, part, storage)
+            _glyphs(settings, part, storage, facts)
 
 
 def split_classes(
@@ -102,13 +116,16 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
     return ImageSet(images.contiguous(), labels), tuple(str(name) for name in digits.target_names)
 
 
-def _glyphs(settings: DataSettings, part: str, storage: Storage | None) -> ImageSet:
+def _glyphs(
+    settings: DataSettings, part: str, storage: Storage | None, facts: DataFacts
+) -> ImageSet:
     """A part of the glyphs: from storage, else rendered and kept there."""
-    key = images_file(data_folder(describe(settings).fingerprint), part)
+    key = images_file(data_folder(facts.fingerprint), part)
     kept = None if storage is None else storage.find_bytes(key)
     if kept is not None:
         found = Glyphs(**tensors_from_bytes(kept))
     else:
+        facts.check_unchanged(describe(settings).fingerprint)  # other libraries draw other images
         asked = settings.glyphs
         count = asked.test if part == "test" else asked.train
         found = render(asked, part, count, settings.resolution, settings.channels or 1)
@@ -118,15 +135,21 @@ def _glyphs(settings: DataSettings, part: str, storage: Storage | None) -> Image
     return ImageSet(found.images, found.labels, groups)
 
 
-def _load_folder(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
-    files = class_files(settings)
+def _load_folder(
+    settings: DataSettings, facts: DataFacts | None
+) -> tuple[ImageSet, tuple[str, ...]]:
+    files, seen = class_files(settings), FolderFingerprint()
     images, labels = [], []
-    for label, paths in enumerate(files.values()):
+    for label, (name, paths) in enumerate(files.items()):
         for path in paths:
+            content = path.read_bytes()
+            seen.add(name, path, content)
             try:
-                image = decode_image(path.read_bytes(), settings.channels or 3, settings.resolution)
+                image = decode_image(content, settings.channels or 3, settings.resolution)
             except ValueError as error:
                 raise SpecError(f"data.path: {path} is {error}; mend or remove the file") from None
             images.append(image)
             labels.append(label)
+    if facts is not None:
+        facts.check_unchanged(seen.text)
     return ImageSet(torch.stack(images), torch.tensor(labels)), tuple(files)

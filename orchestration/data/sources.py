@@ -6,6 +6,7 @@ The driver asks this before anything starts, and to know whether results in stor
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -121,24 +122,41 @@ def _describe_folder(settings: DataSettings) -> DataFacts:
         f"`proxyless data convert {settings.path} DEST`, whose images need not fit, or raise that"
     )
     check_memory(settings, count, channels, way_out)
-    digest = hashlib.sha256()
+    seen = FolderFingerprint()
     for name, paths in files.items():
         for path in paths:
-            _check_header(path)
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{name}/{path.name}/{content}\n".encode())
-    fingerprint = f"imagefolder/{digest.hexdigest()[:16]}"
+            seen.add(name, path, _image_bytes(path))
     held = round(settings.test_share * count)
-    return DataFacts(tuple(files), channels, settings.resolution, count, held, fingerprint)
+    return DataFacts(tuple(files), channels, settings.resolution, count, held, seen.text)
 
 
-def _check_header(path: Path) -> None:
+class FolderFingerprint:
+    """Fingerprint of an imagefolder, from files that are added in the order of `class_files`."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str, path: Path, content: bytes) -> None:
+        """Add a file of the class `name`."""
+        of_file = hashlib.sha256(content).hexdigest()
+        self._digest.update(f"{name}/{path.name}/{of_file}\n".encode())
+
+    @property
+    def text(self) -> str:
+        """Fingerprint of the files that were added so far."""
+        return f"imagefolder/{self._digest.hexdigest()[:16]}"
+
+
+def _image_bytes(path: Path) -> bytes:
+    """Content of a file whose head is that of an image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path):
-            return
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)):
+            return content
     except (UnidentifiedImageError, OSError) as error:
+        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
         raise SpecError(
-            f"data.path: {path} is not an image ({error}); mend or remove the file"
+            f"data.path: {path} is not an image ({reason}); mend or remove the file"
         ) from None

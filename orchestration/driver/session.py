@@ -78,6 +78,7 @@ class JobSession:
         elsewhere = {one.target for one in co_scheduled} - {case.target}
         return CaseTask(
             self.plan.job.with_seed(case.seed),
+            self.plan.data,
             case,
             tuple(co_scheduled),
             targets.get(case.target),

@@ -18,6 +18,7 @@ from nas_core.space import SearchSpace
 from orchestration.config.job import Job
 from orchestration.config.loading import check_job
 from orchestration.data.dataset import Dataset, ImageSet, normalise
+from orchestration.data.info import DataFacts
 from orchestration.data.loader import MemoryLoader, evaluation_batches
 from orchestration.data.streaming.bad_samples import BadSamples
 from orchestration.data.streaming.dataset import StreamedDataset
@@ -34,6 +35,8 @@ class CaseTask:
     """What the workers of a case are given."""
 
     job: Job
+    data: DataFacts
+    """Of its images, as the driver has described them."""
     case: Case
     co_scheduled: tuple[Case, ...]
     """Networks that its workers train after its own."""
@@ -58,6 +61,7 @@ class CaseTask:
         """Plain values, to send to workers."""
         return {
             "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
+            "data": asdict(self.data),
             "case": self.case.to_dict(),
             "co_scheduled": [case.to_dict() for case in self.co_scheduled],
             "target": None if self.target is None else asdict(self.target),
@@ -76,6 +80,7 @@ class CaseTask:
         """The inverse of `to_dict`."""
         return cls(
             job=check_job(values["job"], "job"),
+            data=DataFacts.from_dict(values["data"]),
             case=Case.from_dict(values["case"]),
             co_scheduled=tuple(Case.from_dict(case) for case in values["co_scheduled"]),
             target=values["target"] and Target.from_dict(values["target"]),

@@ -13,11 +13,9 @@ import torch
 from cluster.storage import Storage
 from nas_core.train_step import LossError
 from nas_core.workers import DivergenceError
-from orchestration.config.job import Job
 from orchestration.data.dataset import Dataset
 from orchestration.data.info import is_streamed
 from orchestration.data.loading import keep_images, load_dataset
-from orchestration.data.sources import describe
 from orchestration.data.streaming.bad_samples import BadSamplesError
 from orchestration.data.streaming.dataset import StreamedDataset, load_streamed
 from orchestration.distributed.control_actor import RayControlClient
@@ -92,19 +90,26 @@ def worker_context(task: CaseTask, control: RayControlClient) -> WorkerContext:
     group = RayProcessGroup(device, control, cluster.hang_timeout_s)
     if group.rank == 0:
         control.begin()
-    dataset = _dataset(task.job, group)
+    dataset = load_images(task, group)
     return WorkerContext(task, group, device, dataset, Storage(task.folder), control)
 
 
-def _dataset(job: Job, group: RayProcessGroup) -> Dataset | StreamedDataset:
-    """The images of a job: what takes long is done by the first worker, and the others find it."""
-    storage, facts = Storage(job.storage), describe(job.data)
+def load_images(task: CaseTask, group: RayProcessGroup) -> Dataset | StreamedDataset:
+    """Load the images of a job, with the facts that the driver has found out about them.
+
+    What takes long is done by the first worker, and the others find it in storage.
+
+    Raises:
+        SpecError: an image cannot be decoded, or the images have changed since.
+    """
+    job, facts = task.job, task.data
+    storage = Storage(job.storage)
     streams = is_streamed(job.data, facts)
     if group.rank == 0 and streams:
         load_streamed(job.data, storage, facts)
     elif group.rank == 0:
-        keep_images(job.data, storage)
+        keep_images(job.data, storage, facts)
     group.barrier()
     if streams:
         return load_streamed(job.data, storage, facts)
-    return load_dataset(job.data, job.seed, storage)
+    return load_dataset(job.data, job.seed, storage, facts)

@@ -85,7 +85,7 @@ def tasks(count: int, folder: Path) -> list[CaseTask]:
     case = next(c for c in cases_of(plan, {"mobile": table}) if c.kind == "search")
     uri, target = Storage(job.storage).sub(job.name).uri, present(job.target("mobile"))
     named = [replace(case, name=f"mobile-{i:03d}", key=f"{i:016x}") for i in range(count)]
-    return [CaseTask(job, one, (), target, table, uri, threads=1) for one in named]
+    return [CaseTask(job, plan.data, one, (), target, table, uri, threads=1) for one in named]
 
 
 @dataclass

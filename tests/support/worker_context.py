@@ -19,6 +19,7 @@ from orchestration.config.job import Job
 from orchestration.config.loading import check_job
 from orchestration.data.dataset import Dataset
 from orchestration.data.loading import load_dataset
+from orchestration.data.sources import describe
 from orchestration.distributed.control_actor import NoControlClient
 from orchestration.distributed.process_group import StepSignals
 from orchestration.distributed.watchdog import Watchdog
@@ -122,7 +123,7 @@ def context_with(
     """Context of one worker with this case."""
     folder = Storage(job.storage).sub(job.name)
     target = present(job.target(case.target)) if case.target else None
-    task = CaseTask(job, case, (), target, table, folder.uri, threads=1)
+    task = CaseTask(job, describe(job.data), case, (), target, table, folder.uri, threads=1)
     group: Any = OneWorker(stop_after)
     return WorkerContext(task, group, torch.device("cpu"), dataset, folder)
 

@@ -66,15 +66,30 @@ def describe_parquet(settings: DataSettings) -> DataFacts:
     """
     found = image_files(settings)
     channels = settings.channels or 3
-    columns = digest({"key": settings.columns.key, "classes": list(found.classes)})
     return DataFacts(
         classes=found.classes,
         channels=channels,
         resolution=settings.resolution,
         count=found.count,
         test_count=round(settings.test_share * found.count),
-        fingerprint=f"parquet/{found.fingerprint}-{columns[:8]}",
+        fingerprint=_fingerprint(found, settings),
     )
+
+
+def _fingerprint(files: ImageFiles, settings: DataSettings) -> str:
+    columns = digest({"key": settings.columns.key, "classes": list(files.classes)})
+    return f"parquet/{files.fingerprint}-{columns[:8]}"
+
+
+def unchanged_files(settings: DataSettings, facts: DataFacts) -> ImageFiles:
+    """The files of a set that was described before.
+
+    Raises:
+        SpecError: one cannot serve, or they are others by now.
+    """
+    files = image_files(settings)
+    facts.check_unchanged(_fingerprint(files, settings))
+    return files
 
 
 def image_files(settings: DataSettings) -> ImageFiles:

@@ -24,8 +24,13 @@ from orchestration.data.dataset import PARTS, ImageSet
 from orchestration.data.decode import decode_image
 from orchestration.data.info import DataFacts
 from orchestration.data.npz import tensors_from_bytes, tensors_to_bytes
-from orchestration.data.parquet.files import File, ImageFiles, image_files, keys_of, whole_parquet
-from orchestration.data.sources import describe
+from orchestration.data.parquet.files import (
+    File,
+    ImageFiles,
+    keys_of,
+    unchanged_files,
+    whole_parquet,
+)
 from orchestration.data.split import check_classes, hashes_of, is_test
 from orchestration.data.streaming.bad_samples import bad_table, complaint
 
@@ -39,23 +44,26 @@ class Row(NamedTuple):
     """(C, R, R), uint8."""
 
 
-def load_parquet(settings: DataSettings, storage: Storage | None) -> tuple[ImageSet, ImageSet]:
+def load_parquet(
+    settings: DataSettings, storage: Storage | None, facts: DataFacts
+) -> tuple[ImageSet, ImageSet]:
     """Training and test images.
 
     Args:
         settings: which files.
         storage: where decoded images are kept for the next time, if anywhere.
+        facts: of the files.
 
     Raises:
-        SpecError: a file or too many images cannot be read, or a part would be without a class.
+        SpecError: a file or too many images cannot be read, a part would be without a class, or the
+            files are not those of the facts.
     """
-    facts = describe(settings)
     place = f"{data_folder(facts.fingerprint)}/{facts.resolution}x{facts.channels}"
     kept = [images_file(place, f"{part}-{settings.test_share:g}") for part in PARTS]
     if storage is not None and all(map(storage.exists, kept)):
         train, test = (ImageSet(**tensors_from_bytes(storage.read_bytes(key))) for key in kept)
         return train, test
-    rows, bad = _rows(image_files(settings), settings, facts.channels)
+    rows, bad = _rows(unchanged_files(settings, facts), settings, facts.channels)
     _tell(bad, facts.count, storage, f"{place}/{BAD_SAMPLES_FILE}")
     train, test = _split(rows, settings.test_share, facts)
     if storage is not None:

@@ -23,8 +23,8 @@ from orchestration.data.info import DataFacts
 from orchestration.data.parquet.files import (
     READERS,
     ImageFiles,
-    image_files,
     keys_of,
+    unchanged_files,
     whole_parquet,
 )
 from orchestration.data.split import Hashes, Numbers, hashes_of
@@ -114,7 +114,7 @@ def row_index(settings: DataSettings, facts: DataFacts, storage: Storage | None)
     data = None if storage is None else storage.find_bytes(place)
     if data is not None and (kept := RowIndex.from_bytes(data)) is not None:
         return kept
-    found = index_of(image_files(settings), settings.columns)
+    found = index_of(unchanged_files(settings, facts), settings.columns)
     if storage is not None:
         storage.write_bytes(place, found.to_bytes())
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.storage import Storage
 from orchestration.config.data import DataSettings
 from orchestration.config.loading import SpecError
 from orchestration.data.dataset import Dataset, ImageSet, normalise
@@ -19,6 +22,7 @@ from orchestration.data.loader import MemoryLoader, evaluation_batches
 from orchestration.data.loading import load_dataset, split_classes
 from orchestration.data.sources import describe
 from orchestration.data.transforms import moved
+from tests.support.opened_files import count_opened_files
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +173,34 @@ def test_changed_images_have_another_fingerprint(folder: Path) -> None:
     assert describe(settings).fingerprint == before
     (folder / "cats" / "0.png").write_bytes((folder / "dogs" / "0.png").read_bytes())
     assert describe(settings).fingerprint != before
+
+
+def test_every_image_is_read_once_to_describe_a_folder_and_once_to_load_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DataSettings(source="imagefolder", path=str(folder), resolution=16)
+    opened = count_opened_files(monkeypatch, ".png")
+    facts = describe(settings)
+    assert Counter(opened) == dict.fromkeys(folder.rglob("*.png"), 1)
+    opened.clear()
+    load_dataset(settings, seed=0, facts=facts)
+    assert Counter(opened) == dict.fromkeys(folder.rglob("*.png"), 1)
+
+
+def test_images_that_changed_since_they_were_described_are_refused(folder: Path) -> None:
+    settings = DataSettings(source="imagefolder", path=str(folder), resolution=16)
+    facts = describe(settings)
+    (folder / "cats" / "0.png").write_bytes((folder / "dogs" / "0.png").read_bytes())
+    with pytest.raises(SpecError, match="the images have changed since the job was started"):
+        load_dataset(settings, seed=0, facts=facts)
+
+
+def test_no_glyphs_are_kept_under_the_fingerprint_of_other_ones(tmp_path: Path) -> None:
+    settings = DataSettings(source="glyphs", resolution=16)
+    facts, store = replace(describe(settings), fingerprint="glyphs/other"), Storage(str(tmp_path))
+    with pytest.raises(SpecError, match="their fingerprint was glyphs/other and is glyphs/"):
+        load_dataset(settings, 0, store, facts)
+    assert store.list() == []
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:

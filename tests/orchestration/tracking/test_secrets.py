@@ -134,7 +134,7 @@ def test_workers_are_not_told_where_a_job_is_recorded(tmp_path: Path) -> None:
     plan = make_plan(job)
     table = table_of(plan.space, by_kernel)
     case = cases_of(plan, {"mobile": table})[0]
-    task = CaseTask(job, case, (), None, table, str(tmp_path), threads=1)
+    task = CaseTask(job, plan.data, case, (), None, table, str(tmp_path), threads=1)
     assert CaseTask.from_dict(task.to_dict()).job.record.tracking_uri is None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from orchestration.data.parquet import in_memory
 from orchestration.data.parquet.samples import folder_listing
 from orchestration.data.sources import describe
 from orchestration.data.streaming import bad_samples
+from orchestration.data.streaming.dataset import load_streamed
 from tests.support.image_sets import converted, encoded, image_folder, without_ray
 from tests.support.s3 import BUCKET, reached, s3_server
 
@@ -88,7 +91,7 @@ def test_decoded_images_are_kept_for_the_next_time(
 ) -> None:
     storage = Storage(str(tmp_path / "storage"))
     first = load_dataset(settings(own.uri), 0, storage)
-    monkeypatch.setattr(in_memory, "image_files", lambda _settings: pytest.fail("read again"))
+    monkeypatch.setattr(in_memory, "unchanged_files", lambda *_: pytest.fail("read again"))
     second = load_dataset(settings(own.uri), 0, storage)
     assert torch.equal(first.test.images, second.test.images)
     assert torch.equal(first.train.labels, second.train.labels)
@@ -128,6 +131,20 @@ def test_what_does_not_fit_in_memory_is_streamed(own: Storage) -> None:
     assert is_streamed(large, describe(large))
     small = settings(own.uri, memory_gib=1e-3)
     assert not is_streamed(small, describe(small))
+
+
+@pytest.mark.parametrize("memory_gib", [8.0, 1e-6])
+def test_files_that_changed_since_they_were_described_are_refused(
+    own: Storage, tmp_path: Path, memory_gib: float
+) -> None:
+    asked = settings(own.uri, memory_gib=memory_gib)
+    facts = replace(describe(asked), fingerprint="parquet/other")
+    store = Storage(str(tmp_path / "store"))
+    in_memory_load = partial(load_dataset, seed=0)
+    load: Callable[..., object] = load_streamed if is_streamed(asked, facts) else in_memory_load
+    with pytest.raises(SpecError, match="their fingerprint was parquet/other and is parquet/"):
+        load(asked, storage=store, facts=facts)
+    assert store.list() == []
 
 
 def test_a_folder_that_does_not_fit_is_refused_with_the_command_that_converts_it(
