@@ -37,11 +37,10 @@ from orchestration.planning.cases import NamedCase, SearchCase
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.estimate import Timings
 from orchestration.stages.candidate import measured_together
-from orchestration.stages.context import CaseTask, WorkerContext
+from orchestration.stages.context import CaseTask, WorkerContext, worker_context
 from orchestration.stages.meter import TimedLoader
 from orchestration.stages.retrain import export_network
 from orchestration.stages.search import search_data
-from orchestration.stages.worker import worker_context
 
 if TYPE_CHECKING:
     from orchestration.stages.context import WorkerContext

@@ -24,6 +24,7 @@ from orchestration.driver.background import repeating
 from orchestration.driver.stopping import StopSignal
 from orchestration.driver.tune_callbacks import drain_reports, ending_when, graceful_stop, progress
 from orchestration.planning.worker_layout import WorkerLayout
+from orchestration.stages.worker import case_worker
 
 if TYPE_CHECKING:
     from orchestration.stages.context import CaseTask
@@ -70,13 +71,6 @@ class TrialTask:
         return cls(task.case.name, task.case.key, task.job.cluster, task.to_dict())
 
 
-def case_body(config: dict[str, Any]) -> None:
-    """Body of one worker; only there torch is imported."""
-    from orchestration.stages.worker import case_worker
-
-    case_worker(config)
-
-
 def run_cases(
     tasks: Sequence[CaseTask],
     layout: WorkerLayout,
@@ -84,7 +78,7 @@ def run_cases(
     on_epoch: Callable[[str, dict[str, Any]], None],
     stop_signal: StopSignal,
     stop: dict[str, Any] | None = None,
-    body: Body = case_body,
+    body: Body = case_worker,
     scheduler: Any = None,
 ) -> dict[str, str]:
     """Run cases to the end; each fails or finishes by itself.

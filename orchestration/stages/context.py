@@ -18,15 +18,16 @@ from nas_core.space import SearchSpace
 from orchestration.config.job import Job
 from orchestration.config.loading import check_job
 from orchestration.data.dataset import Dataset, ImageSet, normalise
-from orchestration.data.info import DataFacts
+from orchestration.data.info import DataFacts, is_streamed
 from orchestration.data.loader import MemoryLoader, evaluation_batches
+from orchestration.data.loading import keep_images, load_dataset
 from orchestration.data.streaming.bad_samples import BadSamples
-from orchestration.data.streaming.dataset import StreamedDataset
+from orchestration.data.streaming.dataset import StreamedDataset, load_streamed
 from orchestration.data.streaming.loader import Reading, StreamLoader, streamed_batches
 from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
-from orchestration.distributed.control_actor import ControlClient, NoControlClient
-from orchestration.distributed.process_group import RayProcessGroup
+from orchestration.distributed.control_actor import ControlClient, NoControlClient, RayControlClient
+from orchestration.distributed.process_group import RayProcessGroup, worker_device
 from orchestration.planning.cases import Case, SearchCase, checkpoints_place
 
 
@@ -194,6 +195,11 @@ class WorkerContext:
         facts = self.dataset.facts
         return BadSamples(self.storage, facts.fingerprint, facts.count)
 
+    def check_bad_samples(self) -> None:
+        """Raise BadSamplesError if too many images of a streamed set could not be decoded."""
+        if isinstance(self.dataset, StreamedDataset):
+            self.damage.check()
+
     def test_batches(self) -> Iterator[Batch]:
         """This worker's part of the test images."""
         dataset, group = self.dataset, self.group
@@ -203,3 +209,38 @@ class WorkerContext:
         return evaluation_batches(
             dataset.test, dataset.mean, dataset.std, group.rank, group.size, self.device
         )
+
+
+def worker_context(task: CaseTask, control: RayControlClient) -> WorkerContext:
+    """The surroundings of this Ray Train worker."""
+    torch.set_num_threads(task.threads)
+    cluster = task.job.cluster
+    if cluster.deterministic:
+        torch.use_deterministic_algorithms(True)
+    device = worker_device()
+    group = RayProcessGroup(device, control, cluster.hang_timeout_s)
+    if group.rank == 0:
+        control.begin()
+    dataset = load_images(task, group)
+    return WorkerContext(task, group, device, dataset, Storage(task.folder), control)
+
+
+def load_images(task: CaseTask, group: RayProcessGroup) -> Dataset | StreamedDataset:
+    """Load the images of a job, with the facts that the driver has found out about them.
+
+    What takes long is done by the first worker, and the others find it in storage.
+
+    Raises:
+        SpecError: an image cannot be decoded, or the images have changed since.
+    """
+    job, facts = task.job, task.data
+    storage = Storage(job.storage)
+    streams = is_streamed(job.data, facts)
+    if group.rank == 0 and streams:
+        load_streamed(job.data, storage, facts)
+    elif group.rank == 0:
+        keep_images(job.data, storage, facts)
+    group.barrier()
+    if streams:
+        return load_streamed(job.data, storage, facts)
+    return load_dataset(job.data, job.seed, storage, facts)

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from orchestration.config.loading import SpecError
-from orchestration.stages.context import CaseTask
-from orchestration.stages.worker import load_images
+from orchestration.stages.context import CaseTask, load_images
 from tests.support.opened_files import count_opened_files
 from tests.support.worker_context import OneWorker, context_of, digits, tiny_job
 
