@@ -217,7 +217,7 @@ def _checked(key: str) -> str:
     names = key.split("/")
     if any(name in ("", ".", "..") or "\\" in name or "\0" in name for name in names):
         raise StorageError(
-            f"{key!r} is no key; expected names between '/', without '..' and not starting with '/'"
+            f"{key!r} is no key; expected words between '/', without '..' and not starting with '/'"
         )
     if any(map(is_temporary, names)):
         raise StorageError(
