@@ -145,7 +145,7 @@ class FolderStore:
         target = self.path(key)
         with _named_errors("cannot lock", target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Never removed: who waits for a removed file would get a lock that nobody shares.
+            # Never removed: a process waiting for it would get a lock that nobody shares.
             guard = os.open(target.with_name(f".{target.name}.lock"), os.O_CREAT | os.O_RDWR, 0o666)
         try:
             with _named_errors("cannot lock", target):

@@ -131,8 +131,8 @@ class S3Store:
 
     def find(self, key: str) -> bytes | None:
         """Verified content of an object; None if there is none."""
-        found = self._find(key)
-        return None if found is None else found[0]
+        stored = self._find(key)
+        return None if stored is None else stored[0]
 
     def write(self, key: str, data: bytes) -> None:
         """Replace an object; large ones are uploaded in parts."""
@@ -172,12 +172,12 @@ class S3Store:
 
     def swap(self, key: str, old: bytes | None, new: bytes | None) -> bool:
         """Replace an object if its content is still `old`, by a conditional request."""
-        found = self._find(key)
-        if (None if found is None else found[0]) != old:
+        stored = self._find(key)
+        if (None if stored is None else stored[0]) != old:
             return False
-        if found is None and new is None:
+        if stored is None and new is None:
             return True
-        matches = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]}
+        matches = {"IfNoneMatch": "*"} if stored is None else {"IfMatch": stored[1]}
         with self._named_errors("cannot change", key):
             try:
                 self._change(key, new, matches)

@@ -53,7 +53,7 @@ def precision_of(settings: TrainingSettings, device: torch.device) -> Precision:
     return Precision(device, torch.bfloat16 if has_bf16 else torch.float16)
 
 
-def place(module: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
+def to_device(module: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
     """Move a module to its device, in the memory format chosen by the settings."""
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     module.to(device, memory_format=memory_format)  # type: ignore[call-overload]

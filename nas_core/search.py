@@ -23,7 +23,7 @@ from nas_core.derive import BudgetError, best_within
 from nas_core.gates import sample_path
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, missed
-from nas_core.precision import place, precision_of
+from nas_core.precision import precision_of, to_device
 from nas_core.progress import EpochReport, Tally
 from nas_core.randomness import generator
 from nas_core.ranking import score, scoring_batches
@@ -47,7 +47,7 @@ def start_search(
     supernet = Supernet(space, generator(seed, "supernet weights"))
     if settings.op_start == "aligned":
         supernet.align()
-    place(supernet, settings, device)
+    to_device(supernet, settings, device)
     weight_optimizer = torch.optim.SGD(
         supernet.weights(),
         settings.lr,

@@ -60,7 +60,7 @@ class SearchSettings(TrainingSettings):
 
     warmup_sampling: Literal["uniform", "fair"] = "uniform"
     """Paths of the warm-up. `uniform`: every op is equally likely. `fair`: each op of a site once
-    per round, which was not seen to find better networks."""
+    per round (FairNAS); found no better networks in our experiments."""
 
     op_warmup: float = 0.0
     """Fraction of the warm-up in which sites run the average of all their ops, with a probability
@@ -99,8 +99,8 @@ class SearchSettings(TrainingSettings):
 
     settle_pairs: bool = False
     """Strategy `two_path`: after an update, rescale each sampled pair so that its sum of
-    exponentials is what the latency term alone makes of it. The loss then moves no op that was not
-    sampled. As published; not seen to find better networks
+    exponentials is what the latency term alone would give. The loss then has no effect on ops that
+    were not sampled. As published; found no better networks in our experiments
     (tests/benchmarks/evidence/settled_pairs.py)."""
 
     samples: int = 10

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nas_core.architecture import Architecture, Model
 from nas_core.batch import Batch, Loader
 from nas_core.blocks import initialise
-from nas_core.precision import no_scaler, place, precision_of
+from nas_core.precision import no_scaler, precision_of, to_device
 from nas_core.progress import EpochReport, Evaluation, Progress, Tally
 from nas_core.randomness import counted_seed, generator
 from nas_core.settings import RetrainSettings
@@ -53,7 +53,7 @@ def start_training(
         network = model.build(settings.dropout)
     if isinstance(model, Architecture):
         initialise(network, generator(seed, "retrain weights"))
-    place(network, settings, device)
+    to_device(network, settings, device)
     decayed = [p for p in network.parameters() if p.dim() > 1]
     plain = [p for p in network.parameters() if p.dim() <= 1]
     groups = [

@@ -169,15 +169,15 @@ class Adb:
     def _adb(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return _adb(verb, arguments, options=["-s", self.serial])
 
-    def _failure(self, verb: str, said: str) -> MeasurementError:
+    def _failure(self, verb: str, message: str) -> MeasurementError:
         if AttachedPhone(self.serial, READY) in attached():
             return MeasurementError(
-                f"`adb {verb}` failed on phone {self.serial} ({said}); see that it stays awake "
+                f"`adb {verb}` failed on phone {self.serial} ({message}); see that it stays awake "
                 f"and that {FOLDER} can be written to and has space"
             )
         return MeasurementError(
-            f"phone {self.serial} went away during `adb {verb}` ({said}); connect it again, by a "
-            "cable that holds, and start again"
+            f"phone {self.serial} went away during `adb {verb}` ({message}); connect it again, by "
+            "a cable that holds, and start again"
         )
 
 

@@ -228,6 +228,6 @@ def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.Monke
     assert exact[0].tolist() == pytest.approx([-0.096, 0.096])
     found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
     assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
-    # Not trivially zero: the single estimates have a nonzero mean magnitude.
+    # Not trivially zero: every single estimate is nonzero, only their mean is 0.
     single = [grads_of("two_path", a_context(net, one_image(x), number=n)) for n in range(20)]
     assert all(grads.abs().max() > 0.01 for grads in single)
