@@ -1,10 +1,10 @@
-"""The networks of a job on all of its targets: hardware prefers the network specialized for it.
+"""Cross-target evaluation: measure every network of a job on every target.
 
-Baselines, given networks and the reference are measured with those that were searched: on a target
-that can be measured all are timed against each other, in one run, beside the reference network
-whose change since the latency table is taken out, so that a column compares. What was measured is
-kept in the job's folder, and measured again when there are other networks. On a target that cannot
-be measured its latency table says what a network takes.
+Includes baselines, given networks and the reference. On a target that can be measured, all networks
+are timed in one run together with the reference network, whose drift since the latency table was
+measured is divided out, so that latencies on a target are comparable. Measurements are stored in
+the job's folder, and repeated when there are other networks. On a target that cannot be measured,
+latencies come from its table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from orchestration.config.storage_layout import (
     cross_target_file,
 )
 from orchestration.planning.plan import Plan
-from orchestration.reports.cross_target import Tables, _known, _models, specialized
+from orchestration.reports.cross_target import (
+    Tables,
+    known_measurements,
+    networks_by_hash,
+    specialized,
+)
 from orchestration.state.result import Result
 
 if TYPE_CHECKING:
@@ -39,53 +44,57 @@ Log = Callable[[str], None]
 def targets_to_measure(
     plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage
 ) -> list[Target]:
-    """Targets on which networks of the job are still to be measured; none where there is one."""
+    """Targets on which networks are not measured yet; empty if the job has a single target."""
     wanted = _networks(plan, results)
-    if not plan.job.measure.across or len({one["target"] for one in specialized(results)}) < 2:
+    if (
+        not plan.job.measure.across
+        or len({result["target"] for result in specialized(results)}) < 2
+    ):
         return []
     return [
         target
         for target in plan.targets
         if target.is_measured
         and target.name in tables
-        and not wanted.keys() <= _known(folder, target.name, tables[target.name]).keys()
+        and not wanted.keys() <= known_measurements(folder, target.name, tables[target.name]).keys()
     ]
 
 
 def measure_cross_target(
     plan: Plan, results: Sequence[Result], tables: Tables, folder: Storage, log: Log
 ) -> None:
-    """Measure every network on every target where it is not known yet; Ray is running.
+    """Measure all networks on each target with missing measurements. Ray has to be running.
 
-    What goes wrong here costs the job nothing: it is said, and kept, so that a finished job does
-    not ask again; removing `across/` in its folder makes it.
+    Failures do not fail the job: they are logged and stored, so that a finished job does not try
+    again. Deleting `across/` in its folder makes it try again.
 
     Args:
         plan: of the job.
         results: of its finished cases.
         tables: by target.
-        folder: the job's, keeps what is measured.
-        log: takes lines for a person.
+        folder: of the job; measurements are stored there.
+        log: called with each progress line.
     """
     networks = _networks(plan, results)
     for target in targets_to_measure(plan, results, tables, folder):
         log(f"measure  {len(networks)} networks on {target.hardware()} ...")
-        found, reason = dict[str, dict[str, Any]](), ""
-        made = _exported(plan, target, results, folder)
+        measured, reason = dict[str, dict[str, Any]](), ""
+        exported = _exported(plan, target, results, folder)
         try:
-            found = _measured(plan, target, tables[target.name], networks, made, log)
+            measured = _measured(plan, target, tables[target.name], networks, exported, log)
         except _refusals() as error:
             reason = str(error)
             log(f"WARNING not measured on {target.hardware()}: {reason}")
-        unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - found.keys()}
+        unknown = {key: {"ms": None, "spread": None} for key in networks.keys() - measured.keys()}
         values = {"format": CROSS_TARGET_FORMAT, "reference_ms": tables[target.name].reference_ms}
         folder.write_json(
-            cross_target_file(target.name), {**values, "networks": found | unknown, FAILED: reason}
+            cross_target_file(target.name),
+            {**values, "networks": measured | unknown, FAILED: reason},
         )
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What a target, its node or Ray may say instead of measuring."""
+    """Errors of a target, its node or Ray that prevent a measurement."""
     from ray.exceptions import RayError
 
     from cluster.placement import PlacementError
@@ -94,10 +103,10 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _networks(plan: Plan, results: Sequence[Result]) -> dict[str, Model]:
-    """By hash; those of the job's space, and baselines."""
+    """Networks of the job's space and baselines, by hash."""
     return {
         key: model
-        for key, model in _models(results).items()
+        for key, model in networks_by_hash(results).items()
         if not isinstance(model, Architecture) or model.space == plan.space
     }
 
@@ -110,7 +119,7 @@ def _measured(
     made: Mapping[str, Program],
     log: Log,
 ) -> dict[str, dict[str, Any]]:
-    """What every network takes, on a node where nothing trains meanwhile."""
+    """Measure all networks on a node on which nothing trains meanwhile."""
     from cluster.placement import cores_reserved
     from orchestration.latency.calibrate import timed_networks
     from orchestration.latency.device import node_of
@@ -139,27 +148,27 @@ def _values(timing: Timing, drift: float) -> dict[str, Any]:
 def _exported(
     plan: Plan, target: Target, results: Sequence[Result], folder: Storage
 ) -> dict[str, Program]:
-    """By hash, programs for the target that lie beside trained networks: lowering takes seconds."""
+    """Exported programs of trained networks for the target, by hash; saves lowering them again."""
     from cluster.runtimes import runtime_of
     from orchestration.programs.compile_workers import is_beside
     from orchestration.programs.timing_workers import Program
 
-    networks, found = _networks(plan, results), dict[str, Program]()
+    networks, programs = _networks(plan, results), dict[str, Program]()
     owns = {own.name for own in plan.targets if is_beside(target, own)}
-    for one in results:
-        if one["target"] not in owns or one["architecture_hash"] not in networks:
+    for result in results:
+        if result["target"] not in owns or result["architecture_hash"] not in networks:
             continue
-        file = f"{case_folder(one['case'])}/{MODEL}/{runtime_of(target).file_name}"
+        file = f"{case_folder(result['case'])}/{MODEL}/{runtime_of(target).file_name}"
         if (code := folder.find_bytes(file)) is not None:
-            shape = (target.batch_size, *one["input_shape"])
-            found[one["architecture_hash"]] = Program(code, shape)
-    return found
+            shape = (target.batch_size, *result["input_shape"])
+            programs[result["architecture_hash"]] = Program(code, shape)
+    return programs
 
 
 def _lowered(
     plan: Plan, target: Target, networks: Mapping[str, Model]
 ) -> Iterator[tuple[str, Program]]:
-    """Programs of the networks; those that the runtime refuses are left out."""
+    """Programs of the networks; networks that the runtime rejects are left out."""
     from orchestration.programs.compile_workers import lower
 
     try:

@@ -1,4 +1,4 @@
-"""Write the comparison of a job into its folder: tables, figures and the HTML report."""
+"""Write the comparison of a job to its folder: tables, figures and the HTML report."""
 
 from __future__ import annotations
 

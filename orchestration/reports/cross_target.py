@@ -1,6 +1,6 @@
-"""Networks of every target measured on every target: which is the best where.
+"""Cross-target evaluation: the networks of every target measured on every target.
 
-Networks compare only where the same was asked for: they are grouped by the words of their budgets.
+Only networks with the same budget are comparable: they are grouped by the text of their budgets.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from orchestration.state.result import Result
 
 @dataclass(frozen=True, kw_only=True)
 class Specialized:
-    """A network and what it takes on every target."""
+    """A network and its latency on every target."""
 
     name: str
     asked: str | None
-    """Its budget in the words of the job, e.g. "80%"; None for what was searched for none."""
+    """The budget as the job file gives it, e.g. "80%"; None if it was not searched for a budget."""
     own: str
-    """The target that it was searched for."""
+    """The target it was searched for."""
     top1: float | None
-    """0 to 1; None where it was not trained."""
+    """Accuracy from 0 to 1; None if it was not retrained."""
     latencies_ms: Mapping[str, float | None]
-    """As measured, by target; None, or no entry, where it was not measured."""
+    """Measured latency by target; None, or no entry, if it was not measured there."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Networks on targets, as in "hardware prefers specialized models".
+    """Latencies of specialized networks on targets.
 
     Raises:
-        ValueError: a target or a name stands there twice, or a latency is not above 0.
+        ValueError: a target or a name occurs twice, or a latency is not above 0.
     """
 
     targets: tuple[str, ...]
@@ -48,9 +48,9 @@ class Matrix:
 
     def __post_init__(self) -> None:
         names = [network.name for network in self.networks]
-        for what, found in (("targets", list(self.targets)), ("networks", names)):
-            if not found or len(set(found)) < len(found):
-                raise ValueError(f"the matrix has the {what} {found}; expected each name once")
+        for kind, listed in (("targets", list(self.targets)), ("networks", names)):
+            if not listed or len(set(listed)) < len(listed):
+                raise ValueError(f"the matrix has the {kind} {listed}; expected each name once")
         for network in self.networks:
             for target, ms in network.latencies_ms.items():
                 if ms is not None and not (isfinite(ms) and ms > 0):
@@ -62,47 +62,51 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Group:
-    """Networks that compare with each other."""
+    """Networks that are comparable with each other."""
 
     asked: str | None
-    """The words of their budget; None for the last group, whose networks share theirs with none."""
+    """The text of their budget; None for the last group, whose budgets occur on one target only."""
     networks: tuple[Specialized, ...]
 
     def fastest_ms(self, target: str) -> float | None:
-        """The lowest latency on a target; None where fewer than two were measured there, or where
-        other things were asked for."""
+        """The lowest latency on a target.
+
+        None if fewer than two networks were measured there, or if the budgets of the group differ.
+        """
         if self.asked is None:
             return None
-        known = [ms for one in self.networks if (ms := one.latencies_ms.get(target)) is not None]
+        known = [
+            ms for network in self.networks if (ms := network.latencies_ms.get(target)) is not None
+        ]
         return min(known) if len(known) > 1 else None
 
 
 def grouped(matrix: Matrix) -> list[Group]:
-    """Networks of several targets that were asked for in the same words; last all others.
+    """Networks grouped by the text of their budgets; spaces do not count: "80 %" equals "80%".
 
-    Words are the same whatever their spaces are: "80 %" and "80%".
+    Budgets that occur on a single target form the last group.
     """
     targets: dict[str, set[str]] = {}
-    for one in matrix.networks:
-        targets.setdefault(_words(one), set()).add(one.own)
-    shared = [words for words, owners in targets.items() if words and len(owners) > 1]
+    for network in matrix.networks:
+        targets.setdefault(_budget_text(network), set()).add(network.own)
+    shared = [text for text, owners in targets.items() if text and len(owners) > 1]
     groups = [
-        Group(words, tuple(one for one in matrix.networks if _words(one) == words))
-        for words in shared
+        Group(text, tuple(network for network in matrix.networks if _budget_text(network) == text))
+        for text in shared
     ]
-    others = tuple(one for one in matrix.networks if _words(one) not in shared)
+    others = tuple(network for network in matrix.networks if _budget_text(network) not in shared)
     return [*groups, Group(None, others)] if others else groups
 
 
-def _words(network: Specialized) -> str:
+def _budget_text(network: Specialized) -> str:
     return (network.asked or "").replace(" ", "")
 
 
 def marked_best(matrix: Matrix) -> frozenset[tuple[str, str]]:
-    """Which cells are the best of their column within their group: (network, target).
+    """The fastest networks of each group on each target, as pairs (network, target).
 
-    The best takes least time; several are best if they take equally long. A network that nothing
-    in its group can be compared with on a target is not marked there.
+    Several networks of equal latency are all marked. A network that is the only one of its group
+    measured on a target is not marked there.
     """
     return frozenset(
         (network.name, target)
@@ -118,54 +122,60 @@ Tables = Mapping[str, LatencyTable]
 
 
 def specialized(results: Sequence[Result]) -> list[Result]:
-    """Networks of sites, the reference left out: those that were searched or given."""
+    """Results of searched and given networks with sites."""
     return [
-        one
-        for one in results
-        if one["kind"] in ("search", "given") and "ops" in one["architecture"]
+        result
+        for result in results
+        if result["kind"] in ("search", "given") and "ops" in result["architecture"]
     ]
 
 
 def cross_target_latencies(
     results: Sequence[Result], tables: Tables, folder: Storage
 ) -> dict[str, dict[str, float]]:
-    """By target, by hash of an architecture: milliseconds, measured or by the table.
+    """Milliseconds, measured or by the table, by target and hash of the architecture.
 
-    A target that can be measured and was not is left out, and so is a network with which its
-    runtime fails.
+    Networks that were not measured on a target that can be measured are left out, and so are
+    networks on which its runtime fails.
     """
-    found = dict[str, dict[str, float]]()
-    networks = _models(results)
+    latencies = dict[str, dict[str, float]]()
+    networks = networks_by_hash(results)
     for name, table in tables.items():
-        known = _known(folder, name, table)
+        known = known_measurements(folder, name, table)
         if is_by_table(results, name, table):
             known = {
                 key: {"ms": table.latency_ms(model)}
                 for key, model in networks.items()
                 if isinstance(model, Architecture) and model.space == table.space
             }
-        found[name] = {key: one["ms"] for key, one in known.items() if one["ms"] is not None}
-    return found
+        latencies[name] = {
+            key: measurement["ms"]
+            for key, measurement in known.items()
+            if measurement["ms"] is not None
+        }
+    return latencies
 
 
 def is_by_table(results: Sequence[Result], target: str, table: LatencyTable) -> bool:
-    """Whether nothing is measured on a target, so that its latency table is all there is."""
-    own = [one for one in results if one["target"] == target]
-    is_read = bool(own) and all(one["measured_ms"] is None for one in own)
+    """Whether latencies on a target come from its table, because nothing is measured there."""
+    own = [result for result in results if result["target"] == target]
+    is_read = bool(own) and all(result["measured_ms"] is None for result in own)
     return is_read or table.calibration is None
 
 
-def _models(results: Sequence[Result]) -> dict[str, Model]:
-    """By hash; the random networks of controls left out, which stand for others like them."""
+def networks_by_hash(results: Sequence[Result]) -> dict[str, Model]:
+    """Networks by hash. Random networks are left out, since each represents many alike."""
     return {
-        one["architecture_hash"]: model_from_dict(one["architecture"])
-        for one in results
-        if one["kind"] != "random"
+        result["architecture_hash"]: model_from_dict(result["architecture"])
+        for result in results
+        if result["kind"] != "random"
     }
 
 
-def _known(folder: Storage, target: str, table: LatencyTable) -> dict[str, dict[str, Any]]:
-    """What was measured beside the same reference network."""
+def known_measurements(
+    folder: Storage, target: str, table: LatencyTable
+) -> dict[str, dict[str, Any]]:
+    """Stored measurements, if they were taken with the same latency of the reference network."""
     values = folder.find_json(cross_target_file(target)) or {}
     if values.get("format") != CROSS_TARGET_FORMAT or values["reference_ms"] != table.reference_ms:
         return {}

@@ -1,7 +1,7 @@
-"""What a search gained, in sentences: on the reference network and on its controls.
+"""Findings of a job as sentences: searched networks against the reference and their baselines.
 
-Repeats of a case are compared seed by seed with those of the other network; a sentence tells the
-mean of the differences, and of how many.
+Repeats of a case are compared seed by seed with those of the other network. A sentence gives the
+mean of the differences and their number.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from orchestration.reports.results import (
 from orchestration.state.result import Result
 
 Pair = tuple[Result, Result]
-"""A network and the one that it is compared with, both of one seed."""
+"""A network and the network it is compared with, both of the same seed."""
 
 WIDTHS = "mobilenet_v2"
-"""Baselines that are controls: by width, one of them is about as fast as what was searched."""
+"""Prefix of baselines of several widths; the one of the nearest latency is a control."""
 
 
 def findings(results: Sequence[Result]) -> list[str]:
-    """A sentence for each network and reference of its target, then those on controls."""
+    """Compare each network with the reference of its target, then each search with its controls."""
     groups = repeats(results)
     references = [group for group in groups if group[0]["kind"] == "reference"]
     others = [group for group in groups if group[0]["kind"] != "reference"]
@@ -37,7 +37,7 @@ def findings(results: Sequence[Result]) -> list[str]:
         _pairs(other, reference)
         for reference in references
         for other in others
-        if other[0]["kind"] != "random"  # it is there to be compared with a search
+        if other[0]["kind"] != "random"  # only compared with its search
     ]
     searches = [group for group in others if group[0]["kind"] == "search"]
     controls = [text for search in searches for text in _on_controls(search, others)]
@@ -45,7 +45,7 @@ def findings(results: Sequence[Result]) -> list[str]:
 
 
 def _pairs(group: Sequence[Result], others: Sequence[Result]) -> list[Pair]:
-    """Those of equal target and seed."""
+    """Pairs of equal target and seed."""
     return [
         (result, other)
         for result in group
@@ -57,19 +57,19 @@ def _pairs(group: Sequence[Result], others: Sequence[Result]) -> list[Pair]:
 def _on_reference(pairs: Sequence[Pair]) -> str:
     """`mobile-0.31ms takes 24 % less time than the reference, top-1 0.4 points lower`."""
     ratio = _time_ratio(pairs)
-    than = "of the reference" if ratio >= 2 else "than the reference"
-    text = f"{_name(pairs)} takes {_time(ratio)} {than}"
+    compared_to = "of the reference" if ratio >= 2 else "than the reference"
+    text = f"{_name(pairs)} takes {_time(ratio)} {compared_to}"
     if pairs[0][0]["measured_ms"] is None:
         text += " by the table"
     points = _points(pairs)
     if points is not None:
-        words = f"{abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
-        text += f", top-1 {words if abs(points) >= 0.05 else 'the same'}"
+        difference = f"{abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"
+        text += f", top-1 {difference if abs(points) >= 0.05 else 'the same'}"
     return text + _count(pairs)
 
 
 def _on_controls(search: Sequence[Result], others: Sequence[Sequence[Result]]) -> Iterator[str]:
-    """A searched network against random ones, and against the MobileNetV2 of its latency."""
+    """Compare a searched network with random ones and with the MobileNetV2 of its latency."""
     for group in others:
         is_control = group[0]["kind"] == "random"
         pairs = _pairs(search, group)
@@ -82,39 +82,41 @@ def _on_controls(search: Sequence[Result], others: Sequence[Sequence[Result]]) -
         yield from _sentence(pairs, name, f", taking {_time(_time_ratio(pairs))}")
 
 
-def _sentence(pairs: Sequence[Pair], other: str, more: str = "") -> Iterator[str]:
-    """`mobile-0.31ms beats the best of 3 random networks by 0.4 points`; nothing where one of them
-    has no accuracy."""
+def _sentence(pairs: Sequence[Pair], other: str, suffix: str = "") -> Iterator[str]:
+    """`mobile-0.31ms beats the best of 3 random networks by 0.4 points`.
+
+    Yields nothing if an accuracy is missing.
+    """
     points = _points(pairs)
     if points is None:
         return
-    words = f"is {abs(points):.1f} points below {other}"
+    verdict = f"is {abs(points):.1f} points below {other}"
     if points > 0:
-        words = f"beats {other} by {points:.1f} points"
+        verdict = f"beats {other} by {points:.1f} points"
     if abs(points) < 0.05:
-        words = f"is level with {other}"
-    yield f"{_name(pairs)} {words}{more}{_count(pairs)}"
+        verdict = f"is level with {other}"
+    yield f"{_name(pairs)} {verdict}{suffix}{_count(pairs)}"
 
 
 def random_name(control: Result) -> str:
-    """`best of 3 random networks`, or what can be said without their number."""
+    """Description such as `best of 3 random networks`; without the number if it is unknown."""
     count = random_networks(control)
     return "best random network" if count is None else f"best of {count} random networks"
 
 
 def random_networks(control: Result) -> int | None:
-    """Of how many random networks a control is the best; None where its file does not tell."""
+    """Number of random networks that were compared; None if the result does not say."""
     count = (control.get("random") or {}).get("networks")
     return None if count is None else int(count)
 
 
 def _nearest_width(search: Sequence[Result], others: Sequence[Sequence[Result]]) -> list[Pair]:
-    """With the MobileNetV2 whose latency is nearest, if there is one."""
+    """Pairs with the MobileNetV2 of the nearest latency; empty if there is none."""
     candidates = [
         pairs
         for group in others
         if group[0]["kind"] == "baseline" and model_name(group[0]).startswith(WIDTHS)
-        if (pairs := _pairs(search, [one for one in group if has_latency(one)]))
+        if (pairs := _pairs(search, [result for result in group if has_latency(result)]))
     ]
     return min(candidates, key=lambda pairs: abs(log(_time_ratio(pairs))), default=[])
 
@@ -124,8 +126,8 @@ def _time_ratio(pairs: Sequence[Pair]) -> float:
 
 
 def _points(pairs: Sequence[Pair]) -> float | None:
-    """By how much top-1 is higher, percentage points."""
-    known = [(one["top1"], other["top1"]) for one, other in pairs]
+    """Mean difference of top-1, percentage points."""
+    known = [(result["top1"], other["top1"]) for result, other in pairs]
     return mean([100 * (a - b) for a, b in known if a is not None and b is not None])
 
 

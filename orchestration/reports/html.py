@@ -1,7 +1,7 @@
-"""`comparison/report.html`: a job on one page that needs no network.
+"""`comparison/report.html`: the report of a job as one self-contained page.
 
-Table, pictures, the plan against what happened, and how to do it again. It is opened in a browser
-or in the artifact viewer of MLflow, light or dark.
+Holds the table, the figures, the plan against the actual runs, and how to reproduce the job. Opens
+in a browser or in MLflow's artifact viewer, in light or dark mode.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ WHOLE = {
     MATRIX_PICTURE: "Every specialized network on every target.",
     f"(.+){LATENCY_PICTURE}": "{0}: predicted against measured latency.",
 }
-"""Pictures of the whole job, by how they are called, and what they show."""
+"""Captions of the figures of the whole job, by a regular expression of their file names."""
 MOST_SEARCHES = 24
-"""Searches whose pictures are on the page: each weighs some 200 kB. The others lie beside it."""
+"""Searches with figures on the page (some 200 kB each). Figures of others are separate files."""
 
 FACTS = {
     "target": "target",
@@ -51,50 +51,50 @@ FACTS = {
     "architecture_hash": "architecture",
 }
 HIDDEN = ("seed", "total_stride")
-"""Columns that are only shown where their values differ."""
+"""Columns that are only shown if their values differ."""
 RUN = {
     "started": "started",
     "wall_s": "time",
-    "estimate_s": "plan said",
-    "took_s": "of which planned",
+    "estimate_s": "estimated by the plan",
+    "took_s": "time of planned work",
     "estimate_error": "difference",
     "measured_s": "measuring",
-    "idle_share": "no case trained",
-    "networks": "networks to make",
+    "idle_share": "idle",
+    "networks": "networks",
     "steps": "weight steps",
 }
-"""What a run of the job says of itself in `job.json`, and what the page calls it."""
+"""Fields of a run in `job.json`, and their column headers on the page."""
 
 
 def write_report(
     job: Storage, results: Sequence[Result], facts: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the page, from the files of the job; its pictures are there already."""
+    """Write the page from the files of the job. Its figures have to be drawn before."""
     facts = job.find_json(JOB_FILE) or {} if facts is None else facts
     name = str(facts.get("name") or (results[0]["job"] if results else "job"))
     parts = [
-        _found(results),
+        _findings(results),
         _failed(facts.get("failed", {})),
         _table(results),
         _pictures(job, results),
         _runs(facts.get("runs", ())),
-        _again(facts),
+        _reproduction(facts),
     ]
     job.write_text(
         comparison_file(REPORT_FILE), page(name, "\n".join(part for part in parts if part))
     )
 
 
-def _found(results: Sequence[Result]) -> str:
-    """What each network gained."""
+def _findings(results: Sequence[Result]) -> str:
+    """Findings about each network."""
     lines = []
     for hardware in dict.fromkeys(result["hardware"] for result in results):
-        lines += findings([one for one in results if one["hardware"] == hardware])
-    return _list("What was found", lines)
+        lines += findings([result for result in results if result["hardware"] == hardware])
+    return _list("Findings", lines)
 
 
 def _failed(failed: Mapping[str, str]) -> str:
-    return _list("What failed", [f"{name}: {reason}" for name, reason in failed.items()])
+    return _list("Failures", [f"{name}: {reason}" for name, reason in failed.items()])
 
 
 def _list(heading: str, lines: Sequence[str]) -> str:
@@ -103,14 +103,14 @@ def _list(heading: str, lines: Sequence[str]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    """All figures; a click on a heading sorts by it."""
+    """Table of all networks; a click on a header sorts by that column."""
     columns = [
         name
         for name in COLUMNS
         if name not in HIDDEN or len({value_of(result, name) for result in results}) > 1
     ]
     heads = ["network", *FACTS.values(), "budget", *(COLUMNS[name][0] for name in columns)]
-    row_of = [
+    rows = [
         [
             _cell(display_name(one)),
             *(_cell(str(value_of(one, fact) or "-")) for fact in FACTS),
@@ -119,43 +119,43 @@ def _table(results: Sequence[Result]) -> str:
         ]
         for one in results
     ]
-    head = "".join(f'<th><button type="button">{escape(one)}</button></th>' for one in heads)
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in row_of)
+    head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     table = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<h2>All networks</h2><div class="wide">{table}</div>'
 
 
 def _cell(text: str, value: float | None = None) -> str:
-    """Figures are sorted by their value, not by how they are written."""
+    """A table cell. Numbers carry their value, by which they are sorted."""
     if value is None:
         return f"<td>{escape(text)}</td>"
     return f'<td class="figure" data-value="{float(value)!r}">{escape(text)}</td>'
 
 
 def _pictures(job: Storage, results: Sequence[Result]) -> str:
-    """Those of the whole job, then those of single searches, folded."""
-    there = {place.removeprefix(comparison_file("")) for place in job.list(COMPARISON)}
+    """Figures of the whole job, then those of single searches, which are collapsed."""
+    files = {path.removeprefix(comparison_file("")) for path in job.list(COMPARISON)}
     shown = [
-        _figure(job, name, text.format(*matched.groups()))
-        for called, text in WHOLE.items()
-        for name in sorted(there)
-        if (matched := re.fullmatch(called, name))
+        _figure(job, name, text.format(*match.groups()))
+        for pattern, text in WHOLE.items()
+        for name in sorted(files)
+        if (match := re.fullmatch(pattern, name))
     ]
-    searches = [one for one in results if f"{one['case']}{SEARCH_PICTURE}" in there]
-    shown += [_search(job, str(one["case"]), there) for one in searches[:MOST_SEARCHES]]
+    searches = [result for result in results if f"{result['case']}{SEARCH_PICTURE}" in files]
+    shown += [_search(job, str(result["case"]), files) for result in searches[:MOST_SEARCHES]]
     if len(searches) > MOST_SEARCHES:
         more = len(searches) - MOST_SEARCHES
-        shown.append(f"<p>Pictures of {more} more searches lie beside this page.</p>")
-    return f"<h2>Pictures</h2>{''.join(shown)}" if shown else ""
+        shown.append(f"<p>Figures of {more} more searches are files next to this page.</p>")
+    return f"<h2>Figures</h2>{''.join(shown)}" if shown else ""
 
 
-def _search(job: Storage, case: str, there: Iterable[str]) -> str:
-    """The network of a search and how it was found."""
+def _search(job: Storage, case: str, files: Iterable[str]) -> str:
+    """The network and the course of a search."""
     names = {
         f"{case}{NETWORK_PICTURE}": "The network.",
-        f"{case}{SEARCH_PICTURE}": "How the search went.",
+        f"{case}{SEARCH_PICTURE}": "The course of the search.",
     }
-    figures = [_figure(job, name, text) for name, text in names.items() if name in there]
+    figures = [_figure(job, name, text) for name, text in names.items() if name in files]
     return f"<details><summary>{escape(case)}</summary>{''.join(figures)}</details>"
 
 
@@ -166,7 +166,7 @@ def _figure(job: Storage, name: str, text: str) -> str:
 
 
 def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
-    """What each run of the job took, and what its plan had said."""
+    """Time of each run of the job, and what its plan had estimated."""
     if not runs:
         return ""
     head = "".join(f"<th>{name}</th>" for name in RUN.values())
@@ -175,7 +175,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
         for run in runs
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<h2>The plan and what happened</h2><div class="wide">{table}</div>'
+    return f'<h2>Plan and actual runs</h2><div class="wide">{table}</div>'
 
 
 def _run_text(name: str, run: Mapping[str, Any]) -> str:
@@ -191,8 +191,8 @@ def _run_text(name: str, run: Mapping[str, Any]) -> str:
     return f"{value:.0%}" if name == "idle_share" else str(value)
 
 
-def _again(facts: Mapping[str, Any]) -> str:
-    """How to do it again: the code, the job file, where it ran."""
+def _reproduction(facts: Mapping[str, Any]) -> str:
+    """How to reproduce the job: the commit, the job file, the hardware."""
     if not facts:
         return ""
     name, commit = str(facts["name"]), facts.get("git_commit")
@@ -200,7 +200,7 @@ def _again(facts: Mapping[str, Any]) -> str:
     commands += [f"proxyless run {shlex.quote(name + '.yaml')}"]
     ran_on = ", ".join(f"{key}: {value}" for key, value in facts.get("hardware", {}).items())
     lines = [
-        "<h2>How to do it again</h2>",
+        "<h2>How to reproduce this job</h2>",
         f"<p>Save the job file below as <code>{escape(name)}.yaml</code>, then:</p>",
         f"<pre>{escape(chr(10).join(commands))}</pre>",
         f"<pre>{escape(str(facts.get('job_file') or ''))}</pre>",
@@ -213,8 +213,8 @@ def _again(facts: Mapping[str, Any]) -> str:
 def _data(data: Mapping[str, Any] | None) -> Iterator[str]:
     if data is not None:
         yield (
-            f"<p>Images: {data['count']:,}, of them about {data['test_count']:,} to test with; "
-            f"{len(data['classes'])} classes, {data['resolution']} pixels; content "
+            f"<p>Images: {data['count']:,}, about {data['test_count']:,} of them for testing; "
+            f"{len(data['classes'])} classes, {data['resolution']} pixels; fingerprint "
             f"<code>{escape(str(data['fingerprint']))}</code>.</p>"
         )
 
@@ -250,15 +250,15 @@ function key(row, column) {
   return value === undefined ? cell.textContent : Number(value);
 }
 function order(a, b, turn) {
-  const words = [a, b].map((one) => typeof one === "string");
-  if (words[0] && words[1]) return turn * a.localeCompare(b, undefined, { numeric: true });
-  return words[0] || words[1] ? words[0] - words[1] : turn * (a - b);  // what is unknown is last
+  const isText = [a, b].map((value) => typeof value === "string");
+  if (isText[0] && isText[1]) return turn * a.localeCompare(b, undefined, { numeric: true });
+  return isText[0] || isText[1] ? isText[0] - isText[1] : turn * (a - b);  // unknown values last
 }
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const turn = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-    heads.forEach((one) => one.removeAttribute("aria-sort"));
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
     const rows = [...body.rows].sort((a, b) => order(key(a, column), key(b, column), turn));
     body.append(...rows);
@@ -268,7 +268,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 
 def page(title: str, body: str) -> str:
-    """A whole page. The body is HTML, the title is not."""
+    """A complete HTML page.
+
+    Args:
+        title: plain text; escaped here.
+        body: HTML.
+    """
     name = escape(title)
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'

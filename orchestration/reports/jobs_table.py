@@ -1,7 +1,7 @@
-"""Results of several jobs side by side: one table for each hardware, a column says the job.
+"""Results of several jobs side by side: a table for each hardware, with a column for the job.
 
-Latencies of two devices do not compare, though their hardware may be called the same: what was
-measured on another processor, GPU or phone stands in a table of its own.
+Latencies of two devices are not comparable, even if their hardware has the same name: results
+measured on another processor, GPU or phone are in a separate table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEFT_OUT = ("top5", "search_s")
-"""Columns for which there is no room beside that of the job; files have them."""
+"""Columns left out to make room for the job column; files contain them."""
 
 WIDTH = 120
 
@@ -45,16 +45,16 @@ class JobResults:
     """The finished networks of one of several jobs."""
 
     label: str
-    """What the job is called beside the others."""
+    """Name of the job, unique among the jobs in the table."""
     folder: str
     results: list[Result]
-    """Their "job" is the label."""
+    """Results, with the label as "job"."""
     devices: Mapping[str, str]
-    """In words, by key of a latency table: the device that it was measured on."""
+    """Description of the device of each latency table, by table key."""
 
 
 def read_jobs(folders: Sequence[JobFolder]) -> list[JobResults]:
-    """The results of jobs; those of equal names are told apart by their folders.
+    """Read the results of jobs. Jobs of equal names are labelled with their folders.
 
     Raises:
         StorageError: a result cannot be read.
@@ -75,31 +75,31 @@ def _device(table: dict[str, Any]) -> str:
 
 
 def rows_of_jobs(jobs: Sequence[JobResults]) -> list[dict[str, Any]]:
-    """A row for every network, with the folder of its job."""
+    """A row for each network, with the folder of its job."""
     return [{"folder": job.folder, **row_of(result)} for job in jobs for result in job.results]
 
 
 def comparison_of_jobs(jobs: Sequence[JobResults]) -> str:
-    """Tables, mean and spread over seeds, and what each network gained in its own job."""
+    """Tables, mean and spread over seeds, and the findings about each network within its job."""
     return "\n\n".join(_section(title, group) for title, group in _groups(jobs))
 
 
 def _groups(jobs: Sequence[JobResults]) -> Iterator[tuple[str, list[Result]]]:
-    """Results that compare, with what their device is called."""
-    found: dict[tuple[str, str], list[Result]] = {}
+    """Comparable results, each group with the name of its device."""
+    groups: dict[tuple[str, str], list[Result]] = {}
     for job in jobs:
         for result in job.results:
             device = job.devices.get(str(result["table_key"]), "")
-            found.setdefault((str(result["hardware"]), device), []).append(result)
-    names = [hardware for hardware, _ in found]
-    for (hardware, device), results in sorted(found.items()):
+            groups.setdefault((str(result["hardware"]), device), []).append(result)
+    names = [hardware for hardware, _ in groups]
+    for (hardware, device), results in sorted(groups.items()):
         is_one = names.count(hardware) == 1
         yield hardware if is_one else f"{hardware}, {device or 'device not known'}", results
 
 
 def _section(title: str, results: Sequence[Result]) -> str:
     order = list(dict.fromkeys(str(result["job"]) for result in results))
-    ordered = sorted(results, key=lambda result: _place(result, order))
+    ordered = sorted(results, key=lambda result: _sort_key(result, order))
     groups = repeats(ordered)
     tables = [_table(title, ordered)]
     if any(len(group) > 1 for group in groups):
@@ -109,19 +109,19 @@ def _section(title: str, results: Sequence[Result]) -> str:
     return plain_text(WIDTH, *tables, *lines)
 
 
-def _place(result: Result, jobs: Sequence[str]) -> tuple[Any, ...]:
-    """Networks of the same kind and budget stand below each other, whatever their job."""
+def _sort_key(result: Result, jobs: Sequence[str]) -> tuple[Any, ...]:
+    """Sort key: networks of the same kind and budget are adjacent, whatever their job."""
     budget_ms = result["budget_ms"] or 0.0
-    place = result["target"], ORDER.index(result["kind"]), budget_ms, name_without_seed(result)
-    return *place, jobs.index(result["job"]), seed_of(result)
+    key = result["target"], ORDER.index(result["kind"]), budget_ms, name_without_seed(result)
+    return *key, jobs.index(result["job"]), seed_of(result)
 
 
 def _table(title: str, results: Sequence[Result]) -> Table:
     columns = [name for name in columns_of(results) if name not in LEFT_OUT]
     table = _job_table(title, [COLUMNS[name][0] for name in columns])
     for result in results:
-        figures = [cell(name, value_of(result, name)) for name in columns]
-        table.add_row(name_of(result, has_seed="seed" in columns), result["job"], *figures)
+        cells = [cell(name, value_of(result, name)) for name in columns]
+        table.add_row(name_of(result, has_seed="seed" in columns), result["job"], *cells)
     return table
 
 
@@ -129,14 +129,16 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
     table = _job_table("mean ± standard deviation over seeds", headers)
     for group in groups:
-        figures = [mean_cell(name, [value_of(one, name) for one in group]) for name in REPEATED]
-        words = [cell("budget_ms", group[0]["budget_ms"]), str(len(group)), *figures]
-        table.add_row(name_of(group[0], has_seed=True), group[0]["job"], *words)
+        figures = [
+            mean_cell(name, [value_of(result, name) for result in group]) for name in REPEATED
+        ]
+        cells = [cell("budget_ms", group[0]["budget_ms"]), str(len(group)), *figures]
+        table.add_row(name_of(group[0], has_seed=True), group[0]["job"], *cells)
     return table
 
 
 def _job_table(title: str, headers: Sequence[str]) -> Table:
-    """With the job behind the network; only the job's name is broken where there is no room."""
+    """Empty table with the job as second column, the only column whose text is wrapped."""
     table = empty_table(title, ["job", *headers])
     for column in table.columns:
         column.no_wrap = True

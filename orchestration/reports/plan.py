@@ -1,4 +1,4 @@
-"""A plan in words: what a job will do, and whether each part of it is done already."""
+"""A plan as text: the work of a job, and which parts of it are done already."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def plan_lines(
     *,
     seen: JobSnapshot | None = None,
 ) -> list[str]:
-    """The plan in words.
+    """Lines that describe the plan.
 
     Args:
         plan: of the job.
-        tables: by target, those that are known.
+        tables: latency tables that are known, by target.
         cases: of the job.
-        folder: the job's; tells what is done already.
-        workers: of a case, in words.
-        expected: what the job will take, if its steps were timed.
+        folder: of the job; shows which cases are done.
+        workers: description of the workers of a case.
+        expected: estimated time and cost, if steps were timed.
         seen: the state of its cases; None: it is read here.
     """
     job, data, space = plan.job, plan.data, plan.space
@@ -57,37 +57,37 @@ def plan_lines(
     states = {name: f"done, as {old}" for name, old in seen.renamed(cases).items()}
     early = seen.stopped_early(cases)
     states |= {name: f"stopped early {reason}" for name, reason in early.items()}
-    said = dict[str, str]()
+    texts = dict[str, str]()
     for case in cases:
         state = states.get(case.name) or why(case, folder, seen)
-        words = [_asked(case), *_feasible(case, tables), state]
-        said[case.name] = "; ".join([*words, *_effort(case, expected)])
-    lines += [*_case_lines(cases, said), *_later(plan, tables)]
+        parts = [_asked(case), *_feasible(case, tables), state]
+        texts[case.name] = "; ".join([*parts, *_effort(case, expected)])
+    lines += [*_case_lines(cases, texts), *_later(plan, tables)]
     lines += [f"workers  {workers}", *_stage_lines(plan)]
     if expected is not None:
         lines += [*feeding_lines(expected.feeding), *time_lines(expected)]
     return lines
 
 
-def _case_lines(cases: Sequence[Case], said: Mapping[str, str]) -> Iterator[str]:
-    """A line for each case; those of further seeds only where something else is to be said."""
-    first, alike = dict[str, str](), 0
+def _case_lines(cases: Sequence[Case], texts: Mapping[str, str]) -> Iterator[str]:
+    """A line for each case. Cases of further seeds get one only if their text differs."""
+    first, repeated = dict[str, str](), 0
     for case in cases:
-        text = said[case.name]
+        text = texts[case.name]
         if first.setdefault(case.name_of_all_seeds, text) == text and case.seed != cases[0].seed:
-            alike += 1
+            repeated += 1
         else:
             yield f"case     {case.name}: {text}"
-    if alike:
-        yield f"case     {alike} more of the other seeds: the same"
+    if repeated:
+        yield f"case     {repeated} more of the other seeds: as above"
 
 
 WORTH_A_WARNING = 0.1
-"""Part of a phase that is spent with waiting for images."""
+"""Share of a phase spent waiting for images that is reported as a warning."""
 
 
 def feeding_lines(feeding: Feeding | None) -> Iterator[str]:
-    """Images a second that are made ready and that are taken; whether training would wait."""
+    """Throughput of reading and of training, and a warning if training would wait for images."""
     if feeding is None:
         return
     taken = [f"{phase} takes {speed:,.0f}" for phase, speed in feeding.training.items()]
@@ -95,8 +95,8 @@ def feeding_lines(feeding: Feeding | None) -> Iterator[str]:
     for phase in feeding.training:
         if (share := feeding.waiting(phase)) > WORTH_A_WARNING:
             yield (
-                f"WARNING  {phase} would wait for images in {share:.0%} of its time: give reading "
-                "more cores (data.stream.readers, or nodes with more of them), or lower "
+                f"WARNING  {phase} would wait for images {share:.0%} of the time: give reading "
+                "more cores (data.stream.readers, or nodes with more cores), or lower "
                 "data.resolution"
             )
 
@@ -111,31 +111,31 @@ def _where_held(plan: Plan) -> str:
 
 
 def _feasible(case: Case, tables: dict[str, LatencyTable]) -> Iterator[str]:
-    """How the networks of the space lie to the budget."""
+    """Position of the budget within the latency range of the space."""
     if isinstance(case, BudgetCase):
         yield span_of(tables[case.target], case.budget_ms).text()
 
 
 def _effort(case: Case, expected: Estimate | None) -> Iterator[str]:
-    """Workers, steps, time and cost of a case that is to be done."""
+    """Workers, steps, time and cost of a case that is not done."""
     if expected is None or case.name not in expected.cases:
         return
     effort = expected.cases[case.name]
-    words = ["1 worker" if expected.workers == 1 else f"{expected.workers} workers"]
-    words += [f"{effort.search_steps} steps of search"] if effort.search_steps else []
-    words += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
+    parts = ["1 worker" if expected.workers == 1 else f"{expected.workers} workers"]
+    parts += [f"{effort.search_steps} steps of search"] if effort.search_steps else []
+    parts += [f"{effort.retrain_steps} of retraining"] if effort.retrain_steps else []
     cost = _cost(expected, expected.case_hours(case.name))
-    yield ", ".join([*words, f"about {duration(effort.seconds)}", cost])
+    yield ", ".join([*parts, f"about {duration(effort.seconds)}", cost])
 
 
 def _cost(expected: Estimate, node_hours: float) -> str:
-    """Node hours, and what they cost where the job says the price of one."""
+    """Node hours, and their price if the job gives a price per hour."""
     price = expected.price(node_hours)
     return f"{node_hours:.2g} node hours" + ("" if price is None else f" for {price:.2f}")
 
 
 def time_lines(expected: Estimate) -> Iterator[str]:
-    """How long it will take and what it costs, with sharing and without."""
+    """Estimated time and cost, with and without sharing of warm-ups and searches."""
     cost = _cost(expected, expected.node_hours(expected.seconds))
     nodes = "1 node" if expected.nodes == 1 else f"{expected.nodes} nodes"
     price = "" if expected.price_per_hour is None else f" at {expected.price_per_hour:g} an hour"
@@ -151,7 +151,7 @@ def time_lines(expected: Estimate) -> Iterator[str]:
 
 
 def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
-    """Searches whose budgets are no milliseconds yet."""
+    """Searches whose budgets are not known in milliseconds yet."""
     entries = [
         case for case in plan.job.cases if case.target not in tables and case.kind == "search"
     ]
@@ -166,18 +166,18 @@ def _later(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[str]:
 
 def _target_line(target: Target, table: LatencyTable | None) -> str:
     threads = "1 thread" if target.threads == 1 else f"{target.threads} threads"
-    words = f"target   {target.hardware()}"
-    if not target.table:  # the table of a file knows
-        words += f", {threads}, batch {target.batch_size}"
+    text = f"target   {target.hardware()}"
+    if not target.table:  # a table file has its own threads and batch size
+        text += f", {threads}, batch {target.batch_size}"
     if target.stand_in:
-        words += f"; this host stands in for '{target.name}'"
+        text += f"; this host stands in for '{target.name}'"
     if table is None:
-        return f"{words}; latency table to be measured"
+        return f"{text}; latency table to be measured"
     fastest, slowest = table.range_ms()
-    where = "in storage" if target.is_measured else "ships, nothing is measured"
+    where = "in storage" if target.is_measured else "ships with the project, nothing is measured"
     where = f"from {target.table}, nothing is measured" if target.table else where
     return (
-        f"{words}; latency table {where}: {fastest:.4g} to {slowest:.4g} ms, "
+        f"{text}; latency table {where}: {fastest:.4g} to {slowest:.4g} ms, "
         f"reference {table.reference_ms:.4g} ms"
     )
 
@@ -204,7 +204,7 @@ WITHOUT_SEARCH = {
     "baseline": "a baseline, no search",
     "given": "a given architecture, no search",
 }
-"""By kind, what a case is that has no budget."""
+"""Description of a case without a budget, by kind."""
 
 
 def _stage_lines(plan: Plan) -> Iterator[str]:
@@ -212,12 +212,12 @@ def _stage_lines(plan: Plan) -> Iterator[str]:
         yield from _search_lines(plan.job.search, search_steps(plan.job, plan.data))
     if plan.job.controls:
         yield (
-            "controls beside each search: random networks of its latency, trained at its cost, and "
-            "the MobileNetV2 of the nearest latency, where that is measured"
+            "controls for each search: random networks of its latency, trained at its cost, and "
+            "the MobileNetV2 of the nearest latency if that is measured"
         )
     retrain = plan.job.retrain
     if retrain is None:
-        yield "retrain  no: stops before it"
+        yield "retrain  none: the job stops after the search"
     else:
         steps = training_steps(plan) // retrain.epochs
         yield f"retrain  {retrain.epochs} epochs of {steps} steps, batch {retrain.batch_size}"
@@ -231,8 +231,8 @@ def _search_lines(search: SearchSettings, steps: int) -> Iterator[str]:
     )
     if search.ranking_networks:
         yield (
-            f"ranking  {search.ranking_networks} networks per search are trained alone, "
-            "to tell how well the supernet ranks"
+            f"ranking  {search.ranking_networks} networks per search are trained alone to evaluate "
+            "how well the supernet ranks networks"
         )
 
 

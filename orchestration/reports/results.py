@@ -1,6 +1,6 @@
-"""What can be told from a `result.json`: its latency, its seed, which results belong together.
+"""Access to the contents of `result.json` files: latency, seed, grouping by seed.
 
-Results of one network under several seeds are its repeats; they have a mean and a spread.
+Results of one case under several seeds are its repeats; they have a mean and a spread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestration.state.result import Latencies, Result, Scored
 
 
 def latency_ms(result: Latencies) -> float:
-    """As measured; by the table on a target that is not measured."""
+    """Measured latency, or the table's on a target that is not measured."""
     ms = result["table_ms"] if result["measured_ms"] is None else result["measured_ms"]
     assert ms is not None, "asked only of networks that have a latency"
     return float(ms)
@@ -36,37 +36,37 @@ def needed_budget_ms(result: Scored) -> float:
 
 
 def seed_of(result: Result) -> int:
-    """The seed that a network was searched and trained with; 0 where an older file has none."""
+    """The seed of the search and training of a network; 0 if the file is too old to have one."""
     return int(result.get("seed") or 0)
 
 
 def name_without_seed(result: Result) -> str:
-    """The name that all repeats of a case have in common."""
+    """The name shared by all repeats of a case."""
     return str(result["case"]).removesuffix(f"-seed{seed_of(result)}")
 
 
 def model_name(result: Result) -> str:
-    """What a baseline or a given network is called: its case without target and seed."""
+    """The name of a baseline or a given network: its case without target and seed."""
     return name_without_seed(result).removeprefix(f"{result['target']}-")
 
 
 def repeats(results: Iterable[Result]) -> list[list[Result]]:
-    """Results that differ in nothing but their seed, together, in the order of their first."""
-    found: dict[tuple[str, ...], list[Result]] = {}
+    """Results grouped so that only seeds differ within a group, in order of first occurrence."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         key = (result["job"], result["target"], result["kind"], name_without_seed(result))
-        found.setdefault(key, []).append(result)
-    return list(found.values())
+        groups.setdefault(key, []).append(result)
+    return list(groups.values())
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
+    """Mean of the known values; None if there is none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
 def spread(values: Sequence[float | None]) -> float | None:
-    """Sample standard deviation of those that are known; None where they are fewer than two."""
+    """Sample standard deviation of the known values; None if there are fewer than two."""
     known = [value for value in values if value is not None]
     return stdev(known) if len(known) > 1 else None
 
@@ -75,27 +75,27 @@ Candidate = TypeVar("Candidate")
 
 
 def pareto_front(
-    candidates: Iterable[Candidate], place: Callable[[Candidate], tuple[float, float]]
+    candidates: Iterable[Candidate], position: Callable[[Candidate], tuple[float, float]]
 ) -> list[Candidate]:
-    """Those that are more accurate than all that are as fast or faster; of equal ones, the first.
+    """Candidates that are more accurate than all candidates that are at least as fast.
 
     Args:
-        candidates: any number of them.
-        place: latency and accuracy of one.
+        candidates: any number; the first of equal ones counts.
+        position: returns latency and accuracy of a candidate.
 
     Returns:
-        The fastest first, so the most accurate last.
+        The Pareto front, fastest first and hence most accurate last.
     """
     front: list[Candidate] = []
-    for one in sorted(candidates, key=lambda one: (place(one)[0], -place(one)[1])):
-        if not front or place(one)[1] > place(front[-1])[1]:
-            front.append(one)
+    for candidate in sorted(candidates, key=lambda each: (position(each)[0], -position(each)[1])):
+        if not front or position(candidate)[1] > position(front[-1])[1]:
+            front.append(candidate)
     return front
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One finished network. Accuracies are None where the job does not retrain."""
+    """One finished network. Accuracies are None if the job does not retrain."""
 
     name: str
     kind: str
@@ -104,9 +104,9 @@ class CaseResult:
     hardware: str
     budget_ms: float | None
     table_ms: float | None
-    """None for what is no member of the searched space."""
+    """Latency by the table; None if the network is not a member of the search space."""
     measured_ms: float | None
-    """None on a target that is not measured."""
+    """Measured latency; None on a target that is not measured."""
     top1: float | None
     top5: float | None
     params: int
@@ -114,24 +114,24 @@ class CaseResult:
     search_s: float
     architecture: Architecture | Baseline
     folder: str
-    """Where its files are: architecture.json, result.json, model/."""
+    """Location of its files: architecture.json, result.json, model/."""
     values: Result = field(repr=False)
-    """All of result.json."""
+    """The complete content of result.json."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """All cases of a job."""
+    """The cases of a job."""
 
     name: str
     cases: tuple[CaseResult, ...]
     failed: dict[str, str]
-    """By name of a case that failed, why."""
+    """Reasons of failed cases, by case name."""
     links: tuple[str, ...]
-    """Pages of the MLflow UI; empty where recording failed."""
+    """Pages of the MLflow UI; empty if recording failed."""
 
     def case(self, name: str) -> CaseResult:
-        """The case of that name.
+        """The case with this name.
 
         Raises:
             KeyError: no such case, or it failed.

@@ -26,16 +26,16 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("search_s", "measured_spread", "expected_ms", "warmup_s"), "number"),
     **dict.fromkeys(("retrain_s", "search_gpu_hours", "retrain_gpu_hours"), "number"),
 }
-"""Columns in their order. Latencies are milliseconds, accuracies fractions."""
+"""Columns in order, with their types. Latencies are milliseconds, accuracies fractions."""
 
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that rows cannot be written to, before anything is written.
+    """Check that rows can be written to a path, before anything is written.
 
     Raises:
-        SpecError: its suffix is of no known format, or it is a folder.
+        SpecError: the suffix is unknown, or the path is a folder.
     """
     if path.suffix not in SUFFIXES:
         raise SpecError(f"--out is {path}; expected a file that ends in .csv, .parquet or .json")
@@ -44,19 +44,19 @@ def check_path(path: Path) -> None:
 
 
 def write_rows(folder: Storage, stem: str, rows: Sequence[Row], suffix: str) -> None:
-    """Write rows as `stem` with a suffix, whole or not at all."""
+    """Write rows atomically to `stem` plus `suffix`."""
     contents = {".csv": csv_bytes, ".parquet": parquet_bytes, ".json": json_bytes}
     folder.write_bytes(f"{stem}{suffix}", contents[suffix](rows))
 
 
 def json_bytes(rows: Sequence[Row]) -> bytes:
-    """As JSON that says its format."""
+    """Encode rows as JSON with a format field."""
     values = {"format": COMPARISON_FORMAT, "rows": list(rows)}
     return (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def csv_bytes(rows: Sequence[Row]) -> bytes:
-    """As CSV; what is not known is empty."""
+    """Encode rows as CSV; unknown values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
     writer.writeheader()
@@ -65,7 +65,7 @@ def csv_bytes(rows: Sequence[Row]) -> bytes:
 
 
 def parquet_bytes(rows: Sequence[Row]) -> bytes:
-    """As Parquet, with the same types whatever is in them: files of several jobs fit together."""
+    """Encode rows as Parquet. Types do not depend on values, so files of jobs can be combined."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -86,13 +86,13 @@ def parquet_bytes(rows: Sequence[Row]) -> bytes:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Those of every comparison, and what rows have beside them."""
+    """Additional columns of these rows, then the columns of every comparison."""
     more = dict.fromkeys(name for row in rows for name in row if name not in KINDS)
     return [*more, *KINDS]
 
 
 def _typed(value: Any, kind: Kind) -> Any:
-    """A budget is a percentage or milliseconds as a job says it, and text here."""
+    """Convert a value to the type of its column; a budget, percentage or milliseconds, is text."""
     if value is None or kind == "yes or no":
         return value
     return {"text": str, "whole": int, "number": float}[kind](value)

@@ -1,4 +1,4 @@
-"""What a job is at, in words: lines for a terminal."""
+"""Status of a job as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ STATES: tuple[State, ...] = (
 )
 
 
-def status_lines(status: JobStatus, name: str, place: str, now: float) -> list[str]:
-    """Who owns a job, how far its cases are, and what is left.
+def status_lines(status: JobStatus, name: str, folder: str, now: float) -> list[str]:
+    """Lines with the owner of a job, the progress of its cases, and the remaining time.
 
     Args:
         status: of the job.
         name: of the job.
-        place: its folder.
+        folder: of the job, as a path or URI.
         now: seconds since 1970.
     """
     table = [] if not status.cases else ["", *_table(status, now), ""]
@@ -30,7 +30,7 @@ def status_lines(status: JobStatus, name: str, place: str, now: float) -> list[s
         for case in status.cases
         if case.reason
     ]
-    head = [f"job      {name}, {place}", f"driver   {_driver(status, now)}"]
+    head = [f"job      {name}, {folder}", f"driver   {_driver(status, now)}"]
     if status.plan.unmeasured:
         head.append(f"tables   to be measured: {', '.join(status.plan.unmeasured)}")
     return [*head, *table, *reasons, *_sum(status, now)]
@@ -38,13 +38,13 @@ def status_lines(status: JobStatus, name: str, place: str, now: float) -> list[s
 
 def _driver(status: JobStatus, now: float) -> str:
     held, plan = status.holder, status.plan
-    again = "the same command goes on"
+    hint = "the same command goes on"
     if held is not None:
-        return f"{_named(held)} {_life(held, now)}{'' if held.is_alive else f'; {again}'}"
+        return f"{_process(held)} {_life(held, now)}{'' if held.is_alive else f'; {hint}'}"
     if plan.begun:
-        return f"none; the run of {_minute(plan.begun)} was stopped; {again}"
+        return f"none; the run of {_minute(plan.begun)} was stopped; {hint}"
     if plan.ended is None:
-        return f"none; {again}"
+        return f"none; {hint}"
     runs = plan.ended.get("runs") or []
     if not runs:
         return f"none; submitted {_minute(plan.ended.get('submitted', '?'))}, ended"
@@ -52,17 +52,17 @@ def _driver(status: JobStatus, now: float) -> str:
     return f"none; the last run began {began} and ended after {took}"
 
 
-def _named(held: Holder) -> str:
+def _process(held: Holder) -> str:
     return f"process {held.process} on host {held.host} since {_minute(held.since)}"
 
 
 def _life(held: Holder, now: float) -> str:
     ago = f"{_ago(held.renewed, now)} ago"
-    return f"is alive, heard of {ago}" if held.is_alive else f"is gone, last heard of {ago}"
+    return f"is alive, last heartbeat {ago}" if held.is_alive else f"is gone, last heartbeat {ago}"
 
 
 def _minute(moment: str) -> str:
-    """A moment of a file as a person here reads it; as it is where it is none."""
+    """A timestamp of a file in local time, to the minute; unchanged if it is not a timestamp."""
     try:
         return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
     except ValueError:
@@ -75,14 +75,14 @@ def _ago(moment: float, now: float) -> str:
 
 
 def _table(status: JobStatus, now: float) -> list[str]:
-    """A row for each warm-up that is waited for, and for each case."""
+    """Table with a row for each warm-up that cases wait for, and for each case."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", no_wrap=True)
     table.add_column("state")
-    for header in ("latency ms", "top-1 %", "last sign", "left"):
+    for header in ("latency ms", "top-1 %", "checkpoint", "left"):
         table.add_column(header, justify="right", no_wrap=True)
     for case in (*status.warmups, *status.cases):
         table.add_row(*_row(case, status, now))
@@ -91,10 +91,10 @@ def _table(status: JobStatus, now: float) -> list[str]:
 
 def _row(case: CaseStatus, status: JobStatus, now: float) -> Iterator[str]:
     yield case.name
-    yield case.words
+    yield case.text
     yield "-" if case.latency_ms is None else f"{case.latency_ms:.3f}"
     yield "-" if case.top1 is None else f"{100 * case.top1:.1f}"
-    yield "-" if case.seen is None else f"{_ago(case.seen, now)} ago"
+    yield "-" if case.last_checkpoint is None else f"{_ago(case.last_checkpoint, now)} ago"
     yield _left_of(status.case_left(case)) if case.state == "begun" else "-"
 
 
@@ -105,17 +105,17 @@ def _left_of(left: Left) -> str:
 
 
 def _sum(status: JobStatus, now: float) -> Iterator[str]:
-    """How many cases are where, the last sign of life, and how much is left."""
+    """Number of cases by state, age of the last checkpoint, and remaining time."""
     if not status.cases:
-        yield "no network is known yet"
+        yield "no network is planned yet"
         return
     counts = [(state, status.count(state)) for state in STATES]
-    words = [f"{count} {state}" for state, count in counts if count]
-    yield f"networks {len(status.cases)}: {', '.join(words)}"
+    counted = [f"{count} {state}" for state, count in counts if count]
+    yield f"networks {len(status.cases)}: {', '.join(counted)}"
     if status.count("done") + status.count("stopped early") == len(status.cases):
         return
-    if status.seen is not None:
-        yield f"written  last checkpoint {_ago(status.seen, now)} ago"
-    left, word = status.left, "about" if status.left.is_all else "at least"
-    about = f"{word} {duration(left.seconds)} of training"
-    yield f"left     {about if left.seconds or left.is_all else 'cannot be told yet'}"
+    if status.last_checkpoint is not None:
+        yield f"written  last checkpoint {_ago(status.last_checkpoint, now)} ago"
+    left, bound = status.left, "about" if status.left.is_all else "at least"
+    time = f"{bound} {duration(left.seconds)} of training"
+    yield f"left     {time if left.seconds or left.is_all else 'not known yet'}"

@@ -1,4 +1,4 @@
-"""What a sweep found: its networks as a table, the best within a budget, the Pareto front."""
+"""Result of a sweep: its networks as a table, the best within a budget, the Pareto front."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIGURES = ("top1", "measured_ms", "table_ms")
-"""What a summary tells mean and spread of."""
+"""Columns whose mean and spread are in a summary."""
 
 COLUMNS = (
     *("target", "hardware", "kind", "network", "budget", "budget_ms", "seed"),
@@ -55,24 +55,26 @@ class SweepResult:
 
     @property
     def failed(self) -> dict[str, str]:
-        """By name of a case that failed, why."""
+        """Reasons of failed cases, by case name."""
         return self.job.failed
 
     @property
     def links(self) -> tuple[str, ...]:
-        """Pages of the MLflow UI; empty where recording failed."""
+        """Pages of the MLflow UI; empty if recording failed."""
         return self.job.links
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each finished network; accuracies are fractions, what is unknown is missing."""
+        """A row for each finished network; accuracies are fractions, unknown values are missing."""
         import pandas as pd
 
         frame = pd.DataFrame([_row(case) for case in self.cases], columns=list(COLUMNS))
         return frame.astype(dict.fromkeys(("budget_ms", *FIGURES, "top5"), float))
 
     def summary(self) -> pd.DataFrame:
-        """A row for each network whatever its seed, with mean and sample standard deviation of
-        accuracy and latencies; the latter is missing where there is one seed."""
+        """A row for each network, with the mean and sample standard deviation over its seeds.
+
+        Covers accuracy and latencies. The standard deviation is missing if there is one seed.
+        """
         import pandas as pd
 
         groups = repeats(case.values for case in self.cases)
@@ -83,20 +85,21 @@ class SweepResult:
     def best(self, target: str, budget: float | str) -> CaseResult:
         """The most accurate searched network of a target within a budget.
 
-        Searches for smaller budgets are looked at as well; what counts is the latency as measured,
-        or by the table on a target that is not measured. Without accuracies it is the fastest.
+        Searches for smaller budgets are candidates as well. The latency that counts is the measured
+        one, or the table's on a target that is not measured. Without accuracies the fastest network
+        is returned.
 
-        To choose among seeds by test accuracy flatters: the accuracy of the chosen network is the
-        highest of several draws. Report the mean over seeds (`summary`), and use this to pick what
-        is shipped.
+        Choosing among seeds by test accuracy is biased: the accuracy of the chosen network is the
+        highest of several draws. Report the mean over seeds (`summary`), and use this method to
+        pick the network to deploy.
 
         Args:
-            target: its name.
-            budget: milliseconds, or as the job said it, e.g. "80%".
+            target: name of the target.
+            budget: milliseconds, or as given in the job, e.g. "80%".
 
         Raises:
-            KeyError: no searched network of this target keeps the budget, or none was asked for in
-                these words.
+            KeyError: no searched network of this target is within the budget, or the job has no
+                such budget.
         """
         searched = [case for case in self._of(target) if case.kind == "search"]
         budget_ms = _budget_ms(searched, target, budget)
@@ -109,10 +112,9 @@ class SweepResult:
         return max(fitting, key=lambda case: (case.top1 or 0.0, -latency_ms(case.values)))
 
     def pareto(self, target: str) -> list[CaseResult]:
-        """Networks of a target to which no other is superior, fastest first: whoever is more
-        accurate takes longer.
+        """The Pareto front of a target, fastest first: more accurate networks have higher latency.
 
-        Of all kinds, so that it shows whether searched networks are better than their controls.
+        Includes all kinds of networks, to show whether searched ones are better than baselines.
 
         Raises:
             KeyError: no network of this target has an accuracy.
@@ -126,8 +128,8 @@ class SweepResult:
     def plot(self, path: str | Path) -> Path:
         """Draw accuracy against latency, a panel for each target, as PNG, SVG or PDF.
 
-        Points are means over seeds, with their standard deviation; the line is the Pareto front of
-        these means.
+        Points are means over seeds, with their standard deviations. The line is the Pareto front
+        of these means.
 
         Returns:
             The path.
@@ -140,19 +142,19 @@ class SweepResult:
         return write_sweep([case.values for case in self.cases], self.job.name, Path(path))
 
     def _of(self, target: str) -> list[CaseResult]:
-        found = [case for case in self.cases if case.target == target]
-        if not found:
-            there = list(dict.fromkeys(case.target for case in self.cases))
-            raise KeyError(f"no finished network of target {target!r}; there are {there}")
-        return found
+        cases = [case for case in self.cases if case.target == target]
+        if not cases:
+            targets = list(dict.fromkeys(case.target for case in self.cases))
+            raise KeyError(f"no finished network of target {target!r}; there are {targets}")
+        return cases
 
     def __repr__(self) -> str:
-        """What a console shows: how many networks there are, and the summary."""
+        """Text for a console: the number of networks, and the summary."""
         ends = f"{len(self.cases)} networks, {len(self.failed)} failed"
         return f"sweep {self.job.name}: {ends}\n{self.summary().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the summary, and what failed."""
+        """HTML for a notebook: the summary, and the failed cases."""
         import pandas as pd
 
         table = self.summary().dropna(axis="columns", how="all")
@@ -164,10 +166,10 @@ class SweepResult:
 
 
 def _row(case: CaseResult) -> dict[str, Any]:
-    found = {name: getattr(case, name, value_of(case.values, name)) for name in COLUMNS}
+    values = {name: getattr(case, name, value_of(case.values, name)) for name in COLUMNS}
     model = case.architecture
     ops = list(model.ops) if isinstance(model, Architecture) else model.name
-    return found | {"network": case.name, "seed": seed_of(case.values), "architecture": ops}
+    return values | {"network": case.name, "seed": seed_of(case.values), "architecture": ops}
 
 
 def _summary(group: list[Result]) -> dict[str, Any]:
@@ -181,18 +183,18 @@ def _summary(group: list[Result]) -> dict[str, Any]:
 
 
 def _budget_ms(searched: list[CaseResult], target: str, budget: float | str) -> float:
-    """Milliseconds, from milliseconds or from the words of a case."""
+    """A budget in milliseconds, given as such or as the text of a case's budget."""
     if not isinstance(budget, str):
         return float(budget)
-    said = {str(case.values["budget"]).replace(" ", ""): case.budget_ms for case in searched}
-    found = said.get(budget.replace(" ", ""))
-    if found is None:
-        raise KeyError(f"no search on {target!r} was for {budget!r}; there are {list(said)}")
-    return found
+    known = {str(case.values["budget"]).replace(" ", ""): case.budget_ms for case in searched}
+    budget_ms = known.get(budget.replace(" ", ""))
+    if budget_ms is None:
+        raise KeyError(f"no search on {target!r} was for {budget!r}; there are {list(known)}")
+    return budget_ms
 
 
 def _fits(case: CaseResult, budget_ms: float) -> bool:
-    """Whether a search was for the budget or a smaller one, and the network keeps it."""
+    """Whether a search was for at most this budget, and the network is within it."""
     budget_of_case_ms = needed_budget_ms(case.values)
     as_named = float(f"{budget_of_case_ms:.4g}")  # a case's name says four digits: these will do
     was_for = min(budget_of_case_ms, as_named) <= budget_ms
@@ -200,5 +202,5 @@ def _fits(case: CaseResult, budget_ms: float) -> bool:
 
 
 def _latencies(cases: Iterable[CaseResult]) -> str:
-    found = [f"{case.name} ({latency_ms(case.values):.4g} ms)" for case in cases]
-    return ", ".join(found) or "none"
+    texts = [f"{case.name} ({latency_ms(case.values):.4g} ms)" for case in cases]
+    return ", ".join(texts) or "none"

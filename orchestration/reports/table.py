@@ -1,4 +1,4 @@
-"""Results of a job side by side: the closing table, comparison files and pictures."""
+"""Results of a job as text: the closing table, mean and spread over seeds, findings and notes."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ COLUMNS = {
     "total_stride": ("stride", "{:.0f}", 1.0),
     "search_s": ("search s", "{:.0f}", 1.0),
 }
-"""Header with its unit, format and factor of every figure in the table."""
+"""Header with unit, format and factor of every column with numbers."""
 
 REPEATED = ("table_ms", "measured_ms", "top1")
-"""Figures whose mean and spread over several seeds are shown."""
+"""Columns shown with mean and spread over several seeds."""
 
 NAMED_BY_KIND = ("reference", "random")
 
 WIDTH = 160
-"""Of the table: logs are not 80 wide."""
+"""Width of the table in characters; logs are wider than 80."""
 WIDE = 9
-"""Columns of figures with which a table fits 120 letters only with less padding."""
+"""Number of columns from which on padding is reduced, so that a table fits 120 characters."""
 
 
 def read_results(job: Storage) -> list[Result]:
-    """The results of a job: per target the reference, searches by budget, the others.
+    """Read the results of a job: per target the reference, searches by budget, the others.
 
-    What its folder holds of earlier settings is left out, where `job.json` tells.
+    Results of earlier settings are left out if `job.json` lists the cases.
     """
     return ordered_results(read_snapshot(job).results.values(), job.find_json(JOB_FILE) or {})
 
@@ -77,14 +77,13 @@ def _order(result: Result) -> tuple[str, int, float, str]:
 
 
 def print_comparison(results: Sequence[Result]) -> None:
-    """The closing table, one for each hardware: latencies of two devices do not compare."""
+    """Print the closing table, one per hardware, since latencies of devices are not comparable."""
     for hardware in dict.fromkeys(result["hardware"] for result in results):
         print(comparison_text([r for r in results if r["hardware"] == hardware]))
 
 
 def comparison_text(results: Sequence[Result]) -> str:
-    """A table of results of one hardware, their mean and spread where there are several seeds, what
-    each case gained on the reference and on its controls, and notes."""
+    """Results of one hardware: the table, mean and spread over several seeds, findings, notes."""
     groups = repeats(results)
     tables = [_table(results)]
     if any(len(group) > 1 for group in groups):
@@ -93,7 +92,7 @@ def comparison_text(results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> Table:
-    """A row for each network."""
+    """Table with a row for each network."""
     columns = columns_of(results)
     headers = [COLUMNS[name][0] for name in columns]
     table = empty_table(results[0]["hardware"], headers)
@@ -107,7 +106,7 @@ def _table(results: Sequence[Result]) -> Table:
 
 
 def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
-    """A row for each network, whatever its seed."""
+    """Table with a row for each network, as the mean over its seeds."""
     title = "mean ± standard deviation over seeds"
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
     table = empty_table(title, headers)
@@ -119,7 +118,7 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
 
 
 def empty_table(title: str, headers: Sequence[str]) -> Table:
-    """A table of networks without rows, figures under these headers."""
+    """An empty table with a column for the network and right-aligned columns for `headers`."""
     from rich import box
     from rich.table import Table
 
@@ -131,8 +130,7 @@ def empty_table(title: str, headers: Sequence[str]) -> Table:
 
 
 def columns_of(results: Sequence[Result]) -> list[str]:
-    """Strides are of interest beside baselines, and where networks differ in them; seeds where
-    there are several."""
+    """Columns to show: strides only with baselines or if they differ, seeds only if they differ."""
     has_baseline = any(result["kind"] == "baseline" for result in results)
     strides = {result.get("total_stride") for result in results} - {None}
     seeds = {seed_of(result) for result in results}
@@ -141,17 +139,17 @@ def columns_of(results: Sequence[Result]) -> list[str]:
 
 
 def name_of(result: Result, *, has_seed: bool) -> str:
-    """What a network is called in a table, which may have a column for its seed."""
+    """The name of a network in a table; includes the seed unless the table has a column for it."""
     return _plain_name(result) if has_seed else display_name(result)
 
 
 def display_name(result: Result) -> str:
-    """What a network is called in a table."""
+    """The name of a network in a table without a seed column."""
     return _plain_name(result) if result["kind"] in NAMED_BY_KIND else str(result["case"])
 
 
 def _plain_name(result: Result) -> str:
-    """The name of a network, whatever its seed."""
+    """The name of a network without its seed."""
     if result["kind"] == "random":
         count = random_networks(result)
         return "random" if count is None else f"random (best of {count})"
@@ -160,25 +158,25 @@ def _plain_name(result: Result) -> str:
 
 
 def cell(name: str, value: float | None) -> str:
-    """A figure of `COLUMNS` in words; a dash where it is not known."""
+    """A value of a column of `COLUMNS` as text; a dash if it is not known."""
     _, form, factor = COLUMNS[name]
     return "-" if value is None else form.format(value * factor)
 
 
 def mean_cell(name: str, values: Sequence[float | None]) -> str:
-    """Mean and spread of a figure of `COLUMNS` in words."""
+    """Mean and spread of a column of `COLUMNS` as text."""
     deviation = spread(values)
     text = cell(name, mean(values))
     return text if deviation is None else f"{text} ± {cell(name, deviation)}"
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """What a person should know about results, each behind the name of its case."""
+    """Notes of results, each prefixed with the name of its case."""
     return [f"{result['case']}: {note}" for result in results for note in result.get("notes", [])]
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """What files of a comparison say of a network."""
+    """The row of a network in comparison files."""
     return {name: value_of(result, name) for name in KINDS}
 
 
@@ -186,7 +184,7 @@ Network = TypeVar("Network", bound=Scored)
 
 
 def best_result(results: Sequence[Network]) -> Network:
-    """The highest top-1 of those that keep their budget; if none does, the one closest to it."""
+    """The result of highest top-1 within its budget; if none is, the one closest to its budget."""
     keeping = [result for result in results if keeps_budget(result)]
     if keeping:
         return max(keeping, key=lambda result: (result["top1"] or 0.0, -latency_ms(result)))
@@ -194,5 +192,5 @@ def best_result(results: Sequence[Network]) -> Network:
 
 
 def keeps_budget(result: Scored) -> bool:
-    """Whether the latency is within the budget, give or take what a repeat differs by."""
+    """Whether the latency is within the budget, up to the tolerance of measurements."""
     return is_within(latency_ms(result), needed_budget_ms(result))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def plain_text(width: int, *parts: Table | str) -> str:
-    """Tables within `width` characters, and lines that are not wrapped; no space ends a line."""
+    """Render tables within `width` characters, and lines without wrapping or trailing spaces."""
     from rich.console import Console
 
     file = io.StringIO()
@@ -21,7 +21,7 @@ def plain_text(width: int, *parts: Table | str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: 40 s, 12 min, 3.5 h."""
+    """Human-readable duration: 40 s, 12 min, 3.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

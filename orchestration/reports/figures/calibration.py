@@ -1,4 +1,4 @@
-"""How right a latency table is, as a picture: networks as predicted against as measured."""
+"""Figure of the accuracy of a latency table: predicted against measured latency of networks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 SIDE_IN = 6.0
 FITTED, CHECKED, OTHER = "#8A949E", "#0072B2", "#D55E00"
 FOOT, NAME_HEIGHT = 0.02, 0.3
-"""Parts of the height: where a name begins, and how far it reaches at most."""
+"""Fractions of the axes' height: where a name begins, and how far it reaches at most."""
 CORNER: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": OTHER}
 
 
 def predicted_ms(table: LatencyTable, network: MeasuredNetwork) -> float | None:
-    """By the table; None for what is no member of the space."""
+    """Latency of a network by the table; None if it is not a member of the space."""
     if network.parts_ms is None:
         return None
     return table.scale * network.parts_ms + table.offset_ms
@@ -29,9 +29,9 @@ def predicted_ms(table: LatencyTable, network: MeasuredNetwork) -> float | None:
 def calibration_png(table: LatencyTable) -> bytes:
     """Predicted against measured latency of whole networks, on logarithmic axes.
 
-    Networks that were fitted are hollow, those that were checked are filled. Orange are those with
-    a name, of a job or baselines: a line at what they take, and a mark where the table predicts
-    them.
+    Networks used in the fit are hollow markers, held-out networks are filled ones. Named networks
+    (those of a job, and baselines) are orange: a line at the measured latency, and a marker at the
+    prediction of the table.
 
     Raises:
         ValueError: the table was not calibrated.
@@ -40,7 +40,7 @@ def calibration_png(table: LatencyTable) -> bytes:
 
 
 def calibration_figure(table: LatencyTable) -> Figure:
-    """The picture before it is written; see `calibration_png`."""
+    """The figure before it is encoded; see `calibration_png`."""
     known = table.calibration
     if known is None:
         raise ValueError(f"the table for '{table.hardware}' was not calibrated on whole networks")
@@ -68,7 +68,7 @@ def _points(
     *,
     filled: bool,
 ) -> None:
-    pairs = [(one.measured_ms, predicted_ms(table, one)) for one in networks]
+    pairs = [(network.measured_ms, predicted_ms(table, network)) for network in networks]
     known = [(x, y) for x, y in pairs if y is not None]
     axes.scatter(
         [x for x, _ in known],
@@ -81,28 +81,33 @@ def _points(
 
 
 def _others(axes: Axes, table: LatencyTable, others: tuple[MeasuredNetwork, ...]) -> None:
-    """Lines at what they take; those beyond the picture are listed in its lower right corner."""
+    """Lines at measured latencies. Networks beyond the axes are listed in the lower right corner.
+
+    They do not widen the axes, which fit the networks of the calibration.
+    """
     low, high = axes.get_xlim()
-    within = [one for one in others if low < one.measured_ms < high]
-    marked = [(one.measured_ms, predicted_ms(table, one)) for one in within]
+    within = [network for network in others if low < network.measured_ms < high]
+    marked = [(network.measured_ms, predicted_ms(table, network)) for network in within]
     known = [(x, y) for x, y in marked if y is not None]
     if known:
         times, predicted = zip(*known, strict=True)
         label = f"named ({len(known)})"
         axes.scatter(times, predicted, s=40, marker="D", color=OTHER, label=label)
-    for one, (x, y) in zip(within, marked, strict=True):
+    for network, (x, y) in zip(within, marked, strict=True):
         axes.axvline(x, color=OTHER, linewidth=0.8, alpha=0.6)
         upright: dict[str, Any] = {"rotation": 90, **CORNER}
         foot = _foot(axes, x, y)
-        axes.text(x, foot, one.name, transform=axes.get_xaxis_transform(), **upright)
-    beyond = [f"{one.name} {one.measured_ms:.3g}" for one in others if one not in within]
+        axes.text(x, foot, network.name, transform=axes.get_xaxis_transform(), **upright)
+    beyond = [
+        f"{network.name} {network.measured_ms:.3g}" for network in others if network not in within
+    ]
     if beyond:
         lines = "\n".join(["beyond, measured ms:", *beyond])
         axes.text(0.98, 0.02, lines, transform=axes.transAxes, **CORNER)
 
 
 def _foot(axes: Axes, x: float, y: float | None) -> float:
-    """Where a name begins, as a part of the height: at the bottom, or above a mark there."""
+    """Start of a name as a fraction of the height: the bottom, or above a marker that is there."""
     if y is None:
         return FOOT
     at = float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1])
@@ -110,12 +115,15 @@ def _foot(axes: Axes, x: float, y: float | None) -> float:
 
 
 def _frame(axes: Axes, table: LatencyTable) -> None:
-    """Logarithmic axes around the networks of the space, and the line of right predictions."""
+    """Logarithmic axes around the networks of the space, and the line of exact predictions."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     known = table.calibration
     assert known is not None, "checked before"
-    pairs = [(one.measured_ms, predicted_ms(table, one)) for one in (*known.fitted, *known.checked)]
+    pairs = [
+        (network.measured_ms, predicted_ms(table, network))
+        for network in (*known.fitted, *known.checked)
+    ]
     times = [ms for pair in pairs for ms in pair if ms is not None]
     low, high = min(times) / 1.3, max(times) * 1.3
     axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8, zorder=1)

@@ -1,7 +1,7 @@
-"""Colours of ops as areas beside each other, the same in every picture.
+"""Fill styles of ops that are drawn as adjacent areas, the same in every figure.
 
-Hue = kernel, lightness = expansion, hatch = what else tells an op from others. No two lightnesses
-are near each other, so that ops are told apart in grey too.
+Hue = kernel, lightness = expansion, hatch = further properties of the op. All shades differ in
+lightness, so that ops can be told apart in greyscale as well.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ SHADES = {
     (5, True): "#8C5D00",
     (7, True): "#004F3A",
 }
-"""By kernel, and whether the expansion is large; the lightest first. Hues are those of blocks."""
+"""Colour by (kernel, whether the expansion is large), lightest first; hues as in block figures."""
 LARGE = 5
-"""An expansion from which on it is large."""
+"""Smallest expansion that counts as large."""
 DARK = ((5, True), (7, True))
-"""Shades on which lines have to be light."""
+"""Shades that need light lines."""
 SKIP_COLOUR, LINE_COLOUR, LIGHT_LINE_COLOUR = "#FFFFFF", "#374151", "#D1D5DB"
 HATCHES = {"se": "////", "hswish": "....", "sepconv": "||||"}
-"""By a word of the op's name."""
+"""Hatch pattern by a part of the op's name."""
 
 
 def op_style(op: str) -> dict[str, Any]:
-    """How the area of an op is filled."""
+    """Matplotlib style of the area of an op."""
     shade = (kernel_of(op) or 0, (expansion_of(op) or 0) >= LARGE)
     line = {"edgecolor": LIGHT_LINE_COLOUR if shade in DARK else LINE_COLOUR, "linewidth": 0.4}
     if op == "skip":

@@ -1,11 +1,11 @@
-"""The pictures of a job, below `comparison/`; one whose content is there already is kept.
+"""Draw all figures of a job, below `comparison/`. A figure whose content has not changed is kept.
 
 accuracy.png          accuracy against latency, a panel for each target
-networks.png          all networks side by side; of many, <target>-networks(-1).png
+networks.png          all networks, aligned by site; <target>-networks(-1).png if there are many
 matrix.png            every specialized network on every target
-<target>-latency.png  networks as predicted by the latency table against as measured
+<target>-latency.png  latency by the table against measured latency of networks
 <case>-network.png    a network
-<case>-search.png     how its search went
+<case>-search.png     the course of its search
 """
 
 from __future__ import annotations
@@ -44,55 +44,63 @@ from orchestration.reports.results import has_latency, seed_of
 from orchestration.state.result import Result
 
 RENDERER = 1
-"""Counts what is drawn from the same results: another number, other pictures."""
+"""Version of the drawing code: figures are drawn again when it changes."""
 MOST_NETWORKS = 16
-"""Networks in one picture."""
+"""Networks in one figure, at most."""
 
 Tables = Mapping[str, Mapping[str, Any]]
-"""JSON of latency tables, by their key."""
+"""JSON of latency tables by their key."""
 
 
 def write_pictures(job: Storage, tables: Storage, results: Sequence[Result]) -> None:
-    """Write what is missing, and remove what is no picture of these results."""
-    found = _tables(tables, results)
+    """Draw the figures that are missing or outdated, and remove figures of other results."""
+    known_tables = _tables(tables, results)
     gallery = Gallery(job)
-    _draw_whole(gallery, job, found, results)
+    _draw_whole(gallery, job, known_tables, results)
     for target in dict.fromkeys(result["target"] for result in results):
-        own = [one for one in results if one["target"] == target]
-        _draw_calibration(gallery, target, found, own)
+        own = [result for result in results if result["target"] == target]
+        _draw_calibration(gallery, target, known_tables, own)
     for result in results:
-        _draw_network(gallery, found, result)
+        _draw_network(gallery, known_tables, result)
         _draw_search(gallery, job, result)
     gallery.close()
 
 
 @dataclass
 class Gallery:
-    """Pictures in storage, each with the digest of what it shows."""
+    """Figures in storage, each with the digest of its content."""
 
     job: Storage
     shown: dict[str, str] = field(default_factory=dict)
+    """Digest of every figure drawn or kept by this object, by file name."""
     before: dict[str, str] = field(init=False)
+    """Digests as stored by an earlier run."""
 
     def __post_init__(self) -> None:
         self.before = self.job.find_json(comparison_file(PICTURES_FILE)) or {}
 
     def draw(self, name: str, content: Any, make: Callable[[], bytes]) -> None:
-        """Draw a picture of some content, unless it is there."""
-        key, place = digest({"renderer": RENDERER, "content": content}), comparison_file(name)
-        if self.before.get(name) != key or not self.job.exists(place):
-            self.job.write_bytes(place, make())
+        """Draw a figure unless storage has it with the same content.
+
+        Args:
+            name: of the file.
+            content: everything the figure depends on, as JSON values.
+            make: returns the bytes of the figure.
+        """
+        key, path = digest({"renderer": RENDERER, "content": content}), comparison_file(name)
+        if self.before.get(name) != key or not self.job.exists(path):
+            self.job.write_bytes(path, make())
             self.job.write_json(
                 comparison_file(PICTURES_FILE), self.before | self.shown | {name: key}
             )
         self.shown[name] = key
 
     def close(self) -> None:
-        """Keep what is shown, and nothing else."""
-        for place in self.job.list(COMPARISON):
-            name = place.removeprefix(comparison_file(""))
+        """Delete every figure that was not drawn or kept, and store the digests."""
+        for path in self.job.list(COMPARISON):
+            name = path.removeprefix(comparison_file(""))
             if name.endswith(".png") and name not in self.shown:
-                self.job.delete(place)
+                self.job.delete(path)
         self.job.write_json(comparison_file(PICTURES_FILE), self.shown)
 
 
@@ -103,13 +111,13 @@ def _tables(tables: Storage, results: Sequence[Result]) -> dict[str, dict[str, A
 
 
 def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequence[Result]) -> None:
-    """Pictures of all networks of the job."""
+    """Figures of all networks of the job."""
     from orchestration.reports.figures.matrix import matrix_png
     from orchestration.reports.figures.networks import networks_png
     from orchestration.reports.figures.sweep import sweep_png
 
     name = str(results[0]["job"]) if results else ""
-    if any(one["top1"] is not None and has_latency(one) for one in results):
+    if any(result["top1"] is not None and has_latency(result) for result in results):
         gallery.draw(ACCURACY_PICTURE, results, lambda: sweep_png(results, name))
     for file, (title, shown) in _pages(name, results).items():
         draw = partial(networks_png, shown, tables, title=title)
@@ -120,16 +128,20 @@ def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequenc
 
 
 def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Result]]]:
-    """Files with their title and networks: one for all, or some for each target where all would be
-    too many to look at."""
-    sites = [one for one in results if "ops" in one["architecture"] and one["kind"] != "random"]
+    """Title and networks by file name: one file, or several for each target if there are more than
+    `MOST_NETWORKS`."""
+    sites = [
+        result
+        for result in results
+        if "ops" in result["architecture"] and result["kind"] != "random"
+    ]
     title, pages = f"{name}: the networks", {}
-    if all(one["kind"] == "reference" for one in sites):
+    if all(result["kind"] == "reference" for result in sites):
         return {}
     if len(sites) <= MOST_NETWORKS:
         return {f"{NETWORKS_PICTURE}.png": (title, sites)}
-    for target in dict.fromkeys(str(one["target"]) for one in sites):
-        own = [one for one in sites if one["target"] == target]
+    for target in dict.fromkeys(str(result["target"]) for result in sites):
+        own = [result for result in sites if result["target"] == target]
         count = -(-len(own) // MOST_NETWORKS)
         for page in range(count):
             end = f"-{page + 1}" if count > 1 else ""
@@ -140,43 +152,46 @@ def _pages(name: str, results: Sequence[Result]) -> dict[str, tuple[str, list[Re
 
 
 def matrix_of(job: Storage, tables: Tables, results: Sequence[Result]) -> Matrix | None:
-    """Specialized networks on all targets; None where there is one target, or nothing is known."""
+    """Specialized networks on all targets; None for fewer than two targets with latencies."""
     shown = specialized(results)
-    keys = {one["target"]: one["table_key"] for one in results if one["table_key"] in tables}
+    keys = {
+        result["target"]: result["table_key"] for result in results if result["table_key"] in tables
+    }
     known = {name: LatencyTable.from_dict(dict(tables[key])) for name, key in keys.items()}
-    across = cross_target_latencies(shown, known, job)
+    latencies_by_target = cross_target_latencies(shown, known, job)
     named = {
         name: f"{name} (by its table)" if is_by_table(shown, name, known[name]) else name
-        for name, latencies in across.items()
+        for name, latencies in latencies_by_target.items()
         if latencies
     }
     targets = tuple(named.values())
-    if len(targets) < 2 or len({one["target"] for one in shown}) < 2:
+    if len(targets) < 2 or len({result["target"] for result in shown}) < 2:
         return None
     networks = tuple(
         Specialized(
-            name=one["case"],
-            asked=_asked(one["budget"]),
-            own=named.get(str(one["target"]), str(one["target"])),
-            top1=one["top1"],
+            name=result["case"],
+            asked=_asked(result["budget"]),
+            own=named.get(str(result["target"]), str(result["target"])),
+            top1=result["top1"],
             latencies_ms={
-                column: across[name].get(one["architecture_hash"]) for name, column in named.items()
+                column: latencies_by_target[name].get(result["architecture_hash"])
+                for name, column in named.items()
             },
         )
-        for one in shown
+        for result in shown
     )
     return Matrix(targets, networks)
 
 
 def _asked(budget: Any) -> str | None:
-    """A budget in the words by which networks compare."""
+    """A budget as text; networks are comparable if these texts are equal."""
     if budget is None or isinstance(budget, str):
         return budget
     return f"{budget:.4g} ms"
 
 
 def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:
-    """A network of sites; the reference has no picture: all of its sites are equal."""
+    """Figure of one network. The reference has none, since all of its sites are equal."""
     from orchestration.reports.figures.network import architecture_png
 
     if result["kind"] not in ("search", "given") or "ops" not in result["architecture"]:
@@ -191,20 +206,20 @@ def _draw_network(gallery: Gallery, tables: Tables, result: Result) -> None:
 
 
 def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
-    """How a search went; its probabilities are kept beside the result, if they moved."""
+    """Course of a search. Probabilities are stored next to its result if they were ever updated."""
     from orchestration.reports.figures.search import SearchTrace, search_png
 
     history = result["search_history"]
     if not history:
         return
-    place = f"{case_folder(result['case'])}/{PROBABILITIES_FILE}"
-    moved = job.find_json(place) or {}
+    path = f"{case_folder(result['case'])}/{PROBABILITIES_FILE}"
+    stored = job.find_json(path) or {}
     trace = SearchTrace(
         title=f"{result['case']}: the search",
         history=history,
-        probs=moved.get("epochs", []),
-        sites=moved.get("sites", []),
-        ops=moved.get("ops", []),
+        probs=stored.get("epochs", []),
+        sites=stored.get("sites", []),
+        ops=stored.get("ops", []),
         budget_ms=result.get("search_ms", result["budget_ms"]),
     )
     gallery.draw(f"{result['case']}{SEARCH_PICTURE}", asdict(trace), lambda: search_png(trace))
@@ -213,9 +228,9 @@ def _draw_search(gallery: Gallery, job: Storage, result: Result) -> None:
 def _draw_calibration(
     gallery: Gallery, target: str, tables: Tables, results: Sequence[Result]
 ) -> None:
-    """Predicted against measured networks of a target, if its table was calibrated.
+    """Predicted against measured latency on a target, if its table was calibrated.
 
-    Those of the job are marked: what it found, was given, and the baselines.
+    Networks of the job are named: searched ones, given ones and baselines.
     """
     from orchestration.reports.figures.calibration import calibration_png
 
@@ -224,8 +239,8 @@ def _draw_calibration(
         return
     table = LatencyTable.from_dict(dict(values))
     assert table.calibration is not None
-    own = [one for one in results if one["kind"] != "reference" and one["measured_ms"]]
-    others = (*table.calibration.others, *(_as_measured(one, table) for one in own))
+    own = [result for result in results if result["kind"] != "reference" and result["measured_ms"]]
+    others = (*table.calibration.others, *(_as_measured(result, table) for result in own))
     shown = replace(table, calibration=replace(table.calibration, others=others))
     gallery.draw(f"{target}{LATENCY_PICTURE}", shown.to_dict(), lambda: calibration_png(shown))
 

@@ -1,4 +1,4 @@
-"""Labels of points in a picture, each where it covers no other label and no point, if it can."""
+"""Label placement: each label goes where it covers the least of points and other labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-# Right and up of the label from its point, in units of 1/72 inch; nearest and usual ones first.
-PLACES: tuple[tuple[float, float, str, str], ...] = (
+# Offset of a label from its point (right, up; 1/72 inch) and its alignment, preferred ones first.
+OFFSETS: tuple[tuple[float, float, str, str], ...] = (
     (0, 8, "center", "bottom"),
     (0, -8, "center", "top"),
     (9, 0, "left", "center"),
@@ -31,16 +31,16 @@ PLACES: tuple[tuple[float, float, str, str], ...] = (
     (-7, -18, "right", "top"),
 )
 POINT_PX, BAR_PX = 8.0, 3.0
-"""Half the side of the square that a point takes, and half the width of its bars."""
+"""Half the side of the square covered by a point, and half the width of its error bars."""
 OUTSIDE = 5.0
-"""How much worse it is to leave the panel, where neighbours and edges cut, than to cover."""
+"""Weight of label area outside the panel, relative to area that covers something."""
 ROUNDS = 10
-"""How often each label may move, at most: two could change places without end."""
+"""Limit on the rounds of placement: two labels could swap positions forever."""
 
 
 @dataclass(frozen=True)
 class LabelledPoint:
-    """A point with the bars that show its spread; one without a label is only kept clear."""
+    """A point with error bars. Labels also avoid a point whose own label is empty."""
 
     x: float
     y: float
@@ -49,39 +49,39 @@ class LabelledPoint:
     y_spread: float = 0.0
 
 
-def write_labels(axes: Axes, spots: Sequence[LabelledPoint]) -> None:
+def write_labels(axes: Axes, points: Sequence[LabelledPoint]) -> None:
     """Write labels beside their points.
 
     Args:
         axes: laid out already; limits and size must not change afterwards.
-        spots: all points of the panel.
+        points: all points of the panel.
     """
-    points = [box for spot in spots for box in _point_boxes(axes, spot)]
-    labelled = [spot for spot in spots if spot.label]
-    boxes = [[_label_box(axes, spot, place) for place in PLACES] for spot in labelled]
-    for spot, number in zip(labelled, _best_places(axes, boxes, points), strict=True):
-        _annotation(axes, spot, PLACES[number])
+    occupied = [box for point in points for box in _point_boxes(axes, point)]
+    labelled = [point for point in points if point.label]
+    boxes = [[_label_box(axes, point, offset) for offset in OFFSETS] for point in labelled]
+    for point, index in zip(labelled, _best_boxes(axes, boxes, occupied), strict=True):
+        _annotation(axes, point, OFFSETS[index])
 
 
-def _best_places(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
-    """Which of its boxes each label takes: each goes where it covers least, until none moves."""
+def _best_boxes(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
+    """Index of the box that each label takes: every label minimizes its cost until none moves."""
     taken: dict[int, int] = {}
     for _ in range(ROUNDS):
         before = dict(taken)
-        for label, places in enumerate(boxes):
-            others = [boxes[other][place] for other, place in taken.items() if other != label]
-            costs = [_covered(axes, box, [*points, *others]) for box in places]
+        for label, options in enumerate(boxes):
+            others = [boxes[other][index] for other, index in taken.items() if other != label]
+            costs = [_cost(axes, box, [*points, *others]) for box in options]
             taken[label] = costs.index(min(costs))
         if taken == before:
             break
     return [taken[label] for label in range(len(boxes))]
 
 
-def _point_boxes(axes: Axes, spot: LabelledPoint) -> Iterator[Bbox]:
-    """What a point and its bars cover, pixels."""
+def _point_boxes(axes: Axes, point: LabelledPoint) -> Iterator[Bbox]:
+    """Areas covered by a point and its error bars, pixels."""
     from matplotlib.transforms import Bbox
 
-    x, y, across, up = spot.x, spot.y, spot.x_spread, spot.y_spread
+    x, y, across, up = point.x, point.y, point.x_spread, point.y_spread
     for low, high, margin in (
         ((x, y), (x, y), POINT_PX),
         ((x - across, y), (x + across, y), BAR_PX),
@@ -91,28 +91,28 @@ def _point_boxes(axes: Axes, spot: LabelledPoint) -> Iterator[Bbox]:
         yield Bbox([corners[0] - margin, corners[1] + margin])
 
 
-def _label_box(axes: Axes, spot: LabelledPoint, place: tuple[float, float, str, str]) -> Bbox:
-    """What a label would cover, pixels."""
-    label = _annotation(axes, spot, place)
+def _label_box(axes: Axes, point: LabelledPoint, offset: tuple[float, float, str, str]) -> Bbox:
+    """Area that a label would cover, pixels."""
+    label = _annotation(axes, point, offset)
     box = label.get_window_extent()
     label.remove()
     return box
 
 
 def _annotation(
-    axes: Axes, spot: LabelledPoint, place: tuple[float, float, str, str]
+    axes: Axes, point: LabelledPoint, offset: tuple[float, float, str, str]
 ) -> Annotation:
-    right, up, horizontal, vertical = place
+    right, up, horizontal, vertical = offset
     style: dict[str, Any] = {"ha": horizontal, "va": vertical, "fontsize": 8, "color": INK}
     style["bbox"] = {"facecolor": "white", "alpha": 0.75, "pad": 0.5, "edgecolor": "none"}
-    at = (spot.x, spot.y)
+    position = (point.x, point.y)
     return axes.annotate(
-        spot.label, at, xytext=(right, up), textcoords="offset points", zorder=2.5, **style
+        point.label, position, xytext=(right, up), textcoords="offset points", zorder=2.5, **style
     )
 
 
-def _covered(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
-    """Pixels of other things below a label, and, weighted, of itself outside of the panel."""
+def _cost(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
+    """Cost of a label: area of `taken` that it covers plus its weighted area outside the panel."""
     from matplotlib.transforms import Bbox
 
     inside = Bbox.intersection(box, axes.bbox)

@@ -1,7 +1,7 @@
-"""A network as a picture and as text: what was chosen at every site, and what it costs.
+"""A network as a figure and as text: the op and its latency at every site.
 
-A block per site: colour and label = kernel, height = expansion, a gap = skipped. Below it the part
-of the latency that it takes.
+A block per site: colour and label = kernel, height = expansion, a gap = skipped. Its share of the
+latency is below the block.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from typing import TYPE_CHECKING, Any
 
 from nas_core.architecture import Architecture
 from nas_core.latency import LatencyTable, OpSignature, head_part, site_part, stem_part
-from orchestration.reports.figures.layout import CARD, DPI, FAINT, INK, WIDTH_IN, png
+from orchestration.reports.figures.layout import BACKGROUND, DPI, FAINT, INK, WIDTH_IN, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito: told apart by people who see fewer colours, and by their lightness in grey.
+# Okabe and Ito's palette: suits colour-blind readers, and differs in lightness in greyscale.
 KERNEL_COLOURS = {3: "#56B4E9", 5: "#E69F00", 7: "#009E73"}
 OTHER_COLOUR, FIXED_COLOUR, BAR_COLOUR = "#CC79A7", "#D5D9DE", "#5B6770"
 TALLEST = 6  # the largest expansion of the published space
 COLUMNS = 12
-"""Parts side by side; longer networks go on in the next row."""
+"""Parts side by side; longer networks continue in the next row."""
 HEADING_IN = 0.75
 
 
 def kernel_of(op: str) -> int | None:
-    """Side of the depthwise convolution; None for an op that has none."""
-    found = re.search(r"_k(\d+)", op)
-    return int(found[1]) if found else None
+    """Kernel size of the depthwise convolution; None for an op without one."""
+    match = re.search(r"_k(\d+)", op)
+    return int(match[1]) if match else None
 
 
 def expansion_of(op: str) -> int | None:
-    """Of the first convolution; None for an op that has none."""
-    found = re.search(r"_e(\d+)", op)
-    return int(found[1]) if found else None
+    """Expansion of the first convolution; None for an op without one."""
+    match = re.search(r"_e(\d+)", op)
+    return int(match[1]) if match else None
 
 
 def op_label(op: str) -> str:
-    """Two lines: kernel, and what else tells the op from others; its name if it has no kernel."""
+    """Label of an op in two lines, kernel and further properties; its name if it has no kernel."""
     kernel = kernel_of(op)
     if kernel is None:
         return op
-    kind, *words = op.split("_")
-    rest = [word for word in words if word != f"k{kernel}"] or [kind.removesuffix("conv")]
+    kind, *properties = op.split("_")
+    rest = [item for item in properties if item != f"k{kernel}"] or [kind.removesuffix("conv")]
     return f"{kernel}x{kernel}\n{' '.join(rest)}"
 
 
@@ -58,28 +58,28 @@ class Part:
     name: str
     shape: OpSignature
     ms: float | None
-    """By the table; None where there is none."""
+    """Latency by the table; None without a table."""
     share: float | None
-    """Of the whole network's latency."""
+    """Fraction of the latency of the whole network; None without a table."""
 
     @property
     def kernel(self) -> int | None:
-        """Of the depthwise convolution; None for a part that has no choice of it."""
+        """Kernel size of the depthwise convolution; None for a part without a choice of kernel."""
         return kernel_of(self.shape.op)
 
     @property
     def expansion(self) -> int | None:
-        """Of the first convolution; None for a part that has no choice of it."""
+        """Expansion of the first convolution; None for a part without a choice of expansion."""
         return expansion_of(self.shape.op)
 
     @property
     def label(self) -> str:
-        """What stands in its block: kernel, and below it what else tells the op from others."""
+        """Label of the block; see `op_label`."""
         return op_label(self.shape.op)
 
     @property
     def out_resolution(self) -> int:
-        """Height and width behind the part, pixels."""
+        """Height and width of the output, pixels."""
         return -(-self.shape.resolution // self.shape.stride)
 
 
@@ -87,8 +87,8 @@ def parts(architecture: Mapping[str, Any], table: Mapping[str, Any] | None) -> l
     """Stem, sites and head of a network.
 
     Args:
-        architecture: its JSON.
-        table: JSON of a latency table of the same space.
+        architecture: JSON of the network.
+        table: JSON of a latency table of the same space; without it parts have no latencies.
 
     Raises:
         ValueError: one of them cannot be read, or the table lacks an op.
@@ -108,7 +108,7 @@ def parts(architecture: Mapping[str, Any], table: Mapping[str, Any] | None) -> l
 
 
 def architecture_text(architecture: Mapping[str, Any], table: Mapping[str, Any] | None) -> str:
-    """A network for the terminal, one line per part."""
+    """A network as text for the terminal, one line per part."""
     lines = [f"{'site':<10} {'op':<14} {'in':>4} {'out':>4} {'stride':>6} {'px':>4}"]
     if table is not None:
         lines[0] += f" {'ms':>8} {'share':>6}"
@@ -126,7 +126,7 @@ def architecture_text(architecture: Mapping[str, Any], table: Mapping[str, Any] 
 
 
 def latency_text(architecture: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Latency of a network by a table, and how much of it belongs to no part."""
+    """Latency of a network by a table, and how much of it is not attributed to parts."""
     costs = LatencyTable.from_dict(dict(table))
     total_ms = costs.latency_ms(Architecture.from_dict(dict(architecture)))
     text = f"{total_ms:.3f} ms by the table of {costs.hardware}"
@@ -143,16 +143,16 @@ def draw_architecture(
     *,
     title: str = "",
 ) -> None:
-    """Write the picture of a network as PNG to `path`; see `architecture_png`."""
+    """Write the figure of a network as PNG to `path`; see `architecture_png`."""
     path.write_bytes(architecture_png(architecture, table, title=title))
 
 
 def architecture_png(
     architecture: Mapping[str, Any], table: Mapping[str, Any] | None, *, title: str = ""
 ) -> bytes:
-    """The picture of a network, with latencies where a table is given.
+    """Figure of a network, with latencies if a table is given.
 
-    It is an opaque light card, so that it reads the same on white and on dark pages.
+    Its background is opaque and light, so that it suits light and dark pages.
 
     Raises:
         ValueError: see `parts`.
@@ -163,7 +163,7 @@ def architecture_png(
     rows = _rows(network)
     height = 2.1 if table is None else 3.1
     height_in = HEADING_IN + 0.85 * height * len(rows)
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor=CARD)
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor=BACKGROUND)
     grid = figure.add_gridspec(
         *(len(rows), 1), left=0.015, right=0.985, bottom=0.02, top=1 - HEADING_IN / height_in
     )
@@ -185,7 +185,7 @@ def _rows(network: list[Part]) -> list[list[Part]]:
 
 
 def _draw_heading(figure: Figure, title: str, subtitle: str) -> None:
-    """Title on the left, what colours and heights mean on the right."""
+    """Title on the left, legend on the right."""
     from matplotlib.patches import Patch
 
     top = 1 - 0.12 / figure.get_figheight()
@@ -222,7 +222,7 @@ def _draw_row(axes: Axes, row: Sequence[Part], longest_ms: float) -> None:
 
 
 def _output(part: Part) -> str:
-    """What leaves a part."""
+    """Size of a part's output as text."""
     if part.name == "head":
         return f"{part.shape.out_channels} classes"
     stride = f"\nstride {part.shape.stride}" if part.shape.stride > 1 else ""
@@ -232,12 +232,12 @@ def _output(part: Part) -> str:
 def draw_block(
     axes: Axes, x: float, part: Part, label: str, fontsize: float, width: float = 0.72
 ) -> None:
-    """The op of a part around (x, 0), high by its expansion: 1 at most."""
+    """Draw the op of a part centred at (x, 0); its height, at most 1, shows the expansion."""
     from matplotlib.patches import FancyBboxPatch
 
     middle: dict[str, Any] = {"ha": "center", "va": "center", "color": INK}
     if part.shape.op == "skip":
-        axes.text(x, 0, "skip", fontsize=fontsize, backgroundcolor=CARD, **middle)
+        axes.text(x, 0, "skip", fontsize=fontsize, backgroundcolor=BACKGROUND, **middle)
         return
     height = 0.4 if part.expansion is None else max(0.4, min(1.0, part.expansion / TALLEST))
     colour = FIXED_COLOUR if part.kernel is None else KERNEL_COLOURS.get(part.kernel, OTHER_COLOUR)
@@ -256,7 +256,7 @@ def draw_block(
 def _draw_latency(axes: Axes, x: float, part: Part, length: float) -> None:
     base, tallest = -2.0, 0.65
     axes.plot([x - 0.42, x + 0.42], [base, base], color=FAINT, linewidth=1)
-    length = max(0.0, length)  # an offset may be below 0: the figures below say so
+    length = max(0.0, length)  # an offset may be negative: the number below shows it
     axes.bar(x, length * tallest, width=0.5, bottom=base, color=BAR_COLOUR)
     if part.ms:
         share = f"{100 * (part.share or 0):.0f} %"

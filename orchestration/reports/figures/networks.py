@@ -1,7 +1,7 @@
-"""The networks of a sweep below each other, aligned by site: what each target prefers.
+"""Figure of the networks of a sweep, one below the other and aligned by site.
 
-As in ProxylessNAS, figure 4: a block per site, colour = kernel, height = expansion, a gap =
-skipped. Below a block the part of the latency that it takes.
+Shows the preferences of each target, as figure 4 of ProxylessNAS: a block per site, colour =
+kernel, height = expansion, a gap = skipped. Its share of the latency is below the block.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from orchestration.reports.figures.layout import (
     Panel,
     heading,
     key,
-    lines_in,
     ms_text,
     png,
     stack_panels,
+    text_height_in,
     wrapped,
 )
 from orchestration.reports.figures.network import (
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLOCK_IN, SHARES_IN, GAP_IN = 0.78, 0.26, 0.16
-"""Height of the tallest block, of the shares below it, and what is left free below a row."""
+"""Heights of the tallest block, of the shares below it, and of the gap below a row."""
 NARROW_IN, NARROWEST_IN = 0.8, 0.42
-"""Columns below the first have smaller text, wider blocks and shorter words; so many that they
-would be below the second make the picture wider."""
+"""Column widths: below the first, text is smaller, blocks are wider and labels are shorter; no
+column is narrower than the second, the figure grows instead."""
 HEAD_PT = 11.0
 TRACK_COLOUR = "#E5E7EB"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A network: what is said of it, and its parts by name."""
+    """A network: the text above its blocks, and its parts by name."""
 
     label: str
     parts: Mapping[str, Part]
@@ -63,54 +63,54 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where parts stand in all rows, and how they are drawn there."""
+    """The columns shared by all rows, one for each part, and the style in which parts are drawn."""
 
     names: tuple[str, ...]
 
     @property
     def room_in(self) -> float:
-        """Width of all."""
+        """Width of all columns together."""
         return max(WIDTH_IN - 2 * MARGIN_IN, NARROWEST_IN * len(self.names))
 
     @property
     def width_in(self) -> float:
-        """Width of one."""
+        """Width of one column."""
         return self.room_in / len(self.names)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether there are many."""
+        """Whether columns are too narrow for full-size labels."""
         return self.width_in < NARROW_IN
 
     @property
     def points(self) -> float:
-        """Size of text."""
+        """Text size."""
         return SMALL_PT if self.is_narrow else TEXT_PT
 
     @property
     def block(self) -> float:
-        """Width of a block, as a part of the column."""
+        """Width of a block as a fraction of the column."""
         return 0.86 if self.is_narrow else 0.72
 
     def label(self, part: Part) -> str:
-        """What stands in a block."""
+        """Label of a block."""
         return part.label.replace("hswish", "hs") if self.is_narrow else part.label
 
 
 def networks_png(
     results: Sequence[Result], tables: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> bytes:
-    """The picture of all networks of sites, as PNG: a row for each, grouped by target.
+    """Figure of all networks of a search space as PNG: a row for each, grouped by target.
 
     Args:
-        results: as in `result.json`, in the order in which rows should stand; those that are no
-            networks of sites are left out.
-        tables: JSON of latency tables, by the `table_key` of results. Where one is not there, or
+        results: contents of `result.json` files in the order of rows; models without sites are left
+            out.
+        tables: JSON of latency tables by the `table_key` of results. If the table is missing or
             does not cover a network, its row has no shares.
-        title: of the picture.
+        title: of the figure.
 
     Raises:
-        ValueError: none is a network of sites, or see `figures.network.parts`.
+        ValueError: no result has sites, or see `figures.network.parts`.
     """
     return png(networks_figure(results, tables, title=title))
 
@@ -118,8 +118,8 @@ def networks_png(
 def networks_figure(
     results: Sequence[Result], tables: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> Figure:
-    """The picture before it is written; see `networks_png`."""
-    shown = [one for one in results if one["architecture"].get("format") == FORMAT]
+    """The figure before it is encoded; see `networks_png`."""
+    shown = [result for result in results if result["architecture"].get("format") == FORMAT]
     if not shown:
         raise ValueError(
             f"'{title}' has no network of sites to draw; expected a search or reference"
@@ -127,13 +127,13 @@ def networks_figure(
     rows = [(result, _row(result, tables)) for result in shown]
     columns = _columns(row for _, row in rows)
     width_in = columns.room_in + 2 * MARGIN_IN
-    bands = [heading(title, "", width_in), _key(columns, [row for _, row in rows])]
+    panels = [heading(title, "", width_in), _key(columns, [row for _, row in rows])]
     for target in dict.fromkeys(result["target"] for result in shown):
         own = [(result, row) for result, row in rows if result["target"] == target]
         longest = _longest(row for _, row in own)
-        bands.append(_target_band(own[0][0]["hardware"], columns))
-        bands += [_row_band(row, columns, longest) for _, row in own]
-    return stack_panels(bands, width_in)
+        panels.append(_target_panel(own[0][0]["hardware"], columns))
+        panels += [_row_panel(row, columns, longest) for _, row in own]
+    return stack_panels(panels, width_in)
 
 
 def _row(result: Result, tables: Mapping[str, Mapping[str, Any]]) -> Row:
@@ -143,12 +143,14 @@ def _row(result: Result, tables: Mapping[str, Mapping[str, Any]]) -> Row:
 
 
 def _label(result: Result) -> str:
-    """`mobile, budget 60% (0.125 ms): 0.094 ms measured, top-1 99.3 %`."""
-    return f"{result['target']}, {_what(result)}: {', '.join(_figures(result))}".removesuffix(": ")
+    """Text above a row: `mobile, budget 60% (0.125 ms): 0.094 ms measured, top-1 99.3 %`."""
+    return f"{result['target']}, {_subject(result)}: {', '.join(_figures(result))}".removesuffix(
+        ": "
+    )
 
 
-def _what(result: Result) -> str:
-    """What was asked for, or what it is called."""
+def _subject(result: Result) -> str:
+    """The budget, or the name of a network without one."""
     seed = f", seed {seed_of(result)}" if seed_of(result) else ""
     if result["kind"] == "reference":
         return f"reference{seed}"
@@ -162,7 +164,7 @@ def _what(result: Result) -> str:
 
 
 def _figures(result: Result) -> Iterator[str]:
-    """What is known of its latency and accuracy."""
+    """Latency and accuracy, as far as they are known."""
     if has_latency(result):
         how = "by the table" if result["measured_ms"] is None else "measured"
         yield f"{ms_text(latency_ms(result))} ms {how}"
@@ -171,7 +173,7 @@ def _figures(result: Result) -> Iterator[str]:
 
 
 def _columns(rows: Iterable[Row]) -> Columns:
-    """A column for each part, in the order of their first; the head is last for all."""
+    """A column for each part, in order of first occurrence; the head is last."""
     names = dict.fromkeys(name for row in rows for name in row.parts)
     return Columns((*(name for name in names if name != "head"), "head"))
 
@@ -181,12 +183,12 @@ def _shares(rows: Iterable[Row]) -> list[float]:
 
 
 def _longest(rows: Iterable[Row]) -> float:
-    """The largest share of some networks; 0 where they have none."""
+    """The largest share among some networks; 0 if they have none."""
     return max(map(abs, _shares(rows)), default=0.0)
 
 
 def _key(columns: Columns, rows: Sequence[Row]) -> Panel:
-    """What blocks and bars mean, and words that not everyone knows."""
+    """Legend panel for blocks, bars and abbreviations."""
     edge = {"edgecolor": INK, "linewidth": 0.8}
     swatches = {f"{k}x{k}": {"facecolor": c, **edge} for k, c in KERNEL_COLOURS.items()}
     swatches["no choice"] = {"facecolor": FIXED_COLOUR, **edge}
@@ -194,43 +196,43 @@ def _key(columns: Columns, rows: Sequence[Row]) -> Panel:
     if shares:
         below = " (below 0: an offset from the stem's)" if min(shares) < 0 else ""
         swatches[f"share of latency{below}"] = {"facecolor": BAR_COLOUR}
-    words = "height = expansion, gap = skipped, "
+    caption = "height = expansion, gap = skipped, "
     if columns.is_narrow and any(" hs" in label for label in _labels(columns, rows)):
-        words += "hs = h-swish, "
-    return key(f"{words}colour = kernel:", swatches)
+        caption += "hs = h-swish, "
+    return key(f"{caption}colour = kernel:", swatches)
 
 
 def _labels(columns: Columns, rows: Iterable[Row]) -> list[str]:
     return [columns.label(part) for row in rows for part in row.parts.values()]
 
 
-def _target_band(hardware: str, columns: Columns) -> Panel:
-    """The hardware, and the names of the columns below it."""
+def _target_panel(hardware: str, columns: Columns) -> Panel:
+    """Panel with the hardware, and the names of the columns below it."""
     names = [wrapped(name, columns.width_in - 0.04, columns.points) for name in columns.names]
     hardware = wrapped(hardware, columns.room_in, HEAD_PT, bold=True)
-    hardware_in = lines_in(hardware, HEAD_PT) + 0.16
-    height_in = hardware_in + max(lines_in(name, columns.points) for name in names) + 0.12
+    hardware_in = text_height_in(hardware, HEAD_PT) + 0.16
+    height_in = hardware_in + max(text_height_in(name, columns.points) for name in names) + 0.12
 
-    def draw(card: Canvas, top_in: float) -> None:
-        card.box(MARGIN_IN, top_in, columns.room_in, 0.01, facecolor=FAINT)
-        card.text(MARGIN_IN, top_in + 0.08, hardware, fontsize=HEAD_PT, fontweight="bold")
+    def draw(canvas: Canvas, top_in: float) -> None:
+        canvas.box(MARGIN_IN, top_in, columns.room_in, 0.01, facecolor=FAINT)
+        canvas.text(MARGIN_IN, top_in + 0.08, hardware, fontsize=HEAD_PT, fontweight="bold")
         look = {"ha": "center", "fontsize": columns.points, "color": BAR_COLOUR}
         for x, name in enumerate(names):
             middle_in = MARGIN_IN + (x + 0.5) * columns.width_in
-            card.text(middle_in, top_in + hardware_in, name, **look)
+            canvas.text(middle_in, top_in + hardware_in, name, **look)
 
     return Panel(height_in, draw)
 
 
-def _row_band(row: Row, columns: Columns, longest: float) -> Panel:
-    """What is said of a network, its blocks, and their shares if it has them."""
+def _row_panel(row: Row, columns: Columns, longest: float) -> Panel:
+    """Panel of a network: its text, its blocks, and their shares if known."""
     label = wrapped(row.label, columns.room_in, TEXT_PT)
-    label_in = lines_in(label, TEXT_PT) + 0.05
+    label_in = text_height_in(label, TEXT_PT) + 0.05
     axes_in = BLOCK_IN + (SHARES_IN if _shares([row]) else 0.0)
 
-    def draw(card: Canvas, top_in: float) -> None:
-        card.text(MARGIN_IN, top_in, label)
-        axes = card.axes(MARGIN_IN, top_in + label_in, columns.room_in, axes_in)
+    def draw(canvas: Canvas, top_in: float) -> None:
+        canvas.text(MARGIN_IN, top_in, label)
+        axes = canvas.axes(MARGIN_IN, top_in + label_in, columns.room_in, axes_in)
         right = len(columns.names) - 0.5
         axes.set(xlim=(-0.5, right), ylim=(0.52 - 1.04 * axes_in / BLOCK_IN, 0.52))
         axes.axis("off")
@@ -243,7 +245,7 @@ def _row_band(row: Row, columns: Columns, longest: float) -> Panel:
 
 
 def _draw_part(axes: Axes, x: float, part: Part, columns: Columns, longest: float) -> None:
-    """A block, and below it a bar and a figure for its share of the latency."""
+    """Draw a block, and below it a bar and a number for its share of the latency."""
     draw_block(axes, x, part, columns.label(part), columns.points, columns.block)
     if not part.share:
         return
@@ -251,5 +253,5 @@ def _draw_part(axes: Axes, x: float, part: Part, columns: Columns, longest: floa
     for share, colour in ((1.0, TRACK_COLOUR), (length, BAR_COLOUR)):
         left = x - columns.block / 2
         axes.barh(-0.6, share * columns.block, height=0.06, left=left, color=colour)
-    words = f"{round(100 * part.share)} %"
-    axes.text(x, -0.66, words, ha="center", va="top", color=INK, fontsize=columns.points)
+    percent = f"{round(100 * part.share)} %"
+    axes.text(x, -0.66, percent, ha="center", va="top", color=INK, fontsize=columns.points)

@@ -1,4 +1,4 @@
-"""How a search went: probabilities of the ops at every site, latency, accuracy and entropy.
+"""Figure of the course of a search: op probabilities per site, latency, accuracy and entropy.
 
 Shapes: K = candidate ops at a site.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.reports.figures.colours import op_style
 from orchestration.reports.figures.layout import (
-    CARD,
+    BACKGROUND,
     FAINT,
     INK,
     MARGIN_IN,
@@ -24,10 +24,10 @@ from orchestration.reports.figures.layout import (
     Panel,
     heading,
     key,
-    lines_in,
     ms_text,
     png,
     stack_panels,
+    text_height_in,
     wrapped,
 )
 from orchestration.reports.figures.network import op_label
@@ -37,98 +37,100 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABREAST = 7
-"""Panels of sites side by side."""
+"""Sites side by side."""
 PANEL_IN, CURVE_IN, TICKS_IN = 1.1, 1.9, 0.36
-"""Height of the panel of a site, of a curve, and of the figures below them."""
+"""Heights of the axes of a site, of a curve, and of the tick labels below them."""
 LEFT_IN, BETWEEN_IN = 0.55, 0.16
-"""Left of a panel with figures on its axis, and between panels that share theirs."""
+"""Space left of axes with tick labels, and between axes that share them."""
 PHASES = {"warmup": ("warm-up (shaded)", "s", "#D55E00"), "search": ("search", "o", "#0072B2")}
-"""Name, marker and colour (Okabe and Ito) of a phase."""
+"""Legend entry, marker and colour (Okabe and Ito) of each phase."""
 OTHER_PHASE = ("o", "#009E73")
 SHADE = "#ECEEF0"
 MANY = 40
-"""Epochs from which on their marks are small."""
+"""Number of epochs from which markers are small."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of every epoch."""
+    """A value per epoch."""
 
     title: str
     note: str
     values: tuple[float, ...]
-    """One for each entry of the history; not a number where it is not known."""
+    """One for each entry of the history; NaN if unknown."""
     line: float | None = None
-    """What it should come to."""
+    """Value to aim for, drawn as a dashed line."""
 
 
 @dataclass(frozen=True)
 class SearchTrace:
-    """What is known of a search."""
+    """The recorded course of a search."""
 
     title: str
-    """Of its picture."""
+    """Title of the figure."""
     history: Sequence[Mapping[str, Any]]
-    """`search_history` of a `result.json`, an entry for each epoch; what is None or not finite in
-    it is left out."""
+    """`search_history` of a `result.json`, an entry per epoch; values that are None or not finite
+    are left out."""
     probs: Sequence[Mapping[str, Any]] = ()
-    """For epochs of the search {"epoch": int, "probs": K numbers for each site}; without them there
-    are no panels of sites. Of an epoch that is there twice the last one counts."""
+    """Per epoch of the search {"epoch": int, "probs": K numbers for each site}. Without them there
+    are no panels of sites. If an epoch occurs twice, the last entry counts."""
     sites: Sequence[str] = ()
     """Names of the sites."""
     ops: Sequence[Sequence[str]] = ()
     """Names of the ops at each site, K each."""
     budget_ms: float | None = None
-    """What the search was for, if there was a budget."""
+    """Budget of the search, if there was one."""
 
 
 def search_png(trace: SearchTrace) -> bytes:
-    """The picture of a search, as PNG.
+    """Figure of a search as PNG.
 
     Raises:
-        ValueError: nothing is known, or `probs` are not of these sites and ops.
+        ValueError: the trace is empty, or `probs` do not match `sites` and `ops`.
     """
     return png(search_figure(trace))
 
 
 def search_figure(trace: SearchTrace) -> Figure:
-    """The picture before it is written; see `search_png`."""
+    """The figure before it is encoded; see `search_png`."""
     history, sites, ops = trace.history, trace.sites, trace.ops
     if not history and not trace.probs:
         raise ValueError(
             f"'{trace.title}' has no epochs of a search to draw; expected one at least"
         )
-    bands = [heading(trace.title, "")]
+    panels = [heading(trace.title, "")]
     if trace.probs:
-        bands += _sites_bands(_by_epoch(trace.probs, sites, ops), sites, ops)
+        panels += _sites_panels(_by_epoch(trace.probs, sites, ops), sites, ops)
     if history:
-        bands += [_phases_key(history), _curves_band(history, _curves(history, trace.budget_ms))]
-    return stack_panels(bands)
+        panels += [_phases_key(history), _curves_panel(history, _curves(history, trace.budget_ms))]
+    return stack_panels(panels)
 
 
 def _by_epoch(
     probs: Sequence[Mapping[str, Any]], sites: Sequence[str], ops: Sequence[Sequence[str]]
 ) -> dict[int, list[list[float]]]:
-    """Checked probabilities of every epoch, in the order of epochs."""
+    """Probabilities by epoch in ascending order, after a check of their shapes."""
     counts = [len(names) for names in ops]
     if len(counts) != len(sites):
         raise ValueError(
             f"{len(counts)} lists of ops for {len(sites)} sites; expected one for each"
         )
     for entry in probs:
-        found = [len(site) for site in entry["probs"]]
-        if found != counts:
+        sizes = [len(site) for site in entry["probs"]]
+        if sizes != counts:
             raise ValueError(
-                f"probs of epoch {entry['epoch']} are of {found} ops, site by site; the sites have "
+                f"probs of epoch {entry['epoch']} are of {sizes} ops, site by site; the sites have "
                 f"{counts}"
             )
-    return {entry["epoch"]: entry["probs"] for entry in sorted(probs, key=lambda one: one["epoch"])}
+    return {
+        entry["epoch"]: entry["probs"] for entry in sorted(probs, key=lambda entry: entry["epoch"])
+    }
 
 
-def _sites_bands(
+def _sites_panels(
     probs: Mapping[int, list[list[float]]], sites: Sequence[str], ops: Sequence[Sequence[str]]
 ) -> Iterator[Panel]:
-    """What colours mean, and rows of panels of about equal length."""
+    """Legend, and rows of sites of about equal length."""
     names = dict.fromkeys(op for site in ops for op in site if op != "skip")
     every = [*names, *(["skip"] if any("skip" in site for site in ops) else [])]
     yield key("probability of:", {op_label(op).replace("\n", " "): op_style(op) for op in every})
@@ -145,21 +147,25 @@ def _sites_row(
     sites: Sequence[str],
     ops: Sequence[Sequence[str]],
 ) -> Panel:
-    """Panels of some sites."""
+    """Panel with a row of sites."""
     room_in = WIDTH_IN - MARGIN_IN - LEFT_IN - BETWEEN_IN * (length - 1)
     wide_in = room_in / length
     names = [wrapped(sites[number], wide_in, TEXT_PT) for number in numbers]
-    names_in = max(lines_in(name, TEXT_PT) for name in names) + 0.04
+    names_in = max(text_height_in(name, TEXT_PT) for name in names) + 0.04
 
-    def draw(card: Canvas, top_in: float) -> None:
+    def draw(canvas: Canvas, top_in: float) -> None:
         for column, number in enumerate(numbers):
             left_in = LEFT_IN + column * (wide_in + BETWEEN_IN)
             middle_in = left_in + wide_in / 2
             below_in = top_in + names_in - 0.04
-            card.text(middle_in, below_in, names[column], ha="center", va="bottom")
-            axes = card.axes(left_in, top_in + names_in, wide_in, PANEL_IN)
-            _draw_site(axes, {epoch: one[number] for epoch, one in probs.items()}, ops[number])
-            _dress(axes, ticks=3)
+            canvas.text(middle_in, below_in, names[column], ha="center", va="bottom")
+            axes = canvas.axes(left_in, top_in + names_in, wide_in, PANEL_IN)
+            _draw_site(
+                axes,
+                {epoch: probs_of_sites[number] for epoch, probs_of_sites in probs.items()},
+                ops[number],
+            )
+            _style_axes(axes, ticks=3)
             axes.set_yticks([0, 0.5, 1] if column == 0 else [])
             axes.yaxis.set_major_formatter("{x:.0%}")
 
@@ -167,9 +173,9 @@ def _sites_row(
 
 
 def _draw_site(axes: Axes, probs: Mapping[int, Sequence[float]], ops: Sequence[str]) -> None:
-    """Areas upon each other: an epoch is as wide as the way to its neighbours."""
+    """Draw stacked areas; each epoch reaches halfway to its neighbours."""
     epochs = list(probs)
-    between = [(one + other) / 2 for one, other in pairwise(epochs)]
+    between = [(left + right) / 2 for left, right in pairwise(epochs)]
     edges = [epochs[0] - 0.5, *between, epochs[-1] + 0.5]
     below = [0.0] * len(epochs)
     for number, op in enumerate(ops):
@@ -180,12 +186,12 @@ def _draw_site(axes: Axes, probs: Mapping[int, Sequence[float]], ops: Sequence[s
 
 
 def _number(value: Any) -> float:
-    """A figure, or not a number where it is None or not finite."""
+    """A float; NaN for None and for values that are not finite."""
     return float(value) if value is not None and isfinite(value) else nan
 
 
-def _dress(axes: Axes, *, ticks: int) -> None:
-    """Whole numbers on the axis of epochs, and thin lines around."""
+def _style_axes(axes: Axes, *, ticks: int) -> None:
+    """Integer ticks on the axis of epochs, and a thin frame."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True, min_n_ticks=1))
@@ -194,7 +200,7 @@ def _dress(axes: Axes, *, ticks: int) -> None:
 
 
 def _curves(history: Sequence[Mapping[str, Any]], budget_ms: float | None) -> list[Curve]:
-    """Latency, accuracy and entropy."""
+    """Curves of latency, accuracy and entropy."""
     latencies_ms = _values(history, "latency_ms")
     known = [value for value in latencies_ms if isfinite(value)]
     notes = [f"ends at {ms_text(known[-1])} ms"] if known else []
@@ -220,33 +226,33 @@ def _phases_key(history: Sequence[Mapping[str, Any]]) -> Panel:
 
 
 def _look(phase: str) -> tuple[str, str, str]:
-    """Name, marker and colour of a phase."""
+    """Legend entry, marker and colour of a phase."""
     return PHASES.get(phase, (phase, *OTHER_PHASE))
 
 
-def _curves_band(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> Panel:
-    """Curves side by side."""
+def _curves_panel(history: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> Panel:
+    """Panel of curves side by side."""
     step_in = (WIDTH_IN - MARGIN_IN) / len(curves)
     wide_in = step_in - LEFT_IN
     notes = [wrapped(curve.note, wide_in, SMALL_PT) for curve in curves]
-    notes_in = max(lines_in(note, SMALL_PT) for note in notes)
-    title_in = lines_in("", TEXT_PT)
+    notes_in = max(text_height_in(note, SMALL_PT) for note in notes)
+    title_in = text_height_in("", TEXT_PT)
 
-    def draw(card: Canvas, top_in: float) -> None:
+    def draw(canvas: Canvas, top_in: float) -> None:
         for number, (curve, note) in enumerate(zip(curves, notes, strict=True)):
             left_in = LEFT_IN + number * step_in
-            card.text(left_in, top_in, curve.title, fontweight="bold")
-            card.text(left_in, top_in + title_in, note, fontsize=SMALL_PT)
+            canvas.text(left_in, top_in, curve.title, fontweight="bold")
+            canvas.text(left_in, top_in + title_in, note, fontsize=SMALL_PT)
             begin_in = top_in + title_in + notes_in + 0.08
-            _draw_curve(card.axes(left_in, begin_in, wide_in, CURVE_IN), history, curve)
+            _draw_curve(canvas.axes(left_in, begin_in, wide_in, CURVE_IN), history, curve)
             below_in = begin_in + CURVE_IN + TICKS_IN - 0.07
-            card.text(left_in + wide_in / 2, below_in, "epoch", ha="center", fontsize=SMALL_PT)
+            canvas.text(left_in + wide_in / 2, below_in, "epoch", ha="center", fontsize=SMALL_PT)
 
     return Panel(title_in + notes_in + 0.08 + CURVE_IN + TICKS_IN + 0.2, draw)
 
 
 def _draw_curve(axes: Axes, history: Sequence[Mapping[str, Any]], curve: Curve) -> None:
-    """A line for each phase; epochs of the warm-up have a shade behind them."""
+    """Draw a line for each phase; epochs of the warm-up are shaded."""
     epochs = _epochs(history)
     for phase in dict.fromkeys(entry["phase"] for entry in history):
         own = [i for i, entry in enumerate(history) if entry["phase"] == phase]
@@ -260,18 +266,20 @@ def _draw_curve(axes: Axes, history: Sequence[Mapping[str, Any]], curve: Curve) 
         axes.axhline(curve.line, color=INK, linewidth=1.1, linestyle="--")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
-    _dress(axes, ticks=6)
+    _style_axes(axes, ticks=6)
     if not any(map(isfinite, curve.values)):
-        _say_unknown(axes)
+        _mark_unknown(axes)
 
 
-def _say_unknown(axes: Axes) -> None:
+def _mark_unknown(axes: Axes) -> None:
     axes.set_yticks([])
     middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, "not known", color=INK, backgroundcolor=CARD, fontsize=TEXT_PT, **middle)
+    axes.text(
+        0.5, 0.5, "not known", color=INK, backgroundcolor=BACKGROUND, fontsize=TEXT_PT, **middle
+    )
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Where epochs stand; one after the other if each phase counts from 0."""
+    """Position of each history entry: its epoch, or its index if each phase counts from 0."""
     epochs = [int(entry["epoch"]) for entry in history]
     return epochs if len(set(epochs)) == len(epochs) else list(range(len(epochs)))

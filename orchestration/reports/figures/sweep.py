@@ -1,7 +1,7 @@
-"""What a sweep found, as a picture: accuracy against latency, a panel for each target.
+"""Figure of the results of a sweep: accuracy against latency, axes for each target.
 
-Kinds of networks differ in shape and in colour; a point is the mean over seeds, its bars are the
-sample standard deviation.
+Kinds of networks differ in marker and colour. A point is the mean over seeds, its error bars are
+the sample standard deviation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito: told apart by people who see fewer colours. Marker, its size and its name.
+# Marker, colour, marker size and legend entry. Okabe and Ito's palette suits colour-blind readers.
 MARKS = {
     "search": ("o", "#0072B2", 8, "searched"),
     "random": ("X", "#E69F00", 8, "best random network"),
@@ -41,34 +41,34 @@ MARKS = {
 }
 FORMATS = (".png", ".svg", ".pdf")
 ABREAST = 3
-"""Panels side by side."""
+"""Targets side by side."""
 WIDTH_IN, HEIGHT_IN, HEADING_IN = 5.0, 4.2, 0.7
-TICKS = {  # of a decade, by how many times as long as its left end an axis reaches at most
+TICKS = {  # ticks within a decade, by the largest ratio of the axis limits that they are used for
     5.0: (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
     100.0: (1.0, 2.0, 5.0),
     math.inf: (1.0,),
 }
 ROOM = 1.25
-"""Beside networks that all take the same time, as a factor."""
+"""Margin, as a factor, around networks that all have the same latency."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network, whatever its seed."""
+    """A network, as the mean over its seeds."""
 
     kind: str
     budget_ms: float | None
-    spot: LabelledPoint
-    """Milliseconds and top-1 in percent, with their spread."""
+    labelled: LabelledPoint
+    """Latency in milliseconds and top-1 in percent, with their spreads."""
 
     @property
-    def place(self) -> tuple[float, float]:
-        """Latency and accuracy."""
-        return self.spot.x, self.spot.y
+    def position(self) -> tuple[float, float]:
+        """Latency in milliseconds and top-1 in percent."""
+        return self.labelled.x, self.labelled.y
 
 
 def write_sweep(results: Sequence[Result], title: str, path: Path) -> Path:
-    """Write the picture; its format follows from the suffix of `path`.
+    """Write the figure; the suffix of `path` determines its format.
 
     Raises:
         ValueError: no network has an accuracy, or the suffix is of another format.
@@ -80,18 +80,18 @@ def write_sweep(results: Sequence[Result], title: str, path: Path) -> Path:
 
 
 def sweep_png(results: Sequence[Result], title: str) -> bytes:
-    """The picture as PNG; see `write_sweep`."""
+    """The figure as PNG; see `write_sweep`."""
     picture = io.BytesIO()
     sweep_figure(results, title).savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
 
 
 def sweep_figure(results: Sequence[Result], title: str) -> Figure:
-    """The picture before it is written; see `write_sweep`."""
+    """The figure before it is encoded; see `write_sweep`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [one for one in results if one["top1"] is not None and has_latency(one)]
+    shown = [result for result in results if result["top1"] is not None and has_latency(result)]
     if not shown:
         raise ValueError(f"no network of '{title}' has a top-1; add `retrain:` to its job file")
     targets = list(dict.fromkeys(result["target"] for result in shown))
@@ -102,20 +102,20 @@ def sweep_figure(results: Sequence[Result], title: str) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     points = []
     for axes, target in zip(panels, targets, strict=False):
-        points.append(_draw_panel(axes, [one for one in shown if one["target"] == target]))
+        points.append(_draw_panel(axes, [result for result in shown if result["target"] == target]))
     for axes in panels[len(targets) :]:
         axes.axis("off")
     figure.suptitle(f"{title}: accuracy against latency", color=INK, fontsize=12)
     _draw_legend(figure, shown)
-    figure.draw_without_rendering()  # now all have their places
+    figure.draw_without_rendering()  # settles the layout, which labels depend on
     figure.set_layout_engine("none")
-    for axes, found in zip(panels, points, strict=False):
-        write_labels(axes, [point.spot for point in found])
+    for axes, points_of_target in zip(panels, points, strict=False):
+        write_labels(axes, [point.labelled for point in points_of_target])
     return figure
 
 
 def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
-    """The networks of one target."""
+    """Draw the networks of one target."""
     points = [_point(group) for group in repeats(results)]
     _draw_frame(axes, results)
     _draw_front(axes, points, FAINT, "-")
@@ -125,17 +125,17 @@ def _draw_panel(axes: Axes, results: Sequence[Result]) -> list[Point]:
     for point in points:
         _draw_point(axes, point)
     for control in (point for point in points if point.kind == "random"):
-        _draw_joint(axes, control, points)
+        _draw_link(axes, control, points)
     axes.margins(x=0.12, y=0.12)
-    heights = {point.spot.y for point in points}
+    heights = {point.labelled.y for point in points}
     if len(heights) == 1:  # matplotlib would leave 5 % above and below
         axes.set_ylim(min(heights) - 1, min(heights) + 1)
-    _draw_scale(axes, [point.spot.x for point in points])
+    _draw_scale(axes, [point.labelled.x for point in points])
     return points
 
 
 def _draw_front(axes: Axes, points: Sequence[Point], colour: str, style: str) -> None:
-    front = pareto_front((point.place for point in points), lambda place: place)
+    front = pareto_front((point.position for point in points), lambda position: position)
     axes.plot(*zip(*front, strict=True), color=colour, linestyle=style, linewidth=1.2, zorder=1)
 
 
@@ -151,7 +151,7 @@ def _draw_frame(axes: Axes, results: Sequence[Result]) -> None:
 
 
 def _draw_scale(axes: Axes, times: Sequence[float]) -> None:
-    """Marks on the axis of latencies, so few that their figures do not meet."""
+    """Ticks on the axis of latencies, sparse enough that their labels do not overlap."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     if min(times) == max(times):
@@ -166,18 +166,18 @@ def _draw_scale(axes: Axes, times: Sequence[float]) -> None:
 def _point(group: Sequence[Result]) -> Point:
     times = [latency_ms(result) for result in group]
     percents = [100 * top1 for result in group if (top1 := result["top1"]) is not None]
-    spot = LabelledPoint(
+    labelled = LabelledPoint(
         x=fmean(times),
         y=fmean(percents),
         label=_label(group[0]),
         x_spread=spread(times) or 0.0,
         y_spread=spread(percents) or 0.0,
     )
-    return Point(group[0]["kind"], group[0]["budget_ms"], spot)
+    return Point(group[0]["kind"], group[0]["budget_ms"], labelled)
 
 
 def _label(result: Result) -> str:
-    """What the legend does not tell: budget of a search, name of a model."""
+    """Details that the legend lacks: budget of a search, name of a model."""
     if result["kind"] in ("reference", "random"):
         return ""
     if result["kind"] != "search":
@@ -189,10 +189,10 @@ def _label(result: Result) -> str:
 def _draw_point(axes: Axes, point: Point) -> None:
     marker, colour, size, _ = MARKS[point.kind]
     axes.errorbar(
-        point.spot.x,
-        point.spot.y,
-        xerr=point.spot.x_spread or None,
-        yerr=point.spot.y_spread or None,
+        point.labelled.x,
+        point.labelled.y,
+        xerr=point.labelled.x_spread or None,
+        yerr=point.labelled.y_spread or None,
         fmt=marker,
         color=colour,
         markersize=size,
@@ -204,11 +204,11 @@ def _draw_point(axes: Axes, point: Point) -> None:
     )
 
 
-def _draw_joint(axes: Axes, control: Point, points: Iterable[Point]) -> None:
-    """A line from a control to its search."""
+def _draw_link(axes: Axes, control: Point, points: Iterable[Point]) -> None:
+    """Draw a line from a random network to the search with the same budget."""
     for point in points:
         if point.kind == "search" and point.budget_ms == control.budget_ms:
-            ends = zip(control.place, point.place, strict=True)
+            ends = zip(control.position, point.position, strict=True)
             axes.plot(*ends, color=MARKS["random"][1], linewidth=1.0, linestyle=":", zorder=2)
 
 

@@ -1,4 +1,4 @@
-"""Plans of cases without a search, and of targets that are not measured."""
+"""Plans of jobs without a search, and with targets that are not measured."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_pixel_1_is_planned_by_its_table_alone(job_file: Path, tmp_path: Pat
     percent = f"pixel1-{0.6 * reference_ms:.4g}ms"
     assert names == ["pixel1-reference", "pixel1-80ms", percent, "pixel1-proxyless_mobile"]
     text = "\n".join(plan_lines(plan, plan.shipped, [], Storage(str(tmp_path)), "1 per case"))
-    assert "latency table ships, nothing is measured" in text
+    assert "latency table ships with the project, nothing is measured" in text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which network is the best where: told by hand for a made-up sweep."""
+"""The best network on each target, against a synthetic sweep that was evaluated by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_words_that_only_one_target_was_asked_for_are_no_group() -> None:
 
 
 def test_the_fastest_on_a_target_is_marked_within_its_group() -> None:
-    # cpu-100 and mobile-60 are faster on both targets, but were asked for something else.
+    # cpu-100 and mobile-60 are faster on both targets, but have other budgets.
     found = marked_best(matrix(CPU_80, MOBILE_80, CPU_100, MOBILE_60))
     assert found == {("cpu-80", "cpu"), ("mobile-80", "mobile")}
 

@@ -1,4 +1,4 @@
-"""What is said of a search beside its controls, and of repeats with other seeds."""
+"""Findings about a search and its baselines, and about repeats with other seeds."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_one_seed_has_no_column_and_no_means() -> None:
 
 
 def test_several_seeds_have_a_mean_and_a_spread_per_budget() -> None:
-    # Of 98.1 and 97.7 the mean is 97.9 and the sample standard deviation 0.4 / sqrt(2) = 0.28.
+    # The mean of 98.1 and 97.7 is 97.9 and the sample standard deviation 0.4 / sqrt(2) = 0.28.
     other = seed(1, CASE, top1=0.977, measured_ms=0.308)
     lines = [line.strip() for line in comparison_text([CASE, other, REFERENCE]).splitlines()]
     means = lines[lines.index("mean ± standard deviation over seeds") :]

@@ -1,4 +1,4 @@
-"""The page of a job: what it says, and that it needs nothing else."""
+"""The HTML report of a job: contents, and that it is self-contained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULTS = [
 
 
 class Page(HTMLParser):
-    """Rows of tables, and what is asked of elsewhere."""
+    """Parser that collects table rows and external references."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

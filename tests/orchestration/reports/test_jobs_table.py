@@ -1,4 +1,4 @@
-"""Several jobs side by side, by the command and in one file."""
+"""Comparison of several jobs, by the command and as a file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ REFERENCE = "mobile-reference"
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take a second a job, and have tests of their own."""
+    """Skip figures, which take a second per job and have their own tests."""
     monkeypatch.setattr(gallery, "write_pictures", lambda *_: None)
     monkeypatch.setattr(html, "write_report", lambda *_: None)
 
 
 def write_job(root: Path, name: str, *results: dict[str, Any], cpu: str = "Xeon") -> Storage:
-    """A job of that name, measured on a processor."""
+    """Create a job with this name, measured on a processor."""
     made = write_search_mobile(root, [{**one, "job": name} for one in results])
     if name != "search_mobile":
         shutil.move(made.uri, root / name)
@@ -45,7 +45,7 @@ def write_job(root: Path, name: str, *results: dict[str, Any], cpu: str = "Xeon"
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Storage]:
-    """Jobs of one storage: equal budgets, other networks."""
+    """Two jobs in one storage with equal budgets and different networks."""
     first = [result("mobile-0.31ms", top1=0.981), result(REFERENCE)]
     second = [result("mobile-0.31ms", top1=0.99), result(REFERENCE, measured_ms=0.4)]
     return [write_job(tmp_path, "one", *first), write_job(tmp_path, "two", *second)]
@@ -56,7 +56,7 @@ def text(jobs: list[Storage]) -> str:
 
 
 def rows_of(shown: str) -> list[list[str]]:
-    """Words of the rows of networks in a text."""
+    """Cells of the rows of networks in a text."""
     lines = [line.split() for line in shown.splitlines()]
     return [words for words in lines if words and words[-1].replace(".", "").isdigit()]
 

@@ -1,4 +1,4 @@
-"""What a job is at: while it runs, killed, stopped, ended, and before it began."""
+"""Status of a job that is running, killed, stopped, ended, or not begun."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_network_that_is_found_is_to_be_retrained(begun: BegunJob) -> None:
     begun.searching(begun.first, WARMUP + SEARCH)
     begun.derive(begun.first)
     found = of(begun, begun.first.name)
-    assert (found.words, found.latency_ms) == ("found, not retrained", 0.075)
+    assert (found.text, found.latency_ms) == ("derived, not retrained", 0.075)
     assert found.left == {"retraining": RETRAIN}
 
 
@@ -62,8 +62,8 @@ def test_a_search_in_progress_shows_its_epoch_and_its_last_sign(begun: BegunJob)
     begun.searching(begun.first, 3, written=NOW - 100)
     begun.searching(begun.first, 4, written=NOW - 12)
     found = of(begun, begun.first.name)
-    assert (found.state, found.words) == ("begun", "search, 4 of 5 epochs")
-    assert found.seen == NOW - 12
+    assert (found.state, found.text) == ("begun", "search, 4 of 5 epochs")
+    assert found.last_checkpoint == NOW - 12
     assert found.left == {"search": 1, "retraining": 4}
     row = next(line for line in text(begun).splitlines() if begun.first.name in line)
     assert "12 s ago" in row
@@ -72,18 +72,18 @@ def test_a_search_in_progress_shows_its_epoch_and_its_last_sign(begun: BegunJob)
 def test_a_checkpoint_that_is_not_whole_does_not_count(begun: BegunJob) -> None:
     begun.searching(begun.first, 3)
     begun.searching(begun.first, 4, size=2)
-    assert of(begun, begun.first.name).words == "search, 3 of 5 epochs"
+    assert of(begun, begun.first.name).text == "search, 3 of 5 epochs"
 
 
 def test_a_search_that_has_ended_is_to_be_derived(begun: BegunJob) -> None:
     begun.searching(begun.first, WARMUP + SEARCH)
-    assert of(begun, begun.first.name).words == "searched, not yet derived"
+    assert of(begun, begun.first.name).text == "searched, not yet derived"
 
 
 def test_a_network_that_is_retrained_is_at_its_epoch(begun: BegunJob) -> None:
     begun.retraining(begun.reference, 3)
-    assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
-    assert of(begun, begun.first.name).words == "not begun"
+    assert of(begun, begun.reference.name).text == "retraining, 3 of 4 epochs"
+    assert of(begun, begun.first.name).text == "not begun"
 
 
 def test_what_the_workers_of_another_case_had_begun_counts_when_that_is_finished(
@@ -91,7 +91,7 @@ def test_what_the_workers_of_another_case_had_begun_counts_when_that_is_finished
 ) -> None:
     begun.finish(begun.first)
     begun.retraining(begun.reference, 3)
-    assert of(begun, begun.reference.name).words == "retraining, 3 of 4 epochs"
+    assert of(begun, begun.reference.name).text == "retraining, 3 of 4 epochs"
 
 
 def test_a_result_of_other_settings_is_to_be_done_again(begun: BegunJob) -> None:
@@ -108,10 +108,10 @@ def test_checkpoints_of_other_settings_do_not_count(begun: BegunJob) -> None:
 def test_a_warm_up_is_shown_while_cases_wait_for_it(begun: BegunJob) -> None:
     place = begun.root.sub(f"warmups/{begun.first.warmup_key}")
     (none,) = status(begun).warmups
-    assert none.words == "not begun"
+    assert none.text == "not begun"
     checkpoint(place, 1, phase="warmup")
     (one,) = status(begun).warmups
-    assert (one.name, one.words, one.left) == ("warm-up", "1 of 2 epochs", {"warm-up": 1})
+    assert (one.name, one.text, one.left) == ("warm-up", "1 of 2 epochs", {"warm-up": 1})
     begun.searching(begun.first, 3)
     begun.searching(begun.second, 3)
     assert status(begun).warmups == ()
@@ -123,7 +123,7 @@ def test_budgets_that_share_a_search_show_it_and_it_is_counted_once(tmp_path: Pa
     searches = [case for case in job.cases.values() if case.kind == "search"]
     checkpoint(job.folder.sub(f"searches/{searches[0].search_key}"), 4)
     found = [of(job, case.name) for case in searches]
-    assert {one.words for one in found} == {"search, 4 of 5 epochs"}
+    assert {one.text for one in found} == {"search, 4 of 5 epochs"}
     assert sorted((one.left or {}).get("search", 0) for one in found) == [0, 0, 1]
 
 
@@ -133,8 +133,8 @@ def test_random_networks_are_counted_and_their_end_cannot_be_told(tmp_path: Path
     case = next(case for case in job.cases.values() if case.kind == "random")
     values = {"key": case.key, "networks": [{}, {}]}
     job.folder.write_json(f"{case.folder}/random.json", values)
-    assert of(job, case.name).words == "2 random networks trained"
-    assert "cannot be told yet" in text(job)
+    assert of(job, case.name).text == "2 random networks trained"
+    assert "not known yet" in text(job)
 
 
 def test_a_search_that_was_ended_early_says_why(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_time_that_is_left_is_that_of_the_longest_lane(begun: BegunJob) -> N
 
 
 def test_before_every_stage_was_timed_the_time_left_is_the_least(begun: BegunJob) -> None:
-    assert "left     cannot be told yet" in text(begun)
+    assert "left     not known yet" in text(begun)
     begun.searching(begun.first, 4)
     begun.searching(begun.second, 3)
     found = status(begun)  # 1 and 2 epochs of search, two cases at once; no retraining was timed
@@ -181,7 +181,7 @@ def test_a_job_that_runs_shows_its_driver(begun: BegunJob) -> None:
         assert found.holder.is_alive
         driver = text(begun, found.holder.renewed + 3).splitlines()[1]
     assert driver.startswith(f"driver   process {os.getpid()} on host ")
-    assert driver.endswith(" is alive, heard of 3 s ago")
+    assert driver.endswith(" is alive, last heartbeat 3 s ago")
 
 
 def test_a_killed_driver_is_gone_and_the_way_out_is_named(begun: BegunJob) -> None:
@@ -193,7 +193,7 @@ def test_a_killed_driver_is_gone_and_the_way_out_is_named(begun: BegunJob) -> No
     os.utime(begun.folder.path("lease.json"), (then, then))
     who = f"process {ended.pid} on host {socket.gethostname()} since noon is gone"
     assert text(begun, time.time()).splitlines()[1] == (
-        f"driver   {who}, last heard of 3 days ago; the same command goes on"
+        f"driver   {who}, last heartbeat 3 days ago; the same command goes on"
     )
 
 
@@ -208,7 +208,7 @@ def test_the_end_of_a_job_says_how_long_it_took_and_what_failed(begun: BegunJob)
     begun.finish(begun.first)
     begun.searching(begun.second, 3)
     begun.end(failed={begun.second.name: "the loss is not finite"})
-    assert of(begun, begun.second.name).words == "failed; search, 3 of 5 epochs"
+    assert of(begun, begun.second.name).text == "failed; search, 3 of 5 epochs"
     shown = text(begun)
     assert " and ended after 5 min" in shown.splitlines()[1]
     assert f"{begun.second.name} failed: the loss is not finite" in shown
@@ -226,7 +226,7 @@ def test_a_driver_that_has_not_begun_anything_is_shown(tmp_path: Path) -> None:
     with Lease(job.folder):
         assert status(job).cases == ()
         assert "is alive" in text(job)
-        assert text(job).endswith("no network is known yet")
+        assert text(job).endswith("no network is planned yet")
 
 
 def test_tables_that_are_being_measured_are_named(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_what_a_killed_driver_of_an_earlier_version_left_is_shown(tmp_path: Path
     job.searching(job.second, 4)
     assert job_folder(job.folder.uri).name == "tiny"
     assert of(job, job.first.name).state == "done"
-    assert of(job, job.second.name).words == "search, 4 epochs"
+    assert of(job, job.second.name).text == "search, 4 epochs"
 
 
 def test_lines_fit_120_columns(tmp_path: Path) -> None:

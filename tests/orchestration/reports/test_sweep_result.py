@@ -1,4 +1,4 @@
-"""A made-up sweep: what it says of its networks can be counted by hand."""
+"""Results of a synthetic sweep, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nas_core.baselines.registry import model_from_dict
-from orchestration.reports.figures.labels import _best_places
+from orchestration.reports.figures.labels import _best_boxes
 from orchestration.reports.figures.sweep import sweep_figure
 from orchestration.reports.results import CaseResult, JobResult, pareto_front
 from orchestration.reports.sweep_result import COLUMNS, SweepResult
@@ -91,7 +91,7 @@ def test_the_summary_has_mean_and_sample_deviation_over_seeds() -> None:
         ["mobile-reference", "mobile-0.2ms", "mobile-0.3ms", "mobile-mobilenet_v2_0.35"]
     )
     assert list(summary["seeds"]) == [1, 2, 2, 1]
-    # Of 0.960 and 0.968: mean 0.964, sample standard deviation 0.008 / sqrt(2).
+    # 0.960 and 0.968: mean 0.964, sample standard deviation 0.008 / sqrt(2).
     assert summary.loc["mobile-0.2ms", "top1_mean"] == pytest.approx(0.964)
     assert summary.loc["mobile-0.2ms", "top1_sd"] == pytest.approx(0.008 / math.sqrt(2))
     assert summary.loc["mobile-0.3ms", "measured_ms_mean"] == pytest.approx(0.3)
@@ -112,7 +112,7 @@ def test_the_best_may_have_been_searched_for_a_smaller_budget() -> None:
 
 
 def test_a_network_that_was_measured_over_its_budget_is_not_the_best() -> None:
-    # Below a millisecond 5 % are what repeats differ by.
+    # Below a millisecond the tolerance is 5 %.
     sweep = sweep_of(searched(0.2, 0.2, 0.90), searched(0.3, 0.316, 0.98))
     assert sweep.best("mobile", 0.3).name == "mobile-0.2ms"
 
@@ -212,8 +212,8 @@ def test_a_label_makes_room_for_one_that_has_no_other_place() -> None:
     axes = Figure().subplots()
     x, y = axes.bbox.p0
     here, there = (Bbox.from_bounds(x + right, y, 20, 10) for right in (0, 40))
-    assert _best_places(axes, [[here, there], [here]], []) == [1, 0]
-    assert _best_places(axes, [[here, there], [here]], [there]) == [0, 0]
+    assert _best_boxes(axes, [[here, there], [here]], []) == [1, 0]
+    assert _best_boxes(axes, [[here, there], [here]], [there]) == [0, 0]
 
 
 def test_labels_of_a_picture_cover_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The picture of a calibration: what it shows can be told from its bytes."""
+"""Calibration figures: contents and determinism."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_baselines_within_and_beyond_leave_the_picture_whole() -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_a_name_does_not_stand_on_its_mark(factor: float) -> None:
-    """The fastest network is marked at the bottom of the picture, a slower one above the name."""
+    """The fastest network has its marker at the bottom of the axes, a slower one above its name."""
     fastest = min(calibrated().calibration.checked, key=lambda one: one.measured_ms)  # type: ignore[union-attr]
     times = {"parts_ms": factor * fastest.parts_ms, "measured_ms": factor * fastest.measured_ms}  # type: ignore[operator]
     figure = calibration_figure(calibrated((replace(fastest, name="found for 0.377 ms", **times),)))

@@ -1,4 +1,4 @@
-"""Ops beside each other can be told apart, in colour and in grey."""
+"""Adjacent ops are distinguishable, in colour and in greyscale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lightness(colour: str) -> float:
 
 
 def grey(colour: str) -> float:
-    """What image programs make of a colour (Rec. 601), 0 to 100."""
+    """Luma of a colour in greyscale (Rec. 601), 0 to 100."""
     red, green, blue = to_rgb(colour)
     return 29.9 * red + 58.7 * green + 11.4 * blue
 

@@ -1,4 +1,4 @@
-"""Which pictures a job has, and which are drawn again."""
+"""Figures of a job, and the conditions under which they are drawn again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_job_has_pictures_of_all_and_of_each_search(tmp_path: Path) -> None:
 
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn where only names matter."""
+    """Replace drawing functions in tests that only check names."""
     for place in ("network.architecture", "networks.networks", "search.search"):
         monkeypatch.setattr(
             f"orchestration.reports.figures.{place}_png", Mock(return_value=b"blank")

@@ -1,4 +1,4 @@
-"""Cards: what is measured before it is written, and how bands make a picture."""
+"""Layout of figures: text measurement, wrapping, and stacking of panels."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def test_text_is_broken_between_words_where_it_can_be() -> None:
 
 def test_bands_stand_below_each_other_and_make_the_height() -> None:
     places: list[float] = []
-    bands = [Panel(height_in, lambda _, top_in: places.append(top_in)) for height_in in (0.5, 1.25)]
-    figure = stack_panels(bands)
+    panels = [
+        Panel(height_in, lambda _, top_in: places.append(top_in)) for height_in in (0.5, 1.25)
+    ]
+    figure = stack_panels(panels)
     assert places == pytest.approx([0.15, 0.65])
     assert figure.get_size_inches() == pytest.approx([10.5, 2.05])
 

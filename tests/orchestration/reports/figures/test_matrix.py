@@ -1,4 +1,4 @@
-"""The picture of a matrix: its words, frames and shades."""
+"""Cross-target figures: texts, frames and shades."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def many(targets: int, budgets: int) -> Matrix:
 
 
 def cells(figure: Figure) -> list[tuple[Rectangle, list[str]]]:
-    """Rectangles with the words in them, row by row."""
+    """Rectangles with their texts, row by row."""
     boxes = [one for one in figure.artists if isinstance(one, Rectangle) and one.get_height() > 0.1]
     texts = drawn_texts(figure)
     return [(box, [text.get_text() for text in texts if _is_within(text, box)]) for box in boxes]

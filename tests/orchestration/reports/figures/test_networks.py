@@ -1,4 +1,4 @@
-"""The networks of a made-up sweep, below each other."""
+"""Figure of the networks of a synthetic sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a made-up search went, as a picture."""
+"""Figure of the course of a synthetic search."""
 
 from __future__ import annotations
 
