@@ -1,16 +1,16 @@
-"""Write what lies in storage into MLflow. The only package that imports mlflow.
+"""Record jobs from storage in MLflow. The only package that imports mlflow.
 
     experiment
       job                    parent run: job file, settings, comparison
-        mobile-0.31ms        child: what was asked and found, search curves, architecture
+        mobile-0.31ms        child: params and metrics of a case, search curves, architecture
           retrain            grandchild: training curves and the model, registered
-        mobile-reference     the network to beat; its model is logged and not registered, and so
-                             are those of baselines and given architectures
+        mobile-reference     the network to beat; its model is logged but not registered, as are
+                             those of baselines and given architectures
 
-Storage is the truth: recording reads it and changes nothing there. A run is found again by its tags
-and gets the tag `proxyless.recorded` when all of it is written, so that recording twice gives the
-same runs, and one that was killed is completed. A request that failed is sent again, and what it
-was to make is looked for first (`patience.py`).
+Storage is the source of truth: recording reads it and changes nothing there. A run is identified by
+its tags and gets the tag `proxyless.recorded` once it is complete. So recording twice yields the
+same runs, and an interrupted recording is completed by the next one. Failed requests are retried;
+before a request that creates an object, the object is looked up (`retries.py`).
 """
 
 from orchestration.tracking.artifacts import fetch_model

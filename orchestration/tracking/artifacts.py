@@ -1,4 +1,4 @@
-"""Put files where MLflow keeps those of a run or a model."""
+"""Upload and download the artifacts of MLflow runs and models."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from orchestration.tracking.mlmodel import DATA, EXTRA
 from orchestration.tracking.retries import PatientClient
 
 TEXTS = frozenset({".csv", ".json", ".md", ".txt", ".yaml"})
-"""Files that may hold addresses."""
+"""Suffixes of text files, which may contain addresses with passwords."""
 
 
-def upload(client: PatientClient, folder: Path, place: str) -> None:
-    """Put all files below a folder to a place, each of them again until it is there.
+def upload(client: PatientClient, folder: Path, location: str) -> None:
+    """Upload all files below a folder, with retries for each file.
 
     Args:
-        client: of the MLflow that the place belongs to.
-        folder: passwords in its texts are removed from them.
-        place: the artifact URI of a run or the artifact location of a model. Asking the client by
-            their ids would be another request for each.
+        client: of the MLflow server or database that owns `location`.
+        folder: passwords in its text files are removed before the upload.
+        location: the artifact URI of a run or the artifact location of a model. Resolving it from
+            an id would take another request.
     """
-    repository = get_artifact_repository(place, tracking_uri=client.tracking_uri)
+    repository = get_artifact_repository(location, tracking_uri=client.tracking_uri)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         _clean(path)
         below = path.parent.relative_to(folder).as_posix()
@@ -47,47 +47,48 @@ def _clean(path: Path) -> None:
 
 
 def fetch_model(uri: str, tracking_uri: str, folder: Path) -> Path:
-    """Copy a recorded model to `folder`, in the form that `export.load_model` reads.
+    """Download a recorded model to `folder`, in the form that `export.load_model` reads.
 
     Args:
         uri: `models:/digits-mobile/1`, `models:/digits-mobile@best` or `runs:/<run id>`.
         tracking_uri: as for `record_job`.
-        folder: made if missing.
+        folder: created if missing.
 
     Raises:
         RecordError: there is no such model, or it was not recorded by this project.
     """
     with connected(tracking_uri) as client, tempfile.TemporaryDirectory() as temporary:
-        # MLflow's own resolution of such URIs asks the tracking URI of the process, not this one.
-        place = _place(client, uri)
+        # MLflow resolves such URIs with the tracking URI of the process, which may be another.
+        location = _location(client, uri)
         fetch = mlflow.artifacts.download_artifacts
-        found = Path(
-            client.patience.until_done(lambda: fetch(place, None, None, temporary, tracking_uri))
+        downloaded = Path(
+            client.patience.until_done(lambda: fetch(location, None, None, temporary, tracking_uri))
         )
         if not (
-            (found / DATA / PROGRAM_FILE).is_file() and (found / EXTRA / MODEL_FACTS_FILE).is_file()
+            (downloaded / DATA / PROGRAM_FILE).is_file()
+            and (downloaded / EXTRA / MODEL_FACTS_FILE).is_file()
         ):
             raise RecordError(
                 f"{uri} has no {PROGRAM_FILE} and {MODEL_FACTS_FILE}; expected a model of a job"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for path in [found / DATA / PROGRAM_FILE, *(found / EXTRA).iterdir()]:
+        for path in [downloaded / DATA / PROGRAM_FILE, *(downloaded / EXTRA).iterdir()]:
             shutil.copy(path, folder)
     return folder
 
 
-def _place(client: PatientClient, uri: str) -> str:
-    """Where the files of the model lie that a URI names."""
-    if found := re.fullmatch(r"runs:/([^/]+)(/.*)?", uri):
-        outputs = client.get_run(found[1]).outputs
+def _location(client: PatientClient, uri: str) -> str:
+    """Location of the artifacts of the model named by a URI."""
+    if match := re.fullmatch(r"runs:/([^/]+)(/.*)?", uri):
+        outputs = client.get_run(match[1]).outputs
         if not outputs or not outputs.model_outputs:
             raise RecordError(f"{uri} has no model; expected the run of a retraining")
         return str(client.get_logged_model(outputs.model_outputs[0].model_id).artifact_location)
-    if found := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
-        return str(client.get_model_version_download_uri(found[1], found[2]))
-    if found := re.fullmatch(r"models:/([^/@]+)@([^/]+)", uri):
-        version = client.get_model_version_by_alias(found[1], found[2]).version
-        return str(client.get_model_version_download_uri(found[1], version))
+    if match := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
+        return str(client.get_model_version_download_uri(match[1], match[2]))
+    if match := re.fullmatch(r"models:/([^/@]+)@([^/]+)", uri):
+        version = client.get_model_version_by_alias(match[1], match[2]).version
+        return str(client.get_model_version_download_uri(match[1], version))
     raise RecordError(
         f"{uri!r} names no model; expected e.g. models:/digits-mobile/1, "
         "models:/digits-mobile@best or runs:/<run id>"

@@ -1,4 +1,4 @@
-"""Reaching MLflow: its address, its experiments, its errors."""
+"""Connection to MLflow: address, experiments, errors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from orchestration.config.credentials import sayable, without_passwords
 from orchestration.tracking.retries import Patience, PatientClient, single_requests
 
 PATIENCE_S = 120.0
-"""What a job waits for MLflow unless it says otherwise."""
+"""Default of how long a job waits for MLflow, seconds."""
 REQUEST_PART, TIMEOUT_PART = 1 / 4, 1 / 6
-"""Of it: how long a failing request is sent again, and how long its answer is waited for."""
+"""Fractions of it: how long a failing request is retried, and the timeout of a response."""
 CASE_S = 2.0
-"""A healthy MLflow takes less for a case, so that no number of cases makes a recording too long."""
+"""Additional time per case, seconds. A healthy MLflow needs less, however many cases there are."""
 SQLITE = "sqlite:///"
 DATABASE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:")
 UNREACHED = re.compile(r"Max retries exceeded.*\[Errno -?\d+\] ([\w ,-]+)")
-"""Of a server that nobody answers for: the rest names objects of the HTTP client."""
+"""Error text of a server that cannot be reached; the rest of it names objects of the client."""
 LOGIN_HINT = (
     "; it wants a login: MLFLOW_TRACKING_URI may have one, or MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD"
@@ -35,7 +35,7 @@ LOGIN_HINT = (
 
 
 class RecordError(Exception):
-    """MLflow did not take, or does not have, what was asked for. Storage has it all the same."""
+    """MLflow failed to store or to find an object. Nothing is lost: storage has it too."""
 
 
 def is_server(tracking_uri: str) -> bool:
@@ -44,7 +44,7 @@ def is_server(tracking_uri: str) -> bool:
 
 
 def ui_address(tracking_uri: str) -> str:
-    """Where the UI of a tracking server is; for a database, where `make ui` opens it."""
+    """Address of the UI of a tracking server; for a database, the address that `make ui` serves."""
     if not is_server(tracking_uri):
         return "http://127.0.0.1:5000"
     return without_passwords(tracking_uri).rstrip("/")
@@ -53,35 +53,35 @@ def ui_address(tracking_uri: str) -> str:
 def experiment_id(
     client: PatientClient, tracking_uri: str, name: str, folder: str | None = None
 ) -> str:
-    """The experiment of a name, made if missing.
+    """Id of an experiment, which is created if missing.
 
     Args:
         client: of this tracking URI.
-        tracking_uri: a server decides itself where the files of an experiment go; those of a SQLite
-            file lie beside it.
+        tracking_uri: a server chooses the artifact location itself; for a SQLite file, artifacts
+            are stored next to it.
         name: of the experiment.
-        folder: where they lie for other databases; else below the working directory.
+        folder: parent of the artifacts for other databases; None means the working directory.
 
     Raises:
-        RecordError: it was deleted.
+        RecordError: the experiment was deleted.
     """
 
-    def found_or_new() -> str:
-        found = client.get_experiment_by_name(name)
-        if found is None:
+    def find_or_create() -> str:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             return str(client.create_experiment(name, _artifacts(tracking_uri, folder)))
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise RecordError(
                 f"experiment '{name}' was deleted in MLflow; restore it with "
-                f"`mlflow experiments restore -x {found.experiment_id}` or name another"
+                f"`mlflow experiments restore -x {experiment.experiment_id}` or name another"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
-    return client.patience.until_done(found_or_new)
+    return client.patience.until_done(find_or_create)
 
 
 def _artifacts(tracking_uri: str, folder: str | None) -> str | None:
-    # MLflow would put them below the working directory, which a submitted job loses.
+    # MLflow's default is the working directory, which does not outlive a submitted job.
     if tracking_uri.startswith(SQLITE):
         folder = str(Path(tracking_uri.removeprefix(SQLITE)).absolute().parent)
     is_ours = folder is not None and DATABASE.match(tracking_uri) is not None
@@ -92,12 +92,12 @@ def _artifacts(tracking_uri: str, folder: str | None) -> str | None:
 def connected(
     tracking_uri: str, patience_s: float = PATIENCE_S, total_s: float = float("inf")
 ) -> Iterator[PatientClient]:
-    """A client for the block, inside which every error of MLflow is a RecordError.
+    """Context manager with a client; errors of MLflow inside the block become RecordErrors.
 
     Args:
-        tracking_uri: a server, or a database.
-        patience_s: a failing request is sent again for a quarter of it.
-        total_s: after so long nothing is sent any more.
+        tracking_uri: of a server or a database.
+        patience_s: a failing request is retried for a quarter of it.
+        total_s: no request is sent after this time.
     """
     patience = Patience(patience_s * REQUEST_PART, total_s)
     timeout_s = patience_s * TIMEOUT_PART
@@ -111,9 +111,9 @@ def connected(
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """Wait while another process opens the same SQLite file: two that make its tables break it."""
+    """Exclusive lock on a SQLite file, which breaks if two processes create its tables at once."""
     path = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or not os.access(path.parent, os.W_OK):  # only to be read
+    if not uri.startswith(SQLITE) or not os.access(path.parent, os.W_OK):  # read-only
         yield
         return
     with open(path.with_name(f".{path.name}.lock"), "w") as guard:
@@ -122,7 +122,7 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 def _reach_database(uri: str, timeout_s: float) -> None:
-    """Connect once: MLflow would try ten times, for a hundred seconds, and tell each on stderr."""
+    """Connect once. MLflow would try ten times within 100 s and print each failure to stderr."""
     if uri.startswith(SQLITE):
         Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     is_postgres = uri.startswith("postgresql")
@@ -138,24 +138,24 @@ def _reach_database(uri: str, timeout_s: float) -> None:
 def record_errors(tracking_uri: str, patience: Patience) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # MLflow's own use of SQLAlchemy, which the reader can do nothing about.
+            # Raised by MLflow's own use of SQLAlchemy; users can do nothing about it.
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        # Not `from error`: a traceback would show the address with its password.
+        # Not `from error`: the traceback would show the address with its password.
         text = sayable(f"MLflow at {tracking_uri}: {_reason(error)}")
         raise RecordError(text + _hint(error) + patience.so_far) from None
 
 
 def _reason(error: Exception) -> str:
-    """On one line; where nobody answers, only why."""
+    """Text of an error on one line; reduced to its cause if the server cannot be reached."""
     text = " ".join(str(error).split())
     refused = UNREACHED.search(text)
     return text if refused is None else f"cannot be reached: {refused[1]}"
 
 
 def _hint(error: Exception) -> str:
-    """The way out, where the error does not say it."""
+    """Hint at a remedy if the error itself has none."""
     if isinstance(error, ImportError):
         return "; install it in the checkout, e.g. pip install '.[postgres]'"
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None

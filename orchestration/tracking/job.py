@@ -1,4 +1,4 @@
-"""Write a job into MLflow: its run, its cases, their retrainings."""
+"""Record a job in MLflow: its run, the runs of its cases and of their retrainings."""
 
 from __future__ import annotations
 
@@ -58,10 +58,9 @@ from orchestration.tracking.runs import FINISHED, JOB, KEY, KIND, PARENT, RECORD
 
 CASE_FILES = (ARCHITECTURE_FILE, PROBABILITIES_FILE, RESULT_FILE)
 PICTURES = {"architecture.png": NETWORK_PICTURE, "search.png": SEARCH_PICTURE}
-"""Of a case: their names in MLflow, and how those in storage end."""
+"""Figures of a case: names in MLflow, and suffixes of their names in storage."""
 SERVER_THREADS = 8
-"""Cases that are written to a server at once; those in a database of this host wait for each other
-anyway."""
+"""Cases written to a server concurrently. A local database serializes writes anyway."""
 
 
 def record_job(
@@ -75,20 +74,20 @@ def record_job(
     results: Sequence[Result] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> RecordLinks:
-    """Write what a job has in storage into MLflow: what is missing there, and nothing twice.
+    """Record a job from storage in MLflow. Only what is missing there is written.
 
     Args:
         job: the job's folder, with `job.json` and `cases/*/result.json`.
         tables: the folder of the latency tables.
-        tracking_uri: a server, or `sqlite:///...`; beside a SQLite file lie the artifacts.
-        experiment: made if missing.
-        patience_s: a failing request is sent again for a quarter of it.
-        is_waited_for: stop after `patience_s` and two seconds for each case, whatever is missing.
-        results: of the job, in the order of tables; None: they are read.
-        facts: the content of `job.json`; None: it is read.
+        tracking_uri: of a server, or `sqlite:///...`; artifacts are stored next to a SQLite file.
+        experiment: name of the experiment; created if missing.
+        patience_s: a failing request is retried for a quarter of it.
+        is_waited_for: stop after `patience_s` plus two seconds per case, even if incomplete.
+        results: of the job, in the order of tables; None to read them here.
+        facts: content of `job.json`; None to read it here.
 
     Raises:
-        RecordError: MLflow cannot be reached or written. The same call goes on from there.
+        RecordError: MLflow cannot be reached or written. The same call continues from there.
         StorageError: the job's files cannot be read.
     """
     results = read_results(job) if results is None else results
@@ -103,7 +102,7 @@ def record_job(
 
 
 class _Case(NamedTuple):
-    """A case whose runs are written."""
+    """A case whose runs have been written."""
 
     run_id: str
     result: Result
@@ -112,7 +111,7 @@ class _Case(NamedTuple):
 
 
 class _Recorder:
-    """Writes one job. Every method may be called again after it was interrupted."""
+    """Records one job. Every method can be repeated after an interruption."""
 
     def __init__(
         self, runs: Runs, job: Storage, tables: Storage, threads: int, facts: Mapping[str, Any]
@@ -138,7 +137,7 @@ class _Recorder:
             self.models.read()
         run_ids, models = self._cases(parent, results)
         if self.client.patience.has_repeated:
-            self._drop_doubles(parent)
+            self._delete_duplicates(parent)
         for name in {model.name for model in models}:
             self.models.mark_best(name, results)
         links = links_of(self.runs, self.facts["key"], ui, parent, run_ids, models)
@@ -151,13 +150,13 @@ class _Recorder:
     def _cases(
         self, parent: Run, results: Sequence[Result]
     ) -> tuple[list[str], list[ModelVersion]]:
-        """Ids of the runs of cases, and the registered models.
+        """Write the runs of cases and register models; returns the run ids and the model versions.
 
-        Runs are written at once, as many as there are threads; versions are registered one by one,
-        since their numbers follow the order of the results.
+        Runs are written concurrently. Versions are registered one by one, since their numbers
+        follow the order of the results.
         """
         groups: dict[tuple[str, str], list[Result]] = {}
-        for result in results:  # two names of one network are one run, which one thread writes
+        for result in results:  # two names of one network share a run, which one thread writes
             groups.setdefault((result["key"], result["finished"]), []).append(result)
         patience, run_ids, versions = self.client.patience, [], []
         patience.so_far = _so_far(0, results)
@@ -174,19 +173,19 @@ class _Recorder:
     def _group(self, parent: Run, results: Sequence[Result]) -> list[_Case]:
         return [self._case(parent, result) for result in results]
 
-    def _drop_doubles(self, parent: Run) -> None:
-        """A request that was sent again may have been answered twice, though not to us."""
+    def _delete_duplicates(self, parent: Run) -> None:
+        """Delete duplicates: a retried request may have been executed twice by the server."""
         self.runs.read_again(parent, "case", "retrain")
         self.models.read()
         self.models.read_versions()
 
     def _case(self, parent: Run, result: Result) -> _Case:
-        """Write the run of a case, and that of its retraining."""
+        """Write the runs of a case and of its retraining."""
         tags = self._case_tags("case", parent, result) | {JOB: self.facts["key"]}
         run = self.runs.run(result["case"], tags, started_ms(result))
         if RECORDED not in run.data.tags:
             self._write_case(run, result)
-        is_trained = result["top1"] is not None  # else the model is of an earlier result
+        is_trained = result["top1"] is not None  # otherwise the model belongs to an earlier result
         has_model = is_trained and self.job.exists(f"{case_folder(result['case'])}/{MODEL}")
         retrained, model = self._retrain(run, result) if has_model else (None, None)
         if RECORDED not in run.data.tags:
@@ -202,7 +201,7 @@ class _Recorder:
             "hardware": result["hardware"],
             "stand_in": str(result["stand_in"]).lower(),
             "kind": result["kind"],
-            "status": "done",  # what is not done has no result to record
+            "status": "done",  # unfinished cases have no result
         }
 
     def _write_case(self, run: Run, result: Result) -> None:
@@ -210,32 +209,33 @@ class _Recorder:
         values += curves("search", result["search_history"])
         values += system_values(result["search_history"])
         self.runs.log(run, case_params(result), values)
-        case, picture = case_folder(result["case"]), comparison_file(result["case"])
+        case, figure = case_folder(result["case"]), comparison_file(result["case"])
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            there = [f"{case}/{name}" for name in CASE_FILES if self.job.exists(f"{case}/{name}")]
-            self.job.copy_to(folder, there, below=case)
+            stored = [f"{case}/{name}" for name in CASE_FILES if self.job.exists(f"{case}/{name}")]
+            self.job.copy_to(folder, stored, below=case)
             table = table_name(result["table_key"])
-            if self.tables.exists(table):  # it may have been removed since
+            if self.tables.exists(table):  # it may have been deleted since
                 (folder / "latency_table.json").write_bytes(self.tables.read_bytes(table))
-            for name, end in PICTURES.items():
-                if self.job.exists(f"{picture}{end}"):
-                    (folder / name).write_bytes(self.job.read_bytes(f"{picture}{end}"))
+            for name, suffix in PICTURES.items():
+                if self.job.exists(f"{figure}{suffix}"):
+                    (folder / name).write_bytes(self.job.read_bytes(f"{figure}{suffix}"))
             upload(self.client, folder, run.info.artifact_uri)
 
     def _retrain(self, parent: Run, result: Result) -> tuple[Run, LoggedModel]:
-        """Its run, and its model with its files; that is not registered here."""
+        """Write the run of a retraining, and upload its model without registering it."""
         tags = self._case_tags("retrain", parent, result)
         run = self.runs.run(f"{result['case']} retrain", tags, started_ms(result, ["retrain"]))
         model = self.models.model(run, result)
         if RECORDED not in run.data.tags:
             history = result["retrain_history"]
-            found = [(one, None) for one in [*curves("retrain", history), *system_values(history)]]
-            found += [(one, model.model_id) for one in final_values(MODEL_METRICS, result)]
-            self.runs.log(run, {}, found)
+            plain = [*curves("retrain", history), *system_values(history)]
+            values = [(value, None) for value in plain]
+            values += [(value, model.model_id) for value in final_values(MODEL_METRICS, result)]
+            self.runs.log(run, {}, values)
             self.runs.close(run, finished_ms(result), "yes")
         return run, model
 
 
 def _so_far(count: int, results: Sequence[Result]) -> str:
-    return f"; {count} of {len(results)} cases are there"
+    return f"; {count} of {len(results)} cases are recorded"

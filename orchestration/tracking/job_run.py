@@ -1,4 +1,4 @@
-"""The run of a job: what it spent, its report, and how its cases are doing."""
+"""The run of a job: costs, report, and the state of its cases."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ STATUS, DONE, FAILED, OUTDATED = "status", "done", "failed", "outdated"
 
 @dataclass(frozen=True)
 class JobRun:
-    """The run of one job. Every method may be called again after it was interrupted."""
+    """The run of one job. Every method can be repeated after an interruption."""
 
     runs: Runs
     job: Storage
     tables: Storage
     facts: Mapping[str, Any]
-    """`job.json`."""
+    """Content of `job.json`."""
     run: Run
 
     @property
     def _failed(self) -> Mapping[str, str]:
-        """Why cases failed, by name."""
+        """Reasons of failed cases, by case name."""
         failed: Mapping[str, str] = self.facts.get("failed", {})
         return failed
 
@@ -63,10 +63,10 @@ class JobRun:
         return plan
 
     def mark_outdated(self, run_ids: Collection[str]) -> None:
-        """Take runs of earlier settings off the lists of the job; what they say stays.
+        """Mark runs of earlier settings as outdated and remove them from the job's lists.
 
         Args:
-            run_ids: of the cases that the job has now.
+            run_ids: of the current cases of the job.
         """
         for run in self._children():
             is_old = run.info.run_id not in run_ids and run.data.tags.get(STATUS) == DONE
@@ -79,28 +79,28 @@ class JobRun:
                 self.runs.client.set_tag(run.info.run_id, JOB, self.facts["key"])
 
     def write_failures(self) -> None:
-        """A run for every case that failed; it is gone when the case was done after all."""
-        asked = {case["name"]: case for case in self._plan.get("cases", ())}
-        failed = {name: why for name, why in self._failed.items() if name in asked}
-        known = {asked[name]["key"] for name in failed}
+        """Write a run for every failed case; delete those of cases that have succeeded since."""
+        cases = {case["name"]: case for case in self._plan.get("cases", ())}
+        failed = {name: reason for name, reason in self._failed.items() if name in cases}
+        keys = {cases[name]["key"] for name in failed}
         for old in self._children():
-            if old.data.tags.get(FINISHED) == FAILED and old.data.tags[KEY] not in known:
+            if old.data.tags.get(FINISHED) == FAILED and old.data.tags[KEY] not in keys:
                 self.runs.client.delete_run(old.info.run_id)
         for name, reason in failed.items():
-            self._write_failure(asked[name], reason)
+            self._write_failure(cases[name], reason)
 
     def _write_failure(self, case: Mapping[str, Any], reason: str) -> None:
         moment = moment_ms(self.facts["submitted"])
         tags = {KIND: "case", KEY: case["key"], FINISHED: FAILED, PARENT: self.run.info.run_id}
-        told = {"kind": case["kind"], STATUS: FAILED, JOB: self.facts["key"]}
-        run = self.runs.run(case["name"], {**tags, **told}, moment)
+        status_tags = {"kind": case["kind"], STATUS: FAILED, JOB: self.facts["key"]}
+        run = self.runs.run(case["name"], {**tags, **status_tags}, moment)
         self.runs.log(run, case_params(case))
         if run.data.tags.get(NOTE) != reason:
             self.runs.client.set_tag(run.info.run_id, NOTE, reason)
         self.runs.client.set_terminated(run.info.run_id, "FAILED", moment)
 
     def _children(self) -> list[Run]:
-        """Runs of cases below this one, as far as they are known."""
+        """Runs of cases below this one that are known."""
         return [
             run
             for run in self.runs.known.values()
@@ -109,11 +109,11 @@ class JobRun:
         ]
 
     def write(self, results: Sequence[Result], links: RecordLinks) -> None:
-        """All that is said of the job as a whole, unless it is there already."""
-        # A job that was stopped and went on has more cases than when it was recorded last.
+        """Write everything about the job as a whole, unless it has been recorded already."""
+        # A resumed job has more cases than when it was last recorded.
         state = digest(
             {
-                "done": sorted(one["key"] for one in results),
+                "done": sorted(result["key"] for result in results),
                 "facts": {name: self.facts.get(name) for name in ("failed", "runs", "settings")},
                 "pictures": self.job.find_json(comparison_file(PICTURES_FILE)),
             }
@@ -135,7 +135,7 @@ class JobRun:
             self.runs.client.log_inputs(self.run.info.run_id, [images.as_input()])
 
     def _table_values(self) -> Iterator[Value]:
-        """How right the latency table of each target is."""
+        """Accuracy of the latency table of each target."""
         for target, key in self._plan.get("tables", {}).items():
             if (values := self.tables.find_json(table_name(key))) is not None:
                 yield from table_values(LatencyTable.from_dict(values), target)
@@ -156,7 +156,7 @@ class JobRun:
                 self.runs.client.set_tag(self.run.info.run_id, name, value)
 
     def _write_note(self, results: Sequence[Result], links: RecordLinks) -> None:
-        """On top of the run's page; links without the server's address work wherever it is."""
+        """Write the description of the run. Relative links work whatever the server's address."""
         compare, listed = (link[link.index("#") :] for link in (links.compare, links.runs))
         has_report = bool(results) and self.job.exists(comparison_file(REPORT_FILE))
         text = job_note(self.facts, results, compare, listed, has_report=has_report)

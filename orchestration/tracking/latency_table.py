@@ -1,4 +1,4 @@
-"""Write a latency table into MLflow: a run with its errors, its file and its picture."""
+"""Record a latency table in MLflow: a run with its errors, its file and its figure."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def record_table(
     experiment: str,
     folder: str | None = None,
 ) -> str:
-    """Write a measured latency table into MLflow, once; measured again it is another run.
+    """Record a measured latency table in MLflow. Each measurement of a table gets one run.
 
     Args:
         table: with its date and calibration.
-        key: its content address.
-        picture: predicted against measured latency.
+        key: its content key.
+        picture: PNG of predicted against measured latency.
         tracking_uri: as for `record_job`.
-        experiment: made if missing.
-        folder: where files go if MLflow is a database and not a server.
+        experiment: name of the experiment; created if missing.
+        folder: parent of the artifacts if MLflow is a database without a server.
 
     Returns:
-        The page of its run.
+        Address of the run's page.
 
     Raises:
         RecordError: MLflow cannot be reached or written.
@@ -56,7 +56,7 @@ def record_table(
 
 
 def _note(table: LatencyTable) -> str:
-    """Markdown, for the top of the run's page."""
+    """Description of the run, in Markdown."""
     known = table.calibration
     lines = [
         f"**{table.hardware}**, {table.space.name} at {table.space.resolution} pixels: "
@@ -66,7 +66,7 @@ def _note(table: LatencyTable) -> str:
         lines += ["", f"Predictions {known.errors.text()}."]
     if known is not None and known.others:
         lines += ["", "| network | measured ms |", "|---|---|"]
-        lines += [f"| {one.name} | {one.measured_ms:.4g} |" for one in known.others]
+        lines += [f"| {network.name} | {network.measured_ms:.4g} |" for network in known.others]
     return "\n".join(lines)
 
 

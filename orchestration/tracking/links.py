@@ -1,4 +1,4 @@
-"""Where a person finds in the UI what was recorded."""
+"""Links to the recorded job in the MLflow UI."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from orchestration.tracking.retries import PatientClient
 from orchestration.tracking.runs import JOB, KIND, Runs
 
 TRAINING = "?workflowType=machine_learning"
-"""Without it the UI opens pages in its view for language models."""
+"""Query that selects the model-training view; the UI's default is its view for language models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordLinks:
-    """Where a person finds what was recorded."""
+    """Addresses of the recorded job in the MLflow UI."""
 
     report: str
-    """The page of the job's run: its tables, its files."""
+    """Page of the job's run, with its tables and files."""
 
     runs: str
-    """The experiment's page: the job and its cases, with their figures in columns."""
+    """Page of the experiment with the job and its cases, metrics in columns."""
 
     cases: str
-    """The same page with the cases of all jobs."""
+    """Page of the experiment with the cases of all jobs."""
 
     compare: str
-    """All cases of the job and the reference, side by side."""
+    """Page that compares all cases of the job and the reference."""
 
     models: tuple[str, ...]
-    """Registered versions, as `models:/digits-mobile/1`."""
+    """Registered versions, such as `models:/digits-mobile/1`."""
 
 
 def links_of(
@@ -45,7 +45,7 @@ def links_of(
     run_ids: Sequence[str],
     models: Sequence[ModelVersion],
 ) -> RecordLinks:
-    """The pages of a job; the views that they open are stored.
+    """Links to a job; stores the shared views that they open.
 
     Args:
         runs: of the experiment.
@@ -53,12 +53,12 @@ def links_of(
         ui: address of the UI.
         parent: the run of the job.
         run_ids: of its cases.
-        models: their registered versions.
+        models: registered versions of its cases.
     """
     experiment = f"{ui}/#/experiments/{runs.experiment_id}"
-    each = list(dict.fromkeys(run_ids))  # two names of one network are one run
-    # The page takes its runs from the beginning of its words.
-    compared = f"runs={_quoted(each)}&experiments={_quoted([runs.experiment_id])}"
+    unique = list(dict.fromkeys(run_ids))  # two names of one network share a run
+    # The page expects the runs as the first parameter of its query.
+    compared = f"runs={_quoted(unique)}&experiments={_quoted([runs.experiment_id])}"
     view, cases = share_views(runs.client, runs.experiment_id, job_key)
     return RecordLinks(
         report=f"{experiment}/runs/{parent.info.run_id}{TRAINING}",
@@ -83,28 +83,27 @@ COLUMNS = [
 
 
 CASES = "proxyless"
-"""The view of all cases of the experiment."""
+"""Key of the view of all cases of the experiment."""
 
 
 def share_views(client: PatientClient, experiment: str, job_key: str) -> tuple[str, str]:
-    """Store a view of one job, its run and those of its cases in one list, and one of all cases of
-    the experiment; the keys by which links name them.
+    """Store two shared views, of a job with its cases and of all cases; returns their keys.
 
-    Cases are folded below their job where no filter is set, and a view cannot unfold them.
+    Without a filter the UI collapses cases below their job, and a view cannot expand them.
     """
     views = {
         f"{CASES}-{job_key}": f"tags.`{JOB}` = '{job_key}'",
         CASES: f"tags.`{KIND}` = 'case'",
     }
     stored = client.get_experiment(experiment).tags
-    for key, shown in views.items():
-        if stored.get(f"{SHARED}{key}") != _state(shown):
-            client.set_experiment_tag(experiment, f"{SHARED}{key}", _state(shown))
-    one, all_of_them = views
-    return one, all_of_them
+    for key, query in views.items():
+        if stored.get(f"{SHARED}{key}") != _state(query):
+            client.set_experiment_tag(experiment, f"{SHARED}{key}", _state(query))
+    job_view, all_cases = views
+    return job_view, all_cases
 
 
-def _state(shown: str) -> str:
-    """Of a view of what a filter shows, the fastest first."""
+def _state(query: str) -> str:
+    """JSON of a view of the runs that match a filter, the fastest first."""
     order = {"orderByKey": "metrics.`measured_ms`", "orderByAsc": True}
-    return json.dumps({"searchFilter": shown, **order, "selectedColumns": COLUMNS})
+    return json.dumps({"searchFilter": query, **order, "selectedColumns": COLUMNS})

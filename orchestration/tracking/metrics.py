@@ -1,6 +1,6 @@
-"""A result as params and metrics: their names, values and moments, the same in every job.
+"""Params and metrics of a result: names, values and timestamps, the same for every job.
 
-What MLflow shows in columns, charts and parallel coordinates hangs on these names.
+Columns, charts and parallel coordinates of the MLflow UI depend on these names.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ RANKED_BY = ("accuracy", "cross_entropy")
 
 
 class Value(NamedTuple):
-    """A number at a moment."""
+    """A metric value with its timestamp and step."""
 
     name: str
     value: float
     at_ms: int
-    """Milliseconds since 1970."""
+    """Timestamp, milliseconds since 1970."""
     step: int
 
 
 def case_params(result: Mapping[str, object]) -> dict[str, str]:
-    """What was asked for, and the network that came of it."""
+    """Params of a case: its settings, and the hash of its architecture."""
     asked = {name: value_of(result, name) for name in PARAMS}
     return {name: str(value) for name, value in asked.items() if value is not None}
 
 
 def final_values(names: Sequence[str], result: Result) -> list[Value]:
-    """What was found, at the moment when the case was finished."""
+    """Metrics of a result, with the time at which the case finished."""
     at_ms = finished_ms(result)
     found = {name: value_of(result, name) for name in names}
     return [
@@ -54,7 +54,7 @@ def final_values(names: Sequence[str], result: Result) -> list[Value]:
 
 
 def ranking_values(result: Result) -> list[Value]:
-    """How well the supernet ranks networks: `ranking_spearman_accuracy` and the like."""
+    """Rank correlations of the supernet: `ranking_spearman_accuracy` and the like."""
     ranking, at_ms = result.get("ranking") or {}, finished_ms(result)
     return [
         Value(f"ranking_{name}_{by}", float(value), at_ms, 0)
@@ -65,7 +65,7 @@ def ranking_values(result: Result) -> list[Value]:
 
 
 def table_params(table: LatencyTable) -> dict[str, str]:
-    """What was measured."""
+    """Params of a latency table: target, device, runtime, space."""
     device = {f"device.{name}": str(value) for name, value in table.device.items()}
     return {
         "target": table.target,
@@ -78,8 +78,10 @@ def table_params(table: LatencyTable) -> dict[str, str]:
 
 
 def table_values(table: LatencyTable, target: str = "") -> list[Value]:
-    """How right a table is: `latency_mape`, or `tables/cpu_latency_mape` for a target of a job, and
-    the like. What is before the slash is a section of charts in the UI."""
+    """Accuracy of a table: `latency_mape` and the like, `tables/cpu_latency_mape` with a target.
+
+    The part before the slash is a section of charts in the UI.
+    """
     at_ms = moment_ms(table.date) if table.date else 0
     spreads = sorted(row.spread for row in table.rows)
     figures = {
@@ -97,19 +99,25 @@ def table_values(table: LatencyTable, target: str = "") -> list[Value]:
 
 
 def curves(prefix: str, history: Sequence[Mapping[str, Any]]) -> list[Value]:
-    """A value per number and epoch, named `<prefix>/<number>`; the step is the epoch."""
+    """A metric `<prefix>/<name>` per quantity and epoch; the step is the epoch."""
     epochs = [entry["epoch"] for entry in history]
-    runs_on = len(set(epochs)) == len(epochs)  # else each phase counts from 0
+    is_continuous = len(set(epochs)) == len(epochs)  # otherwise each phase counts from 0
     return [
         Value(f"{prefix}/{name}", float(value), int(entry["time"] * 1000), step)
-        for step, entry in zip(epochs if runs_on else range(len(epochs)), history, strict=True)
+        for step, entry in zip(
+            epochs if is_continuous else range(len(epochs)), history, strict=True
+        )
         for name, value in entry.items()
         if name not in ("phase", "epoch", "time", "system") and value is not None
     ]
 
 
 def run_values(facts: Mapping[str, Any]) -> list[Value]:
-    """What each run of a job spent, and how right its plan was; of `job.json`. A step is a run."""
+    """Time of each run of a job, and the error of its plan's estimate; the step is the run.
+
+    Args:
+        facts: content of `job.json`.
+    """
     return [
         Value(f"spent/{name}", float(value), moment_ms(run["started"]), step)
         for step, run in enumerate(facts.get("runs", ()))
@@ -119,13 +127,12 @@ def run_values(facts: Mapping[str, Any]) -> list[Value]:
 
 def _spent(run: Mapping[str, Any]) -> dict[str, float]:
     names = ("wall_s", "idle_share", "estimate_s", "took_s", "estimate_error")
-    found = {name: run[name] for name in names if run.get(name) is not None}
-    return found | {f"steps_{phase}": count for phase, count in run.get("steps", {}).items()}
+    values = {name: run[name] for name in names if run.get(name) is not None}
+    return values | {f"steps_{phase}": count for phase, count in run.get("steps", {}).items()}
 
 
 def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:
-    """What the machine was at, under the names from which the UI makes its page of system
-    metrics; the step is the epoch."""
+    """System metrics, under the names that the UI expects; the step is the epoch."""
     return [
         Value(f"system/{name}", float(value), int(entry["time"] * 1000), step)
         for step, entry in enumerate(history)
@@ -134,7 +141,7 @@ def system_values(history: Sequence[Mapping[str, Any]]) -> list[Value]:
 
 
 def settings_params(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"search": {"epochs": 6}} -> {"search.epochs": "6"}; what is no text, as JSON."""
+    """Flattened settings: {"search": {"epochs": 6}} -> {"search.epochs": "6"}, values as JSON."""
     params: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -146,9 +153,9 @@ def settings_params(settings: Mapping[str, Any], prefix: str = "") -> dict[str, 
 
 
 def started_ms(result: Result, histories: Sequence[str] = ("search", "retrain")) -> int:
-    """When the first epoch of these histories began, milliseconds since 1970.
+    """Start of the first epoch of these histories, milliseconds since 1970.
 
-    Those of a warm-up do not count: it may have been trained long before, for other cases.
+    Epochs of a warm-up do not count: it may have been trained long before, for other cases.
     """
     known = {"search": result["search_history"], "retrain": result["retrain_history"]}
     entries = [
@@ -159,10 +166,10 @@ def started_ms(result: Result, histories: Sequence[str] = ("search", "retrain"))
 
 
 def finished_ms(result: Result) -> int:
-    """When the case was done, milliseconds since 1970."""
+    """Time at which the case finished, milliseconds since 1970."""
     return moment_ms(result["finished"])
 
 
 def moment_ms(iso: str) -> int:
-    """An ISO 8601 time in milliseconds since 1970."""
+    """An ISO 8601 timestamp in milliseconds since 1970."""
     return int(datetime.fromisoformat(iso).timestamp() * 1000)

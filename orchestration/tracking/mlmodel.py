@@ -1,8 +1,8 @@
-"""A saved model as the folder that MLflow calls a model.
+"""Convert a saved model to MLflow's model format.
 
-`mlflow.pytorch.save_model` would export the program anew, which takes seconds and torch, and the
-recorded program would not be the one that was checked against the network. This copies it byte for
-byte and writes the few files around it.
+`mlflow.pytorch.save_model` would export the program again, which takes seconds and needs torch, and
+the recorded program would not be the one that was checked against the network. Here the program is
+copied byte for byte, and the few files around it are written.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ DATA, EXTRA = "data", "extra_files"
 
 
 def write_mlmodel(files: Path, folder: Path, identity: Mapping[str, str], location: str) -> None:
-    """Fill `folder` so that `mlflow.pytorch` and `mlflow.pyfunc` load it.
+    """Write a model to `folder` in the format that `mlflow.pytorch` and `mlflow.pyfunc` load.
 
     Args:
-        files: as written by `export.save_model`; more files in it go along.
-        folder: exists and is empty.
+        files: folder written by `export.save_model`; other files in it are copied too.
+        folder: existing and empty.
         identity: `model_id` and `run_id` in MLflow.
-        location: where MLflow will keep the folder.
+        location: artifact location of the model in MLflow.
 
     Raises:
         ValueError: the model's facts cannot be read.
@@ -71,7 +71,7 @@ def _flavors(extra: list[str]) -> dict[str, Any]:
             "loader_module": "mlflow.pytorch",
             "python_version": platform.python_version(),
             "data": DATA,
-            "pickle_module_name": "mlflow.pytorch.pickle_module",  # asked for; nothing is pickled
+            "pickle_module_name": "mlflow.pytorch.pickle_module",  # required; nothing is pickled
             "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
             "config": {"device": None},
         },
@@ -96,7 +96,7 @@ def _metadata(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _write_example(files: Path, folder: Path) -> dict[str, str]:
-    """The example images in the two forms that MLflow knows."""
+    """Write the example images in the two formats that MLflow reads."""
     images = json.loads((files / EXAMPLE_FILE).read_text("utf-8"))["images"]
     (folder / "input_example.json").write_text(json.dumps(images), "utf-8")
     (folder / "serving_input_example.json").write_text(json.dumps({"inputs": images}), "utf-8")
@@ -108,8 +108,8 @@ def _write_example(files: Path, folder: Path) -> dict[str, str]:
 
 
 def _write_environment(folder: Path) -> None:
-    """What a server needs to run the model, in the three forms that MLflow reads."""
-    # Without the local part of the version: no registry has 2.15.0+cu132.
+    """Write the requirements of a model server in the three formats that MLflow reads."""
+    # Without the local version part: package registries do not have 2.15.0+cu132.
     needs = [f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch")]
     python = platform.python_version()
     (folder / "requirements.txt").write_text("\n".join(needs) + "\n", "utf-8")

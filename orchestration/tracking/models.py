@@ -1,4 +1,4 @@
-"""Models of retrainings: logged with their files, registered, the best of them marked."""
+"""Models of retrainings: logging with files, registration, aliases of the best versions."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from orchestration.tracking.runs import FINISHED, KEY, Runs, pages, tagged
 logger = logging.getLogger(__name__)
 
 NUMBERS = ("budget_ms", "table_ms", "top1")
-"""On every registered version, as tags."""
+"""Tags with numbers on every registered version."""
 MEASURED = "measured_ms"
-"""There too, where the target is measured."""
+"""Tag with the measured latency, on versions for targets that are measured."""
 VERSIONS = "mlflow.modelVersions"
-"""On a model: what the UI reads to lead from it to the registry."""
+"""Tag of a logged model from which the UI links to the registry."""
 IMAGES = "proxyless.images"
 BEST = "best"
 BUDGET = "budget-"
-"""Before the milliseconds of a budget: the alias of the best version for it."""
+"""Prefix of the alias of the best version for a budget; the milliseconds follow."""
 
 
 class _Candidate(Scored):
@@ -45,37 +45,37 @@ class _Candidate(Scored):
 
 @dataclass(frozen=True)
 class Models:
-    """The models of one job. Every method may be called again after it was interrupted."""
+    """The models of one job. Every method can be repeated after an interruption."""
 
     runs: Runs
     job: Storage
     prefix: str
-    """Of registered names: `<prefix>-<target>`."""
+    """Prefix of registered names, which are `<prefix>-<target>`."""
     known: dict[str, LoggedModel] = field(default_factory=dict)
-    """By the run that made them; those of new runs are not looked for."""
+    """Logged models by the id of their run; models of new runs are not looked up."""
     versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
-    """Of the registered names that were met."""
+    """Versions of the registered names used so far, by name."""
     shown: set[str] = field(default_factory=set)
-    """Runs that name their model as what they put out."""
+    """Ids of runs whose model is linked as their output."""
 
     @property
     def client(self) -> PatientClient:
-        """Where they are written."""
+        """Client that the models are written with."""
         return self.runs.client
 
     def read(self) -> None:
-        """Read the models of all known runs, so that none is looked for by itself."""
+        """Read the models of all known runs at once, to save a request for each."""
         ours = {run.info.run_id for run in self.runs.known.values()}
         found = [model for model in self._search(None) if model.source_run_id in ours]
         for model in self._once(found):
             self.known.setdefault(model.source_run_id, model)
 
     def read_versions(self) -> None:
-        """Read again what has the names that were met."""
+        """Read the versions of the names used so far again."""
         self.versions.update({name: self._versions(name) for name in self.versions})
 
     def model(self, run: Run, result: Result) -> LoggedModel:
-        """The model of a retraining, with its files."""
+        """The logged model of a retraining with its files; created if missing."""
         run_id = run.info.run_id
         model = self.known.get(run_id) or self._found_or_new(run_id, result)
         if model.status != LoggedModelStatus.READY:
@@ -88,19 +88,23 @@ class Models:
         return model
 
     def registered(self, run: Run, model: LoggedModel, result: Result) -> ModelVersion:
-        """The version that holds the model, made if missing, linked with it."""
+        """The registered version of a model, created if missing and linked from the model."""
         name = f"{self.prefix}-{result['target']}"
         if name not in self.versions:
             self.versions[name] = self._versions(name)
         tags = {KEY: result["key"], FINISHED: result["finished"]}
-        known = [one for one in self.versions[name] if one.tags.items() >= tags.items()]
+        known = [
+            known_version
+            for known_version in self.versions[name]
+            if known_version.tags.items() >= tags.items()
+        ]
         version = known[0] if known else self._found_or_registered(name, run, model, result, tags)
         self.versions[name].append(version)
         self._link(model, {"name": name, "version": str(version.version)})
         return version
 
     def _link(self, model: LoggedModel, link: dict[str, str]) -> None:
-        """Lead from a model to its version, and to none of that name that is there no more."""
+        """Link a model to its version, in place of links to former versions of the same name."""
         shown = json.loads(model.tags.get(VERSIONS, "[]"))
         wanted = [*(one for one in shown if one["name"] != link["name"]), link]
         if shown != wanted:
@@ -108,34 +112,39 @@ class Models:
             self.client.set_logged_model_tags(model.model_id, {VERSIONS: model.tags[VERSIONS]})
 
     def mark_best(self, name: str, results: Sequence[Result]) -> None:
-        """Give the aliases to the versions of `name` that `best_result` picks: of all, and of those
-        for each budget.
+        """Set the aliases of the best version of `name`, overall and for each budget.
 
-        Versions of the job that are of earlier settings do not compete, nor do those of other jobs
-        on other images or another device.
+        `best_result` chooses. Versions of earlier settings of the job do not compete, nor do those
+        of other jobs with other images or another device.
         """
         candidates = self._candidates(name, results)
         if not candidates:
             return
-        there = self.client.get_registered_model(name).aliases
-        self._mark(name, BEST, candidates, there)
-        for alias in dict.fromkeys(budget_alias(needed_budget_ms(one)) for one in candidates):
-            same = [one for one in candidates if budget_alias(needed_budget_ms(one)) == alias]
-            self._mark(name, alias, same, there)
+        aliases = self.client.get_registered_model(name).aliases
+        self._mark(name, BEST, candidates, aliases)
+        for alias in dict.fromkeys(
+            budget_alias(needed_budget_ms(candidate)) for candidate in candidates
+        ):
+            same = [
+                candidate
+                for candidate in candidates
+                if budget_alias(needed_budget_ms(candidate)) == alias
+            ]
+            self._mark(name, alias, same, aliases)
 
     def _candidates(self, name: str, results: Sequence[Result]) -> list[_Candidate]:
-        """Versions that may be the best, with what is to be known of them."""
-        own = {(one["key"], one["finished"]) for one in results}
-        alike = {(one["hardware"], _images(one)) for one in results}
+        """Versions that compete for the aliases, as results for `best_result`."""
+        own = {(result["key"], result["finished"]) for result in results}
+        alike = {(result["hardware"], _images(result)) for result in results}
         name_of_job = results[0]["job"] if results else None
         return [
-            _candidate(found)
-            for found in self.client.search_model_versions(f"name = '{name}'")
-            if found.tags.keys() >= set(NUMBERS)  # others may register under this name, too
+            _candidate(version)
+            for version in self.client.search_model_versions(f"name = '{name}'")
+            if version.tags.keys() >= set(NUMBERS)  # other projects may register this name, too
             and (
-                (found.tags.get(KEY), found.tags.get(FINISHED)) in own
-                if found.tags.get("job") == name_of_job
-                else (found.tags.get("hardware"), found.tags.get(IMAGES)) in alike
+                (version.tags.get(KEY), version.tags.get(FINISHED)) in own
+                if version.tags.get("job") == name_of_job
+                else (version.tags.get("hardware"), version.tags.get(IMAGES)) in alike
             )
         ]
 
@@ -144,20 +153,20 @@ class Models:
         name: str,
         alias: str,
         candidates: Sequence[_Candidate],
-        there: Mapping[str, str],
+        aliases: Mapping[str, str],
     ) -> None:
-        """Give an alias to the best of the candidates, unless it is `there`."""
+        """Set an alias to the best of the candidates, unless `aliases` has it already."""
         best = best_result(candidates)
         if not keeps_budget(best):
             logger.warning(
-                "no version of '%s' keeps its budget; '%s' is version %s, which misses it least",
+                "no version of '%s' is within its budget; '%s' is version %s, the closest one",
                 *(name, alias, best["version"]),
             )
-        if str(there.get(alias)) != str(best["version"]):
+        if str(aliases.get(alias)) != str(best["version"]):
             self.client.set_registered_model_alias(name, alias, str(best["version"]))
 
     def _versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a name, which is made if it is new."""
+        """All versions of a registered name, which is created if missing."""
         found = self.client.search_model_versions(f"name = '{name}'")
         if not found:
             self.client.patience.until_done(lambda: self._make_name(name))
@@ -168,22 +177,27 @@ class Models:
             self.client.create_registered_model(name)
 
     def _each_once(self, versions: Iterable[ModelVersion]) -> list[ModelVersion]:
-        """The first version of each result; requests that were answered too late made others."""
+        """The first version of each result. Deletes others, which retried requests have created."""
         first: dict[tuple[str, ...], ModelVersion] = {}
-        ours = [one for one in versions if one.tags.keys() >= {KEY, FINISHED}]
-        for one in sorted(ours, key=lambda version: int(version.version)):
-            if first.setdefault((one.tags[KEY], one.tags[FINISHED], one.source), one) is not one:
-                self.client.delete_model_version(one.name, str(one.version))
+        ours = [version for version in versions if version.tags.keys() >= {KEY, FINISHED}]
+        for version in sorted(ours, key=lambda candidate: int(candidate.version)):
+            if (
+                first.setdefault(
+                    (version.tags[KEY], version.tags[FINISHED], version.source), version
+                )
+                is not version
+            ):
+                self.client.delete_model_version(version.name, str(version.version))
         return list(first.values())
 
     def _found_or_registered(
         self, name: str, run: Run, model: LoggedModel, result: Result, tags: dict[str, str]
     ) -> ModelVersion:
-        looks: list[str] = []  # none at first: all versions are known
+        queries: list[str] = []  # none at first: all versions are known
 
         def make() -> ModelVersion:
-            found = self.client.search_model_versions(looks.pop()) if looks else []
-            looks.append(f"name = '{name}' and {tagged(tags)}")
+            found = self.client.search_model_versions(queries.pop()) if queries else []
+            queries.append(f"name = '{name}' and {tagged(tags)}")
             return found[0] if found else self._register(name, run, model, result, tags)
 
         return self.client.patience.until_done(make)
@@ -202,7 +216,7 @@ class Models:
         )
 
     def _search(self, run_id: str | None) -> list[LoggedModel]:
-        """The models of a run, or of all runs of the experiment."""
+        """Logged models of a run, or of all runs of the experiment."""
         wanted = None if run_id is None else f"source_run_id = '{run_id}'"
         places = [self.runs.experiment_id]
         return pages(
@@ -210,9 +224,9 @@ class Models:
         )
 
     def _once(self, models: Iterable[LoggedModel]) -> list[LoggedModel]:
-        """Of models of a run with the same name the one that is furthest; the others are deleted.
+        """The most complete of a run's models of equal name; deletes the others.
 
-        A server that answers too late has made a model that was then made again.
+        If a server responds after the timeout, the retried request creates the model twice.
         """
         best: dict[tuple[str, str], LoggedModel] = {}
         for model in sorted(models, key=_fullness, reverse=True):
@@ -221,31 +235,31 @@ class Models:
         return list(best.values())
 
     def _found_or_new(self, run_id: str, result: Result) -> LoggedModel:
-        # A new run has none; but then a request that failed may have made it.
-        looks = [] if run_id in self.runs.new else [run_id]
+        # A new run has no model, unless a request that failed has created it.
+        pending = [] if run_id in self.runs.new else [run_id]
 
         def make() -> LoggedModel:
-            found = self._once(self._search(looks.pop())) if looks else []
-            looks.append(run_id)
+            found = self._once(self._search(pending.pop())) if pending else []
+            pending.append(run_id)
             return found[0] if found else self._new_model(run_id, result)
 
         return self.client.patience.until_done(make)
 
     def _show(self, run: Run, output: LoggedModelOutput) -> None:
-        """Name a model as what its run put out, once: MLflow keeps the same name twice."""
-        seen = [run]
+        """Link a model as the output of its run, once: MLflow stores duplicates."""
+        first_try = [run]
 
-        def show() -> None:
-            now = seen.pop() if seen else self.client.get_run(run.info.run_id)
-            if not (now.outputs and now.outputs.model_outputs):
+        def link() -> None:
+            current = first_try.pop() if first_try else self.client.get_run(run.info.run_id)
+            if not (current.outputs and current.outputs.model_outputs):
                 self.client.log_outputs(run.info.run_id, [output])
 
-        self.client.patience.until_done(show)
+        self.client.patience.until_done(link)
 
     def _new_model(self, run_id: str, result: Result) -> LoggedModel:
         return self.client.create_logged_model(
             self.runs.experiment_id,
-            name=result["case"].replace(".", "_"),  # MLflow allows no dot there
+            name=result["case"].replace(".", "_"),  # MLflow allows no dots
             source_run_id=run_id,
             params=case_params(result),
             model_type="image classifier",
@@ -275,12 +289,12 @@ def _fullness(model: LoggedModel) -> tuple[bool, bool, str]:
 
 
 def _images(result: Result) -> str:
-    """What the images of a result are, as a digest."""
+    """Digest of the images of a result."""
     return str(result.get("parts", {}).get("data", ""))
 
 
 def budget_alias(budget_ms: float) -> str:
-    """The alias of a budget: MLflow takes no dot, so 0.31 ms is `budget-0_31`."""
+    """The alias of a budget: `budget-0_31` for 0.31 ms, since MLflow allows no dots."""
     return f"{BUDGET}{budget_ms:.4g}".replace(".", "_")
 
 

@@ -1,4 +1,4 @@
-"""The note on top of a job's run, in Markdown: the run's page is the report of the job."""
+"""Description of a job's run in Markdown: a short report on top of the run's page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from orchestration.reports.text import duration
 from orchestration.state.result import Result, value_of
 
 NOTE = "mlflow.note.content"
-"""What a run's page shows as its description."""
+"""Tag that the UI shows as the description of a run."""
 
 SHOWN = ("budget_ms", "table_ms", "measured_ms", "top1", "params", "macs")
 
 
 LONGEST = 7900
-"""Letters: MLflow cuts a note after 8,000."""
+"""Limit in characters: MLflow truncates a description after 8,000."""
 LONGEST_LINK = 2000
 ROOM = "\u00a0"
-"""A space that no reader of Markdown takes away."""
+"""A space that Markdown does not collapse."""
 
 STEPS = ((None, True), (None, False), (20, False), (8, False), (2, False))
-"""How many rows of a device, and whether what they gained: the first that is not too long."""
+"""Pairs (rows per device, whether with findings); the first that is short enough is used."""
 
 
 def job_note(
@@ -35,44 +35,46 @@ def job_note(
     *,
     has_report: bool = True,
 ) -> str:
-    """Tables of what was found, what each network gained, and where to look further.
+    """Tables of results, findings about each network, and links.
 
     Args:
-        facts: `job.json`.
-        results: of its finished cases.
+        facts: content of `job.json`.
+        results: of the finished cases.
         compare: address of the page that compares all cases.
-        listed: that of the page that lists them, for where there are too many to be compared.
-        has_report: whether its page is among the files.
+        listed: address of the page that lists them, used if there are too many to compare.
+        has_report: whether the HTML report is among the artifacts.
     """
     link = f"**[Compare all networks]({compare})**."
     if len(compare) > LONGEST_LINK:
         link = f"**[All networks]({listed})**."
     if has_report:
         link += (
-            " The whole report is the artifact `comparison/report.html`; the job file is there "
-            "too, to do it again."
+            " The full report is the artifact `comparison/report.html`; the job file is an "
+            "artifact, too."
         )
     head = [f"**{facts['name']}**: {_sum_up(results)}{_spent(facts)}", "", link]
-    head += [*_to_ship(facts, results), *_failures(facts)]
-    for most, is_told in STEPS:
-        text = "\n".join([*head, "", *_sections(results, most, is_told)])
+    head += [*_to_deploy(facts, results), *_failures(facts)]
+    for most, has_findings in STEPS:
+        text = "\n".join([*head, "", *_sections(results, most, has_findings)])
         if len(text) <= LONGEST:
             break
     return text[:LONGEST]
 
 
-def _to_ship(facts: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
-    """The best searched network of each target, and how to get it."""
+def _to_deploy(facts: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
+    """The best searched network of each target, with the URI of its model."""
     prefix, lines = facts.get("registered_prefix"), []
     for target in dict.fromkeys(result["target"] for result in results):
-        found = [one for one in results if (one["target"], one["kind"]) == (target, "search")]
-        trained = [one for one in found if one["top1"] is not None]
+        searched = [
+            result for result in results if (result["target"], result["kind"]) == (target, "search")
+        ]
+        trained = [result for result in searched if result["top1"] is not None]
         if prefix and trained:
             best = best_result(trained)
             ms, top1 = cell("measured_ms", latency_ms(best)), cell("top1", best["top1"])
             lines.append(
-                f"- To ship on **{best['hardware']}**: `{best['case']}`, {ms} ms, top-1 {top1} %, "
-                f"`models:/{prefix}-{target}@best`"
+                f"- To deploy on **{best['hardware']}**: `{best['case']}`, {ms} ms, "
+                f"top-1 {top1} %, `models:/{prefix}-{target}@best`"
             )
     return ["", *lines] if lines else []
 
@@ -83,49 +85,50 @@ def _failures(facts: Mapping[str, Any]) -> list[str]:
     return ["", *lines[:8]] if lines else []
 
 
-def _sections(results: Sequence[Result], most: int | None, is_told: bool) -> list[str]:
+def _sections(results: Sequence[Result], most: int | None, has_findings: bool) -> list[str]:
     lines = []
     for hardware in dict.fromkeys(result["hardware"] for result in results):
-        own = [one for one in results if one["hardware"] == hardware]
-        lines += _section(hardware, own[:most], is_told)
+        own = [result for result in results if result["hardware"] == hardware]
+        lines += _section(hardware, own[:most], has_findings)
         if len(own[:most]) < len(own):
             lines += [f"{len(own) - len(own[:most])} more are in the report.", ""]
     return lines
 
 
-def _section(hardware: str, results: Sequence[Result], is_told: bool) -> list[str]:
-    """The networks of one device."""
+def _section(hardware: str, results: Sequence[Result], has_findings: bool) -> list[str]:
+    """Table and findings of one device."""
     heads = ["network", *(COLUMNS[name][0] for name in SHOWN)]
     rows = [
-        [display_name(one), *(cell(name, value_of(one, name)) for name in SHOWN)] for one in results
+        [display_name(result), *(cell(name, value_of(result, name)) for name in SHOWN)]
+        for result in results
     ]
     rule = ["---", *("---:" for _ in SHOWN)]
-    said = [f"- {_escaped(line)}" for line in findings(results)] if is_told else []
+    sentences = [f"- {_escaped(line)}" for line in findings(results)] if has_findings else []
     table = [_row(heads), f"|{'|'.join(rule)}|", *map(_row, rows)]
-    return [f"### {hardware}", "", *table, "", *said, ""]
+    return [f"### {hardware}", "", *table, "", *sentences, ""]
 
 
 def _row(cells: Sequence[str]) -> str:
-    """One line of a table; the UI leaves no room between columns, so cells bring it along."""
+    """One line of a table. Cells are padded, since the UI leaves no space between columns."""
     return f"| {' | '.join(f'{ROOM}{_escaped(cell)}{ROOM}' for cell in cells)} |"
 
 
 def _escaped(text: str) -> str:
-    """Without what would end a cell or a line."""
+    """Text without line breaks, pipes escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def _sum_up(results: Sequence[Result]) -> str:
-    found = sum(result["kind"] == "search" for result in results)
-    others = len(results) - found
+    searched = sum(result["kind"] == "search" for result in results)
+    others = len(results) - searched
     targets = list(dict.fromkeys(result["target"] for result in results))
-    networks = "1 network" if found == 1 else f"{found} networks"
+    networks = "1 network" if searched == 1 else f"{searched} networks"
     beside = f", {others} to compare with" if others else ""
     return f"{networks} searched for {' and '.join(targets) or 'no target'}{beside}."
 
 
 def _spent(facts: Mapping[str, Any]) -> str:
-    """What the runs of the job took, and how right the plan of the last one was."""
+    """Total time of the job's runs, and the error of the last plan's estimate."""
     runs: Sequence[Mapping[str, Any]] = facts.get("runs", ())
     if not runs:
         return ""
@@ -133,4 +136,4 @@ def _spent(facts: Mapping[str, Any]) -> str:
     error = runs[-1].get("estimate_error")
     if error is None:
         return f"{text}."
-    return f"{text}; its plan said {duration(runs[-1]['estimate_s'])} ({error:+.0%})."
+    return f"{text}; the plan estimated {duration(runs[-1]['estimate_s'])} ({error:+.0%})."

@@ -1,4 +1,4 @@
-"""Work on several things at once, whose results are taken in order."""
+"""Concurrent map over threads whose results arrive in order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TypeVar
 from orchestration.tracking.retries import GivenUpError, Patience
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Output = TypeVar("Output")
 
 
 def in_order(
-    work: Callable[[Item], Found], items: Sequence[Item], threads: int, patience: Patience
-) -> Generator[Found, None, None]:
-    """Results in the order of `items`; where one fails, or is not wanted, all others stop.
+    work: Callable[[Item], Output], items: Sequence[Item], threads: int, patience: Patience
+) -> Generator[Output, None, None]:
+    """Results of `work` in the order of `items`; all stop if one fails or the generator is closed.
 
     Args:
         work: called in a thread; its requests go through `patience`.
-        items: of the work.
-        threads: at once; with one, each is done when its result is asked for.
-        patience: shared by all.
+        items: arguments of the calls.
+        threads: number of threads; with one, each item is processed when its result is requested.
+        patience: shared by all threads.
     """
     if threads == 1:
         yield from map(work, items)
@@ -37,7 +37,7 @@ def in_order(
             raise _first(futures) or error if isinstance(error, GivenUpError) else error from None
 
 
-def _first(futures: Sequence[Future[Found]]) -> BaseException | None:
-    """The error for which the others gave up."""
+def _first(futures: Sequence[Future[Output]]) -> BaseException | None:
+    """The error that made the other threads give up."""
     errors = [future.exception() for future in futures if not future.cancelled()]
     return next((e for e in errors if e is not None and not isinstance(e, GivenUpError)), None)

@@ -1,9 +1,9 @@
-"""Asking MLflow again: what may get better, how long it is tried, and who stops.
+"""Retries of requests to MLflow: which errors are transient, for how long, and who gives up.
 
-MLflow tries a failed request again by itself, up to seven times and with waits that double: minutes
-per request, and a request that makes a run is sent again although the server may have made it. So
-each request is sent once (`single_requests`), and here it is decided what is asked again. What
-makes something is asked again together with the look whether it is there by now.
+MLflow itself retries a failed request up to seven times with doubling waits. That takes minutes
+per request, and a request that creates a run is repeated even if the server has executed it. So
+MLflow is made to send each request once (`single_requests`), and this module decides on retries. A
+request that creates an object is repeated only after looking whether the object exists by now.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 T = TypeVar("T")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
-"""Between a failure and the next try; each wait is twice the one before."""
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses of a server that may do better."""
-SETTLED = re.compile(
+"""First and longest wait before a retry; waits double."""
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""HTTP statuses of transient errors."""
+PERMANENT = re.compile(
     r"authentication failed|does not exist|pg_hba|permission denied|no password|unable to open"
     r"|readonly|read-only|malformed|not a database|disk is full|no such (table|column)"
 )
-"""In messages of databases: what stays as it is."""
+"""Texts in errors of databases that are permanent."""
 OURS = ("builtins", "orchestration", "cluster")
-"""Packages whose errors stay what they are."""
-MAKING = ("create_", "log_outputs")
-"""Methods of a client that make something anew at each call."""
+"""Packages whose errors are raised unchanged."""
+NOT_IDEMPOTENT = ("create_", "log_outputs")
+"""Prefixes of client methods that are not idempotent."""
 
 
 class GivenUpError(OSError):
-    """Another thread's request failed for good, or time is up."""
+    """Another thread's request failed permanently, or the total time is up."""
 
 
 class Patience:
-    """How long one recording tries; all its threads share one."""
+    """Retry policy of one recording, shared by all its threads."""
 
     def __init__(self, request_s: float, total_s: float = float("inf")) -> None:
-        """Time begins to run.
+        """Start the clock of the total time.
 
         Args:
-            request_s: how long a request that fails is sent again.
-            total_s: when nothing is sent any more.
+            request_s: how long a failing request is retried.
+            total_s: no request is sent after this time.
         """
         self.request_s, self.total_s = request_s, total_s
         self.has_repeated = False
-        """Whether something was asked again, which the server may have done twice."""
+        """Whether a request was retried, so that the server may have executed it twice."""
         self.so_far = ""
-        """What is written already, for who gives up."""
+        """Progress so far, appended to the error when giving up."""
         self._end = time.monotonic() + total_s
         self._is_over = threading.Event()
 
     def until_done(self, action: Callable[[], T]) -> T:
-        """The result of `action`, which is called again while its errors may pass.
+        """Result of `action`, which is retried after transient errors.
 
         Raises:
-            GivenUpError: see there.
+            GivenUpError: another thread gave up, or the total time is up.
             MlflowException, SQLAlchemyError, OSError: the last error of `action`.
         """
         end, wait_s = time.monotonic() + self.request_s, FIRST_WAIT_S
@@ -76,7 +76,7 @@ class Patience:
                 return action()
             except Exception as error:
                 is_late = time.monotonic() + wait_s > min(end, self._end)
-                if is_late or self._is_over.is_set() or not may_pass(error):
+                if is_late or self._is_over.is_set() or not is_transient(error):
                     self._is_over.set()
                     _raise_known(error)
             self.has_repeated = True
@@ -84,7 +84,7 @@ class Patience:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def give_up(self) -> None:
-        """No thread sends anything any more."""
+        """Stop the retries of all threads; further requests raise GivenUpError."""
         self._is_over.set()
 
     def _check(self) -> None:
@@ -96,8 +96,11 @@ class Patience:
 
 
 class PatientClient:
-    """An MlflowClient whose methods are called until they succeed, except those that make something
-    anew: these go through `Patience.until_done` with a look whether it is there."""
+    """An MlflowClient whose idempotent methods are retried.
+
+    Methods that create objects are not: callers wrap them in `Patience.until_done`, together with a
+    look-up of the object.
+    """
 
     def __init__(self, client: MlflowClient, patience: Patience) -> None:
         self._client = client
@@ -105,40 +108,42 @@ class PatientClient:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
-        if name.startswith(MAKING) or not callable(method):
+        if name.startswith(NOT_IDEMPOTENT) or not callable(method):
             return method
         return lambda *given, **named: self.patience.until_done(partial(method, *given, **named))
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     causes = list(_causes(error))
-    if any(map(_is_settled, causes)):
+    if any(map(_is_permanent, causes)):
         return False
-    statuses = [status for one in causes if (status := _status(one)) is not None]
-    if statuses:  # the one that is nearest to the server says most
-        return statuses[-1] in PASSING
-    return any(isinstance(one, ConnectionError | TimeoutError | RequestException) for one in causes)
+    statuses = [status for cause in causes if (status := _status(cause)) is not None]
+    if statuses:  # the innermost error is closest to the server
+        return statuses[-1] in TRANSIENT
+    return any(
+        isinstance(cause, ConnectionError | TimeoutError | RequestException) for cause in causes
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
+    visited: list[BaseException] = []
+    while error is not None and error not in visited:
         yield error
-        seen.append(error)
+        visited.append(error)
         error = error.__cause__ or error.__context__
 
 
-def _is_settled(error: BaseException) -> bool:
+def _is_permanent(error: BaseException) -> bool:
     if isinstance(error, InvalidUrlException | InvalidURL | SSLError | ImportError):
         return True
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
-    return isinstance(error, DBAPIError) and SETTLED.search(str(error)) is not None
+    return isinstance(error, DBAPIError) and PERMANENT.search(str(error)) is not None
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for; of a name that is taken, 503: look again."""
+    """The HTTP status equivalent to an error; 503 if a name is taken, which calls for a look-up."""
     if isinstance(error, MlflowException):
         taken = error.error_code == "RESOURCE_ALREADY_EXISTS"
         return 503 if taken else int(error.get_http_status_code())
@@ -150,7 +155,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _status_of_store(error: BaseException) -> int | None:
-    """Of an error of S3's client, which is told by its looks: only storage imports that."""
+    """The status of an error of the S3 client, recognized by its shape to avoid importing boto3."""
     answer = getattr(error, "response", None)
     if isinstance(answer, Mapping):
         return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
@@ -162,7 +167,7 @@ def _status_of_store(error: BaseException) -> int | None:
 
 
 def _raise_known(error: Exception) -> None:
-    """Raise the error, or an OSError in place of one that is known to an artifact store alone."""
+    """Raise the error, or an OSError in place of an error type specific to an artifact store."""
     is_known = isinstance(error, MlflowException | SQLAlchemyError | OSError)
     if is_known or type(error).__module__.partition(".")[0] in OURS:
         raise error
@@ -171,14 +176,14 @@ def _raise_known(error: Exception) -> None:
 
 @contextmanager
 def single_requests(timeout_s: float) -> Iterator[None]:
-    """MLflow sends each request once and waits so long for the answer, as long as the block.
+    """Context manager in which MLflow sends each request once, with a timeout.
 
-    It reads this from the environment at each request, and has no other way to be told. A timeout
-    that is there already stays.
+    MLflow reads both from the environment at each request and offers no other way. A timeout set by
+    the user is kept.
     """
     forced = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "AWS_MAX_ATTEMPTS": "1",  # of S3's client
+        "AWS_MAX_ATTEMPTS": "1",  # of the S3 client
         "MLFLOW_HTTP_REQUEST_TIMEOUT": os.environ.get(
             "MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(timeout_s)))
         ),

@@ -1,4 +1,4 @@
-"""Runs of an experiment: found again by their tags, filled, closed."""
+"""Runs of an experiment: looked up by their tags, filled, closed."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from orchestration.tracking.retries import PatientClient
 KIND, KEY, FINISHED = "proxyless.kind", "proxyless.key", "proxyless.finished"
 RECORDED = "proxyless.recorded"
 JOB = "proxyless.job"
-"""Key of the job, on its run and on those of its cases."""
+"""Tag with the key of the job, on its run and on the runs of its cases."""
 PARENT = "mlflow.parentRunId"
 IDENTITY = (KIND, KEY, FINISHED, PARENT)
 BATCH, PARAMS = 1000, 100
-"""Values and params that MLflow takes at once."""
+"""Number of metric values and of params that MLflow accepts in one request."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of one experiment. Every method may be called again after it was interrupted."""
+    """The runs of one experiment. Every method can be repeated after an interruption."""
 
     client: PatientClient
     experiment_id: str
     known: dict[tuple[str | None, ...], Run] = field(default_factory=dict)
-    """Runs by their identity, as far as they were read: they are not looked for again."""
+    """Runs read so far by their identity; they are not looked up again."""
     parents: set[str] = field(default_factory=set)
-    """Runs of which all children are known."""
+    """Ids of runs whose children are all known."""
     new: set[str] = field(default_factory=set)
-    """Runs that were made here: they have nothing but their tags."""
+    """Ids of runs created by this object: they have only their tags."""
 
     def run(self, name: str, tags: dict[str, str], started: int) -> Run:
-        """The run with these tags, made if missing; it takes the name that it has by now."""
+        """The run with these tags, created if missing; renamed if its name has changed."""
         identity = {tag: tags[tag] for tag in IDENTITY if tag in tags}
         found = self.known.get(_identity(tags))
         if found is None:
@@ -48,12 +48,12 @@ class Runs:
         return found
 
     def read_children(self, parent: Run, *kinds: str) -> None:
-        """Read all runs below a run, so that none is looked for by itself.
+        """Read all runs below a run at once, to save a request for each.
 
         Args:
-            parent: of the first kind.
-            kinds: of its children, of their children and so on. MLflow finds children of one run
-                alone: those below are read with the whole experiment.
+            parent: of the runs of the first kind.
+            kinds: kind of its children, of their children and so on. MLflow can search for the
+                children of one run only, so deeper levels are read for the whole experiment.
         """
         parents = {parent.info.run_id}
         for depth, kind in enumerate(kinds):
@@ -65,12 +65,12 @@ class Runs:
             parents = {run.info.run_id for run in found}
 
     def read_again(self, parent: Run, *kinds: str) -> None:
-        """The same after failures, of which each may have left a run that was made twice."""
+        """Read them again after failures, each of which may have left a duplicate run."""
         self.new.clear()
         self.read_children(parent, *kinds)
 
     def close(self, run: Run, finished: int, state: str) -> None:
-        """Say that all of it is written."""
+        """Mark a run as finished and completely recorded."""
         self.client.set_terminated(run.info.run_id, "FINISHED", finished)
         self.client.set_tag(run.info.run_id, RECORDED, state)
         run.data.tags[RECORDED] = state
@@ -82,12 +82,12 @@ class Runs:
         values: Sequence[Value | tuple[Value, str | None]] = (),
         model_id: str | None = None,
     ) -> None:
-        """Write params and values in as few requests as possible.
+        """Write params and metric values in as few requests as possible.
 
         Args:
-            run: that gets them.
-            params: those that it has stay as they are: MLflow refuses to change them.
-            values: each may name the model that gets it too, else that is `model_id`.
+            run: to write to.
+            params: params that the run has already are skipped, since MLflow refuses changes.
+            values: each may name a model that gets it as well; the default is `model_id`.
             model_id: of a model, if there is one.
         """
         new = [Param(key, value) for key, value in params.items() if key not in run.data.params]
@@ -101,12 +101,12 @@ class Runs:
     def _found_or_new(
         self, name: str, tags: dict[str, str], started: int, identity: Mapping[str, str]
     ) -> Run:
-        # Below these parents there is none; but then a request that failed may have made it.
-        looks = [] if identity.get(PARENT) in self.parents | self.new else [identity]
+        # All children of these parents are known, unless a request that failed has created one.
+        pending = [] if identity.get(PARENT) in self.parents | self.new else [identity]
 
         def make() -> Run:
-            found = self._once(self._search(looks.pop())) if looks else []
-            looks.append(identity)
+            found = self._once(self._search(pending.pop())) if pending else []
+            pending.append(identity)
             return found[0] if found else self._new(name, tags, started)
 
         return self.client.patience.until_done(make)
@@ -124,9 +124,9 @@ class Runs:
         )
 
     def _once(self, runs: Sequence[Run]) -> list[Run]:
-        """Of runs with the same identity the one that has most in it; the others are deleted.
+        """The most complete of the runs of equal identity; deletes the others.
 
-        A server that answers too late has made a run that was then made again.
+        If a server responds after the timeout, the retried request creates the run twice.
         """
         best: dict[tuple[str | None, ...], Run] = {}
         for run in sorted(runs, key=_fullness, reverse=True):
@@ -150,7 +150,7 @@ def _fullness(run: Run) -> tuple[bool, int, str]:
 
 
 def pages(search: Callable[[str | None], Any]) -> list[Any]:
-    """All that a search finds, page by page."""
+    """All results of a paginated search."""
     found: list[Any] = []
     token: str | None = None
     while True:
@@ -162,5 +162,5 @@ def pages(search: Callable[[str | None], Any]) -> list[Any]:
 
 
 def tagged(tags: Mapping[str, str]) -> str:
-    """The filter that finds what has these tags."""
+    """Filter string for objects with these tags."""
     return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())

@@ -13,7 +13,7 @@ EXPERIMENTS = map("digits{}".format, itertools.count())
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """An MLflow database without content: making one takes seconds, copying does not."""
+    """An empty MLflow database; creating one takes seconds, copying does not."""
     path = tmp_path_factory.mktemp("mlflow") / "empty.db"
     MlflowClient(f"sqlite:///{path}")
     return path
@@ -21,15 +21,15 @@ def empty_database(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """A network, exported."""
+    """An exported network."""
     return save_small_network(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def place(tmp_path, empty_database, model_folder, monkeypatch):
-    """A job with a case and the reference, an empty MLflow, and the way to record one in the other.
+    """A job with a case and the reference, and an empty MLflow to record it in.
 
-    The working directory is another: nothing may be written there.
+    The working directory is a separate folder, in which nothing may be written.
     """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -39,7 +39,7 @@ def place(tmp_path, empty_database, model_folder, monkeypatch):
 
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory, empty_database, model_folder):
-    """The same, recorded, for tests that only look; recording it again takes a moment."""
+    """The same job, recorded, for tests that only read."""
     root = tmp_path_factory.mktemp("standing")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -50,7 +50,7 @@ def standing(tmp_path_factory, empty_database, model_folder):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Folder and port of a tracking server; it takes seconds to start."""
+    """Folder and port of a tracking server, which takes seconds to start."""
     folder = tmp_path_factory.mktemp("server")
     with mlflow_server(folder) as port:
         yield folder, port
@@ -58,7 +58,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def proxy(server):
-    """What stands in front of it, and lets it fail."""
+    """Proxy in front of the server that makes requests fail."""
     one = Proxy(server[1])
     yield one
     one.refuse()
@@ -66,11 +66,11 @@ def proxy(server):
 
 @pytest.fixture
 def there(proxy, server, model_folder, tmp_path):
-    """A job, to be recorded behind the proxy into an experiment of its own."""
+    """A job to be recorded through the proxy into an experiment of its own."""
     return ServerPlace(tmp_path / "there", model_folder, server[0], proxy.uri, next(EXPERIMENTS))
 
 
 @pytest.fixture
 def undisturbed(empty_database, model_folder, tmp_path):
-    """The same job where nothing happens."""
+    """The same job recorded without failures."""
     return Place(tmp_path / "undisturbed", empty_database, model_folder)

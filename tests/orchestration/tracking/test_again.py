@@ -13,7 +13,7 @@ from tests.support.job_folder import (
 )
 from tests.support.recording import CASE, RECORDING, REFERENCE, Place, recorder
 
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+# Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
@@ -25,11 +25,11 @@ def test_recording_twice_changes_nothing(place):
 
 
 class Killed(BaseException):
-    """The recorder's process ends here."""
+    """Stands for the end of the recorder's process."""
 
 
 def patience_that_dies(before_request):
-    """Raises Killed before the n-th request; uploads of files are requests too."""
+    """Raises Killed before the n-th request, counting uploads of files."""
 
     class Dying(Patience):
         requests = 0
@@ -44,7 +44,7 @@ def patience_that_dies(before_request):
 
 
 def killed(place, monkeypatch, before_request):
-    """Whether a recording came to its n-th request, and was killed there."""
+    """Whether a recording reached its n-th request and was killed there."""
     with monkeypatch.context() as patch:
         patch.setattr(client, "Patience", patience_that_dies(before_request))
         try:

@@ -1,6 +1,6 @@
-"""What a person sees in the MLflow UI after a sweep, in a real browser.
+"""The MLflow UI after a sweep, in a real browser.
 
-Screenshots are kept below `tests/screenshots`, or where SCREENSHOTS says.
+Screenshots are stored in `tests/screenshots`, or in the folder SCREENSHOTS.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page; what it shows in the end is kept as a picture."""
+    """A page, of which a screenshot is stored at the end."""
     opened = browser.new_page(viewport={"width": 1500, "height": 1000})
     opened.set_default_timeout(PATIENCE_MS)
     yield opened
@@ -98,7 +98,7 @@ def test_the_page_that_compares_shows_what_all_targets_measured(recorded: Any, p
     page.get_by_text("Comparing 4 Runs").wait_for()
     for name, values in {"measured_ms": ("0.301", "0.242"), "top1": ("0.981", "0.973")}.items():
         page.get_by_title("Plot chart").get_by_text(name, exact=True).scroll_into_view_if_needed()
-        for value in values:  # names and figures are two grids beside each other
+        for value in values:  # names and numbers are two adjacent grids
             page.get_by_text(value).first.wait_for()
     assert is_in_training_view(page)
 

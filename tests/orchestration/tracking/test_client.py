@@ -9,7 +9,7 @@ import pytest
 from orchestration import tracking
 from orchestration.tracking import RecordError
 
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+# Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 

@@ -1,4 +1,4 @@
-"""Two jobs that are recorded into one database at once."""
+"""Two jobs that are recorded in one database concurrently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.job_folder import result
 from tests.support.recording import REFERENCE, Place, recorder
 
 pytestmark = [
-    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
     pytest.mark.slow,
 ]

@@ -17,7 +17,7 @@ from tests.support.job_folder import (
 )
 from tests.support.recording import CASE, REFERENCE
 
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+# Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 

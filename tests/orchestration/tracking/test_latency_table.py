@@ -12,7 +12,7 @@ from orchestration.tracking import record_table
 from tests.support.job_folder import latency_table
 from tests.support.recording import Place
 
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+# Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 DATE = "2026-11-24T10:00:00+00:00"

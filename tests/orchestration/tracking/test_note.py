@@ -1,4 +1,4 @@
-"""The note of a job, which MLflow cuts after 8,000 letters."""
+"""The description of a job's run, which MLflow truncates after 8,000 characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_it_sums_up_what_there_is() -> None:
 def test_it_says_what_the_job_took_and_how_right_its_plan_was() -> None:
     runs = [{"wall_s": 60.0}, {"wall_s": 30.0, "estimate_s": 40.0, "estimate_error": 1 / 3}]
     text = note([result("mobile-0.31ms")], runs=runs)
-    assert "It took 90 s; its plan said 40 s (+33%)." in text.splitlines()[0]
+    assert "It took 90 s; the plan estimated 40 s (+33%)." in text.splitlines()[0]
 
 
 @pytest.mark.parametrize("count", [30, 60, 300])

@@ -1,4 +1,4 @@
-"""Recording into PostgreSQL, opened itself and behind a tracking server."""
+"""Recording in PostgreSQL, directly and through a tracking server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.postgres import PASSWORD, USER, postgres, programs
 from tests.support.recording import Place
 
 pytestmark = [
-    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
     pytest.mark.skipif(programs() is None, reason="PostgreSQL (initdb) is not installed here"),
     pytest.mark.skipif(
@@ -40,7 +40,7 @@ def address(port: int, password: str = PASSWORD) -> str:
 
 
 class PostgresPlace(Place):
-    """A job that is recorded into PostgreSQL; its files go to a folder."""
+    """A job to be recorded in PostgreSQL, with artifacts in a folder."""
 
     def __init__(self, folder: Path, like: Place, uri: str, experiment: str) -> None:
         super().__init__(folder, like.root / "mlflow.db", like.model, experiment)

@@ -1,4 +1,4 @@
-"""What is asked again, how long, and what is not."""
+"""Retries: which requests are repeated, and for how long."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from orchestration.tracking.retries import (
     GivenUpError,
     Patience,
     PatientClient,
-    may_pass,
+    is_transient,
     single_requests,
 )
 
 
 class Failing:
-    """Fails so many times, then answers; counts how often it was asked."""
+    """Fails a number of times, then succeeds; counts its calls."""
 
     def __init__(self, times: float, error: Exception | None = None) -> None:
         self.times, self.error, self.count = times, error or ConnectionError("down"), 0
@@ -48,13 +48,13 @@ def of_database(text: str) -> OperationalError:
 
 
 def raised(error: Exception, cause: Exception) -> Exception:
-    """As MLflow wraps what its libraries raise."""
+    """An error as MLflow wraps those of its libraries."""
     error.__context__ = cause
     return error
 
 
 class OfStoreError(Exception):
-    """As S3's client raises."""
+    """An error as raised by the S3 client."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
@@ -95,7 +95,7 @@ SETTLED = [
 @pytest.mark.parametrize("error", PASSING, ids=repr)
 def test_what_may_get_better_is_asked_again(error: Exception) -> None:
     ask = Failing(2, error)
-    assert may_pass(error)
+    assert is_transient(error)
     assert Patience(10).until_done(ask) == "answer"
     assert ask.count == 3
 
@@ -120,7 +120,7 @@ def test_waits_become_longer() -> None:
     ask = Failing(float("inf"))
     with pytest.raises(ConnectionError):
         Patience(request_s=1.6).until_done(ask)
-    assert ask.count in (4, 5)  # at 0, 0.1, 0.3, 0.7 and, on a machine that is free, 1.5 s
+    assert ask.count in (4, 5)  # at 0, 0.1, 0.3, 0.7 and, on an idle machine, 1.5 s
 
 
 def test_nothing_is_asked_when_time_is_up() -> None:

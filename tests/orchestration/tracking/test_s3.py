@@ -1,4 +1,4 @@
-"""Artifacts in S3: a server of it inside the test's process."""
+"""Artifacts in S3, with a server inside the test process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.s3 import LOGIN, s3_server
 
 pytestmark = [
     pytest.mark.slow,
-    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
 ]
 
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of it; there is a bucket `bucket`."""
+    """A client of the S3 server, which has a bucket named `bucket`."""
     with s3_server() as server:
         for name, value in LOGIN.items():
             monkeypatch.setenv(name, value)
@@ -35,7 +35,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 class S3Place(Place):
-    """A job whose experiment has its files in S3."""
+    """A job whose experiment has its artifacts in S3."""
 
     def __init__(self, folder: Path, like: Place, s3: Any) -> None:
         super().__init__(folder, like.root / "mlflow.db", like.model)

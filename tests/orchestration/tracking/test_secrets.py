@@ -1,4 +1,4 @@
-"""Logins and keys, planted wherever they may stand, are found nowhere afterwards."""
+"""Logins and keys, planted wherever they can occur, do not appear in any output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.job_folder import result, write_job
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.recording import CASE, REFERENCE
 
-# What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+# Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 SECRETS = [f"hunter2{letter}" for letter in "abcdefg"]
@@ -53,7 +53,7 @@ record: {{tracking_uri: "{login}", experiment: secrets, patience_s: 60}}
 
 
 def files_with(folder: Path, secrets: list[str]) -> list[str]:
-    """Files that hold one of the secrets, in whatever form they are."""
+    """Files that contain a secret in any encoding."""
     return [
         f"{path.relative_to(folder)}: {secret}"
         for path in folder.rglob("*")
@@ -64,7 +64,7 @@ def files_with(folder: Path, secrets: list[str]) -> list[str]:
 
 
 def written(job: Job, text: str, model: Path) -> Storage:
-    """The storage of the job after its end, with results that are made up."""
+    """The storage of the job after its end, with synthetic results."""
     storage = Storage(job.storage)
     folder = write_job(storage.path(), [result(CASE), result(REFERENCE)], model)
     folder.delete("job.json")

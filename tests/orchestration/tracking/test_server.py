@@ -1,6 +1,6 @@
-"""Recording into a server on its bad days: a real one, behind a proxy that lets it fail.
+"""Recording in a real tracking server behind a proxy that makes requests fail.
 
-Whatever happened, in the end MLflow holds exactly what it holds where nothing happened.
+In the end MLflow has exactly the same content as without failures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.job_folder import result
 from tests.support.recording import Place, ServerPlace, recorder
 
 pytestmark = [
-    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
     pytest.mark.timeout(600),
 ]
@@ -108,7 +108,9 @@ def test_what_was_written_before_the_end_of_patience_is_kept(
     there: ServerPlace, proxy: Proxy, undisturbed: Place
 ) -> None:
     proxy.delay_s = 0.2
-    with pytest.raises(RecordError, match=r"it is not done after 5 s; [01] of 2 cases are there$"):
+    with pytest.raises(
+        RecordError, match=r"it is not done after 5 s; [01] of 2 cases are recorded$"
+    ):
         there.record(patience_s=1, is_waited_for=True)
     left = proxy.count
     assert left > 5
@@ -150,7 +152,7 @@ def test_what_a_server_makes_long_after_it_was_asked_is_there_once(
         return "late" if is_late else None
 
     proxy.fault = one_in_three  # type: ignore[assignment]
-    there.record(patience_s=12)  # an answer is waited for for 2 s
+    there.record(patience_s=12)  # the timeout of a response is 2 s
     time.sleep(proxy.late_s)
     proxy.heal()
     there.record()
