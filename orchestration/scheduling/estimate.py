@@ -1,7 +1,7 @@
-"""How long a job will take, and what it will cost, from a few steps that were timed.
+"""Estimate of the time and cost of a job, from a few timed steps.
 
-Every worker group takes a while to start, cases run beside each other, waves one after the other:
-the time of a job is that of the longest lane.
+Accounts for the start-up of worker groups, for cases that run concurrently, and for phases that
+run one after the other. The time of a phase is that of its busiest slot.
 """
 
 from __future__ import annotations
@@ -22,49 +22,49 @@ from orchestration.scheduling.order import Schedule, co_scheduled_groups
 from orchestration.state.results_on_disk import is_found, is_searched
 
 RAY_S = 8.0
-"""Start and end of a Ray of one's own: seen on two cores."""
+"""Start and shutdown of a local Ray, measured on two cores."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of everything that a case is made of, on this cluster."""
+    """Seconds of every part of a case, measured on this cluster."""
 
     start_s: float
-    """Start and end of the worker group of a case, as many at once as run at once; images in."""
+    """Start and shutdown of a case's worker group, images loaded, at full concurrency."""
     warmup_start_s: float
-    """Of the group that trains warm-ups."""
+    """Start of the worker group that trains warm-ups."""
     warmup_step_s: float
-    """A step of a warm-up by that group."""
+    """Step of a warm-up in that group."""
     own_warmup_step_s: float
-    """The same by the workers of one case."""
+    """Step of a warm-up with the workers of one case."""
     search_step_s: float
-    """What `search_units` counts: a weight step of a search, with its part of an update."""
+    """Unit counted by `search_units`: a weight step with its share of an alpha update."""
     retrain_step_s: float
     measure_s: Mapping[str, float]
-    """Lowering and measuring a network, by target."""
+    """Lowering and measurement of a network, by target."""
     export_s: Mapping[str, float]
-    """Files of a trained network, its program for the target measured, by target."""
+    """Export of a trained network and measurement of its program, by target."""
     model_step_s: Mapping[str, float]
-    """A training step of networks that the job names, by digest of their JSON."""
+    """Training step of each network named in the job, by the digest of its JSON."""
     waits: Mapping[str, float] = field(default_factory=dict)
-    """By phase, which part of its steps is waiting for images."""
+    """Fraction of step time spent waiting for images, by phase."""
     reading_per_s: float | None = None
-    """Images that the readers of a case's workers make ready in a second, about; None where images
-    are in memory."""
+    """Approximate throughput of the readers of a case's workers, images per second; None if images
+    are held in memory."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {"format": TIMINGS_FORMAT, **asdict(self)}
 
     def step_s(self, case: Case) -> float:
-        """Of training the network of a case."""
+        """Seconds per training step of the network of a case."""
         if not isinstance(case, NamedCase):
             return self.retrain_step_s
         return self.model_step_s.get(digest(case.model), self.retrain_step_s)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timings | None:
-        """The inverse; None for what an earlier version has written."""
+        """The inverse of `to_dict`; None for the format of another version."""
         if values.get("format") != TIMINGS_FORMAT:
             return None
         return cls(**{name: value for name, value in values.items() if name != "format"})
@@ -72,77 +72,77 @@ class Timings:
 
 @dataclass(frozen=True)
 class CaseEstimate:
-    """What one case will take."""
+    """Estimated time and steps of one case."""
 
     seconds: float
     search_steps: int
-    """0 where it does not search."""
+    """Steps of its search; 0 if it does not search."""
     retrain_steps: int
-    """Those of the networks behind it included."""
+    """Steps of retraining, including those of co-scheduled networks."""
 
 
 @dataclass(frozen=True)
 class Feeding:
-    """Images a second of one case, where they are read from files while it trains."""
+    """Throughput of one case that reads images from files while training, images per second."""
 
     reading: float
-    """That its readers make ready."""
+    """Throughput of the readers."""
     training: Mapping[str, float]
-    """By phase, that training takes where it waits for none."""
+    """Throughput of training without waiting, by phase."""
     waits: Mapping[str, float]
-    """By phase, which part of the steps that were timed was waiting."""
+    """Fraction of the timed steps that was spent waiting, by phase."""
 
     def waiting(self, phase: str) -> float:
-        """Which part of a phase will be waiting, about."""
+        """Estimated fraction of a phase spent waiting for images."""
         return max(self.waits[phase], 1 - self.reading / self.training[phase])
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job will take until its last network is there; tables and MLflow are not counted."""
+    """Estimated time of a job up to its last network, without latency tables and MLflow."""
 
     seconds: float
     warmup_s: float
-    """All warm-ups, behind each other."""
+    """Time of all warm-ups, which run one after the other."""
     warmup_steps: int
     cases: Mapping[str, CaseEstimate]
-    """By name."""
+    """Estimates by case name."""
     alone_s: float
-    """The job, if each case trained a warm-up and a search of its own."""
+    """Time of the job if each case trained its own warm-up and search."""
     workers: int
-    """Of a case."""
+    """Workers per case."""
     at_once: int
-    """Cases that run beside each other."""
+    """Cases that run concurrently."""
     nodes: int
     price_per_hour: float | None
     feeding: Feeding | None = None
-    """None where images are in memory."""
+    """None if images are held in memory."""
 
     def node_hours(self, seconds: float) -> float:
-        """Of all nodes, for so long."""
+        """Node hours of the whole cluster for a time."""
         return self.nodes * seconds / 3600
 
     def case_hours(self, name: str) -> float:
-        """Node hours of one case: its part of the nodes while it runs."""
+        """Node hours of one case: its share of the nodes while it runs."""
         return self.node_hours(self.cases[name].seconds) / self.at_once
 
     def price(self, node_hours: float) -> float | None:
-        """Of node hours; None where the job does not say what a node costs."""
+        """Price of node hours; None if the job gives no price."""
         return None if self.price_per_hour is None else node_hours * self.price_per_hour
 
 
 def estimate(
     plan: Plan, order: Schedule, timings: Timings, layout: WorkerLayout, nodes: int, folder: Storage
 ) -> Estimate:
-    """What the waves of a job will take.
+    """Estimate the time of a schedule.
 
     Args:
         plan: of the job.
-        order: what is to be done.
-        timings: of its steps.
-        layout: of a case, and how many cases run at once.
-        nodes: of the cluster.
-        folder: the job's; tells what is there of cases that were begun.
+        order: cases that are left to run.
+        timings: of the job's steps.
+        layout: workers per case, and number of concurrent cases.
+        nodes: number of nodes of the cluster.
+        folder: of the job; shows what is done of cases in progress.
     """
     first, followers = (
         {
@@ -156,11 +156,11 @@ def estimate(
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
     number, fixed_s = len(order.warmups), RAY_S if found else 0.0
     lanes = [
-        longest_lane([one.seconds for one in wave.values()], layout.at_once)
+        longest_lane([case.seconds for case in wave.values()], layout.at_once)
         for wave in (first, followers)
     ]
     alone = [
-        _alone(plan, one, found[one.name], timings) for one in order.cases if one.name in found
+        _alone(plan, case, found[case.name], timings) for case in order.cases if case.name in found
     ]
     return Estimate(
         seconds=fixed_s + number * warmup_s + sum(lanes),
@@ -191,16 +191,16 @@ def _feeding(job: Job, timings: Timings) -> Feeding | None:
 
 
 def longest_lane(seconds: Iterable[float], lanes: int) -> float:
-    """Time of works that are taken in their order, so many at once."""
+    """Time of tasks that are started in order, at most `lanes` at a time."""
     free = [0.0] * max(1, lanes)
-    for one in seconds:
+    for task_s in seconds:
         first = free.index(min(free))
-        free[first] += one
+        free[first] += task_s
     return max(free)
 
 
 def training_steps(plan: Plan) -> int:
-    """Steps of a retraining."""
+    """Number of steps of a retraining."""
     retrain, images = plan.job.retrain, plan.data.count - plan.data.test_count
     return 0 if retrain is None else retrain.epochs * -(-images // retrain.batch_size)
 
@@ -238,7 +238,7 @@ def _searched_s(job: Job, seconds: float) -> float:
 
 
 def _random_steps(plan: Plan) -> float:
-    """Training steps of random networks at the cost of a search, about."""
+    """Approximate training steps of the random networks, which cost as much as a search."""
     from nas_core.schedule import search_cost
 
     search, retrain = plan.job.search, plan.job.retrain
@@ -249,9 +249,9 @@ def _random_steps(plan: Plan) -> float:
 
 
 def search_units(plan: Plan) -> int:
-    """What a search is made of behind its warm-up: weight steps; networks, where those are scored.
+    """Units of work of a search after its warm-up: weight steps, or scored networks.
 
-    Where networks are trained alone, the steps of all of them.
+    For strategies that train networks alone, the training steps of all of them.
     """
     search, steps = plan.job.search, search_steps(plan.job, plan.data)
     if search.strategy == "rl_trials":
@@ -262,7 +262,7 @@ def search_units(plan: Plan) -> int:
 
 
 def _alone(plan: Plan, case: Case, shared: CaseEstimate, timings: Timings) -> float:
-    """Seconds of a case that shares nothing."""
+    """Seconds of a case if it shared neither warm-up nor search."""
     if case.kind != "search":
         return shared.seconds
     steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)

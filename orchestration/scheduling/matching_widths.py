@@ -1,8 +1,8 @@
-"""The MobileNetV2 that a search has to beat: the width whose latency is nearest to the budget.
+"""Matched-width baselines: for each search, the MobileNetV2 width of the nearest latency.
 
-Few widths are measured, since latency grows with width; what they take is kept beside the latency
-table of their target, so that a finished job finds the same cases without measuring. Where nothing
-can be measured there is no such case.
+Bisection measures few widths, since latency grows with width. Latencies are stored next to the
+latency table of the target, so that a finished job derives the same cases without measuring.
+Targets that cannot be measured have no such baseline.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
 Tables = Mapping[str, LatencyTable]
 Clock = Callable[[float], float]
-"""Milliseconds of MobileNetV2 in a width."""
+"""Function from a width of MobileNetV2 to its latency in milliseconds."""
 
 
 def nearest_width(budget_ms: float, latency_ms: Clock) -> float:
-    """The width whose latency is nearest to the budget by ratio; the narrower of two.
+    """The width whose latency is nearest to the budget by ratio; of two, the narrower one.
 
     Args:
-        budget_ms: what the latency should be.
-        latency_ms: of a width, growing with it; asked for three or four of the eight.
+        budget_ms: latency to match.
+        latency_ms: increasing function of the width; called for three or four of the eight widths.
     """
     above = bisect_left(WIDTHS, budget_ms, key=latency_ms)
     around = WIDTHS[max(0, above - 1) : above + 1]
@@ -45,34 +45,34 @@ def nearest_width(budget_ms: float, latency_ms: Clock) -> float:
 
 
 def width_name(width: float) -> str:
-    """The baseline of this width."""
+    """Name of the baseline of this width."""
     return "mobilenet_v2" if width == 1 else f"mobilenet_v2_{width:g}"
 
 
 class MatchedWidths:
-    """What MobileNetV2 takes on a target, kept in storage."""
+    """Latencies of MobileNetV2 by width on one target, persisted in storage."""
 
     def __init__(self, storage: Storage, key: str, table: LatencyTable) -> None:
-        """Reads what is there.
+        """Read stored latencies.
 
         Args:
             storage: of all jobs.
             key: of the table.
-            table: of the target; latencies beside another reference network do not count.
+            table: of the target; stored latencies are ignored if its reference latency has changed.
         """
-        self._storage, self._place = storage, table_widths_file(key)
+        self._storage, self._path = storage, table_widths_file(key)
         self._reference_ms = table.reference_ms
         self._ms: dict[float, float] = self._read()
 
     def nearest(self, budget_ms: float) -> float | None:
-        """The width nearest to a budget; None where one that has to be known is not measured."""
+        """The width nearest to a budget; None if a latency needed to tell is not measured."""
         try:
             return nearest_width(budget_ms, self._ms.__getitem__)
         except KeyError:
             return None
 
     def measure(self, budget_ms: float, clock: Clock) -> None:
-        """Measure and keep what is missing to know the width nearest to a budget."""
+        """Measure and store the latencies needed to determine the width nearest to a budget."""
 
         def latency_ms(width: float) -> float:
             if width not in self._ms:
@@ -83,42 +83,42 @@ class MatchedWidths:
         nearest_width(budget_ms, latency_ms)
 
     def _read(self) -> dict[float, float]:
-        values = self._storage.find_json(self._place) or {}
+        values = self._storage.find_json(self._path) or {}
         if values.get("format") != WIDTHS_FORMAT or values["reference_ms"] != self._reference_ms:
             return {}
-        return {one["width"]: one["ms"] for one in values["widths"]}
+        return {entry["width"]: entry["ms"] for entry in values["widths"]}
 
     def _write(self) -> None:
         widths = [{"width": width, "ms": ms} for width, ms in sorted(self._ms.items())]
         values = {"format": WIDTHS_FORMAT, "reference_ms": self._reference_ms, "widths": widths}
-        self._storage.write_json(self._place, values)
+        self._storage.write_json(self._path, values)
 
 
 def matched_width_cases(
     plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
 ) -> list[Case]:
-    """The MobileNetV2 for each budget that is searched, as far as its width is known.
+    """Cases of the matched-width baseline of each search, as far as the widths are known.
 
-    Budgets may share one; one that the job names itself is left out.
+    Budgets may share a width. Baselines that the job names itself are left out.
 
     Args:
-        plan: of the job; without `controls` there are none.
+        plan: of the job; without `controls` there are no such cases.
         cases: of the job.
-        tables: by target, those of all cases that are searched.
+        tables: by target, for all targets of searches.
         storage: of all jobs.
     """
-    found, names = dict[str, Case](), {case.name for case in cases}
+    controls, names = dict[str, Case](), {case.name for case in cases}
     for case, width in _nearest(plan, cases, tables, storage):
         if width is not None:
             control = _width_case(plan, case, width)
-            found[control.name] = control
-    return [case for name, case in found.items() if name not in names]
+            controls[control.name] = control
+    return [case for name, case in controls.items() if name not in names]
 
 
 def are_matched_widths_known(
     plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
 ) -> bool:
-    """Whether `matched_width_cases` are all that there will be."""
+    """Whether `matched_width_cases` is complete, i.e. all widths are known."""
     return all(width is not None for _, width in _nearest(plan, cases, tables, storage))
 
 
@@ -129,17 +129,17 @@ def measure_widths(
     storage: Storage,
     log: Callable[[str], None],
 ) -> None:
-    """Measure what is missing to know the width for each budget that is searched.
+    """Measure the latencies needed to determine the width for each search.
 
     Args:
         plan: of the job.
         cases: of the job.
         tables: by target.
-        storage: of all jobs, keeps what is measured.
-        log: takes lines for a person.
+        storage: of all jobs; measurements are stored there.
+        log: called with each progress line.
 
     Raises:
-        SpecError: a target cannot be measured; what was measured is kept.
+        SpecError: a target cannot be measured; earlier measurements stay stored.
     """
     for target in plan.targets:
         unknown = [
@@ -173,7 +173,7 @@ def _measure(
 def clock_of(
     plan: Plan, target: Target, table: LatencyTable, log: Callable[[str], None]
 ) -> Iterator[Clock]:
-    """A clock for MobileNetV2 on a target; while the block runs nothing trains on its node."""
+    """Context manager with a clock for MobileNetV2; nothing trains on the node inside the block."""
     from cluster.placement import cores_reserved
     from orchestration.latency.device import node_of
     from orchestration.latency.network import measure_network
@@ -193,7 +193,7 @@ def clock_of(
 def _nearest(
     plan: Plan, cases: Sequence[Case], tables: Tables, storage: Storage
 ) -> Iterator[tuple[SearchCase, float | None]]:
-    """Every search on a target that can be measured, with its width; None where that is unknown."""
+    """Searches on targets that can be measured, each with its width or None if unknown."""
     measured = {target.name for target in plan.targets if target.is_measured}
     for case in cases if plan.job.controls else ():
         if case.target in measured and isinstance(case, SearchCase):

@@ -1,8 +1,8 @@
-"""Which cases run when, and together with what.
+"""Order of the cases of a job, and groups of cases that share a worker group.
 
-Searches start from a warm-up, and budgets that share a search start from its end, so cases run in
-waves: warm-ups by all workers that the cluster holds, then all that waits for nothing else, then
-what starts from a search of the wave before.
+Searches start from a warm-up, and budgets that share a search start from its end. So cases run in
+phases: warm-ups on all workers of the cluster, then cases without further dependencies, then cases
+that start from a search of the previous phase.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestration.state.checkpoint_index import is_ended
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is to be run, one after the other."""
+    """Phases of the cases that are left to run."""
 
     warmups: tuple[WarmUpCase, ...]
     first: tuple[Case, ...]
@@ -34,17 +34,17 @@ class Schedule:
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """All that make a network."""
+        """Cases that yield a network, i.e. all but warm-ups."""
         return (*self.first, *self.followers)
 
 
 def schedule(missing: Sequence[Case], root: Storage, folder: Storage) -> Schedule:
-    """The waves of cases that are to be done.
+    """Divide cases into phases.
 
     Args:
-        missing: the cases.
+        missing: cases that are not done.
         root: storage of all jobs, with the warm-ups.
-        folder: storage of the job, with searches that cases share.
+        folder: of the job, with searches that cases share.
     """
     first, followers, searching = list[Case](), list[Case](), set[str]()
     for case in sorted(missing, key=lambda case: not case.hosts_search):
@@ -59,33 +59,33 @@ def schedule(missing: Sequence[Case], root: Storage, folder: Storage) -> Schedul
 
 
 def _warmups(cases: Sequence[Case], root: Storage, folder: Storage) -> list[WarmUpCase]:
-    """Those that are missing, each once."""
-    found: dict[str, WarmUpCase] = {}
+    """Warm-ups that are missing, without duplicates."""
+    warmups: dict[str, WarmUpCase] = {}
     for case in cases:
         key = case.warmup_key
         is_searched = case.search_key and is_ended(folder.sub(search_folder(case.search_key)))
         if key is not None and not is_searched and not is_ended(root.sub(warmup_folder(key))):
-            found.setdefault(key, warmup_case(key, case.seed))
-    return list(found.values())
+            warmups.setdefault(key, warmup_case(key, case.seed))
+    return list(warmups.values())
 
 
 Groups = list[tuple[Case, list[Case]]]
-"""Cases, each with what is trained behind it."""
+"""Cases, each with the cases co-scheduled in its worker group."""
 
 
 def co_scheduled_groups(
     missing: Sequence[Case], at_once: int
 ) -> list[tuple[Case, tuple[Case, ...]]]:
-    """Cases to run, each with the networks that it trains behind its own in its worker group.
+    """Cases to run, each with the cases co-scheduled in its worker group.
 
-    A worker group takes some 15 s to start, so networks that need no search are trained in those of
-    other cases of their target and seed, evenly over them: references always, baselines and given
-    networks where the searches alone fill all places. A network that several targets ask for is
-    trained once, so it is in one group for all of them.
+    A worker group takes some 15 s to start, so networks without a search are trained in groups of
+    other cases of their target and seed, spread evenly: references always, baselines and given
+    networks only if the searches alone occupy all slots. A network that several targets share is
+    trained once, so all of its cases are in one group.
 
     Args:
-        missing: the cases.
-        at_once: places, i.e. how many groups run beside each other.
+        missing: cases that are not done.
+        at_once: number of worker groups that run concurrently.
     """
     ordered = sorted(missing, key=lambda case: ORDER.index(case.kind))
     searches = [case for case in ordered if case.kind not in KNOWN]
@@ -100,11 +100,11 @@ def co_scheduled_groups(
         _join(case, groups, _with_its_training(case, groups))
     for case in guests:
         _join(case, groups, _with_its_training(case, groups) or _of_its_target(case, groups))
-    return [(host, tuple(behind)) for host, behind in groups]
+    return [(host, tuple(co_scheduled)) for host, co_scheduled in groups]
 
 
 def _join(case: Case, groups: Groups, like: Sequence[list[Case]]) -> None:
-    """Behind the host with the least behind it; a group of its own where there is none."""
+    """Add a case to the smallest of the groups `like`, or to a new group if there is none."""
     if like:
         min(like, key=len).append(case)
     else:
@@ -113,9 +113,13 @@ def _join(case: Case, groups: Groups, like: Sequence[list[Case]]) -> None:
 
 def _with_its_training(case: Case, groups: Groups) -> list[list[Case]]:
     training = training_of(case)
-    return [behind for host, behind in groups if training in map(training_of, (host, *behind))]
+    return [
+        co_scheduled
+        for host, co_scheduled in groups
+        if training in map(training_of, (host, *co_scheduled))
+    ]
 
 
 def _of_its_target(case: Case, groups: Groups) -> list[list[Case]]:
     wanted = (case.target, case.seed)
-    return [behind for host, behind in groups if (host.target, host.seed) == wanted]
+    return [co_scheduled for host, co_scheduled in groups if (host.target, host.seed) == wanted]

@@ -1,12 +1,12 @@
-"""Which searches end early: asynchronous successive halving among seeds of the same budget.
+"""Early stopping of searches: asynchronous successive halving among seeds of the same budget.
 
-At a few epochs, the rungs, a search says how good its network would be by then, and goes on only if
-that is among the best share of those that were at this rung before it. Nobody waits for others, so
-the first at a rung always goes on. Only cases that differ in nothing but the seed are compared:
-networks of a larger budget are better, and that says nothing of the search.
+At a few epochs, the rungs, a search reports the score of its current network and continues only if
+it is among the best fraction of the scores reported at this rung so far. It does not wait for other
+searches, so the first one at a rung always continues. Only cases that differ in nothing but the
+seed are compared, since networks of a larger budget are better whatever the search.
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), algorithm
-2. Theirs promotes a paused trial once others fall behind it; here a search ends and stays ended, as
-in Ray Tune.
+2. The paper promotes a paused trial once others fall behind it; here a stopped search stays
+stopped, as in Ray Tune.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from orchestration.planning.cases import Case
 
 
 class Rungs:
-    """What searches scored at each rung, and which of them are to end."""
+    """Scores of searches at each rung, and the searches that are to stop."""
 
     def __init__(self, settings: AshaSettings, epochs: int) -> None:
-        """Nothing is recorded yet.
+        """Start without scores.
 
         Args:
-            settings: when, and how many go on.
-            epochs: of a search, behind its warm-up.
+            settings: rungs and the fraction that continues.
+            epochs: of a search after its warm-up.
         """
         self._settings, self._epochs = settings, set(settings.rungs(epochs))
         self._scores: dict[str, dict[int, dict[str, float]]] = {}
-        """By group, epoch and case."""
+        """Scores by group, epoch and case key."""
         self.stopped: dict[str, str] = {}
-        """By key of a case that is to end, why."""
+        """Reasons for stopping, by case key."""
 
     def report(self, group: str, case_key: str, epoch: int, score: float) -> str | None:
-        """Record a score, once; whoever comes back to a rung hears what was said there before.
+        """Record a score. A repeated report at a rung returns the earlier decision.
 
         Args:
-            group: cases that may be compared have the same.
+            group: equal for cases that are comparable.
             case_key: of the case.
-            epoch: finished epochs behind the warm-up; others than rungs are not recorded.
-            score: the larger the better; not a number is the worst.
+            epoch: finished epochs after the warm-up; ignored unless it is a rung.
+            score: larger is better; NaN is the worst.
 
         Returns:
-            Why the case is to end; None if it goes on.
+            The reason to stop the case; None if it continues.
         """
         scores = self._scores.setdefault(group, {}).setdefault(epoch, {})
         is_new = epoch in self._epochs and case_key not in scores
@@ -61,7 +61,7 @@ class Rungs:
         return self.stopped.get(case_key)
 
     def _least(self, scores: Sequence[float]) -> float:
-        """The score with which one goes on."""
+        """The lowest score that continues."""
         count = max(1, math.floor(len(scores) / self._settings.reduction))
         return sorted(scores, reverse=True)[count - 1]
 
@@ -87,16 +87,16 @@ class Rungs:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], settings: AshaSettings, epochs: int) -> Rungs:
-        """The inverse. What was decided under other settings is decided anew: scores stay true."""
-        found = cls(settings, epochs)
-        for group, rungs in values["rungs"].items():
-            found._scores[group] = {
+        """The inverse of `to_dict`. Decisions under other settings are dropped, scores are kept."""
+        restored = cls(settings, epochs)
+        for group, scores_by_epoch in values["rungs"].items():
+            restored._scores[group] = {
                 int(epoch): {key: _number_or_worst(score) for key, score in scores.items()}
-                for epoch, scores in rungs.items()
+                for epoch, scores in scores_by_epoch.items()
             }
         if values["settings"] == asdict(settings):
-            found.stopped = dict(values["stopped"])
-        return found
+            restored.stopped = dict(values["stopped"])
+        return restored
 
 
 def _number_or_worst(score: float | None) -> float:
@@ -104,16 +104,16 @@ def _number_or_worst(score: float | None) -> float:
 
 
 def _or_none(score: float) -> float | None:
-    """JSON has no infinity."""
+    """The score for JSON, which has no infinity."""
     return None if score == -math.inf else score
 
 
 def rungs_of(settings: AshaSettings, epochs: int, folder: Storage) -> Rungs:
-    """Those of a job, with what its storage remembers."""
+    """The rungs of a job, with the scores in its storage."""
     values = folder.find_json(RUNGS_FILE)
     return Rungs(settings, epochs) if values is None else Rungs.from_dict(values, settings, epochs)
 
 
 def group_of(case: Case) -> str:
-    """Equal for cases that differ in nothing but the seed."""
+    """Comparison group of a case: equal for cases that differ only in the seed."""
     return digest({name: part for name, part in case.parts.items() if name != "seed"})

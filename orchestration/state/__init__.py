@@ -1,1 +1,1 @@
-"""State of a job as its storage tells it. No torch, no Ray."""
+"""State of a job, as read from its storage. Imports neither torch nor Ray."""

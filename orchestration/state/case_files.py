@@ -1,6 +1,6 @@
-"""What a case has left in storage: its result, the network that it found, its checkpoints.
+"""Files of a case in storage: result, derived network, checkpoints.
 
-Only read, and workers may be writing meanwhile. No torch in here.
+Read-only, and safe while workers are writing. Must not import torch.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """What there is of a case."""
+    """Contents of the files of a case."""
 
     result: Result | None
-    """Of exactly this case."""
+    """The result with exactly this case's key; None if there is none."""
     is_outdated: bool
-    """Whether there is a result of other settings in its place."""
+    """Whether there is a result of other settings under the case's name."""
     found: Latencies | None
-    """The network that its search ended with, measured, not retrained."""
+    """The derived and measured network before retraining; None if there is none."""
     search: StageProgress | None
-    """Its own or one that it shares."""
+    """Progress of the search, its own or a shared one."""
     retraining: StageProgress | None
     networks: int
-    """Trained alone: random ones, or those of a ranking."""
+    """Number of networks trained alone: random ones, or those of a ranking."""
 
     @property
     def is_found(self) -> bool:
-        """Whether its network is known, so that it has only to be retrained."""
+        """Whether the network is known, so that only retraining is left."""
         return self.found is not None or self.retraining is not None
 
     @property
     def stage(self) -> StageProgress | None:
-        """The one in progress."""
+        """Progress of the current stage."""
         return self.retraining or (None if self.is_found else self.search)
 
     def epochs(self) -> Iterator[Values]:
-        """What happened in every epoch that is known of."""
+        """Reports of all known epochs."""
         if self.result is not None:
             yield from self.result.get("search_history", ())
             yield from self.result.get("retrain_history", ())
@@ -65,7 +65,7 @@ class CaseFiles:
 
 
 def case_files(case: Case, folder: Storage) -> CaseFiles:
-    """What there is of a case in the folder of its job."""
+    """Read the files of a case in the folder of its job."""
     result: Result | None = folder.find_json(f"{case.folder}/{RESULT_FILE}")
     is_result = result is not None and result.get("key") == case.key
     own, shared = folder.sub(checkpoints_place(case)), case.search_key
@@ -85,8 +85,7 @@ def case_files(case: Case, folder: Storage) -> CaseFiles:
 
 
 def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
-    """By key of a case whose search was ended early, why; what other settings decided does not
-    hold."""
+    """Reasons of searches stopped early, by case key; ignores decisions under other settings."""
     values = _read(folder, RUNGS_FILE) or {}
     is_asked = plan.asha is not None and values.get("settings") == plan.asha
     stopped: Mapping[str, str] = values["stopped"] if is_asked else {}
@@ -94,7 +93,7 @@ def stopped_searches(plan: JobPlan, folder: Storage) -> Mapping[str, str]:
 
 
 def _own(case: Case, folder: Storage, file: str) -> Any:
-    """A file of the case, if it is of exactly this one."""
+    """Content of a file of the case, if it has exactly this case's key."""
     values = _read(folder, f"{case.folder}/{file}")
     return values if values is not None and values.get("key") == case.key else None
 

@@ -1,6 +1,6 @@
-"""How far a stage is, as the folder of its checkpoints tells anybody; no torch in here.
+"""Progress of a stage, as read from the folder of its checkpoints. Must not import torch.
 
-The layout of such a folder is in `checkpoint.py`.
+`checkpoint.py` describes the layout of the folder.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from orchestration.config.storage_layout import CHECKPOINT_STATE_FILE, STAGE_END
 
 @dataclass(frozen=True)
 class StageProgress:
-    """What the newest complete checkpoint of a stage says."""
+    """Progress recorded in the newest complete checkpoint of a stage."""
 
     epoch: int
-    """Finished epochs; those of the warm-up counted, where the stage began with one."""
+    """Finished epochs, including those of the warm-up if the stage began with one."""
     step: int
-    """Steps of the epoch after them."""
+    """Finished steps of the current epoch."""
     written: float
-    """When, seconds since 1970."""
+    """Time of the checkpoint, seconds since 1970."""
     history: tuple[dict[str, Any], ...] = ()
-    """What happened in every epoch; nothing if the checkpoint has just been replaced."""
+    """Reports of all epochs; empty if the checkpoint was deleted while it was read."""
 
 
 def complete_checkpoints(folder: Storage) -> list[str]:
-    """Names of those that all workers have finished, newest first; not checked further."""
+    """Names of checkpoints written by all workers, newest first; contents are not verified."""
     return [name for name in checkpoint_names(folder) if _is_complete(folder, name)]
 
 
 def checkpoint_names(folder: Storage) -> list[str]:
-    """Names of all that are there, finished or not, newest first."""
+    """Names of all checkpoints, complete or not, newest first."""
     return sorted({key.split("/")[0] for key in folder.list() if "/" in key}, reverse=True)
 
 
@@ -47,14 +47,14 @@ def _is_complete(folder: Storage, name: str) -> bool:
 
 
 def stage_progress(folder: Storage) -> StageProgress | None:
-    """How far the stage is; None before its first checkpoint. A worker may be writing meanwhile."""
+    """Progress of a stage; None before its first checkpoint. Safe while workers are writing."""
     for name in complete_checkpoints(folder):
         try:
             epoch, step = (int(word) for word in name.split("-"))
-        except ValueError:  # no checkpoint by its name
+        except ValueError:  # not the name of a checkpoint
             continue
         written = folder.modified(rank_file(name, 0))
-        if written is None:  # it has just been replaced
+        if written is None:  # deleted since it was listed
             continue
         return StageProgress(epoch, step, written, _history(folder, name))
     return None
@@ -68,5 +68,5 @@ def _history(folder: Storage, name: str) -> tuple[dict[str, Any], ...]:
 
 
 def is_ended(folder: Storage) -> bool:
-    """Whether the end of the stage is there."""
+    """Whether the stage has finished and its last checkpoint is kept."""
     return folder.exists(STAGE_END_FILE)

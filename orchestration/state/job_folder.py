@@ -1,4 +1,4 @@
-"""The folder of a job, as a person names it."""
+"""Job folders given by users as paths or URIs."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from orchestration.config.loading import SpecError
 from orchestration.config.storage_layout import CHECKPOINTS, JOB_FILE, PLAN_FILE, TABLES
 
 SIGNS = (JOB_FILE, PLAN_FILE, LEASE_FILE)
-"""Files of which the folder of a job has one: it has ended, is in progress, or is owned."""
+"""Files one of which every job folder has: written at the end, during a run, by the owner."""
 
 LEFT = (f".{LEASE_FILE}.lock", CHECKPOINTS)
-"""What a driver of an earlier version has left that was killed in its first run."""
+"""Files left by drivers of earlier versions that were killed in their first run."""
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """A folder with a job in it, and the storage that it lies in."""
+    """The folder of a job within a storage."""
 
     storage: Storage
     name: str
-    """Of the folder; the job may have had another when it ran."""
+    """Name of the folder; it may have been renamed since the job ran."""
 
     @property
     def folder(self) -> Storage:
-        """The job's."""
+        """Storage of the job."""
         return self.storage.sub(self.name)
 
     @property
     def tables(self) -> Storage:
-        """Where the latency tables of all jobs lie."""
+        """Storage of the latency tables of all jobs."""
         return self.storage.sub(TABLES)
 
     def facts(self) -> dict[str, Any]:
-        """What `job.json` tells.
+        """Content of `job.json`.
 
         Raises:
             SpecError: no run of the job has ended yet.
@@ -47,16 +47,16 @@ class JobFolder:
         if facts is None:
             raise SpecError(
                 f"{self.folder.uri} holds no job.json, which a job writes at its end; "
-                f"`proxyless status {self.folder.uri}` tells what it is at"
+                f"`proxyless status {self.folder.uri}` shows its status"
             )
         return facts
 
 
 def job_folder(text: str) -> JobFolder:
-    """The job folder of that path or address.
+    """The job folder at a path or URI.
 
     Raises:
-        SpecError: it holds no job; names the jobs below it, if there are any.
+        SpecError: there is no job; lists the jobs below it, if any.
     """
     folder = named_folder(text)
     if not is_job(folder):
@@ -67,10 +67,10 @@ def job_folder(text: str) -> JobFolder:
 
 
 def named_folder(text: str) -> Storage:
-    """What a person calls by a path or an address; links are followed.
+    """The folder at a path or URI; symbolic links are resolved.
 
     Raises:
-        SpecError: it can be no folder.
+        SpecError: the text cannot be a folder.
     """
     try:
         is_address = "://" in text
@@ -80,7 +80,7 @@ def named_folder(text: str) -> Storage:
 
 
 def is_job(folder: Storage) -> bool:
-    """Whether a folder is that of a job."""
+    """Whether a folder holds a job."""
     has_left = folder.is_local and all((folder.path() / name).exists() for name in LEFT)
     return has_left or any(map(folder.exists, SIGNS))
 
@@ -91,13 +91,13 @@ def jobs_in(storage: Storage) -> list[str]:
 
 
 def labels(folders: Sequence[JobFolder]) -> list[str]:
-    """A name for each: that of its folder, with the folders around it where others are equal."""
-    parts = [Path(one.folder.uri).parts for one in folders]
-    return [_label(own, [one for one in parts if one != own]) for own in parts]
+    """A unique label for each folder: its name, preceded by parent folders if names are equal."""
+    parts = [Path(job.folder.uri).parts for job in folders]
+    return [_label(own, [job for job in parts if job != own]) for own in parts]
 
 
 def _label(own: Sequence[str], others: Sequence[Sequence[str]]) -> str:
     for count in range(1, len(own)):
-        if all(own[-count:] != one[-count:] for one in others):
+        if all(own[-count:] != parts[-count:] for parts in others):
             return "/".join(own[-count:])
     return "/".join(own)

@@ -19,18 +19,18 @@ class Latencies(TypedDict):
     """Latency of a network in milliseconds."""
 
     table_ms: float | None
-    """Latency by the table; None if the network is no member of the space."""
+    """Latency by the table; None if the network is not a member of the space."""
     measured_ms: float | None
-    """None on a target that is not measured."""
+    """Measured latency; None on a target that is not measured."""
 
 
 class Scored(Latencies):
-    """Figures by which searched networks compare."""
+    """Numbers by which searched networks are compared."""
 
     budget_ms: float | None
-    """None if the case has no budget."""
+    """Budget of the case; None without one."""
     top1: float | None
-    """Fraction of the test images; None if the network was not trained."""
+    """Accuracy on the test images, 0 to 1; None if the network was not retrained."""
 
 
 class AskedFor(TypedDict):
@@ -45,7 +45,7 @@ class AskedFor(TypedDict):
     hardware: str
     stand_in: bool
     budget: str | float | None
-    """Budget in the words of the job file, e.g. "80%"; or milliseconds."""
+    """Budget as given in the job file, e.g. "80%", or milliseconds."""
     budget_ms: float | None
     strategy: str | None
     objective: str | None
@@ -58,10 +58,10 @@ class AskedFor(TypedDict):
 
 
 class FoundNetwork(Latencies):
-    """The network, and its latency when it was found."""
+    """The network, and its latency after derivation."""
 
     space: str | None
-    """None for a baseline."""
+    """Name of the search space; None for a baseline."""
     architecture_hash: str
     architecture: dict[str, Any]
     measured_spread: float | None
@@ -72,7 +72,7 @@ class FoundNetwork(Latencies):
 
 
 class Costs(TypedDict):
-    """Seconds and GPU hours; those of a warm-up are shared by all searches that start from it."""
+    """Seconds and GPU hours. A warm-up's are shared by all searches that start from it."""
 
     search_s: float
     search_gpu_hours: float
@@ -83,7 +83,7 @@ class Costs(TypedDict):
 
 
 class Images(TypedDict):
-    """The images that the network takes, and its classes."""
+    """Input format of the network, and its classes."""
 
     classes: list[str]
     input_shape: list[int]
@@ -104,7 +104,7 @@ class SearchFacts(TypedDict):
 
 
 class Program(TypedDict):
-    """Facts of the program of a trained network; none where nothing is measured."""
+    """Facts of the program of a trained network; empty if the target is not measured."""
 
     program_error: NotRequired[float]
     measured_ms: NotRequired[float]
@@ -138,7 +138,7 @@ class Result(AskedFor, FoundNetwork, Costs, Images, SearchFacts, Training):
     search_history: Epochs
     retrain_history: Epochs
     finished: str
-    """ISO 8601, UTC."""
+    """Time at which the case finished, ISO 8601 in UTC."""
     program_error: NotRequired[float]
     measured_drift: NotRequired[float]
     workers: NotRequired[int]
@@ -146,5 +146,5 @@ class Result(AskedFor, FoundNetwork, Costs, Images, SearchFacts, Training):
 
 
 def value_of(result: Mapping[str, object], name: str) -> Any:
-    """A field by its name, for tables of fields; None if the result does not have it."""
+    """A field by name; None if the result does not have it. For code that loops over fields."""
     return result.get(name)

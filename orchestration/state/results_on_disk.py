@@ -1,4 +1,4 @@
-"""What the storage of a job holds of its cases: results, found by content, and what led to them."""
+"""Results of a job in storage, identified by content keys, and the progress towards them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from orchestration.state.snapshot import JobSnapshot, read_snapshot
 
 
 def stored_key(folder: Storage, name: str) -> str | None:
-    """Key of the result that the folder of a case holds."""
+    """Key of the result in the folder of a case."""
     return key_in(folder, result_file(name))
 
 
 def key_in(folder: Storage, place: str) -> str | None:
-    """Key of the case that a file tells of, None where there is no such file."""
+    """Case key in a JSON file; None if the file does not exist."""
     return (folder.find_json(place) or {}).get("key")
 
 
 def is_done(case: Case, folder: Storage) -> bool:
-    """Whether the job's storage holds the result of exactly this case."""
+    """Whether storage has the result of exactly this case."""
     return stored_key(folder, case.name) == case.key
 
 
 def is_found(case: Case, folder: Storage) -> bool:
-    """Whether its network is known and measured, and only to be retrained."""
+    """Whether the network is derived and measured, so that only retraining is left."""
     return key_in(folder, f"{case.folder}/{DERIVED_FILE}") == case.key
 
 
 def is_searched(case: Case, folder: Storage) -> bool:
-    """Whether nothing of its search is left to do, its own or one that it shares."""
+    """Whether the search of a case, its own or a shared one, has finished."""
     shared = case.search_key
     return is_found(case, folder) or (
         shared is not None and is_ended(folder.sub(search_folder(shared)))
@@ -51,39 +51,39 @@ def is_searched(case: Case, folder: Storage) -> bool:
 def adopt(
     cases: Sequence[Case], folder: Storage, seen: JobSnapshot | None = None
 ) -> dict[str, str]:
-    """Let finished cases have the names that they have by now.
+    """Move the results of renamed cases to their current names.
 
-    All are laid aside before any takes its place, since one may want the name of another. What is
-    no name of the job any more is gone behind it; killed meanwhile, the next call goes on.
+    All results are copied aside before any is put in place, since cases may swap names. Names that
+    the job no longer has are deleted. After an interruption the next call continues.
 
     Args:
         cases: of the job.
-        folder: the job's.
-        seen: its state, read after `finish_adopting`; None: it is read here.
+        folder: of the job.
+        seen: state of the job, read after `finish_adopting`; None to read it here.
 
     Returns:
-        By name of a case that was taken over, where its result was.
+        The old name of each renamed case, by its current name.
     """
     if seen is None:
         finish_adopting(folder)
         seen = read_snapshot(folder)
-    found = seen.renamed(cases)
-    if not found:
+    old_names = seen.renamed(cases)
+    if not old_names:
         return {}
-    for name, old in found.items():
+    for name, old in old_names.items():
         _copy(folder, case_folder(old), f"{RENAMED}/{name}", {"case": name})
-    folder.write_json(RENAMED_FILE, sorted(found))
+    folder.write_json(RENAMED_FILE, sorted(old_names))
     finish_adopting(folder)
-    kept = {case.name for case in cases}
-    for old in set(found.values()) - kept:
+    current = {case.name for case in cases}
+    for old in set(old_names.values()) - current:
         folder.delete(case_folder(old))
-    return found
+    return old_names
 
 
 def finish_adopting(folder: Storage) -> None:
-    """Finish what an `adopt` that was killed has begun.
+    """Complete an interrupted `adopt`.
 
-    Results are put in place if all are laid aside; otherwise they are still where they were.
+    Results are moved to their names if all were copied aside; otherwise the originals still exist.
     """
     for name in folder.find_json(RENAMED_FILE) or ():
         folder.delete(case_folder(name))
@@ -93,7 +93,7 @@ def finish_adopting(folder: Storage) -> None:
 
 
 def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> None:
-    """A finished case at another place; its result last, since that says that it is finished."""
+    """Copy a finished case. Its result is written last, since it marks the case as finished."""
     for key in folder.list(old):
         if key != f"{old}/{RESULT_FILE}":
             folder.write_bytes(f"{new}{key.removeprefix(old)}", folder.read_bytes(key))
@@ -103,15 +103,15 @@ def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> No
 
 
 def why(case: Case, folder: Storage, seen: JobSnapshot) -> str:
-    """What there is of a case, and why something is to be done."""
+    """State of a case as text, with the reason why it has to be run."""
     if seen.is_done(case):
         return "done"
     if is_found(case, folder):
-        return "to do: found and measured, not retrained"
+        return "to do: derived and measured, not retrained"
     found = seen.results.get(case.name)
     if found is None:
         is_begun = bool(folder.list(checkpoints_place(case)))
-        return "to do: goes on from its checkpoint" if is_begun else "to do"
+        return "to do: resumes from its checkpoint" if is_begun else "to do"
     before: Parts = found.get("parts", {})
     changed = [name for name in case.parts if before.get(name) != case.parts[name]]
     return f"to do again: {' and '.join(changed)} changed" if before else "to do again"

@@ -1,7 +1,7 @@
-"""Which networks a job makes, for whoever looks at its folder: `plan.json`, while it is not ended.
+"""`plan.json`: the cases of a run that has not ended, for readers of the job's folder.
 
-`job.json` is written at the end of a run. From its beginning until then there is `plan.json`: a run
-that is in progress, or one that was stopped or killed. No torch in here.
+`job.json` is written at the end of a run. Until then `plan.json` describes a run that is in
+progress, or that was stopped or killed. Must not import torch.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from orchestration.planning.cases import Case, UnplannedCase
 from orchestration.planning.plan import Plan
 
 LONG = ("model", "parts")
-"""Fields of a case that whoever looks at a job does not need."""
+"""Fields of a case that are left out, since readers do not need them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobPlan:
-    """What is known of a job from its folder."""
+    """The plan of a job, as read from its folder."""
 
     cases: tuple[Case, ...]
     is_complete: bool = False
-    """Whether these are all cases: while latency tables are missing, searches are."""
+    """Whether all cases are known; searches are not until their latency tables are measured."""
     unmeasured: tuple[str, ...] = ()
-    """Targets whose latency tables were still to be measured."""
+    """Targets whose latency tables are not measured yet."""
     warmup_epochs: int | None = None
-    """Before a search; None where the folder does not tell, so are the next two."""
+    """Epochs before a search; this and the next two fields are None if unknown."""
     search_epochs: int | None = None
-    """Those of the warm-up counted, as progress of a search does."""
+    """Epochs of a search, including the warm-up."""
     retrain_epochs: int | None = None
     asha: Mapping[str, Any] | None = None
-    """Settings by which searches end early."""
+    """Settings of early stopping; None without it."""
     at_once: int | None = None
-    """Cases that run beside each other; None before Ray was asked."""
+    """Cases that run concurrently; None before Ray is started."""
     begun: str = ""
-    """When the run began that has not ended: ISO 8601, UTC; empty where it has."""
+    """Start of a run that has not ended, ISO 8601 in UTC; empty if it has ended."""
     ended: Mapping[str, Any] | None = None
-    """The content of `job.json` where the last run came to its end."""
+    """Content of `job.json` if the last run has ended."""
 
 
 @contextmanager
@@ -65,14 +65,14 @@ def begun(
     *,
     is_complete: bool,
 ) -> Iterator[None]:
-    """Say what the run does that the block is; not if it turns out that it cannot be done.
+    """Context manager that writes `plan.json` for a run; a SpecError in the block deletes it.
 
     Args:
         plan: of the job.
-        cases: those that are known.
-        folder: the job's.
-        tables: by target, those that are known.
-        is_complete: whether these are all cases.
+        cases: that are known.
+        folder: of the job.
+        tables: that are known, by target.
+        is_complete: whether all cases are known.
     """
     values = {
         "format": PLAN_FORMAT,
@@ -93,13 +93,13 @@ def begun(
 
 
 def known_further(cases: Sequence[Case], folder: Storage, at_once: int) -> None:
-    """Say all cases, now that the tables are measured, and how many run beside each other."""
+    """Update `plan.json` with all cases, once tables are measured, and the number run at once."""
     known = {"is_complete": True, "unmeasured": [], "at_once": at_once, "cases": _short(cases)}
     folder.write_json(PLAN_FILE, {**folder.read_json(PLAN_FILE), **known})
 
 
 def end_plan(folder: Storage) -> None:
-    """The run has ended, and `job.json` says how; or it never began."""
+    """Delete `plan.json` when the run has ended or cannot begin."""
     folder.delete(PLAN_FILE)
 
 
@@ -117,8 +117,9 @@ def _epochs(job: Job) -> dict[str, int | None]:
 
 
 def read_plan(folder: Storage) -> JobPlan:
-    """What the folder of a job tells of it: of the run that has not ended, else of the last one,
-    else from what lies there, as a version before this one has left it.
+    """Read the plan of a job: of the current run, else of the last one that ended.
+
+    Without either file, as left by earlier versions, cases are inferred from the folder.
 
     Raises:
         StorageError: a file cannot be read, or is of another version.
@@ -173,7 +174,7 @@ def _ended(folder: Storage) -> JobPlan:
 
 
 def _cases(values: Iterable[Mapping[str, Any]]) -> tuple[Case, ...]:
-    return tuple(Case.from_dict(one) for one in values)
+    return tuple(Case.from_dict(case) for case in values)
 
 
 def _left(folder: Storage) -> JobPlan:
@@ -181,13 +182,13 @@ def _left(folder: Storage) -> JobPlan:
 
 
 def _cases_there(folder: Storage) -> tuple[Case, ...]:
-    """Cases that have left a result or a checkpoint."""
-    found: dict[str, Case] = {}
+    """Cases with a result or a checkpoint in the folder."""
+    cases: dict[str, Case] = {}
     for place in dict.fromkeys(key.split("/")[1] for key in folder.list(CHECKPOINTS)):
-        if named := case_of_checkpoints(place):
-            name, case_key = named
-            found[name] = UnplannedCase(name=name, key=case_key)
+        if match := case_of_checkpoints(place):
+            name, case_key = match
+            cases[name] = UnplannedCase(name=name, key=case_key)
     for key in folder.list(CASES):
         if (owner := case_of_result(key)) is not None:
-            found[owner] = _cases([{"name": owner, **folder.read_json(key)}])[0]
-    return tuple(found[name] for name in sorted(found))
+            cases[owner] = _cases([{"name": owner, **folder.read_json(key)}])[0]
+    return tuple(cases[name] for name in sorted(cases))

@@ -1,8 +1,8 @@
 """State of the cases of a job, read from its storage in one pass.
 
-A driver decides by one snapshot what is to be done in a round, and reads a new one after anything
-was trained. Asking storage case by case instead costs a request each time, on S3 for every case of
-a job. Workers keep asking storage: others write meanwhile.
+A driver plans a round from one snapshot, and reads a new one after anything was trained. Reading
+storage case by case would cost several requests per case on S3. Workers read storage directly,
+since others write concurrently.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from orchestration.state.result import Result
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """Results and early stops of a job, as its storage held them at one moment."""
+    """Results and early stops of a job at one moment."""
 
     results: Mapping[str, Result]
-    """Content of every `result.json`, by the name of the folder of its case, sorted."""
+    """Content of every `result.json`, sorted by the name of the case's folder."""
     stopped: Mapping[str, str]
-    """Reason why a search was told to end early, by key of its case."""
+    """Reasons of searches stopped early, by case key."""
 
     def is_done(self, case: Case) -> bool:
-        """Whether there is a result of exactly this case."""
+        """Whether storage has the result of exactly this case."""
         result = self.results.get(case.name)
         return result is not None and result.get("key") == case.key
 
@@ -36,35 +36,35 @@ class JobSnapshot:
         return [self.results[case.name] for case in cases if self.is_done(case)]
 
     def stopped_early(self, cases: Sequence[Case]) -> dict[str, str]:
-        """Reason by name, for the cases whose search was ended early.
+        """Reasons of cases that were stopped early, by name.
 
-        A search may reach its end before it is told to stop: then it is done.
+        A search may finish before the decision to stop reaches it; such a case is done.
         """
         ended = [case for case in cases if case.key in self.stopped and not self.is_done(case)]
         return {case.name: self.stopped[case.key] for case in ended}
 
     def renamed(self, cases: Sequence[Case]) -> dict[str, str]:
-        """Other name by name, for the cases that are finished under another one.
+        """Cases whose result is stored under another name: the old name by the case's name.
 
-        A result is known by its content: a file of an architecture may be called otherwise by now.
+        Results are identified by content, so a renamed architecture file renames its case.
         """
         known = {result.get("key"): name for name, result in self.results.items()}
         missing = [case for case in cases if not self.is_done(case)]
         return {case.name: known[case.key] for case in missing if case.key in known}
 
     def missing(self, cases: Sequence[Case]) -> list[Case]:
-        """Cases that are to be done."""
+        """Cases that have to be run."""
         known = self.stopped_early(cases).keys() | self.renamed(cases).keys()
         return [case for case in cases if not self.is_done(case) and case.name not in known]
 
 
 def read_snapshot(folder: Storage, asha: AshaSettings | None = None) -> JobSnapshot:
-    """Read the state of a job: one listing, and each result once.
+    """Read the state of a job with one listing and one request per result.
 
     Args:
-        folder: the job's.
-        asha: its settings of early stopping; what was stopped under other settings does not count.
-            None: searches are not stopped early.
+        folder: of the job.
+        asha: settings of early stopping, None without it; decisions under other settings are
+            ignored.
     """
     names = sorted(filter(None, map(case_of_result, folder.list(CASES))))
     found = {name: folder.find_json(result_file(name)) for name in names}

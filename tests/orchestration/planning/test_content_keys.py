@@ -144,9 +144,9 @@ def test_a_plan_says_what_is_there_of_a_case(tmp_path: Path) -> None:
     folder, case = Storage(str(tmp_path / "job")), cases(tmp_path, ["110%"])["mobile-0.088ms"]
     assert why(case, folder, read_snapshot(folder)) == "to do"
     folder.write_json(f"{checkpoints_place(case)}/search/00001-00000000/rank-0.json", {})
-    assert why(case, folder, read_snapshot(folder)) == "to do: goes on from its checkpoint"
+    assert why(case, folder, read_snapshot(folder)) == "to do: resumes from its checkpoint"
     folder.write_json(f"{case.folder}/derived.json", {"key": case.key})
-    assert why(case, folder, read_snapshot(folder)) == "to do: found and measured, not retrained"
+    assert why(case, folder, read_snapshot(folder)) == "to do: derived and measured, not retrained"
 
 
 @pytest.mark.parametrize(("budget", "nearest"), [(0.001, "0.02"), (9.0, "0.12")])

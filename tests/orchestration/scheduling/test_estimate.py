@@ -1,4 +1,4 @@
-"""How long a job will take: lanes, waves, sharing and price, against sums made by hand."""
+"""Estimated time of a job: concurrency, phases, sharing and price, against sums made by hand."""
 
 from __future__ import annotations
 
@@ -180,16 +180,16 @@ def test_a_budget_is_put_between_the_networks_of_the_space(tmp_path: Path) -> No
 
 
 def test_the_time_in_which_no_case_trains_is_counted() -> None:
-    ledger = RunStats()
+    stats = RunStats()
     for phase, end, seconds, steps in (
         ("search", 110.0, 10.0, 5),
         ("search", 115.0, 10.0, 6),  # beside the first
         ("retrain", 140.0, 5.0, 7),
     ):
-        ledger("a", {"phase": phase, "time": end, "seconds": seconds, "steps": steps})
-    ledger("a", {"note": "no epoch"})
-    ledger.measured_s = 12.0
-    found = ledger.to_dict(wall_s=60.0)
+        stats("a", {"phase": phase, "time": end, "seconds": seconds, "steps": steps})
+    stats("a", {"note": "no epoch"})
+    stats.measured_s = 12.0
+    found = stats.to_dict(wall_s=60.0)
     assert found["steps"] == {"search": 11, "retrain": 7}
     assert found["seconds"] == {"search": 20.0, "retrain": 5.0}
     assert found["idle_s"] == pytest.approx(60 - 12 - 20)
@@ -211,6 +211,6 @@ def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None
         "reading  about 1,200 images a second for a case; search takes 45, retrain takes 1,600"
     )
     (warning,) = lines[1:]
-    assert warning.startswith("WARNING  retrain would wait for images in 25% of its time: give")
+    assert warning.startswith("WARNING  retrain would wait for images 25% of the time: give")
     assert list(feeding_lines(None)) == []
     assert estimate(plan, order, TIMINGS, layout, 1, folder).feeding is None

@@ -1,4 +1,4 @@
-"""The MobileNetV2 nearest to a budget: found with few measurements, kept, and made a case."""
+"""Matched-width baselines: few measurements, stored latencies, one case per budget."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ BUDGETS = [{"target": "mobile", "budgets_ms": ["80%", "110%", "130%"]}]  # 0.064
 
 
 def ms_of(width: float) -> float:
-    """0.02 ms and a tenth of a millisecond for width 1, as it grows with its square."""
+    """Latency model: 0.02 ms plus 0.1 ms times the square of the width."""
     return 0.02 + 0.1 * width**2
 
 
 class Job:
-    """A job with its searches, and the widths that were measured for it."""
+    """A job with searches, and a record of the widths measured for it."""
 
     def __init__(self, storage: Path, cases: list[dict[str, Any]], **sections: Any) -> None:
         self.plan = make_plan(tiny_job(storage, cases, **{"controls": True, **sections}))
@@ -64,7 +64,7 @@ class Job:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Widths that were measured, one after the other."""
+    """Widths in the order in which they were measured."""
     seen: list[float] = []
 
     @contextmanager
@@ -190,4 +190,4 @@ def test_the_plan_of_a_job_finds_them_from_what_was_measured(
     said: list[str] = []
     pipeline.show_plan(job.plan.job, said.append, is_quick=True)
     assert any(line.startswith("case     mobile-mobilenet_v2_0.75: a baseline") for line in said)
-    assert any(line.startswith("controls beside each search") for line in said)
+    assert any(line.startswith("controls for each search") for line in said)

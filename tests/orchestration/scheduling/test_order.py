@@ -1,4 +1,4 @@
-"""Which cases run when: warm-ups first, then what waits for nothing, then what shares a search."""
+"""Order of cases: warm-ups, then cases without dependencies, then those that share a search."""
 
 from __future__ import annotations
 

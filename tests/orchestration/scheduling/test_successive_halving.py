@@ -1,4 +1,4 @@
-"""Searches that end early. Tune is stood in for: what it asks is the epoch, and which trial."""
+"""Early stopping of searches, with a stand-in for Tune."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def a_job(file: Path) -> Job:
 
 
 def seeds(count: int, budget: str = "0.2") -> list[Case]:
-    """Cases that differ in nothing but the seed."""
+    """Cases that differ only in the seed."""
     return [
         SearchCase(
             name=f"mobile-{budget}ms-seed{seed}",

@@ -1,4 +1,4 @@
-"""`plan.json` is there from the beginning of a run to its end, and after one that was stopped."""
+"""`plan.json` exists from the start of a run to its end, and after a run that was stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def job(tmp_path: Path) -> BegunJob:
 def run(
     job: BegunJob, monkeypatch: pytest.MonkeyPatch, end: Exception | type[BaseException] | None
 ) -> JobPlan:
-    """What a run that ends so said of itself meanwhile; nothing is trained."""
+    """Content of `plan.json` during a run that ends in a given way; nothing is trained."""
     seen: list[JobPlan] = []
 
     def do_missing(*_: Any) -> executor.Done:
