@@ -1,1 +1,1 @@
-"""Stages of a case, run inside Ray Train workers: search, derive, retrain, result."""
+"""Stages of a case, which run inside Ray Train workers: search, derive, retrain, result."""

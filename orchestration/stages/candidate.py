@@ -1,8 +1,4 @@
-"""The network of a case, with its latency: searched, drawn, named by the job, or the reference.
-
-What a search found is kept in storage, so that a case that is stopped in its retraining is not
-searched again. The other networks take no time to find again.
-"""
+"""The network of a case with its latency: searched, random, named by the job, or the reference."""
 
 from __future__ import annotations
 
@@ -21,22 +17,22 @@ class Candidate:
 
     model: Model
     table_ms: float | None
-    """None for what is no member of the space."""
+    """Latency by the table; None if the network is not a member of the space."""
     measured_ms: float | None
-    """None on a target that is not measured; so is the spread."""
+    """Measured latency; None, like the spread, on a target that is not measured."""
     measured_spread: float | None
     tries: list[dict[str, float | None]]
-    """Every network that was measured to find this one."""
+    """Latencies of every network that was measured on the way to this one."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """Of the search; empty where there was none."""
+    """Epoch reports of the search; empty without a search."""
     alphas: list[str] = field(default_factory=list)
-    """Digest of the architecture parameters that each worker ended with; all equal."""
+    """Digests of the final architecture parameters of all workers, which are equal."""
     search: SearchFacts = field(default_factory=SearchFacts)
-    """What else the search says; goes into the result as it is."""
+    """Further facts about the search, copied to the result."""
 
 
 def tried(table_ms: float | None, measured: Measured | None) -> dict[str, float | None]:
-    """One network that was measured, for `Candidate.tries`."""
+    """Entry of `Candidate.tries` for one measured network."""
     if measured is None:
         return {"table_ms": table_ms, "measured_ms": None, "drift": None}
     return {"table_ms": table_ms, "measured_ms": measured.ms, "drift": measured.drift}
@@ -45,16 +41,16 @@ def tried(table_ms: float | None, measured: Measured | None) -> dict[str, float 
 def measured_together(
     context: WorkerContext, model: Model, budget_ms: float | None = None
 ) -> Measured | None:
-    """Latency of a whole network, equal on all workers; None where nothing is measured.
+    """Latency of a whole network, equal on all workers; None if the target is not measured.
 
-    The first worker measures, the others wait for it; twice where a budget is missed.
+    The first worker measures while the others wait. It measures twice if a budget is missed.
     """
     if not context.target.is_measured:
         return None
 
     def measured() -> list[float]:
         settings = context.task.job.measure
-        found = measure_network(model, context.table, context.target, settings, budget_ms)
-        return [float(found.ms), float(found.spread), float(found.drift)]
+        latency = measure_network(model, context.table, context.target, settings, budget_ms)
+        return [float(latency.ms), float(latency.spread), float(latency.drift)]
 
     return Measured(*context.group.broadcast_from_first(measured))

@@ -1,12 +1,12 @@
-"""Checkpoints of a stage: tensors and a small JSON in storage, no pickles of our classes.
+"""Checkpoints of a stage: tensors and small JSON files in storage, no pickled classes.
 
-    <stage>/<epochs>-<steps>/shared.pt       weights, alphas, optimizers: equal on all, of the first
-                             state.json      counters and history, of the first worker
-                             buffers-R.pt    BatchNorm statistics and tally of worker R, its own
+    <stage>/<epochs>-<steps>/shared.pt       weights, alphas, optimizers: equal on all workers
+                             state.json      counters and history, by the first worker
+                             buffers-R.pt    BatchNorm statistics and tally of worker R
                              rank-R.json     sizes and checksums of worker R's files, written last
 
-A checkpoint counts when the files of all its workers are there and as they were written. Each
-worker copies its part while training stands still and writes it while training goes on.
+A checkpoint is valid if the files of all its workers exist and match their checksums. Each worker
+copies its part between two steps and writes it in the background.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from orchestration.config.storage_layout import (
 from orchestration.state.checkpoint_index import checkpoint_names, complete_checkpoints
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
-"""Between two attempts to write."""
+"""Pauses between attempts to write."""
 
 
 class CheckpointError(RuntimeError):
@@ -44,20 +44,20 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was read back."""
+    """A checkpoint that was read."""
 
     counters: dict[str, Any]
-    """What the stage counts and remembers beside its tensors; plain values."""
+    """State of the stage other than tensors; plain values."""
     history: list[dict[str, Any]]
     module: dict[str, Tensor]
     optimizers: list[dict[str, Any]]
     sums: Tensor
-    """This worker's part of the tally."""
+    """Share of the tally that belongs to this worker."""
 
     def load_into(
         self, progress: Progress, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
     ) -> None:
-        """Put everything back where it was taken from."""
+        """Restore progress, module and optimizers."""
         progress.restore(self.counters, self.sums)
         module.load_state_dict(self.module)
         for optimizer, values in zip(optimizers, self.optimizers, strict=True):
@@ -66,14 +66,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One worker's part of a checkpoint, copied."""
+    """One worker's part of a checkpoint, copied to CPU memory."""
 
     name: str
-    """Of the checkpoint: finished epochs and steps, so that names sort by time."""
+    """Name of the checkpoint: finished epochs and steps, so that names sort by time."""
     rank: int
     size: int
     tensors: dict[str, Any]
-    """By name of the file."""
+    """Nested tensors by file name."""
     facts: dict[str, Any]
 
     def files(self) -> dict[str, bytes]:
@@ -94,7 +94,7 @@ def snapshot(
     rank: int = 0,
     size: int = 1,
 ) -> Snapshot:
-    """Copy what a stage is made of, as it is now."""
+    """Copy the current state of a stage."""
     own = {"buffers": dict(module.named_buffers()), "tally": progress.tally.sums}
     tensors = {buffers_file(rank): _copied(own)}
     if rank == 0:
@@ -113,12 +113,12 @@ def snapshot(
 
 
 def checkpoint_name(progress: Progress) -> str:
-    """Finished epochs and steps, so that names sort by time."""
+    """Name of a checkpoint: finished epochs and steps, so that names sort by time."""
     return f"{progress.epoch:05d}-{progress.step:08d}"
 
 
 def _copied(values: Any) -> Any:
-    """The same nesting with tensors copied to memory of the CPU."""
+    """The same nested values with tensors copied to CPU memory."""
     if isinstance(values, Tensor):
         return values.detach().to("cpu", copy=True)
     if isinstance(values, dict):
@@ -135,19 +135,19 @@ def _torch_bytes(values: Any) -> bytes:
 
 
 class Checkpoints:
-    """The checkpoints of one stage, as one worker sees them."""
+    """The checkpoints of one stage, used by one worker."""
 
     def __init__(self, storage: Storage, keep: int = 2) -> None:
-        """Names the folder; nothing is read or made yet."""
+        """Set the folder, and how many checkpoints to keep. Reads and writes nothing."""
         self._storage, self._keep = storage, keep
         self._writer: threading.Thread | None = None
         self._failure: StorageError | None = None
 
     def save(self, taken: Snapshot) -> None:
-        """Write a snapshot in the background, after the one before.
+        """Write a snapshot in the background, after the previous one.
 
         Raises:
-            CheckpointError: the one before could not be written.
+            CheckpointError: the previous one could not be written.
         """
         self.finish()
         self._writer = threading.Thread(target=self._write, args=(taken,), name="checkpoint")
@@ -157,7 +157,7 @@ class Checkpoints:
         """Wait until the last snapshot is written.
 
         Raises:
-            CheckpointError: it could not be.
+            CheckpointError: it could not be written.
         """
         if self._writer is not None:
             self._writer.join()
@@ -192,7 +192,7 @@ class Checkpoints:
         self._storage.write_json(rank_file(taken.name, taken.rank), manifest)
 
     def _prune(self) -> None:
-        """Leave the newest ones, and what others may still be writing."""
+        """Delete checkpoints older than the newest complete ones; newer ones may be incomplete."""
         kept = self.complete()[: self._keep]
         if len(kept) == self._keep:
             for name in checkpoint_names(self._storage):
@@ -200,17 +200,17 @@ class Checkpoints:
                     self._storage.delete(name)
 
     def complete(self) -> list[str]:
-        """Names of those that all workers have finished, newest first; not checked further."""
+        """Names of checkpoints written by all workers, newest first; contents are not verified."""
         return complete_checkpoints(self._storage)
 
     def newest_good(self, warn: Callable[[str], None]) -> str | None:
-        """Name of the newest checkpoint that is as it was written; of others it is said why not."""
+        """Name of the newest undamaged checkpoint; `warn` is called for newer, damaged ones."""
         for name in self.complete():
             problem = self._problem(name)
             if problem is None:
                 return name
-            place = f"{self._storage.uri}/{name}"
-            warn(f"checkpoint {place} is damaged ({problem}); taking the one before")
+            path = f"{self._storage.uri}/{name}"
+            warn(f"checkpoint {path} is damaged ({problem}); taking the one before")
         return None
 
     def _problem(self, name: str) -> str | None:
@@ -222,24 +222,24 @@ class Checkpoints:
     def _damage(self, name: str) -> str | None:
         size = self._storage.read_json(rank_file(name, 0))["size"]
         for rank in range(size):
-            for file, said in self._storage.read_json(rank_file(name, rank))["files"].items():
+            for file, expected in self._storage.read_json(rank_file(name, rank))["files"].items():
                 if not self._storage.exists(f"{name}/{file}"):
                     return f"{file} is missing"
                 content = self._storage.read_bytes(f"{name}/{file}")
-                if len(content) != said["bytes"]:
-                    return f"{file} has {len(content)} bytes, {said['bytes']} were written"
-                if _sha(content) != said["sha256"]:
+                if len(content) != expected["bytes"]:
+                    return f"{file} has {len(content)} bytes, {expected['bytes']} were written"
+                if _sha(content) != expected["sha256"]:
                     return f"{file} has another checksum than when it was written"
         return None
 
     def load(self, name: str, rank: int, size: int, device: torch.device) -> Saved:
-        """Read a checkpoint, as worker `rank` of `size` goes on from it.
+        """Read a checkpoint for worker `rank` of `size`.
 
-        With another number of workers than wrote it, each takes the statistics of a worker that
-        was, and the tallies of all are shared out.
+        If the number of workers has changed, each worker takes the BatchNorm statistics of one of
+        the former workers, and the tallies of all former workers are distributed.
 
         Raises:
-            ValueError: it has another format.
+            ValueError: the checkpoint has another format.
         """
         facts = self._storage.read_json(f"{name}/{CHECKPOINT_STATE_FILE}")
         if facts.get("format") != CHECKPOINT_FORMAT:
@@ -264,13 +264,13 @@ class Checkpoints:
         )
 
     def _tensors(self, key: str, device: torch.device) -> dict[str, Any]:
-        found = io.BytesIO(self._storage.read_bytes(key))
-        values: dict[str, Any] = torch.load(found, map_location=device, weights_only=True)
+        content = io.BytesIO(self._storage.read_bytes(key))
+        values: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
         return values
 
 
 def _mine(rank: int, size: int, before: int) -> range:
-    """Workers that were, whose tallies worker `rank` of `size` takes over."""
+    """Former workers whose tallies worker `rank` of `size` takes over."""
     return range(rank, before, size)
 
 

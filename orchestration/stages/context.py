@@ -1,4 +1,4 @@
-"""Surroundings of a worker while it tasks on a case: settings, device, data, storage, group."""
+"""Context of a worker that runs a case: settings, device, data, storage, process group."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ from orchestration.planning.cases import Case, SearchCase, checkpoints_place
 
 @dataclass(frozen=True)
 class CaseTask:
-    """What the workers of a case are given."""
+    """Input of the workers of a case."""
 
     job: Job
     data: DataFacts
-    """Of its images, as the driver has described them."""
+    """Facts about the images of the job, determined by the driver."""
     case: Case
     co_scheduled: tuple[Case, ...]
-    """Networks that its workers train after its own."""
+    """Cases that its workers run after it."""
     target: Target | None
-    """None for a warm-up, which is the same for all hardware; so is the table."""
+    """Target of the case; None, like the table, for a warm-up, which is hardware-independent."""
     table: LatencyTable | None
     folder: str
-    """The job's storage."""
+    """Path or URI of the job's folder."""
     threads: int
-    """Per worker."""
+    """CPU threads per worker."""
     gpus: float = 0.0
-    """Per worker: a part where cases share one."""
+    """GPUs per worker; a fraction if cases share one."""
     elsewhere: Mapping[str, tuple[Target, LatencyTable]] = field(default_factory=dict)
-    """By name, the other targets of the networks behind."""
+    """Other targets of the co-scheduled cases, by name."""
 
     def of(self, case: Case) -> CaseTask:
-        """What its workers are given for one of its cases, that of another target included."""
+        """The input for one of its cases, with the target of that case."""
         target, table = self.elsewhere.get(case.target, (self.target, self.table))
         return replace(self, case=case, co_scheduled=(), target=target, table=table, elsewhere={})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, to send to workers."""
+        """Plain values that are sent to workers."""
         return {
             "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
             "data": asdict(self.data),
@@ -98,19 +98,19 @@ class CaseTask:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A worker's surroundings while it tasks on a case."""
+    """Context of a worker that runs a case."""
 
     task: CaseTask
     group: RayProcessGroup
     device: torch.device
     dataset: Dataset | StreamedDataset
     storage: Storage
-    """The job's."""
+    """Storage of the job."""
     control: ControlClient = field(default_factory=NoControlClient)
-    """Where the driver and the workers of the case write."""
+    """Client of the control actor, which connects the driver and the workers."""
 
     def of(self, case: Case) -> WorkerContext:
-        """The same workers, for one of their cases."""
+        """The context for one of the co-scheduled cases."""
         return replace(self, task=self.task.of(case))
 
     @property
@@ -127,23 +127,23 @@ class WorkerContext:
 
     @property
     def table(self) -> LatencyTable:
-        """Latencies of the space on it."""
+        """Latency table of the space on the target."""
         assert self.task.table is not None, "a case that is no warm-up has a table"
         return self.task.table
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space of the job."""
+        """Search space of the job."""
         channels, resolution, _ = self.dataset.shape
         return self.task.job.space.build(len(self.dataset.classes), channels, resolution)
 
     @property
     def root(self) -> Storage:
-        """Storage of all jobs, where tables and warm-ups are."""
+        """Storage of all jobs, with latency tables and warm-ups."""
         return Storage(self.task.job.storage)
 
     def checkpoints(self, case: Case) -> Storage:
-        """Where those of one of its cases lie, whichever workers have begun it."""
+        """Folder of the checkpoints of one of the cases."""
         return self.storage.sub(checkpoints_place(case))
 
     def loader(
@@ -155,7 +155,7 @@ class WorkerContext:
         is_augmented: bool = True,
         is_retraining: bool = False,
     ) -> Loader:
-        """This worker's training batches of a part of the data."""
+        """Training batches of this worker from a part of the data."""
         data, seed = self.task.job.data, self.task.job.seed
         recipe = recipe_of(data, is_retraining=is_retraining)
         if not is_augmented:
@@ -163,7 +163,9 @@ class WorkerContext:
         rank, size = self.group.rank, self.group.size
         if isinstance(part, StreamedSet):
             reading = self.reading
-            if not is_augmented:  # the smaller part of a search, read beside the larger one
+            if (
+                not is_augmented
+            ):  # the smaller part of a search, read concurrently with the larger one
                 reading = replace(reading, readers=max(1, reading.readers // 2))
             return StreamLoader(part, batch_size, seed, purpose, recipe, reading, rank, size)
         dataset = self.dataset
@@ -174,7 +176,7 @@ class WorkerContext:
 
     @property
     def reading(self) -> Reading:
-        """How this worker reads images that do not fit into memory."""
+        """Settings of this worker for reading images that do not fit into memory."""
         dataset, stream = self.dataset, self.task.job.data.stream
 
         def normalised(images: Tensor) -> Tensor:
@@ -190,7 +192,7 @@ class WorkerContext:
 
     @property
     def damage(self) -> BadSamples:
-        """Images of a streamed set that cannot be decoded."""
+        """Record of images of a streamed dataset that cannot be decoded."""
         assert isinstance(self.dataset, StreamedDataset), "others are decoded before"
         facts = self.dataset.facts
         return BadSamples(self.storage, facts.fingerprint, facts.count)
@@ -201,7 +203,7 @@ class WorkerContext:
             self.damage.check()
 
     def test_batches(self) -> Iterator[Batch]:
-        """This worker's part of the test images."""
+        """Batches of this worker's share of the test images."""
         dataset, group = self.dataset, self.group
         if isinstance(dataset, StreamedDataset):
             recipe = recipe_of(self.task.job.data, is_retraining=True)

@@ -1,9 +1,9 @@
-"""Stage: from a finished search to a network that was measured within its budget.
+"""Stage: derive a network from a finished search and measure that it meets the budget.
 
 The derivation is exact on the table; then the whole network is measured on the target. If it misses
-the budget, the measurement joins the calibration of the table, which is made to pass through it,
-and derivation runs again, at most twice. Where
-the supernet was shown to rank networks well, it chooses among the most probable ones.
+the budget, the table is recalibrated so that it reproduces the measurement, and the derivation is
+repeated, at most twice. If the supernet has been shown to rank networks well, its scores choose
+among the most probable networks.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from orchestration.state.result import SearchFacts
 CORRECTIONS = 2
 
 SHOWN_TRIALS = 5
-"""Of the networks that a search scored, how many stand in its result."""
+"""Number of scored networks of a search that are listed in its result."""
 
 
 def derive(context: WorkerContext, searched: Searched) -> Candidate:
-    """The best network within the budget of the case, measured on its target.
+    """Derive the best network within the budget of the case and measure it on the target.
 
-    All workers take part: the first measures, all score.
+    Called by all workers: the first one measures, all of them score.
     """
     settings, budget_ms = context.task.job.search, context.search_case.budget_ms
     facts = search_facts(searched, settings)
@@ -82,17 +82,18 @@ def derive_measured(
     budget_ms: float,
     measure: Callable[[Architecture], Measured | None],
 ) -> Candidate:
-    """Derive, measure and correct.
+    """Derive, measure, recalibrate and repeat until the budget is met.
 
     Args:
-        choose: the best network within the budget by a table; raises BudgetError if there is none.
+        choose: returns the best network within the budget by a table, or raises BudgetError.
         table: latencies of the space on the target.
         budget_ms: largest latency allowed.
-        measure: latency of a whole network; None where nothing is measured: the table's word holds.
+        measure: returns the latency of a whole network, or None if the target is not measured and
+            the latency by the table counts.
 
     Returns:
-        The network that keeps the budget; if none does even by a corrected table, or nothing fits
-        by it any more, the one that misses it least. With all tries.
+        A network within the budget, with all tries. If no try is, or no network is within the
+        budget by the recalibrated table, the fastest network that was tried.
     """
     tries: list[dict[str, float | None]] = []
     measured_so_far: list[Candidate] = []
@@ -106,16 +107,16 @@ def derive_measured(
             Candidate(architecture, table_ms, measured.ms, measured.spread, tries)
         )
         if is_within(measured.ms, budget_ms) or len(tries) > CORRECTIONS:
-            return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
+            return min(measured_so_far, key=lambda candidate: candidate.measured_ms or 0.0)
         table = refitted(table, architecture, measured.ms)
         try:
             architecture = choose(table)
         except BudgetError:
-            return min(measured_so_far, key=lambda one: one.measured_ms or 0.0)
+            return min(measured_so_far, key=lambda candidate: candidate.measured_ms or 0.0)
 
 
 def search_facts(searched: Searched, settings: SearchSettings) -> SearchFacts:
-    """What a search says of its end: notes, expected latency, the networks that it scored."""
+    """Facts about a search for the result: notes, expected latency, scored networks."""
     state, goal = searched.state, searched.needed_goal
     note = latency_note(state, goal, settings)
     is_learnt = STRATEGIES[settings.strategy]().weights != "fixed"
@@ -128,7 +129,7 @@ def search_facts(searched: Searched, settings: SearchSettings) -> SearchFacts:
 
 
 def _trials(trials: list[ScoredNetwork], searched: Searched) -> dict[str, Any] | None:
-    """Their number and the best few; None for strategies that score none."""
+    """Number of scored networks and the best of them; None for strategies that score none."""
     if not trials:
         return None
     best = sorted(trials, key=lambda trial: -trial.score)[:SHOWN_TRIALS]
@@ -143,7 +144,7 @@ def _trials(trials: list[ScoredNetwork], searched: Searched) -> dict[str, Any] |
 
 
 class Reranking:
-    """The choice of one derivation. All workers take part in it."""
+    """Choice among the most probable networks by supernet score. Used by all workers together."""
 
     def __init__(
         self,
@@ -164,32 +165,32 @@ class Reranking:
     def _decide(self) -> tuple[bool, str]:
         settings, least = self._settings, self._settings.rerank_min_spearman
         if settings.rerank <= 1:
-            return False, "not asked for"
+            return False, "not requested"
         if self._searched.state.trials:
-            return False, f"strategy '{settings.strategy}' takes the best network that it scored"
+            return False, f"strategy '{settings.strategy}' takes the best network it scored"
         if least <= 0:
-            return True, f"asked for in any case (rerank_min_spearman {least:g})"
+            return True, f"requested unconditionally (rerank_min_spearman {least:g})"
         if self._spearman is None:
-            return False, "the ranking of the supernet is not known"
+            return False, "the rank correlation of the supernet is not known"
         is_enough = self._spearman >= least
         relation = "reaches" if is_enough else "is below"
         return is_enough, f"the supernet's Spearman of {self._spearman:.2f} {relation} {least:g}"
 
     def choose(self, table: LatencyTable) -> Architecture:
-        """The best by supernet score of the most probable networks within the budget.
+        """The network of the best supernet score among the most probable ones within the budget.
 
         Raises:
-            BudgetError: no network is within it.
+            BudgetError: no network is within the budget.
         """
         searched, settings = self._searched, self._settings
         log_probs, budget_ms = searched.state.supernet.log_probs(), self._budget_ms
         self._table = table
         self._candidates = k_best_within(log_probs, table, budget_ms, settings.rerank)
-        scores = [self._score(one) for one in self._candidates]
+        scores = [self._score(candidate) for candidate in self._candidates]
         return rerank(self._candidates, scores, settings.scored_by)[0]
 
     def _score(self, architecture: Architecture) -> Evaluation:
-        """A network is scored once, though derivation may run again by a corrected table."""
+        """Supernet score of a network, cached for repeated derivations."""
         if architecture.ops not in self._scores:
             net = self._searched.state.supernet
             batches = scoring_batches(self._searched.data, self._settings)
@@ -197,7 +198,7 @@ class Reranking:
         return self._scores[architecture.ops]
 
     def facts(self) -> dict[str, Any] | None:
-        """For the result: whether it was used, and why; None where nobody asked for it."""
+        """Facts for the result: whether reranking was used, and why; None if it is off."""
         if self._settings.rerank <= 1:
             return None
         return {
@@ -205,14 +206,14 @@ class Reranking:
             "used": self.is_used,
             "reason": self._reason,
             "spearman": self._spearman,
-            "candidates": [self._candidate(one) for one in self._candidates],
+            "candidates": [self._candidate(candidate) for candidate in self._candidates],
         }
 
     def _candidate(self, architecture: Architecture) -> dict[str, Any]:
-        seen = self._score(architecture)
+        evaluation = self._score(architecture)
         return {
             "ops": list(architecture.ops),
             "table_ms": self._table.latency_ms(architecture),
-            "top1": seen.top1,
-            "loss": seen.loss,
+            "top1": evaluation.top1,
+            "loss": evaluation.loss,
         }

@@ -1,7 +1,6 @@
-"""Find the network of a case: search, draw or read it, measure it, keep it in storage.
+"""Find the network of a case: search, sample or read it, measure it, store it.
 
-A search result is kept, so that a case that is stopped while retraining does not search again. The
-other networks take no time to find again.
+The network is stored so that a case that is stopped during retraining does not search again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from orchestration.stages.network_log import finite
 
 
 def find_network(context: WorkerContext, case: Case) -> Candidate:
-    """The network of a case; all workers take part in finding it."""
+    """The network of a case. Called by all workers."""
     if isinstance(case, ReferenceCase):
         return _reference(context)
     stored = _stored(context, case)
@@ -49,7 +48,7 @@ def _measured(context: WorkerContext, model: Model) -> Candidate:
 
 
 def _reference(context: WorkerContext) -> Candidate:
-    """The reference network; the measure stage has measured it."""
+    """The reference network, with the latency from the measure stage."""
     table = context.table
     architecture = Architecture.reference(table.space)
     table_ms = table.latency_ms(architecture)

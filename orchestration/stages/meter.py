@@ -1,4 +1,4 @@
-"""Where the time of a stage goes: computing, waiting for images, talking to other workers."""
+"""Time of a stage, divided into computing, waiting for images, and communication."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from orchestration.stages.context import WorkerContext
 
 @dataclass
 class TimedLoader:
-    """A loader that counts the seconds for which training waits for it."""
+    """A loader that measures how long training waits for batches."""
 
     loader: Loader
     waited_s: float = 0.0
     images: int = 0
-    """Handed out, of all workers."""
+    """Images in all batches so far, counted over all workers."""
 
     @property
     def steps(self) -> int:
-        """Batches of one pass."""
+        """Number of batches per epoch."""
         return self.loader.steps
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Those of the loader."""
+        """Batches of the wrapped loader."""
         batches = self.loader.batches(start)
         while True:
             began = time.perf_counter()
@@ -40,27 +40,26 @@ class TimedLoader:
 
 @dataclass
 class ThroughputMeter:
-    """Where the time of an epoch goes."""
+    """Throughput of an epoch, and the shares of data and communication in its time."""
 
     context: WorkerContext
     loaders: list[TimedLoader]
     seconds: float = 0.0
-    """Of the stage, attempts before this one included."""
+    """Seconds of the stage up to the last epoch, including earlier attempts."""
     steps: int = 0
-    """Of the epoch so far, those of attempts before included that were not lost; networks, where
-    those are scored."""
+    """Steps of this epoch, including earlier attempts that were checkpointed; scored networks for
+    strategies that score networks."""
     machine: Machine | None = field(init=False)
-    """Watched where the job asks for it."""
+    """Source of system metrics; None unless the job records them."""
     _began: float = field(default_factory=time.perf_counter)
     _before: tuple[float, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._before = self._waits()  # the group has waited in stages before this one
+        self._before = self._waits()  # the group's counter includes earlier stages
         self.machine = Machine() if self.context.task.job.record.system_metrics else None
 
     def of_epoch(self) -> dict[str, Any]:
-        """Seconds, steps, images a second, and the parts of data and communication since the last
-        call."""
+        """Measurements since the last call: seconds, steps, throughput, shares of waiting."""
         now = time.perf_counter()
         seconds = now - self._began
         waits = self._waits()
@@ -84,7 +83,7 @@ class ThroughputMeter:
         return data, self.context.group.waited_s, sum(loader.images for loader in self.loaders)
 
     def hours(self) -> float:
-        """Of the stage so far."""
+        """Hours of the stage so far, including earlier attempts."""
         return (self.seconds + time.perf_counter() - self._began) / 3600
 
 
@@ -92,16 +91,16 @@ MEGABYTE = 1e6
 
 
 class Machine:
-    """The machine that this process runs on. Names are those that MLflow itself gives them."""
+    """System metrics of this machine, under MLflow's names."""
 
     def __init__(self) -> None:
-        """Begin to watch it."""
+        """Start to measure."""
         self._network: Any = psutil.net_io_counters()
-        psutil.cpu_percent()  # what it says next is of the time since this call
+        psutil.cpu_percent()  # starts the interval of the next call
 
     def use(self) -> dict[str, float]:
-        """Load since the last call, in percent; memory now, and what was sent and received since,
-        in megabytes. GPUs are those that this process may use."""
+        """Metrics by name: load since the last call (percent), memory, and traffic since the last
+        call (megabytes). Covers the GPUs visible to this process."""
         memory = psutil.virtual_memory()
         return {
             "cpu_utilization_percentage": psutil.cpu_percent(),
@@ -112,7 +111,7 @@ class Machine:
         }
 
     def _traffic(self) -> dict[str, float]:
-        """Nothing where there are no interfaces."""
+        """Network traffic since the last call; empty without network interfaces."""
         before = self._network
         self._network = now = psutil.net_io_counters()
         if before is None or now is None:
@@ -126,18 +125,18 @@ class Machine:
 def _gpus() -> dict[str, float]:
     import torch
 
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
-        found[f"gpu_{number}_memory_usage_megabytes"] = (total - free) / MEGABYTE
-        found[f"gpu_{number}_memory_usage_percentage"] = 100 * (1 - free / total)
-        found |= _gpu_load(torch, number)
-    return found
+        metrics[f"gpu_{number}_memory_usage_megabytes"] = (total - free) / MEGABYTE
+        metrics[f"gpu_{number}_memory_usage_percentage"] = 100 * (1 - free / total)
+        metrics |= _gpu_load(torch, number)
+    return metrics
 
 
 def _gpu_load(torch: Any, number: int) -> dict[str, float]:
-    """Nothing where the library that tells it (NVML) is not installed or does not."""
+    """Utilization of a GPU; empty if NVML is missing or fails."""
     try:
         return {f"gpu_{number}_utilization_percentage": float(torch.cuda.utilization(number))}
-    except Exception:  # it has errors of its own, and no epoch ends for a figure
+    except Exception:  # NVML has its own errors, and a metric must not end an epoch
         return {}

@@ -1,7 +1,7 @@
-"""Networks that a stage has trained one after the other, kept as they come.
+"""Log of networks that a stage trains one after the other, written after each of them.
 
-A stage that is stopped goes on with the next one. Numbers that JSON has not, such as the loss of a
-network that diverged, are kept as None and read back as nan.
+A stage that is stopped resumes with the next network. Numbers without a JSON representation, such
+as the loss of a network that diverged, are stored as None and read as NaN.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from cluster.storage import Storage
 
 
 def to_values(network: Any) -> dict[str, Any]:
-    """Plain values of a dataclass with a `path`, for JSON."""
+    """JSON values of a dataclass with a field `path`."""
     values: dict[str, Any] = finite(asdict(network))
     return values
 
 
 def from_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The inverse: fields of such a dataclass."""
+    """The inverse of `to_values`: fields of the dataclass."""
     fields: dict[str, Any] = {n: nan if value is None else value for n, value in values.items()}
     return {**fields, "path": tuple(fields["path"])}
 
 
 @dataclass(frozen=True)
 class NetworkLog:
-    """The file of one case that holds them."""
+    """The file of one case with its trained networks."""
 
     storage: Storage
-    """The job's."""
+    """Storage of the job."""
     place: str
     format: str
     key: str
-    """Of the case: networks of another one do not count."""
+    """Key of the case; networks stored under another key are ignored."""
 
     def read(self) -> list[dict[str, Any]]:
-        """Plain values of those that are kept; none where the file is of another case or format."""
+        """JSON values of the stored networks; none if the file has another key or format."""
         values = self.storage.find_json(self.place) or {}
         if values.get("format") != self.format or values.get("key") != self.key:
             return []
@@ -46,13 +46,13 @@ class NetworkLog:
         return networks
 
     def write(self, networks: Sequence[dict[str, Any]]) -> None:
-        """All of them, in their order."""
+        """Replace the stored networks."""
         values = {"format": self.format, "key": self.key, "networks": list(networks)}
         self.storage.write_json(self.place, values)
 
 
 def finite(values: Any) -> Any:
-    """The same plain values with None in place of NaN and infinity."""
+    """The same values with None in place of NaN and infinity."""
     if isinstance(values, dict):
         return {name: finite(value) for name, value in values.items()}
     if isinstance(values, list | tuple):

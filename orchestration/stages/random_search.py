@@ -1,10 +1,10 @@
-"""Stage: the random networks that a search has to beat.
+"""Stage: random search, the baseline of a search with the same budget.
 
-As many as can be trained at the cost of the search, all with a latency of 95 to 100 % of its
-budget by the table, are trained alone on the images that a supernet is trained on, as `retrain:`
-says; the best on the architecture part goes on as what a search finds does: it is measured and
-retrained on all images. Nothing here reads test images. Every network that was trained is kept in
-storage, so that a case that is stopped goes on with the next one.
+Samples as many networks as can be trained at the cost of the search, with a latency of 95 to 100 %
+of its budget by the table. Each is trained alone with the recipe of `retrain:` on the images that a
+supernet is trained on. The best one on the architecture part is measured and retrained on all
+images, as a searched network is. Test images are not used. Every trained network is stored, so that
+a case that is stopped resumes with the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import search_data, search_parts
 
 SHOWN = 5
-"""Of the networks that were trained, how many stand in the result."""
+"""Number of trained networks that are listed in the result."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainedNetwork:
     path: tuple[int, ...]
     """Chosen op per site."""
     latency_ms: float
-    """By the table."""
+    """Latency by the table."""
     accuracy: float
     """Top-1, 0 to 1."""
     loss: float
@@ -53,7 +53,7 @@ class TrainedNetwork:
 
 
 def best_random(context: WorkerContext, case: RandomCase) -> Candidate:
-    """The best of random networks at the budget of the case; all workers take part."""
+    """The best random network within the budget of the case. Called by all workers."""
     work = _work(context, case)
     done = _stored(context, case, work.paths)
     with context.group.stoppable():  # what is trained is stored
@@ -81,10 +81,10 @@ def best_random(context: WorkerContext, case: RandomCase) -> Candidate:
 def _first_within(
     networks: Sequence[Architecture], table: LatencyTable, budget_ms: float
 ) -> Architecture:
-    """The best that keeps the budget by a table, which is corrected where a network did not.
+    """The best network within the budget by a table that may have been recalibrated.
 
     Raises:
-        BudgetError: none does.
+        BudgetError: no network is.
     """
     for network in networks:
         if table.latency_ms(network) <= budget_ms:
@@ -94,7 +94,7 @@ def _first_within(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is trained, and with what."""
+    """The networks to train, with data and recipe."""
 
     context: WorkerContext
     goal: LatencyGoal
@@ -107,7 +107,7 @@ class _Work:
         return Architecture.from_path(self.context.space, list(path))
 
     def trained(self, begun: int) -> Iterator[TrainedNetwork]:
-        """Networks from this number on, one after the other."""
+        """Train the networks from this index on, one after the other."""
         for path in self.paths[begun:]:
             began = time.perf_counter()
             seen = self._evaluation(path)
@@ -141,7 +141,7 @@ def _work(context: WorkerContext, case: RandomCase) -> _Work:
 
 
 def _number(context: WorkerContext, data: SearchData) -> int:
-    """How many networks can be trained on as many images as the search sees; one or more."""
+    """Number of networks that can be trained at the cost of the search, at least 1."""
     search, retrain = context.task.job.search, context.task.job.retrain
     assert retrain is not None, "checked when the job was read"
     choices = [len(site.ops) for site in context.space.sites]
@@ -156,7 +156,7 @@ def _kept(context: WorkerContext, case: RandomCase) -> NetworkLog:
 def _stored(
     context: WorkerContext, case: RandomCase, paths: Sequence[tuple[int, ...]]
 ) -> list[TrainedNetwork]:
-    """The networks that were trained before; none if others are to be trained."""
+    """Networks trained by earlier attempts; none if the sample has changed."""
     stored = context.group.broadcast_from_first(_kept(context, case).read)
     found = [TrainedNetwork(**from_values(one)) for one in stored]
     return found if [one.path for one in found] == list(paths[: len(found)]) else []
@@ -168,7 +168,7 @@ def _store(context: WorkerContext, case: RandomCase, done: Sequence[TrainedNetwo
 
 
 def _report(work: _Work, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
-    """Hand the driver a line about the last network."""
+    """Report the last network to the driver."""
     last = done[-1]
     report_network(
         {

@@ -1,4 +1,4 @@
-"""The result of a case: everything about a finished network, in one file that is written last."""
+"""The result of a case: all facts about a finished network, in a file that is written last."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from orchestration.state.result import AskedFor, Costs, FoundNetwork, Images, Re
 
 
 def write_result(context: WorkerContext, case: Case, found: Candidate, outcome: Retrained) -> None:
-    """Write `architecture.json` and, behind it, `result.json`.
+    """Write `architecture.json` and then `result.json`.
 
     Args:
         context: the first worker writes, the others wait.
-        case: what was asked for.
-        found: the network and its latency.
+        case: finished case.
+        found: network of the case with its latency.
         outcome: of its retraining; empty where there was none.
     """
     if context.group.rank == 0:
@@ -49,7 +49,7 @@ def write_result(context: WorkerContext, case: Case, found: Candidate, outcome: 
 
 
 def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) -> None:
-    """What an earlier result had and this one has not is gone."""
+    """Write a file, or delete that of an earlier result if there are no values."""
     if values is None:
         storage.delete(key)
     else:
@@ -80,9 +80,9 @@ def result_of(context: WorkerContext, case: Case, found: Candidate, outcome: Ret
 
 
 def probabilities(found: Candidate) -> dict[str, Any] | None:
-    """How the op probabilities of a search moved: the content of `probabilities.json`.
+    """Op probabilities of a search by epoch: the content of `probabilities.json`.
 
-    They are kept beside the result, which is read as a whole by all that compare networks.
+    They have their own file to keep `result.json`, which every comparison reads, small.
     """
     epochs = [
         {"epoch": one["epoch"], "probs": [[round(p, 5) for p in site] for site in one["probs"]]}
@@ -146,7 +146,7 @@ def _network(found: Candidate) -> FoundNetwork:
 
 
 def _costs(context: WorkerContext, found: Candidate, outcome: Retrained) -> Costs:
-    """Seconds and GPU hours; those of the warm-up are shared by all searches that start from it."""
+    """Seconds and GPU hours. The warm-up's are shared by all searches that start from it."""
     warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
     own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
     trained = outcome.get("retrain_history", [])
@@ -167,7 +167,7 @@ def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _gpu_hours(epochs: Sequence[Mapping[str, Any]]) -> float:
-    """By the GPUs of the workers that trained each epoch, which may have been others."""
+    """GPU hours, with the number of GPUs that trained each epoch."""
     return float(sum(epoch["seconds"] * epoch["gpus"] for epoch in epochs)) / 3600
 
 

@@ -1,4 +1,4 @@
-"""Stage: train a network from scratch and test it, Ray Train around `nas_core.train`."""
+"""Stage: train a network from scratch, test and export it; runs `nas_core.train` on Ray Train."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ from orchestration.state.result import Program, Retrained, Training
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network that was trained and tested, which is the same on every target."""
+    """A network that was trained and tested; does not depend on the target."""
 
     case: str
     """Name of the case that trained it."""
     network: nn.Module
-    """On the CPU."""
+    """Trained network on the CPU."""
     facts: Retrained
-    """What a result says about it."""
+    """Facts for the results of all cases with this network."""
 
 
 def retrain(
     context: WorkerContext, case: Case, model: Model, trained: dict[str, TrainedNetwork]
 ) -> Retrained:
-    """Train to the end, from the last checkpoint if there is one; test; export.
+    """Train to the end, resuming from the last checkpoint if there is one; test; export.
 
     Args:
         context: of the case.
-        case: what the network was made for.
+        case: the case whose network this is.
         model: the network.
-        trained: by digest, networks that these workers have trained for other targets; it is not
-            trained again if it is one of them, and becomes one.
+        trained: networks that these workers have trained for other targets, by digest. Such a
+            network is not trained again; a new one is added.
 
     Returns:
-        What the result of the case says about it.
+        Facts about the retraining for the result of the case.
     """
     key = model.digest()
     if key not in trained:
@@ -108,7 +108,7 @@ def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
 
 
 class RetrainTrainable:
-    """A retraining as a stage sees it."""
+    """A retraining as a `Trainable`."""
 
     def __init__(
         self,
@@ -131,12 +131,12 @@ class RetrainTrainable:
         self._state.scaler.load_state_dict(values["scaler"])
 
     def steps(self) -> Iterator[EpochReport | None]:
-        """The loop of the training."""
+        """The training loop."""
         return train_steps(self._state, self._loader, self._settings, self._seed, self._group)
 
 
 def _test(context: WorkerContext, network: nn.Module) -> Retrained:
-    """Read the test part, once."""
+    """Evaluate on the test images, which are used only here."""
     found = evaluate(network, context.test_batches(), context.group)
     return {
         "top1": found.top1,
@@ -147,7 +147,7 @@ def _test(context: WorkerContext, network: nn.Module) -> Retrained:
 
 
 def export_network(context: WorkerContext, network: Any, case: Case, model: Model) -> Program:
-    """Write the files of a trained network; what its program for the target says and takes."""
+    """Write the files of a trained network; returns the checks and latency of its program."""
     data = context.dataset
     facts = ModelFacts(
         classes=data.classes,
@@ -167,16 +167,16 @@ def export_network(context: WorkerContext, network: Any, case: Case, model: Mode
 
 
 LARGEST_ERROR = 1e-3
-"""Of any logit, in fp32."""
+"""Largest error of any logit in fp32."""
 
 
 def checked_program(
     context: WorkerContext, exported: Exported, budget_ms: float | None = None
 ) -> Program:
-    """Facts of the program of a trained network, for its result; none where nothing is measured.
+    """Error and latency of the program of a trained network; empty if there is no program.
 
     Raises:
-        MeasurementError: in fp32 it answers otherwise than the network.
+        MeasurementError: an fp32 program's outputs differ from the network's.
     """
     if exported.program is None:
         return {}

@@ -1,8 +1,8 @@
-"""Stages: warm-up and search of a case, Ray Train around `nas_core.search`. No formula in here.
+"""Stages: warm-up and search of a case; runs `nas_core.search` on Ray Train.
 
-The warm-up depends on no hardware. Its end is kept in the storage, under what it depends on: the
-searches of all targets and budgets begin with it, in this job and in others. A search that several
-budgets share is kept too, in the folder of the job.
+The warm-up does not depend on hardware. Its final checkpoint is kept in storage under a content
+key, and the searches of all targets and budgets start from it, in this job and in others. The final
+checkpoint of a search that several budgets share is kept too, in the folder of the job.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from orchestration.state.checkpoint_index import is_ended
 
 @dataclass(frozen=True)
 class Searched:
-    """A finished search, equal on all workers, and what it worked on."""
+    """A finished search, equal on all workers, with its data."""
 
     state: SearchState
     data: SearchData
     goal: LatencyGoal | None
-    """What the search ran against; None for a warm-up."""
+    """Latency goal of the search; None for a warm-up."""
     history: list[dict[str, Any]]
-    """What happened in every epoch."""
+    """Reports of all epochs."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know about how it went."""
+    """Notes for the user about the course of the search."""
 
     @property
     def needed_goal(self) -> LatencyGoal:
-        """The goal of what was a search."""
+        """The goal; must not be called for a warm-up."""
         assert self.goal is not None, "a search has a goal"
         return self.goal
 
 
 def warm_up(context: WorkerContext) -> Storage | None:
-    """Train the weights that searches start from, unless that was done before.
+    """Train the weights that searches start from, unless they exist.
 
     Returns:
-        Where they are; None where searches start from nothing.
+        The folder with their checkpoint; None if searches start from scratch.
     """
     key = context.task.case.warmup_key
     if key is None:
@@ -67,8 +67,10 @@ def warm_up(context: WorkerContext) -> Storage | None:
 
 
 def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
-    """The warm-up that a search begins with, which is not trained again for one that has begun:
-    the warm-up may have been removed since."""
+    """The warm-up that a search starts from.
+
+    None for a search in progress whose warm-up has been deleted: it is not trained again.
+    """
     key = context.task.case.warmup_key
     place = None if key is None else context.root.sub(warmup_folder(key))
 
@@ -80,7 +82,7 @@ def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
 
 
 def _warmup_epochs_reported(context: WorkerContext) -> int:
-    """With the search that follows in the same worker group it is counted as one."""
+    """Total epochs to report during a warm-up; includes the search if that follows immediately."""
     search = context.task.job.search
     is_alone = isinstance(context.task.case, WarmUpCase)
     return search.warmup_epochs if is_alone else search.total_epochs
@@ -122,17 +124,17 @@ def _run(
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredReport(EpochReport):
-    """Of an epoch after which searches are compared."""
+    """Report of an epoch after which searches are compared."""
 
     score: float
-    """How good the search is by then; see `score_within`."""
+    """Score of the search at that epoch; see `score_within`."""
 
 
 class SearchTrainable:
-    """A search as a stage sees it."""
+    """A search as a `Trainable`."""
 
     def __init__(self, search: Search, score_epochs: Sequence[int] = ()) -> None:
-        """Describe it; `score_epochs`, counted from 0 as in reports, are those that say a score."""
+        """Wrap a search; reports of `score_epochs`, counted from 0, get a score."""
         self._search, state = search, search.state
         self._score_epochs = set(score_epochs)
         self.progress, self.module = state, state.supernet
@@ -160,7 +162,7 @@ class SearchTrainable:
         state.scaler.load_state_dict(values["scaler"])
 
     def steps(self) -> Iterator[EpochReport | None]:
-        """The loop of the search."""
+        """The search loop."""
         for report in search_steps(self._search):
             is_scored = report is not None and report.epoch in self._score_epochs
             yield self._scored(report) if report is not None and is_scored else report
@@ -184,6 +186,6 @@ def search_data(context: WorkerContext) -> SearchData:
     held_out, weight = search_parts(context)
     return SearchData(
         weight=context.loader(weight, size, "search weights"),
-        # As they are: networks are compared on these images.
+        # Not augmented, since networks are compared on these images.
         architecture=context.loader(held_out, size, "search alphas", is_augmented=False),
     )

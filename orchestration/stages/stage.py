@@ -1,8 +1,8 @@
-"""A stage of a case, step by step: checkpoints, stopping, time, and what a person is shared.
+"""A stage of a case: checkpoints, stopping, time limit and reports around a training loop.
 
-The loops of `nas_core` yield after every step; here is what happens in between. What all workers
-have to do together (save, stop, end in time) is wished by the first, heard by all after the same
-step, and done by all.
+The loops of `nas_core` yield after every step, and this module acts in between. Collective actions
+(save, stop, finish early) are requested by the first worker, and all workers receive the request
+after the same step.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from orchestration.stages.meter import ThroughputMeter
 from orchestration.state.checkpoint_index import is_ended
 
 NOT_REPORTED = ("probs", "system")
-"""Of an epoch, what is kept and not shown to anybody while it runs."""
+"""Fields of an epoch record that are stored but not reported to the driver."""
 
 LEAVING_S = 10.0
-"""Between checkpoints once a node is announced to be taken away: no more than that is lost."""
+"""Seconds between checkpoints after a preemption notice, i.e. the most that can be lost."""
 
 
 class Trainable(Protocol):
-    """What a stage trains."""
+    """Training loop with state, run by a `Stage`."""
 
     @property
     def progress(self) -> Progress: ...
@@ -44,7 +44,7 @@ class Trainable(Protocol):
     def optimizers(self) -> list[torch.optim.Optimizer]: ...
 
     def state_dict(self) -> dict[str, Any]:
-        """State beside the tensors of module and optimizers and the progress; plain values."""
+        """State other than progress and the tensors of module and optimizers; plain values."""
         ...
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -52,28 +52,28 @@ class Trainable(Protocol):
         ...
 
     def steps(self) -> Iterator[EpochReport | None]:
-        """The loop, from where the progress is."""
+        """The training loop, starting at the current progress."""
         ...
 
 
 @dataclass(frozen=True)
 class CheckpointLocation:
-    """Where a stage keeps its checkpoints, and where it begins."""
+    """Folder of the checkpoints of a stage, and the checkpoint that it starts from."""
 
     folder: Storage
-    """Of its checkpoints."""
+    """Folder of the checkpoints."""
     is_kept: bool = False
-    """Whether its end is kept there, for stages of other cases and times."""
+    """Whether the final checkpoint is kept for other cases and later runs."""
     origin: Storage | None = None
-    """Folder of the kept stage whose end it begins with; None: with what it is given."""
+    """Folder of the finished stage to start from; None to start from the given state."""
 
     @property
     def is_done(self) -> bool:
-        """Whether its end is there."""
+        """Whether the final checkpoint exists."""
         return self.is_kept and is_ended(self.folder)
 
     def end(self) -> dict[str, Any] | None:
-        """Content of the file that says which checkpoint is the end; None if it is not there."""
+        """Content of the file that names the final checkpoint; None if it does not exist."""
         return self.folder.read_json(STAGE_END_FILE) if self.is_done else None
 
 
@@ -89,15 +89,15 @@ class Stage:
         reported: dict[str, Any],
         max_hours: float | None = None,
     ) -> None:
-        """Describe it; `run` does it.
+        """Set up a stage; `run` executes it.
 
         Args:
-            context: the surroundings.
-            location: where its checkpoints lie.
-            work: what is trained.
+            context: of the worker.
+            location: of the checkpoints.
+            work: the training loop.
             meter: of its loaders.
-            reported: what every reported epoch says beside what happened in it.
-            max_hours: after which the stage ends, done or not.
+            reported: constant fields of every epoch report.
+            max_hours: time limit after which the stage ends early.
         """
         self._context, self._work, self._meter, self._reported = context, work, meter, reported
         self._max_hours, self._cluster = max_hours, context.task.job.cluster
@@ -105,16 +105,16 @@ class Stage:
         self._checkpoints = Checkpoints(location.folder, self._cluster.keep_checkpoints)
         self._saved_at, self._every_s = time.monotonic(), self._cluster.checkpoint_every_s
         self.history: list[dict[str, Any]] = []
-        """What happened in every epoch."""
+        """Records of all epochs."""
         self.notes: list[str] = []
-        """What a person should know about how it went."""
+        """Notes for the user about the course of the stage."""
 
     def run(self) -> None:
-        """Go on from the last good checkpoint to the end; nothing is left to do where that is kept.
+        """Run to the end, resuming from the last good checkpoint; returns at once if already done.
 
         Raises:
-            Stopped: the driver wanted that.
-            LossError: the loss was not finite, once more after a roll-back.
+            Stopped: the driver requested it.
+            LossError: the loss was not finite again after a roll-back.
             CheckpointError: a checkpoint could not be written.
         """
         end = self._context.group.broadcast_from_first(self._location.end)
@@ -136,7 +136,7 @@ class Stage:
             self._keep_end()
 
     def _keep_end(self) -> None:
-        """Say that the newest checkpoint is the end, once all workers have written it."""
+        """Mark the newest checkpoint as final, once all workers have written it."""
         self._context.group.barrier()
         if self._context.group.rank == 0:
             end = {"format": STAGE_END_FORMAT, "checkpoint": checkpoint_name(self._work.progress)}
@@ -152,19 +152,19 @@ class Stage:
                 if report is not None:
                     self._report(report)
                 self._notice_leaving()
-                heard, is_good = group.signals, self._work.progress.bad_steps == 0
-                if (report is not None or heard.save or heard.stop) and is_good:
+                signals, is_good = group.signals, self._work.progress.bad_steps == 0
+                if (report is not None or signals.save or signals.stop) and is_good:
                     self._save()
-                if heard.stop:
+                if signals.stop:
                     self._checkpoints.finish()
                     raise Stopped
-                if heard.finish:
+                if signals.finish:
                     self._note_early_end()
                     break
         group.local_signals = StepSignals
 
     def _local_signals(self) -> StepSignals:
-        """All say if they are going to be taken away; the rest is decided by the first worker."""
+        """Signals of this worker. Only preemption is signalled by all, the rest by the first."""
         watchdog = self._context.group.watchdog
         if self._context.group.rank > 0:
             return StepSignals(leave=watchdog.is_leaving)
@@ -177,13 +177,13 @@ class Stage:
         )
 
     def _notice_leaving(self) -> None:
-        """Save more often from now on, and say it once."""
+        """Save checkpoints more often after a preemption notice, and log that once."""
         if not self._context.group.signals.leave or self._every_s <= LEAVING_S:
             return
         self._every_s = LEAVING_S
         if self._context.group.rank == 0:
             self._context.control.note(
-                f"a node is going to be taken away; a checkpoint every {LEAVING_S:g} s until then"
+                f"a node will be preempted; a checkpoint every {LEAVING_S:g} s until then"
             )
 
     def _report(self, report: EpochReport) -> None:
@@ -218,7 +218,7 @@ class Stage:
         self._saved_at = time.monotonic()
 
     def _go_back(self) -> str:
-        """To the newest good checkpoint, the same on all workers; its name, or nothing."""
+        """Restore the newest good checkpoint, the same on all workers; returns its name or ""."""
         origin = self._location.origin
         name = self._restore_newest(self._checkpoints)
         if name or origin is None:
@@ -246,13 +246,13 @@ class Stage:
         self._meter.steps = saved.counters["steps"]
 
     def _roll_back(self, error: LossError) -> None:
-        """Once: to the last checkpoint before the loss was not finite, with half the rate."""
+        """Restore the last checkpoint before the non-finite loss and halve the learning rate."""
         self._checkpoints.finish()
         if not self._go_back():
             raise error
         progress = self._work.progress
         progress.lr_share, progress.bad_steps = 0.5, 0
-        place = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
-        note = f"{error}; back to {place}, with half the learning rate"
+        position = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+        note = f"{error}; back to {position}, with half the learning rate"
         self.notes.append(note)
         report_note(note)

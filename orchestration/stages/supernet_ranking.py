@@ -1,7 +1,6 @@
-"""Stage: how well the supernet of a search ranks networks, where a job asks for it.
+"""Stage: evaluate how well the supernet of a search ranks networks, if the job requests it.
 
-Every network that was ranked is kept in storage, so that a case that is stopped goes on with the
-next one.
+Every ranked network is stored, so that a case that is stopped resumes with the next one.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from orchestration.stages.search import Searched, search_parts
 
 @dataclass(frozen=True)
 class Ranked:
-    """A network that was ranked, and how long it took."""
+    """A ranked network, and the time that its training took."""
 
     network: RankedNetwork
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; None for a loss that is no number."""
+        """JSON values; None in place of NaN."""
         return {**to_values(self.network), "seconds": self.seconds}
 
     @classmethod
@@ -39,10 +38,10 @@ class Ranked:
 
 
 def measured_ranking(context: WorkerContext, searched: Searched) -> dict[str, Any] | None:
-    """Rank as many networks as the job asks for; all workers take part.
+    """Rank as many networks as the job requests. Called by all workers.
 
     Returns:
-        What the result says about it; None where nobody asked.
+        Facts for the result; None if the job requests no ranking.
     """
     count = context.task.job.search.ranking_networks
     if count == 0:
@@ -64,7 +63,7 @@ def measured_ranking(context: WorkerContext, searched: Searched) -> dict[str, An
 
 
 def _training(context: WorkerContext) -> Loader:
-    """The weight part in batches of the recipe."""
+    """Batches of the weight part with the recipe of retraining."""
     retrain = context.task.job.retrain
     assert retrain is not None, "checked when the job was read"
     _, weight = search_parts(context)
@@ -101,7 +100,7 @@ def _store(context: WorkerContext, done: list[Ranked]) -> None:
 
 
 def _report(context: WorkerContext, done: list[Ranked], steps: int) -> None:
-    """Hand the driver a line about the last network, trained with so many steps an epoch."""
+    """Report the last network to the driver; `steps` is the number of steps per epoch."""
     job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
     last = done[-1].network

@@ -41,7 +41,7 @@ def case_worker(config: dict[str, Any]) -> None:
         else:
             _do_case(context)
     except Stopped:
-        pass  # to raise would start the case again
+        pass  # an error would make Ray restart the case
     except final_errors() as error:  # on all workers alike
         context.control.fail(str(error))
     finally:

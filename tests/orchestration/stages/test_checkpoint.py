@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and a small JSON that bring a stage back as it was, or are found damaged."""
+"""Checkpoints restore a stage exactly, and damaged ones are detected."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_damaged_list_of_files_is_found_too(tmp_path: Path) -> None:
 
 
 class Refusing(Storage):
-    """Refuses the first so many writes."""
+    """Storage whose first writes fail."""
 
     refusals = 0
 

@@ -1,4 +1,4 @@
-"""The program for the device: compared on every image, refused where it differs, then timed."""
+"""The program for the device: checked on every image, rejected if it differs, then timed."""
 
 from __future__ import annotations
 

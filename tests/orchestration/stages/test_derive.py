@@ -1,4 +1,4 @@
-"""Derive, measure, correct: the network handed back keeps its budget or says that it does not."""
+"""Derivation with measurement and recalibration: budgets are met, or misses are reported."""
 
 from __future__ import annotations
 

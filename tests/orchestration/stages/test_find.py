@@ -1,4 +1,4 @@
-"""The network of a case, by its kind; what is kept of it, and what its result says."""
+"""The network of each kind of case, its stored form, and its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
-    """Networks that were measured; each takes 2 ms."""
+    """Record of measured networks; each takes 2 ms."""
     seen: list[Model] = []
 
     def measure(model: Model, *_: Any) -> Measured:
@@ -95,7 +95,7 @@ def test_the_result_of_a_baseline_says_what_it_is(
 
 @pytest.fixture(scope="module")
 def result(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of a whole search, its measurement replaced; read back from storage."""
+    """Result of a complete search with a stand-in for the measurement, read from storage."""
     folder = tmp_path_factory.mktemp("case")
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)

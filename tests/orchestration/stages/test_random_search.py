@@ -1,4 +1,4 @@
-"""Random networks that a search has to beat: as many as it costs, after a stop as well."""
+"""Random search as a baseline: as many networks as the search costs, also when resumed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
-    """Networks that were measured; each takes 0.05 ms, all of them within the budget."""
+    """Record of measured networks; each takes 0.05 ms, which is within the budget."""
     seen: list[Model] = []
 
     def measure(_context: WorkerContext, model: Model, _budget_ms: float) -> Measured:

@@ -1,4 +1,4 @@
-"""Re-ranking by supernet score: only where the ranking has earned it, and said either way."""
+"""Reranking by supernet score: only if the rank correlation is high enough; always reported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def reranking(
         (
             {"scored_by": "cross_entropy", "rerank_min_spearman": 0.0},
             True,
-            "asked for in any case (rerank_min_spearman 0)",
+            "requested unconditionally (rerank_min_spearman 0)",
         ),
     ],
 )
@@ -87,7 +87,7 @@ def test_scoring_leaves_the_supernet_as_it_was(finished: Searched) -> None:
 
 
 def derived(dataset: Dataset, folder: Path, **settings: Any) -> Candidate:
-    """A whole case, its measurement replaced by the table's word."""
+    """Run a complete case whose latencies come from the table instead of a measurement."""
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
         context = context_of(tiny_job(folder, search=settings), dataset)
@@ -123,7 +123,7 @@ def test_a_strategy_that_scored_networks_is_not_reranked(dataset: Dataset, tmp_p
     settings = {"strategy": "random", "rerank": 3, "rerank_min_spearman": 0.0}
     found = derived(dataset, tmp_path, **settings)
     assert found.search["rerank"]["reason"] == (
-        "strategy 'random' takes the best network that it scored"
+        "strategy 'random' takes the best network it scored"
     )
     best = found.search["trials"]["best"]
     assert list(found.model.ops) == best[0]["ops"]

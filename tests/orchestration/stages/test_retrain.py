@@ -1,4 +1,4 @@
-"""Retraining learns what there is to learn, and nothing else."""
+"""Retraining learns from the training images only, and is deterministic."""
 
 from __future__ import annotations
 

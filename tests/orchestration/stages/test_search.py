@@ -1,4 +1,4 @@
-"""The search of a case goes on from a checkpoint as if it had not been stopped."""
+"""A search resumes from a checkpoint as if it had not been stopped."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def searched(
 
 
 Finished = tuple[Searched, list[dict[str, Any]]]
-"""What a search found, and its epochs."""
+"""Result of a search, with its epochs."""
 
 
 @pytest.fixture(scope="module")
 def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A search that was not stopped, for tests that only read it."""
+    """An uninterrupted search, for tests that only read it."""
     found, reports = searched(dataset, tmp_path_factory.mktemp("whole"))
     return found, reports.epochs
 
@@ -62,7 +62,7 @@ CLOCK = ("seconds", "time", "images_per_s", "share_data", "share_communication")
 
 
 def outcome(found: Searched) -> list[object]:
-    """All that the search ended with, but the clock."""
+    """Final state of a search, without times."""
     state = found.state
     weights = {name: value.tolist() for name, value in state.supernet.state_dict().items()}
     history = [{k: v for k, v in one.items() if k not in CLOCK} for one in found.history]
@@ -71,7 +71,7 @@ def outcome(found: Searched) -> list[object]:
 
 
 STEPS = {"random": 18, "evolution": 18, "rl_trials": 3}
-"""Of a whole search: 9 an epoch, or 4 and 5 networks after a warm-up of 9, or one an epoch."""
+"""Steps of a search: 9 an epoch, or 4 and 5 networks after a warm-up of 9, or one an epoch."""
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_epochs_tell_where_the_time_goes(whole: Finished) -> None:
     for left, epoch in zip((2, 1, 0), whole[1], strict=True):
         assert epoch["images_per_s"] > 0
         assert 0 < epoch["share_data"] < 1
-        assert epoch["share_communication"] == 0  # one worker waits for nobody
+        assert epoch["share_communication"] == 0  # a single worker does not wait
         assert epoch["eta_s"] == pytest.approx(left * epoch["seconds"])
 
 
@@ -160,8 +160,8 @@ def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_o
     monkeypatch.setattr(context.control, "note", notes.append)
     Reports(monkeypatch)
     search(context)
-    assert len(taken) == 18 - 1  # after every step that follows the one that told
-    assert notes == ["a node is going to be taken away; a checkpoint every 0 s until then"]
+    assert len(taken) == 18 - 1  # after every step after the one with the notice
+    assert notes == ["a node will be preempted; a checkpoint every 0 s until then"]
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_twice_fails_with_what_explains_it(
 
 
 def break_batches(patch: pytest.MonkeyPatch, numbers: range) -> None:
-    """The batches handed out with these numbers hold no numbers."""
+    """Loader whose batches at these positions contain NaN."""
     handed, whole = count(), TimedLoader.batches
 
     def batches(loader: TimedLoader, start: int) -> Iterator[Batch]:

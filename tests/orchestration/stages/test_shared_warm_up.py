@@ -44,7 +44,7 @@ def context_for(dataset: Dataset, folder: Path, percent: int, **settings: Any) -
 
 
 def bits(found: Searched) -> str:
-    """Weights, statistics and alphas as text that is equal for equal bits."""
+    """Digest of weights, statistics and alphas, equal for equal bits."""
     values = {name: value.tolist() for name, value in found.state.supernet.state_dict().items()}
     return json.dumps(values)
 

@@ -1,4 +1,4 @@
-"""The ranking of a case: asked for, kept network by network, gone on with after a stop."""
+"""The ranking of a case: on request, stored network by network, resumed after a stop."""
 
 from __future__ import annotations
 
