@@ -1,8 +1,8 @@
-"""The stages of a job, on Ray and MLflow. `load_job`, `run` and `sweep` are the Python API."""
+"""Architecture search on Ray and MLflow. `load_job`, `run` and `sweep` are the Python API."""
 
 import os
 
-# MLflow reads these when it is imported, which Ray does before the recorder.
+# MLflow reads these when it is imported, and Ray imports it before `orchestration.tracking`.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

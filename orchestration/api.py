@@ -30,24 +30,24 @@ def sweep(
     overrides: Sequence[str] = (),
     log: Log = no_log,
 ) -> SweepResult:
-    """Search one network for every target, budget and seed; go on with a sweep that was stopped.
+    """Search a network for every target, budget and seed; resumes a sweep that was stopped.
 
-    The same as a job file with these `cases:`, on the Ray that RAY_ADDRESS names or one that is
-    started for it. In a notebook a live table shows how far the cases are.
+    Equivalent to a job file with these `cases:`. Runs on the Ray cluster at RAY_ADDRESS, or on a
+    local one started for it. In a notebook a live table shows the progress of the cases.
 
     Args:
-        job: a job, or a job file: images, space, schedule, storage. Its entries with a baseline or
-            an architecture stay, for the targets of the sweep.
-        targets: hardware by name; left out: those of the job.
-        budgets_ms: milliseconds, or "80%" of the reference network's latency; by target where they
-            differ. Left out: those of the job for the targets that it has, for others 60, 80, 100,
-            125 and 160 %, clipped to what is feasible.
-        seeds: the whole sweep once for each; left out: those of the job.
-        overrides: "section.key=value" each, as behind `--set`.
-        log: takes the lines that a person reads.
+        job: a job or a job file with images, space, schedule and storage. Its entries with a
+            baseline or an architecture are kept for the targets of the sweep.
+        targets: names of targets; None means those of the job.
+        budgets_ms: milliseconds, or "80%" of the reference network's latency; a mapping by target
+            if they differ. None means those of the job for its targets, and for others 60, 80,
+            100, 125 and 160 %, clipped to the feasible range.
+        seeds: the sweep is repeated for each; None means those of the job.
+        overrides: "section.key=value" each, as for `--set`.
+        log: called with each progress line.
 
     Raises:
-        SpecError: the sweep is empty, says a case twice, or cannot be done; nothing was trained.
+        SpecError: the sweep is empty, has a case twice, or is not feasible; nothing was trained.
         StorageError: the storage cannot be used, or another driver owns the job's folder.
     """
     base = job if isinstance(job, Job) else load_job(job, overrides)
@@ -64,15 +64,15 @@ def sweep_job(
     budgets_ms: Budgets | Mapping[str, Budgets] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Job:
-    """The job that a sweep is; see `sweep`."""
+    """The job equivalent to a sweep; see `sweep`."""
     values: dict[str, Any] = json.loads(json.dumps(base.to_dict()))
     named = list(dict.fromkeys(case.target for case in base.cases))
     wanted = named if targets is None else list(targets)
     by_target = _by_target(wanted, budgets_ms)
     entries = values["cases"]
     values["cases"] = [
-        *(one for target in wanted for one in _searches(entries, target, by_target)),
-        *(one for one in entries if one["target"] in wanted and not _is_search(one)),
+        *(entry for target in wanted for entry in _searches(entries, target, by_target)),
+        *(entry for entry in entries if entry["target"] in wanted and not _is_search(entry)),
     ]
     if seeds is not None:
         values["seeds"] = list(seeds)
@@ -82,7 +82,7 @@ def sweep_job(
 def _by_target(
     targets: Sequence[str], budgets_ms: Budgets | Mapping[str, Budgets] | None
 ) -> dict[str, list[float | str]]:
-    """Budgets of the targets for which they are said."""
+    """Budgets by target; empty if there are none."""
     if budgets_ms is None:
         return {}
     if isinstance(budgets_ms, str):
@@ -102,11 +102,11 @@ def _by_target(
 def _searches(
     entries: Sequence[dict[str, Any]], target: str, by_target: Mapping[str, list[float | str]]
 ) -> list[dict[str, Any]]:
-    """Entries that search for a target."""
+    """Search entries of a target."""
     if target in by_target:
         return [{"target": target, "budgets_ms": by_target[target]}]
-    own = [one for one in entries if one["target"] == target and _is_search(one)]
-    is_named = any(one["target"] == target for one in entries)
+    own = [entry for entry in entries if entry["target"] == target and _is_search(entry)]
+    is_named = any(entry["target"] == target for entry in entries)
     return own if is_named else [{"target": target}]
 
 

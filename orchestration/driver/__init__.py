@@ -1,1 +1,1 @@
-"""The driver process of a job: plan, run the missing cases on Ray, report progress."""
+"""The driver process of a job: plans it, runs missing cases on Ray, reports progress."""

@@ -1,4 +1,4 @@
-"""A call that is repeated beside what goes on, and made once more at its end."""
+"""Periodic calls in a background thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def repeating(call: Callable[[], None], every_s: float, name: str) -> Iterator[None]:
-    """While the block runs `call` is made in a thread of its own, so many seconds apart; the last
-    time when the block has ended, so that nothing of its end is missed."""
+    """Context manager that calls `call` every `every_s` seconds in a thread.
+
+    The last call is made after the block has ended, so that its final state is covered.
+    """
     ended = threading.Event()
 
     def repeat() -> None:

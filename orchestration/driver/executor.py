@@ -1,7 +1,7 @@
-"""What is missing of a job, done on Ray: latency tables, then cases in waves.
+"""Run the missing parts of a job on Ray: latency tables, then cases in phases.
 
-A warm-up is trained once and by all workers that the cluster holds; it belongs to no job, so the
-driver that trains it holds its folder meanwhile, and another one that needs it waits.
+A warm-up is trained once, by as many workers as the cluster can hold. Jobs share warm-ups: the
+driver that trains one holds a lease on its folder, and other drivers wait for it.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from orchestration.state.run_file import known_further
 from orchestration.state.snapshot import JobSnapshot
 
 POLL_S = 5.0
-"""Between two looks at a warm-up that another job trains."""
+"""Seconds between two checks of a warm-up that another job trains."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a job."""
+    """Outcome of a run of a job."""
 
     cases: list[Case]
     failed: dict[str, str]
-    """By name of a case that failed, why."""
+    """Reasons of failed cases, by name."""
     facts: dict[str, Any]
-    """What the run spent; see `RunStats`."""
+    """Statistics of the run; see `RunStats`."""
 
 
 def run_missing(
@@ -56,23 +56,23 @@ def run_missing(
     log: Log,
     on_record: OnRecord,
 ) -> Done:
-    """Measure, search and retrain what is not in storage.
+    """Measure, search and retrain everything that is not in storage.
 
     Args:
-        plan: what to do.
+        plan: of the job.
         storage: of all jobs.
-        tables: by target, those that are known.
-        log: takes the lines that a person reads.
-        on_record: told what cases report.
+        tables: latency tables that are known, by target.
+        log: called with each progress line.
+        on_record: called with each report of a case.
 
     Raises:
-        SpecError: the cluster has not what the job needs; nothing was trained.
-        KeyboardInterrupt: it was stopped.
+        SpecError: the cluster lacks resources that the job needs; nothing was trained.
+        KeyboardInterrupt: the run was stopped.
     """
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    ledger = RunStats()
+    stats = RunStats()
     with open_session(plan, storage, tables, log) as session:
-        ledger.measured_s = time.monotonic() - began
+        stats.measured_s = time.monotonic() - began
         known_further(session.cases, session.folder, session.layout.at_once)
         seen = session.snapshot()
         expected = known_estimate(session, seen)
@@ -86,24 +86,24 @@ def run_missing(
             seen=seen,
         ):
             log(line)
-        ledger.networks = len(session.order(seen).cases)
-        failed = CaseRunner(session, ledger, log, on_record).run(seen)
+        stats.networks = len(session.order(seen).cases)
+        failed = CaseRunner(session, stats, log, on_record).run(seen)
         ended = time.monotonic()
         if not session.stop_signal.is_stopping:
             results = session.snapshot().finished(session.cases)
             measure_cross_target(plan, results, session.tables, session.folder, log)
-        ledger.measured_s += time.monotonic() - ended
+        stats.measured_s += time.monotonic() - ended
     wall_s = time.monotonic() - began
-    facts = {"started": started, **ledger.to_dict(wall_s)}
+    facts = {"started": started, **stats.to_dict(wall_s)}
     if expected is not None:
-        facts |= _compared(expected.seconds, wall_s - ledger.measured_s + RAY_S, log)
+        facts |= _compared(expected.seconds, wall_s - stats.measured_s + RAY_S, log)
     return Done(session.cases, failed, facts)
 
 
 def _compared(estimate_s: float, took_s: float, log: Log) -> dict[str, float]:
-    """The plan against what happened."""
+    """Log and return the error of the plan's estimate."""
     error = estimate_s / took_s - 1
-    log(f"time     {duration(took_s)}; the plan said {duration(estimate_s)} ({error:+.0%})")
+    log(f"time     {duration(took_s)}; the plan estimated {duration(estimate_s)} ({error:+.0%})")
     return {"estimate_s": estimate_s, "took_s": took_s, "estimate_error": error}
 
 
@@ -112,32 +112,36 @@ class CaseRunner:
     """Runs the missing cases of a job, phase by phase."""
 
     session: JobSession
-    ledger: RunStats
+    stats: RunStats
     log: Log
     on_record: OnRecord
 
     def run(self, seen: JobSnapshot) -> dict[str, str]:
-        """Why cases failed, by name; `seen` is the state before anything is trained."""
+        """Run the missing cases; returns the reasons of failures, by name.
+
+        Args:
+            seen: state of the job before anything is trained.
+        """
         session = self.session
         with self._shown(session.missing(seen)) as show, ExitStack() as held:
-            # In the same order by all, so that no two wait for each other.
+            # All drivers acquire leases in the same order, which avoids deadlocks.
             for case in sorted(session.order(seen).warmups, key=lambda case: case.key):
                 self._hold_warmup(case, held)
-            order = session.order(seen)  # another job may have trained a warm-up meanwhile
+            order = session.order(seen)  # another job may have finished a warm-up since
             failed = self._warm_up(order, show)
             if session.warmup_layout != session.layout:
                 held.close()
             failed |= self._run(self._groups(order.first, failed), session.layout, show)
             failed |= self._follow(order.followers, failed, show)
-            # Those that a search would have trained, had it come to its end.
+            # Co-scheduled cases whose search has failed.
             left = [case for case in session.missing(session.snapshot()) if case.kind in KNOWN]
             return failed | self._run(self._groups(left, failed), session.layout, show)
 
     def _warm_up(self, order: Schedule, show: Any) -> dict[str, str]:
-        """Train what is missing; the cases that fail with it.
+        """Train missing warm-ups; returns the reasons of cases that fail with them.
 
-        Where the workers of a case are all that there are, its first case does it before the others
-        begin, since a group of workers takes a while to start.
+        If the workers of one case occupy the cluster anyway, the first case of each warm-up trains
+        it before the others start, which saves starting another worker group.
         """
         if not order.warmups:
             return {}
@@ -160,7 +164,7 @@ class CaseRunner:
         return is_ended(self.session.storage.sub(warmup_folder(str(case.warmup_key))))
 
     def _failed_with(self, broken: dict[str, str], cases: Sequence[Case]) -> dict[str, str]:
-        """Cases whose warm-up is not to be had: `broken` says why, by its key."""
+        """Reasons of cases whose warm-up failed; `broken` has the reasons by warm-up key."""
         return {
             case.name: f"its warm-up failed: {broken[case.warmup_key]}"
             for case in cases
@@ -170,7 +174,7 @@ class CaseRunner:
     def _groups(
         self, cases: Sequence[Case], failed: dict[str, str]
     ) -> list[tuple[Case, tuple[Case, ...]]]:
-        """Co-scheduled groups of those of the cases that are neither done nor failed."""
+        """Co-scheduled groups of the cases that are neither done nor failed."""
         session = self.session
         missing = {case.name for case in session.missing(session.snapshot())}
         rest = [case for case in self._startable(cases, failed) if case.name in missing]
@@ -182,7 +186,7 @@ class CaseRunner:
     def _follow(
         self, followers: Sequence[Case], failed: dict[str, str], show: Any
     ) -> dict[str, str]:
-        """Run what starts from a search of the wave before; the cases that fail."""
+        """Run cases that start from a search of the previous phase; returns reasons of failures."""
         reasons = {
             case.name: "the search that it shares with other budgets of its target failed"
             for case in self._startable(followers, failed)
@@ -194,7 +198,7 @@ class CaseRunner:
     def _run(
         self, cases: Sequence[tuple[Case, tuple[Case, ...]]], layout: WorkerLayout, show: Any
     ) -> dict[str, str]:
-        """Run groups of cases to the end; reasons of those that fail, by name."""
+        """Run groups of cases to the end; returns the reasons of failures, by name."""
         from orchestration.driver.trials import run_cases
 
         if not cases:
@@ -211,7 +215,7 @@ class CaseRunner:
         with case_bars() as bars:
 
             def show(case: str, record: dict[str, Any]) -> None:
-                self.ledger(case, record)
+                self.stats(case, record)
                 self.on_record(case, record)
                 lines(case, record)
                 bars(case, record)
@@ -219,7 +223,7 @@ class CaseRunner:
             yield show
 
     def _hold_warmup(self, case: Case, held: ExitStack) -> None:
-        """Own the folder of a warm-up, unless another job has trained it meanwhile."""
+        """Acquire the lease of a warm-up, or wait until another job has trained it."""
         folder, is_said = self.session.storage.sub(warmup_folder(case.key)), False
         while not is_ended(folder):
             try:
@@ -233,9 +237,9 @@ class CaseRunner:
 
 
 def _references_of(hosts: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
-    """Reference networks that may be trained behind one of the hosts, for all targets at once."""
+    """Reference cases that can be co-scheduled with one of the hosts, for all targets."""
     seeds = {host.seed for host in hosts}
-    return [one for one in cases if one.kind == "reference" and one.seed in seeds]
+    return [case for case in cases if case.kind == "reference" and case.seed in seeds]
 
 
 def _first_of(warmup_key: str, cases: Sequence[Case]) -> Case:

@@ -1,4 +1,4 @@
-"""How fast images are read, decoded and augmented: measured on the real ones, for a plan."""
+"""Throughput of reading, decoding and augmenting images, measured on the job's data for a plan."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 LONG_ENOUGH_S = 1.5
 FEWEST = 32
-"""Images before the clock starts: libraries are loaded, and the file is opened."""
+"""Images read before the clock starts, to exclude imports and opening the file."""
 
 
 def reading_speed(context: WorkerContext) -> float | None:
-    """Images a second of all readers of a case, if each is as fast as one alone; None where images
-    are in memory."""
+    """Throughput of all readers of a case, extrapolated from one reader, images per second.
+
+    None if images are held in memory.
+    """
     part = context.dataset.train
     if not isinstance(part, StreamedSet):
         return None
@@ -28,7 +30,7 @@ def reading_speed(context: WorkerContext) -> float | None:
 
 
 def images_per_s(part: StreamedSet, seed: int) -> float:
-    """Of one process, with the recipe of retraining."""
+    """Throughput of one process with the augmentation of retraining."""
     first = Piece(0, 0, min(FEWEST, part.sizes[0]), 0, 0.0)
     _read(part, first, seed)
     count, began = 0, time.perf_counter()

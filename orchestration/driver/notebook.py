@@ -1,4 +1,4 @@
-"""In a notebook, one table that follows all cases of a job; elsewhere nothing."""
+"""Live table of all cases of a job in a notebook."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from orchestration.driver.background import repeating
 from orchestration.reports.text import duration
 
 Follow = Callable[[str, Mapping[str, Any]], None]
-"""Told the name of a case and what it reports; see `progress.ProgressLines`."""
+"""Called with the name of a case and each of its reports; see `progress.ProgressLines`."""
 
 PAUSE_S = 0.5
-"""Between two updates of the table."""
+"""Seconds between two updates of the table."""
 
 HEADERS = ("network", "phase", "epoch", "top-1", "latency", "budget", "left")
 
 
 @contextmanager
 def live_table() -> Iterator[Follow]:
-    """A table below the cell of a notebook, with a row for every network that is trained, updated
-    in place. Where there is no notebook, what is told is not shown."""
+    """Context manager with a table below the notebook's cell, a row per network, updated in place.
+
+    Outside a notebook reports are ignored.
+    """
     if not is_notebook():
         yield lambda *_: None
         return
@@ -35,13 +37,13 @@ def live_table() -> Iterator[Follow]:
 
 
 def is_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, as far as IPython is loaded at all."""
+    """Whether this process is the kernel of a notebook."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 class LiveTable:
-    """What cases reported last, as HTML. Cases report from one thread, notes from another."""
+    """Last report of each case as HTML. Thread-safe: notes arrive from another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +51,7 @@ class LiveTable:
         self._notes: list[tuple[str, str]] = []
 
     def __call__(self, case: str, record: Mapping[str, Any]) -> None:
-        """Take what a case reports."""
+        """Record a report of a case."""
         with self._lock:
             if "note" in record:
                 self._notes.append((case, str(record["note"])))
@@ -59,14 +61,14 @@ class LiveTable:
     def html(self) -> str:
         """The table, and the notes below it."""
         with self._lock:
-            rows = [_row("td", _cells(name, one)) for name, one in self._records.items()]
+            rows = [_row("td", _cells(name, record)) for name, record in self._records.items()]
             notes = [f"<div>{escape(case)}: {escape(note)}</div>" for case, note in self._notes]
         return f"<table>{_row('th', HEADERS)}{''.join(rows)}</table>{''.join(notes)}"
 
 
 @contextmanager
 def _shown(table: LiveTable) -> Iterator[None]:
-    """While the block runs the page follows the table, and at its end it shows the last state."""
+    """Context manager that keeps the displayed table up to date, including its final state."""
     display = importlib.import_module("IPython.display")
     handle = display.display(display.HTML(table.html()), display_id=True)
     shown = [""]

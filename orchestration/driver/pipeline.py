@@ -1,11 +1,9 @@
-"""The order of the stages; the only file that knows the flow.
+"""The order of the stages of a job.
 
     job file -> latency table -> search per case -> architecture -> retrain -> record -> compare
 
-A case that names its network skips the search.
-
-What is in storage already is not done again; a job of which nothing is left to do needs neither Ray
-nor torch.
+A case with a given network skips the search. Parts that are in storage already are not repeated,
+and a job without missing parts needs neither Ray nor torch.
 """
 
 from __future__ import annotations
@@ -48,41 +46,41 @@ STOPPED = "it was stopped; the same command goes on from there"
 
 
 def no_log(_line: str) -> None:
-    """Say nothing."""
+    """Discard a progress line."""
 
 
 def ignore_record(_case: str, _record: Mapping[str, Any]) -> None:
-    """What cases report is of interest to nobody."""
+    """Discard a report of a case."""
 
 
 def run(
     job: Job, *, job_file: str = "", log: Log = no_log, on_record: OnRecord = ignore_record
 ) -> JobResult:
-    """Run a job to its end, or go on with one that was stopped.
+    """Run a job to its end, or resume one that was stopped.
 
     Args:
-        job: what to do.
-        job_file: its text, to be recorded with it.
-        log: takes the lines that a person reads.
-        on_record: told what a case reports of an epoch, as it comes.
+        job: the job.
+        job_file: its text, recorded with the job.
+        log: called with each progress line.
+        on_record: called with each epoch report of a case.
 
     Raises:
-        SpecError: the job cannot be done as it is; nothing was trained.
+        SpecError: the job is not feasible; nothing was trained.
         StorageError: the storage cannot be used, or another driver owns the job's folder.
     """
     storage = Storage(job.storage)
     storage.check_writable()
     plan = make_plan(job)
     with Lease(storage.sub(job.name)):
-        storage.sub(job.name).delete_unfinished()  # what a killed driver left half written
+        storage.sub(job.name).delete_unfinished()  # partial writes of a killed driver
         return _run_owned(plan, storage, job_file, log, on_record)
 
 
 def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
-    """Say what `run` would do; what it needs and costs too, unless that has to be quick.
+    """Log what `run` would do. Unless `is_quick`, measure what is needed to estimate time and cost.
 
     Raises:
-        SpecError: the job cannot be done as it is.
+        SpecError: the job is not feasible.
         StorageError: the storage cannot be used.
     """
     from orchestration.driver import preview
@@ -97,7 +95,7 @@ def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
 def _run_owned(
     plan: Plan, storage: Storage, job_file: str, log: Log, on_record: OnRecord
 ) -> JobResult:
-    """Do what is missing, by the owner of the job's folder."""
+    """Run the missing parts. The caller holds the lease of the job's folder."""
     folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
@@ -107,7 +105,7 @@ def _run_owned(
     seen = read_snapshot(folder, plan.job.asha)
     adopted = adopt(cases, folder, seen)
     for name, old in adopted.items():
-        log(f"{name} is what {old} was, under another name")
+        log(f"{name} was named {old} before; its result is reused")
     if adopted:
         seen = read_snapshot(folder, plan.job.asha)
     is_complete = tables.keys() == plan.table_keys.keys() and are_matched_widths_known(
@@ -127,7 +125,7 @@ def _run_owned(
         seen = read_snapshot(folder, plan.job.asha)
     _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
     end_plan(folder)
-    return _told(plan.job, storage, cases, failed, seen, log)
+    return _conclude(plan.job, storage, cases, failed, seen, log)
 
 
 def _is_done(
@@ -144,7 +142,7 @@ def _is_done(
     return not targets_to_measure(plan, seen.finished(cases), tables, folder)
 
 
-def _told(
+def _conclude(
     job: Job,
     storage: Storage,
     cases: list[Case],
@@ -152,7 +150,7 @@ def _told(
     seen: JobSnapshot,
     log: Log,
 ) -> JobResult:
-    """Compare and record what is there, and say what became of every case."""
+    """Write the comparison, record the job, and log the outcome of every case."""
     folder = storage.sub(job.name)
     finished = [case for case in cases if seen.is_done(case)]
     early = seen.stopped_early(cases)
@@ -163,8 +161,8 @@ def _told(
     reasons = {name: failed.get(name, STOPPED) for name in undone}
     try:
         _compare(storage, folder, seen.finished(cases), results, facts, log)
-    except Exception as error:  # drawing raises anything, and all else of the job is done
-        log(f"WARNING not all pictures were drawn: {type(error).__name__}: {error}")
+    except Exception as error:  # drawing can raise any error, and the job itself is done
+        log(f"WARNING not all figures were drawn: {type(error).__name__}: {error}")
     links = _record(job, storage, results, facts, log)
     for name, reason in early.items():
         log(f"stopped early: {name} {reason}")
@@ -177,11 +175,11 @@ def _told(
 
 
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:
-    """Tables by target that need no measuring: they ship, or are in storage."""
+    """Tables, by target, that ship with the project or are in storage."""
     keys = {name: key for name, key in plan.table_keys.items() if name not in plan.shipped}
     accepts = plan.job.measure.accept_noisy
-    found = {name: stored_table(storage, key, accept_noisy=accepts) for name, key in keys.items()}
-    return plan.shipped | {name: table for name, table in found.items() if table is not None}
+    stored = {name: stored_table(storage, key, accept_noisy=accepts) for name, key in keys.items()}
+    return plan.shipped | {name: table for name, table in stored.items() if table is not None}
 
 
 def _write_job(
@@ -216,23 +214,22 @@ def _write_job(
 
 
 def _git_commit() -> str | None:
-    """Of this code, where it is a checkout."""
-    words, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    """Commit of this code; None outside a git checkout."""
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
     try:
-        found = subprocess.run(
-            words, cwd=here, capture_output=True, text=True, timeout=10, check=False
+        done = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return done.stdout.strip() or None
 
 
 def tracking_uri(job: Job | None, storage: Storage) -> str:
-    """Where a job is recorded: its own MLflow, else that of the environment, else a local file: in
-    the storage, or in `~/proxyless` where that is no folder.
+    """Tracking URI of a job: from its settings, else from the environment, else a SQLite file.
 
-    Of its own the storage has kept no login; where the environment names the same with one, that is
-    taken.
+    The file is in the storage, or in `~/proxyless` if the storage is not a local folder. Logins are
+    not stored with a job: if the environment has the same address with a login, that one is used.
     """
     own = job.record.tracking_uri if job else None
     named = os.environ.get("MLFLOW_TRACKING_URI")
@@ -248,7 +245,7 @@ def _record(
     facts: Mapping[str, Any],
     log: Log,
 ) -> tuple[str, ...]:
-    """Write MLflow from storage. What goes wrong there costs the job nothing."""
+    """Record the job in MLflow. Errors are logged and do not fail the job."""
     from orchestration.tracking import RecordError, record_job
 
     folder, uri = storage.sub(job.name), tracking_uri(job, storage)
@@ -270,7 +267,7 @@ def _record(
             f"proxyless record {folder.uri}"
         )
         if uri != without_passwords(uri):
-            log("        with its login in MLFLOW_TRACKING_URI, which is kept nowhere")
+            log("        with its login in MLFLOW_TRACKING_URI, since logins are not stored")
         return ()
     shown = {"report": links.report, "runs": links.runs, "compare": links.compare}
     pages = [f"{name:<8} {link}" for name, link in shown.items()]
@@ -285,7 +282,7 @@ def _compare(
     facts: Mapping[str, Any],
     log: Log,
 ) -> None:
-    """Write the comparison of all results, and say how the finished cases compare."""
+    """Write the comparison of all results and log the comparison of the finished cases."""
     from orchestration.reports.comparison import write_comparison
     from orchestration.reports.table import comparison_text
 

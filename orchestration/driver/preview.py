@@ -1,7 +1,7 @@
-"""A plan with its time and price: tables measured, a few steps of each phase timed, kept for later.
+"""Preview of a job: its plan with an estimate of time and price.
 
-What was timed is kept in the storage under all that it depends on, so the run that follows a plan
-knows what to expect, and says in the end how right that was.
+Measures missing tables and times a few steps of each phase. Timings are stored under a content key,
+so that a later run has the estimate too, and reports its error at the end.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def show_known_plan(
     plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log
 ) -> None:
-    """Say what a run would do, as far as storage tells; nothing is measured."""
-    _check_places(plan)
+    """Log the plan of a run from what is in storage; nothing is measured."""
+    _check_targets(plan)
     cases, folder = cases_of(plan, tables), storage.sub(plan.job.name)
     cases += matched_width_cases(plan, cases, tables, storage)
     here = this_machine().resources
@@ -51,11 +51,11 @@ def show_known_plan(
 
 
 def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log) -> None:
-    """Say what a run would do, need and cost: tables that are missing are measured, steps timed."""
+    """Log the plan of a run with its cost; measures missing tables and times steps."""
     from orchestration.driver.session import open_session
 
-    _check_places(plan)
-    cases_of(plan, tables)  # what is wrong is said before Ray is started
+    _check_targets(plan)
+    cases_of(plan, tables)  # raises errors before Ray is started
     with open_session(plan, storage, tables, log) as session:
         seen = session.snapshot()
         expected = known_estimate(session, seen) or _timed_estimate(session, seen, log)
@@ -72,7 +72,7 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
 
 
 def known_estimate(session: JobSession, seen: JobSnapshot) -> Estimate | None:
-    """What a run will take, if its steps were timed before and something is left to do."""
+    """Estimate of a run; None if its steps were not timed before or nothing is left to do."""
     place = timings_file(_timings_key(session))
     if not session.storage.exists(place) or not session.missing(seen):
         return None
@@ -92,7 +92,10 @@ def _estimate(session: JobSession, seen: JobSnapshot, timings: Timings) -> Estim
 
 
 def _timings_key(session: JobSession) -> str:
-    """Under what steps depend on: images, space, settings, networks, the machines, the targets."""
+    """Path of the timings, named by a digest of everything that affects step time.
+
+    That is images, space, settings, networks, machines and targets.
+    """
     job, plan = session.plan.job, session.plan
     settings = {"search": asdict(job.search), "retrain": job.retrain and asdict(job.retrain)}
     values: dict[str, Any] = {
@@ -107,7 +110,7 @@ def _timings_key(session: JobSession) -> str:
 
 
 def _timed_estimate(session: JobSession, seen: JobSnapshot, log: Log) -> Estimate | None:
-    """Time a few steps, unless nothing is left to do."""
+    """Time a few steps of each phase and estimate the run; None if nothing is left to do."""
     order = session.order(seen)
     if not order.cases:
         return None
@@ -149,8 +152,7 @@ def _named_networks(cases: Sequence[Case]) -> dict[str, NamedCase]:
 
 
 def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
-    """A case of every target, a search if there is one; as many as run at once, or all there are
-    where they are fewer."""
+    """Cases to time: one or more per target, searches preferred, as many as run concurrently."""
     ordered = sorted(cases, key=lambda case: case.kind != "search")
     first = {case.target: case for case in reversed(ordered)}
     count = max(len(first), min(at_once, len(cases)))
@@ -158,8 +160,8 @@ def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
     return [replace(case, name=f"lane-{i}") for i, case in enumerate(chosen)]
 
 
-def _check_places(plan: Plan) -> None:
-    """Refuse a plan with a target that no node offers: of the Ray that is named, else of here."""
+def _check_targets(plan: Plan) -> None:
+    """Check that every target has a node, in the cluster at RAY_ADDRESS or on this machine."""
     from cluster.connect import connect
     from cluster.placement import PlacementError, node_for, nodes
 
@@ -167,10 +169,10 @@ def _check_places(plan: Plan) -> None:
     try:
         if os.environ.get("RAY_ADDRESS") and any(t.resources or t.labels for t in measured):
             with connect():
-                there = nodes()
+                known_nodes = nodes()
         else:
-            there = [this_machine()]
+            known_nodes = [this_machine()]
         for target in measured:
-            node_for(target, there)
+            node_for(target, known_nodes)
     except PlacementError as error:
         raise SpecError(str(error)) from None

@@ -1,4 +1,4 @@
-"""What a person reads while cases run: one aligned line per epoch, network or note."""
+"""Progress output: one aligned line per epoch, network or note."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from orchestration.reports.text import duration
 
 Log = Callable[[str], None]
 OnRecord = Callable[[str, Mapping[str, Any]], None]
-"""Told the name of a case and what it reports."""
+"""Called with the name of a case and each of its reports."""
 
 
 class ProgressLines:
-    """One aligned line for everything that a case reports."""
+    """Logs an aligned line for each report of a case."""
 
     def __init__(self, log: Log, named: bool) -> None:
         self._say, self._named = log, named
 
     def __call__(self, case: str, record: Mapping[str, Any]) -> None:
-        """Say what a case reports."""
+        """Log a report of a case."""
         if "note" in record:
             self._say(f"NOTE {case}: {record['note']}")
             return
         is_named = self._named or "network" in record
         name = f"{record.get('network', case)}  " if is_named else ""
-        words = WORDS.get(record["phase"], _epoch)(record)
-        words += [f"{record['seconds']:5.1f} s", *_speed(record)]
-        self._say("  ".join([name + words[0], *words[1:]]))
+        parts = FORMATS.get(record["phase"], _epoch)(record)
+        parts += [f"{record['seconds']:5.1f} s", *_speed(record)]
+        self._say("  ".join([name + parts[0], *parts[1:]]))
 
 
 def _count(record: Mapping[str, Any]) -> str:
@@ -36,20 +36,20 @@ def _count(record: Mapping[str, Any]) -> str:
 
 
 def _epoch(record: Mapping[str, Any]) -> list[str]:
-    words = [
+    parts = [
         _count(record),
         f"loss {record['loss']:.3f}",
         f"top-1 {100 * record['top1']:5.1f} %",
     ]
     if record.get("latency_ms") is not None:
         budget = f"(budget {record['budget_ms']:.4f})"
-        words.append(f"latency {record['latency_ms']:.4f} ms {budget}")
-        words.append(f"entropy {record['entropy']:.2f}")
-    return words
+        parts.append(f"latency {record['latency_ms']:.4f} ms {budget}")
+        parts.append(f"entropy {record['entropy']:.2f}")
+    return parts
 
 
 def _speed(record: Mapping[str, Any]) -> list[str]:
-    """Images a second, where the time goes, and how long the stage will take at this pace."""
+    """Throughput, shares of time, and remaining time of the stage."""
     if "images_per_s" not in record:
         return []
     data, talk = 100 * record["share_data"], 100 * record["share_communication"]
@@ -61,7 +61,7 @@ def _speed(record: Mapping[str, Any]) -> list[str]:
 
 
 def _ranked(record: Mapping[str, Any]) -> list[str]:
-    """A network of the ranking: what the supernet says of it, and what it reaches alone."""
+    """A network of the ranking: loss and top-1 in the supernet and when trained alone."""
     return [
         _count(record),
         f"supernet loss {record['supernet_loss']:.3f} top-1 {100 * record['supernet_top1']:5.1f} %",
@@ -79,14 +79,13 @@ def _trained(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-WORDS = {"ranking": _ranked, "random": _trained}
-"""By phase, what a line says of a network; in the other phases it tells of an epoch."""
+FORMATS = {"ranking": _ranked, "random": _trained}
+"""Format of a line by phase; other phases report epochs."""
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar for what takes minutes: told how much is done, of how much. Nothing where no person
-    looks at a terminal."""
+    """Context manager with a progress bar, a function of (done, total); no-op if not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -99,8 +98,10 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def case_bars() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """A bar for every case and stage, below the lines, where a person looks at a terminal: told
-    what a case reports. Elsewhere nothing."""
+    """Context manager with a progress bar for every case and stage, below the lines.
+
+    Yields a function that is called with each report of a case; a no-op without a terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

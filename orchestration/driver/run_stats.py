@@ -1,4 +1,4 @@
-"""What a run of a job spent: steps by phase, and the time in which no case made one."""
+"""Statistics of a run of a job: steps and time by phase, idle time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 
 
 class RunStats:
-    """Counts what cases report while they run."""
+    """Accumulates the reports of cases."""
 
     def __init__(self) -> None:
         self.steps: dict[str, int] = {}
-        """Weight steps by phase, those that a failure made necessary again included."""
+        """Weight steps by phase, including steps repeated after a failure."""
         self.seconds: dict[str, float] = {}
-        """Of the epochs of each phase, all cases together."""
+        """Total seconds of epochs by phase, summed over cases."""
         self.measured_s = 0.0
-        """Before anything was trained, Ray started and latency tables measured; and networks on all
-        targets, behind the last case."""
+        """Seconds outside training: start of Ray, latency tables, cross-target evaluation."""
         self.networks = 0
-        """To be made."""
+        """Number of networks to make."""
         self._spans: list[tuple[float, float]] = []
 
     def __call__(self, _case: str, record: Mapping[str, Any]) -> None:
@@ -39,7 +38,7 @@ class RunStats:
         return total
 
     def to_dict(self, wall_s: float) -> dict[str, Any]:
-        """Plain values; `wall_s` is how long the run took, up to the end of its last case."""
+        """JSON values; `wall_s` is the time of the run."""
         idle_s = max(0.0, wall_s - self.stepping_s() - self.measured_s)
         return {
             "wall_s": wall_s,

@@ -1,4 +1,4 @@
-"""What a job stands on once its latency tables are there: Ray, the cases, how they are crewed."""
+"""Session of a job: connection to Ray, latency tables, cases, and the layout of their workers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobSession:
-    """What a job stands on once its tables are there."""
+    """A job with all tables measured and Ray running."""
 
     plan: Plan
     storage: Storage
@@ -47,12 +47,12 @@ class JobSession:
 
     @property
     def folder(self) -> Storage:
-        """The job's."""
+        """Storage of the job."""
         return self.storage.sub(self.plan.job.name)
 
     @property
     def warmup_layout(self) -> WorkerLayout:
-        """Workers of a warm-up that is trained by itself."""
+        """Layout of the workers of a warm-up that is trained on its own."""
         batch_size, lanes = self.plan.job.search.batch_size, self.plan.lanes
         return warmup_layout(self.layout, self.rooms, batch_size, lanes)
 
@@ -61,17 +61,24 @@ class JobSession:
         return read_snapshot(self.folder, self.plan.job.asha)
 
     def missing(self, seen: JobSnapshot) -> list[Case]:
-        """Cases that are to be done."""
+        """Cases that have to be run."""
         return seen.missing(self.cases)
 
     def order(self, seen: JobSnapshot) -> Schedule:
-        """In which order."""
+        """Schedule of the missing cases."""
         return schedule(self.missing(seen), self.storage, self.folder)
 
     def task(
         self, case: Case, co_scheduled: Sequence[Case], layout: WorkerLayout, place: str
     ) -> CaseTask:
-        """What the workers of a case are given; `place` is the storage that they write to."""
+        """Input of the workers of a case.
+
+        Args:
+            case: to run.
+            co_scheduled: cases that the same workers run after it.
+            layout: of the workers.
+            place: path or URI of the folder that they write to.
+        """
         from orchestration.stages.context import CaseTask
 
         targets = {target.name: target for target in self.plan.targets}
@@ -103,16 +110,16 @@ def _rooms() -> list[NodeResources]:
 def open_session(
     plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log: Log
 ) -> Iterator[JobSession]:
-    """Ray for the time of the block, with all tables measured.
+    """Context manager that connects to Ray and measures missing tables.
 
     Raises:
-        SpecError: the cluster has not what the job needs; nothing was trained.
+        SpecError: the cluster lacks resources that the job needs; nothing was trained.
     """
     from cluster.connect import connect
     from cluster.head import stop_signals_to
 
     stop_signal = StopSignal()
-    # The signals after Ray, which installs its own.
+    # Signal handlers come after Ray, which installs its own.
     with connect(), stop_signals_to(stop_signal.on_signal), _compilers_running(plan):
         rooms = _rooms()
         layout = worker_layout(plan.job.cluster, rooms)
@@ -134,7 +141,7 @@ def open_session(
 
 
 def _check_shared(storage: Storage) -> None:
-    """Refuse a folder that other nodes do not see: workers there would write their own."""
+    """Check that all nodes share the storage; otherwise workers would write to separate folders."""
     from cluster.placement import blind_nodes, nodes
 
     blind = blind_nodes(storage, nodes())
@@ -147,20 +154,20 @@ def _check_shared(storage: Storage) -> None:
 
 
 def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]) -> None:
-    """Refuse to go on with tables of other devices than those that are there."""
+    """Check that existing tables were measured on the devices of this cluster."""
     from orchestration.latency.device import check_same_device
 
     for target in plan.targets:
         if target.is_measured and target.name in tables:
-            place = storage.where(table_file(plan.table_keys[target.name]))
+            path = storage.where(table_file(plan.table_keys[target.name]))
             try:
-                check_same_device(tables[target.name], target, place)
+                check_same_device(tables[target.name], target, path)
             except MeasurementError as error:
                 raise SpecError(str(error)) from None
 
 
 def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
-    """Compilers from the start, if something is going to be lowered: they take a while to come."""
+    """Context manager that starts compile workers early if anything will be lowered."""
     from orchestration.programs.compile_workers import compile_workers_running
 
     is_measured = any(target.is_measured for target in plan.targets)
@@ -170,15 +177,15 @@ def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
 
 
 def _nodes_of(plan: Plan) -> list[Node]:
-    """Where the targets of a job are measured, each node once."""
+    """Nodes on which the targets of a job are measured, without duplicates."""
     from cluster.placement import PlacementError, node_for, nodes
 
-    there, measured = nodes(), [target for target in plan.targets if target.is_measured]
+    known, measured = nodes(), [target for target in plan.targets if target.is_measured]
     try:
-        found = {node.id: node for target in measured for node in [node_for(target, there)]}
+        used = {node.id: node for target in measured for node in [node_for(target, known)]}
     except PlacementError as error:
         raise SpecError(str(error)) from None
-    return list(found.values())
+    return list(used.values())
 
 
 def _measure_missing(

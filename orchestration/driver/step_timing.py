@@ -1,7 +1,7 @@
-"""A few steps of each phase, timed where the cases of a job will run: for its plan.
+"""Time a few steps of each phase on the cluster, for the estimate of a plan.
 
-As many worker groups as will run at once do it beside each other, since they share cores; another,
-of all that the cluster holds, times the warm-up. Nothing of it is kept but the seconds.
+As many worker groups as a job runs concurrently are timed together, since they share cores. Another
+group, of all workers that the cluster holds, times the warm-up. Only the timings are stored.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
     from orchestration.stages.context import WorkerContext
 
 FEWEST_STEPS, MOST_STEPS, LONG_ENOUGH_S = 4, 40, 3.0
-"""Steps that are timed of a phase: until they took so long together, but so many at least."""
+"""Limits of the timed steps of a phase: fewest, most, and seconds after which timing ends."""
 
 STEPS = ("own_warmup_step_s", "search_step_s", "retrain_step_s")
-"""Fields of `Timings` that every lane writes down as they are."""
+"""Fields of `Timings` that every worker group measures."""
 
 
 @dataclass(frozen=True)
 class Lane:
-    """What one worker group has written down."""
+    """Measurements of one worker group."""
 
     target: str
     start_s: float
-    """From the call to its first line, with those beside it; and from its last line to the end."""
+    """Time from the call to the start of its body, and from the end of its body to the end."""
     values: dict[str, Any]
 
 
@@ -69,15 +69,15 @@ def timed_steps(
     folder: Storage,
     stop_signal: StopSignal,
 ) -> Timings:
-    """Time what cases are made of.
+    """Time all parts of cases.
 
     Args:
-        tasks: a case of every target, and as many as run at once; what is behind them are other
-            networks whose steps are timed.
-        warmup: the warm-up; None where the workers of a case train it, or there is none.
-        layouts: of cases, and of warm-ups.
-        folder: where workers write what they measured.
-        stop_signal: what a signal stops.
+        tasks: a case of every target, and as many as run concurrently. Steps of their co-scheduled
+            networks are timed too.
+        warmup: the warm-up; None if the workers of a case train it, or there is none.
+        layouts: of the workers of cases and of warm-ups.
+        folder: workers write their measurements there.
+        stop_signal: stop request of the driver.
 
     Raises:
         RuntimeError: workers failed.
@@ -89,7 +89,7 @@ def timed_steps(
         (alone,) = _lanes([warmup], layouts[1], folder, stop_signal, time_warm_up)
         step_s = alone.values["warmup_step_s"]
         warm = {"warmup_start_s": alone.start_s, "warmup_step_s": step_s}
-    models = [one for lane in lanes for one in lane.values["model_step_s"].items()]
+    models = [item for lane in lanes for item in lane.values["model_step_s"].items()]
     waits = [lane.values["waits"] for lane in lanes]
     reading = [speed for lane in lanes if (speed := lane.values["reading"]) is not None]
     return Timings(
@@ -99,7 +99,7 @@ def timed_steps(
         measure_s=_by_target(lanes, "measure_s"),
         export_s=_by_target(lanes, "export_s"),
         model_step_s=dict(models),
-        waits={phase: fmean(one[phase] for one in waits) for phase in waits[0]},
+        waits={phase: fmean(share[phase] for share in waits) for phase in waits[0]},
         reading_per_s=fmean(reading) if reading else None,
     )
 
@@ -118,7 +118,7 @@ def _lanes(
     stop_signal: StopSignal,
     body: Callable[[dict[str, Any]], None],
 ) -> list[Lane]:
-    """What each task measured, in the order in which they began."""
+    """Measurements of all tasks, ordered by their start."""
     began = time.time()
     failed = run_cases(tasks, layout, folder, lambda _case, _record: None, stop_signal, body=body)
     ended = time.time()
@@ -136,7 +136,7 @@ def _lanes(
 
 
 def time_case(config: dict[str, Any]) -> None:
-    """Body of one Ray Train worker: seconds of everything that a case does."""
+    """Body of one Ray Train worker: time all parts of a case."""
     with _timed_worker(config) as (context, seconds):
         typical = _typical(context)
         search, retrain = Waits(), Waits()
@@ -155,14 +155,14 @@ def time_case(config: dict[str, Any]) -> None:
 
 
 def time_warm_up(config: dict[str, Any]) -> None:
-    """The same of a worker of a warm-up."""
+    """Body of one Ray Train worker of a warm-up: time its steps."""
     with _timed_worker(config) as (context, seconds):
         seconds["warmup_step_s"] = _warmup_step_s(context)
 
 
 @contextmanager
 def _timed_worker(config: dict[str, Any]) -> Iterator[tuple[WorkerContext, dict[str, Any]]]:
-    """This worker, and what is written about it when the block ends."""
+    """Context manager with this worker's context and a dict that is stored when the block ends."""
     began = time.time()
     task = CaseTask.from_dict(config["task"])
     context = worker_context(task, RayControlClient(config["control"], task.case.name))
@@ -182,29 +182,29 @@ def _clocked(call: Callable[[], object]) -> float:
 
 @dataclass
 class Waits:
-    """How much of the steps that are timed is waiting for images."""
+    """Share of timed steps that is spent waiting for images."""
 
     loaders: list[TimedLoader] = field(default_factory=list)
     share: float = 0.0
 
     def timed(self, loader: Loader) -> Loader:
-        """The loader, watched."""
+        """Wrap a loader to measure its waiting time."""
         self.loaders.append(TimedLoader(loader))
         return self.loaders[-1]
 
     @property
     def waited_s(self) -> float:
-        """Until now."""
+        """Seconds waited so far."""
         return sum(loader.waited_s for loader in self.loaders)
 
 
 def _step_s(
     context: WorkerContext, steps: Iterator[object], together: int = 1, waits: Waits | None = None
 ) -> float:
-    """Seconds of a step, the first ones left out unless there are no others; `together` so many
-    are timed as one. `waits` is told its share of waiting.
+    """Mean seconds per step, without the first steps unless there are no others.
 
-    All workers make as many steps: the first says when it was long enough.
+    `together` steps are timed as one unit. Sets the share of `waits`. All workers make the same
+    number of steps: the first one decides when to end.
     """
     first_s, number = _clocked_steps(steps, together)
     waits = waits or Waits()
@@ -224,7 +224,7 @@ def _step_s(
 
 
 def _clocked_steps(steps: Iterator[object], together: int) -> tuple[float, int]:
-    """Seconds of some steps, and how many there were."""
+    """Make up to `together` steps; returns their seconds and number."""
     began = time.perf_counter()
     made = len(list(islice(steps, together)))
     return time.perf_counter() - began, made
@@ -252,11 +252,11 @@ def _warmup_step_s(context: WorkerContext) -> float:
 
 
 def _search_step_s(context: WorkerContext, waits: Waits | None = None) -> float:
-    """What `estimate.search_units` counts: of weight steps those with updates in between."""
+    """Seconds per unit of `estimate.search_units`: a weight step with its share of updates."""
     search, case = context.task.job.search, context.task.case
     if not isinstance(case, SearchCase):
         return 0.0
-    if search.strategy == "rl_trials":  # steps of networks that are trained alone
+    if search.strategy == "rl_trials":  # counts steps of networks that are trained alone
         path = replace(search, strategy="two_path", warmup_epochs=max(1, search.warmup_epochs))
         return _step_s(context, _steps(context, path, 0, None))
     held = 0 if search.strategy in WITHOUT_HOLD else search.hold_epochs
@@ -267,7 +267,7 @@ def _search_step_s(context: WorkerContext, waits: Waits | None = None) -> float:
 
 
 def _typical(context: WorkerContext) -> Architecture:
-    """Some network within the budget."""
+    """A random network within the budget."""
     table = context.table
     budget_ms = context.task.case.limit_ms or table.range_ms()[1]
     path = random_within(

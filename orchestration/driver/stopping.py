@@ -1,7 +1,7 @@
-"""Stopping a job: the first signal asks, the second one insists.
+"""Stopping a job: the first signal stops gracefully, the second one at once.
 
-While workers train, a signal sets a flag that they read every step; they end with a checkpoint and
-the driver waits for that. At any other time it ends what is going on.
+While workers train, a signal sets a flag that they read every step; they save a checkpoint and end,
+and the driver waits for them. At any other time a signal interrupts the driver.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE_S = 45.0
-"""Workers that have not ended by then are ended with the driver: `ray job stop` waits for 60 s."""
+"""Time workers get to end before the driver is interrupted; `ray job stop` waits for 60 s."""
 
 
 class StopSignal:
-    """What a signal stops."""
+    """State of a stop request made by a signal."""
 
     def __init__(self) -> None:
         self.is_stopping = False
-        """Whether a signal came."""
+        """Whether a signal was received."""
         self._asked = threading.Event()
         self._is_gentle = False
 
@@ -29,7 +29,7 @@ class StopSignal:
         """Handler of the signals.
 
         Raises:
-            KeyboardInterrupt: nobody can be asked, or has been before.
+            KeyboardInterrupt: no graceful stop is possible, or this is the second signal.
         """
         was_asked, self.is_stopping = self.is_stopping, True
         if was_asked or not self._is_gentle:
@@ -38,7 +38,7 @@ class StopSignal:
 
     @contextmanager
     def graceful_stop(self, ask: Callable[[], object]) -> Iterator[None]:
-        """Inside, a signal calls `ask` in a thread of its own and the block goes on to its end."""
+        """Context manager in which a signal calls `ask` in a thread; the block runs to its end."""
         ended = threading.Event()
 
         def wait() -> None:

@@ -1,7 +1,7 @@
-"""Ray Tune over cases: one trial per case, in each a Ray Train worker group.
+"""Ray Tune over cases: one trial per case, each with a Ray Train worker group.
 
-A trial only starts its trainer and waits; what it reserves is a byte of memory, so that the cores
-are left to the workers and nested placement groups never wait for each other's trials.
+A trial only starts its trainer and waits. It reserves one byte of memory, so that cores are left to
+the workers and nested placement groups cannot deadlock.
 """
 
 from __future__ import annotations
@@ -30,44 +30,45 @@ if TYPE_CHECKING:
     from orchestration.stages.context import CaseTask
 
 Body = Callable[[dict[str, Any]], None]
-"""What a Ray Train worker runs."""
+"""Function that a Ray Train worker runs."""
 
 REPORT_POLL_S = "0.2"
-"""How often Ray Train's controller fetches reports; its 2 s cost more than a short epoch."""
+"""Interval at which Ray Train's controller fetches reports; its default of 2 s is longer than a
+short epoch."""
 
 NOTES_S = 1.0
-"""Between two looks at what workers have to say."""
+"""Seconds between two checks for notes of workers."""
 
 START_TIMEOUT_S = "30"
-"""How long Ray Train waits for the workers that it wants before it takes those it can have. After a
-lost node all of its 60 s pass; workers that can be had start in 6 s."""
+"""Seconds Ray Train waits for all requested workers before it starts with fewer. After the loss of
+a node its default of 60 s would pass; available workers start in 6 s."""
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 
 GROUP_TIMEOUT_S = 7200
-"""Longest time for which workers wait for the first one while it measures and exports."""
+"""Limit of the wait of workers for the first one while it measures and exports."""
 
 WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-"""The last is needed by deterministic algorithms on a GPU."""
+"""Environment of workers; deterministic algorithms on a GPU need the last variable."""
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
-"""What OpenMP threads do while they wait. By default they spin, and a training step of two threads
-beside other busy processes took 5 to 10 times as long as with threads that sleep ("PASSIVE")."""
+"""Behaviour of OpenMP threads that wait. By default they spin, and a training step of two threads
+next to other busy processes took 5 to 10 times as long as with threads that sleep ("PASSIVE")."""
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A case as its trial knows it: plain values, so that it needs no torch to read them."""
+    """A case as plain values, so that its trial does not import torch to read them."""
 
     name: str
     key: str
     cluster: ClusterSettings
     values: dict[str, Any]
-    """What workers are given."""
+    """CaseTask as plain values."""
 
     @classmethod
     def of(cls, task: CaseTask) -> TrialTask:
-        """What a trial needs of a case."""
+        """Extract the values that a trial needs."""
         return cls(task.case.name, task.case.key, task.job.cluster, task.to_dict())
 
 
@@ -81,23 +82,23 @@ def run_cases(
     body: Body = case_worker,
     scheduler: Any = None,
 ) -> dict[str, str]:
-    """Run cases to the end; each fails or finishes by itself.
+    """Run cases to the end; each fails or finishes independently.
 
     Args:
         tasks: the cases.
-        layout: how their workers are placed.
-        folder: the job's storage.
-        on_epoch: called with the name of a case and what happened in one of its epochs.
-        stop_signal: what a signal stops.
-        stop: metrics and the values at which Tune ends a case; it goes on from there another time.
-        body: what each worker of a case does.
-        scheduler: of Ray Tune: which cases end early; None: none does.
+        layout: of their workers.
+        folder: storage of the job.
+        on_epoch: called with the name of a case and each of its reports.
+        stop_signal: stop request of the driver.
+        stop: metrics and the values at which Tune ends a case; a later run resumes it.
+        body: function that each worker of a case runs.
+        scheduler: of Ray Tune, for early stopping; None for none.
 
     Returns:
-        By name of a case that failed, why.
+        Reasons of failed cases, by name.
 
     Raises:
-        KeyboardInterrupt: a signal came; the workers have stopped with a checkpoint.
+        KeyboardInterrupt: a signal was received; the workers have saved a checkpoint and stopped.
     """
     _prepare_environment()
     import ray
@@ -111,7 +112,8 @@ def run_cases(
                     stop or {},
                 )
                 tuner = _tuner(tasks, layout, folder, on_epoch, control, ending, body, scheduler)
-                reasons: dict[str, str] = _died(tuner.fit()) | ray.get(control.reasons.remote())
+                errors = _trial_errors(tuner.fit())
+                reasons: dict[str, str] = errors | ray.get(control.reasons.remote())
         finally:
             ray.kill(control)
     if stop_signal.is_stopping:
@@ -120,7 +122,7 @@ def run_cases(
 
 
 def _new_control() -> Any:
-    """On the driver's own node: another one may be lost while the job goes on."""
+    """Start the control actor on the driver's node, since other nodes may be lost."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -129,7 +131,7 @@ def _new_control() -> Any:
 
 
 def _log_notes(control: Any, on_epoch: Callable[[str, dict[str, Any]], None]) -> None:
-    """What workers have written on the control since the last call."""
+    """Forward the notes that workers have sent to the control actor since the last call."""
     import ray
 
     for case, text in ray.get(control.take_notes.remote()):
@@ -157,7 +159,7 @@ def _tuner(
     shutil.rmtree(f"{scratch(folder)}/{TUNE}", ignore_errors=True)  # of no use: cases resume by key
     most = max(task.job.cluster.max_failures for task in tasks)
     return tune.Tuner(
-        tune.with_resources(graceful_stop(trial, control), _trial_place()),
+        tune.with_resources(graceful_stop(trial, control), _trial_resources()),
         param_space={"case": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=layout.at_once,
@@ -169,8 +171,8 @@ def _tuner(
 
 
 def scratch(folder: Storage) -> str:
-    """Where Tune and Train keep what they make of a job: nobody reads it, since workers save their
-    checkpoints themselves. On this machine where the storage is no folder."""
+    """Folder for files of Tune and Train, which are not read, since workers save checkpoints
+    themselves. A temporary folder if the storage is not local."""
     if folder.is_local:
         return folder.uri
     return f"{tempfile.gettempdir()}/proxyless-{digest({'folder': folder.uri})}"
@@ -190,13 +192,13 @@ def _run_config(
         storage_path=scratch(folder),
         callbacks=[progress(on_epoch)],
         verbose=0,
-        # Of the trial's own process: what fails in a case is told by the control.
+        # Failures of the trial's own process; those of workers go to the control actor.
         failure_config=tune.FailureConfig(max_failures=max_failures),
     )
 
 
-def _died(results: Any) -> dict[str, str]:
-    """By name of a case whose trial ended with an error, which: the control knows the others."""
+def _trial_errors(results: Any) -> dict[str, str]:
+    """Errors of trials that failed themselves, by case; the control actor has the others."""
     return {
         result.config["case"]: _reason(result.error)
         for result in results
@@ -204,14 +206,16 @@ def _died(results: Any) -> dict[str, str]:
     }
 
 
-def _trial_place() -> Any:
-    """Next to nothing, on a node that is not going to be taken away, if nodes say which."""
+def _trial_resources() -> Any:
+    """Resources of a trial: next to nothing, on a node that is not preemptible if nodes say so."""
     from ray import tune
 
     from cluster.placement import nodes, steady_selector
 
-    words = {"bundle_label_selector": [one]} if (one := steady_selector(nodes())) else {}
-    return tune.PlacementGroupFactory([TRIAL_RESOURCES], **words)
+    options = (
+        {"bundle_label_selector": [selector]} if (selector := steady_selector(nodes())) else {}
+    )
+    return tune.PlacementGroupFactory([TRIAL_RESOURCES], **options)
 
 
 def run_trial(
@@ -292,6 +296,6 @@ def _prepare_environment() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The last line of an error, which says what it was; Ray puts the traceback in front."""
+    """The last line of an error, which is its message; Ray puts the traceback before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""What Ray Tune asks and tells while trials run: what they report, how they stop, when they end.
+"""Callbacks of Ray Tune: reports of trials, graceful stops, early stopping, draining of reports.
 
-Classes of Ray are extended inside functions: who only names this module does not import it.
+Ray's classes are extended inside functions, so that importing this module does not import Ray.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestration.scheduling.successive_halving import group_of, rungs_of
 
 
 class StaysHere:
-    """A function of this process. Tune pickles its callbacks to keep them, not to call them."""
+    """A function that need not be picklable: Tune pickles callbacks but calls only the original."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
@@ -28,12 +28,15 @@ class StaysHere:
         return StaysHere, (print,)
 
 
-def progress(told: Callable[[str, dict[str, Any]], None]) -> Any:
-    """In place of Ray's own callback, which prints a line for a trial that reported nothing."""
+def progress(on_report: Callable[[str, dict[str, Any]], None]) -> Any:
+    """Callback that forwards reports.
+
+    Replaces Ray's own callback, which prints a line for trials without reports.
+    """
     from ray.tune.experiment import Trial
     from ray.tune.progress_reporter import TrialProgressCallback
 
-    here = StaysHere(told)
+    here = StaysHere(on_report)
 
     class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
@@ -48,11 +51,11 @@ def progress(told: Callable[[str, dict[str, Any]], None]) -> Any:
 
 
 def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
-    """What Tune asks for the end of a case, and of all of them.
+    """Stopper of Tune for single cases and for all of them.
 
     Args:
-        is_over: whether the job ends, cases that wait included. Without it each of them would be
-            begun, in a process of its own, only to see that it is to stop.
+        is_over: whether the job ends, including pending cases. Without it each pending case would
+            start a process only to find that it has to stop.
         stop: metrics and the values at which a case ends.
     """
     from ray import tune
@@ -70,7 +73,7 @@ def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
 
 
 def graceful_stop(trial: Callable[[dict[str, Any]], None], control: Any) -> Any:
-    """A trainable whose workers end at their next step, with a checkpoint, when Tune stops it."""
+    """A trainable whose workers save a checkpoint and end at their next step when Tune stops it."""
     import ray
     from ray.tune.trainable import wrap_function
 
@@ -92,13 +95,13 @@ def graceful_stop(trial: Callable[[dict[str, Any]], None], control: Any) -> Any:
 
 
 def asha_scheduler(job: Job, cases: Sequence[Case], folder: Storage) -> Any:
-    """A scheduler of Ray Tune that ends searches early; None where the job does not ask for that.
+    """A scheduler of Ray Tune that stops searches early; None unless the job requests it.
 
-    It runs in the driver. Its rungs are in the job's storage after every report, so that a job that
-    is submitted again goes on with them.
+    It runs in the driver. Its rungs are written to storage after every report, so that a job that
+    is submitted again resumes with them.
 
     Args:
-        job: whose searches.
+        job: the job.
         cases: of the job.
         folder: the job's storage.
     """
@@ -123,15 +126,15 @@ def asha_scheduler(job: Job, cases: Sequence[Case], folder: Storage) -> Any:
 
 
 LAST = "is_last_report"
-"""In the report that is nothing but the last; nobody else needs to hear of it."""
+"""Key of the extra, last report of a trial, which is not forwarded."""
 
 
 TIMEOUT_S = 60.0
-"""Who has stopped the trial takes no more reports."""
+"""Limit of the wait for the last report; a stopped trial takes no more reports."""
 
 
 _taken = threading.Event()
-"""Of the one trial of this process."""
+"""Set when the last report of this process's trial has been taken."""
 
 
 def drain_reports() -> None:
@@ -155,6 +158,6 @@ def drain_reports() -> None:
 
 
 def mark_drained(result: Mapping[str, Any]) -> None:
-    """In the trial's main thread, with every report that it hands to the driver."""
+    """Note that the last report was taken. Called with every report in the trial's main thread."""
     if LAST in result:
         _taken.set()

@@ -1,4 +1,4 @@
-"""Which networks are measured on which targets, and what is known of them afterwards."""
+"""Cross-target evaluation: networks measured on each target, and stored results."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
-    """Measures nothing; says what it was asked."""
+    """Stand-in for a measurement that records its calls."""
     asked: list[tuple[str, list[str]]] = []
 
     def measured(_plan: Any, target: Any, _table: Any, networks: Any, *_words: Any) -> Any:
@@ -168,7 +168,7 @@ def test_a_target_that_fails_costs_no_other(
 def test_the_change_of_the_reference_since_the_table_is_taken_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The reference takes 0.6 ms now and took 0.4 ms then: all takes half as long again as then."""
+    """The reference takes 0.6 ms instead of 0.4 ms, so all latencies are scaled by 1.5."""
     node = SimpleNamespace(resources={}, id="n", host="h")
 
     def lowered(_space: Any, _target: Any, subjects: Any) -> list[Any]:

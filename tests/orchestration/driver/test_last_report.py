@@ -1,4 +1,4 @@
-"""A trial whose workers end right after a report: Tune's own session, without a Ray."""
+"""A trial whose workers end right after a report, with Tune's own session but without Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestration.driver.tune_callbacks import LAST, drain_reports, mark_draine
 
 
 class Reports(queue.Queue[dict[str, Any]]):
-    """In place of the actor that holds one report of the workers."""
+    """Stand-in for the actor that holds one report of the workers."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> dict[str, Any]:
         try:
@@ -32,7 +32,7 @@ class Reports(queue.Queue[dict[str, Any]]):
 
 @contextmanager
 def trial(end: Callable[[], None], folder: Path) -> Iterator[Any]:
-    """A trial that has a report of its workers left, does `end` and says its last word."""
+    """A trial with a pending report of its workers, which calls `end` and then finishes."""
     reports = Reports(1)
 
     def body() -> None:
@@ -64,14 +64,14 @@ def trial(end: Callable[[], None], folder: Path) -> Iterator[Any]:
 
 
 def taken_from(session: Any, found: list[dict[str, Any]]) -> None:
-    """What the main thread of a trial does, until the trial has said its last word."""
+    """Main thread of a trial, up to the end of the trial."""
     while not found or RESULT_DUPLICATE not in found[-1]:
         found.append(session.get_next().metrics)
         mark_drained(found[-1])
 
 
 def driven(end: Callable[[], None], folder: Path) -> list[dict[str, Any]]:
-    """All reports that come within a while."""
+    """Reports that arrive within a time limit."""
     found: list[dict[str, Any]] = []
     with trial(end, folder) as session:
         main = Thread(target=taken_from, args=(session, found), daemon=True)
@@ -91,5 +91,5 @@ def test_all_reports_are_taken_before_the_trial_ends(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_tune_still_waits_for_itself_without(tmp_path: Path) -> None:
-    # When this fails, Ray has mended it and orchestration/driver/last_report.py can go.
+    # If this fails, Ray has fixed the deadlock and `drain_reports` can be removed.
     assert driven(lambda: None, tmp_path) == []

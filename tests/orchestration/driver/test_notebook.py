@@ -1,4 +1,4 @@
-"""The table of a notebook. IPython is not needed: a stand-in shows what would be displayed."""
+"""Live table of a notebook, with a stand-in for IPython's display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATENCY = {"latency_ms": 0.4, "budget_ms": 0.3, "entropy": 1.5, "eta_s": 700.0}
 
 
 class Page:
-    """What a notebook shows: every state of the output, in order."""
+    """Stand-in for IPython's display that records every state of the output."""
 
     def __init__(self) -> None:
         self.states: list[str] = []

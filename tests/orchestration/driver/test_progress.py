@@ -1,4 +1,4 @@
-"""Lines that a person reads while a job runs, and who trains the reference network."""
+"""Progress lines of a job, and the worker group that trains the reference network."""
 
 from __future__ import annotations
 

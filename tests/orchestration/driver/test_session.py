@@ -1,4 +1,4 @@
-"""One owner per job folder, and what is left where a job is refused."""
+"""One owner per job folder; a rejected job leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = {**SMALL, "search.warmup_epochs": "8", "cluster.workers": "1"}
 
 
 def driver(storage: Path, *overrides: str) -> subprocess.Popen[str]:
-    """`python -m orchestration` on the job that ships, made small, with a Ray of its own."""
+    """Run `python -m orchestration` on a reduced version of the main job, with its own Ray."""
     settings = [f"storage={storage}", *(f"{k}={v}" for k, v in LONG.items()), *overrides]
     words = [word for setting in settings for word in ("--set", setting)]
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Steps that are timed for a plan: all phases, and nothing of it is kept. Without Ray."""
+"""Timing of steps for a plan, without Ray: covers all phases and leaves no files."""
 
 from __future__ import annotations
 

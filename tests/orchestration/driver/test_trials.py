@@ -1,4 +1,4 @@
-"""Several nodes: trials run where nobody takes the node away, and a folder has to be shared."""
+"""Several nodes: trials run on nodes that are not preemptible, and storage has to be shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestration.driver.trials import worker_environment
 
 @pytest.fixture
 def spot_and_steady() -> Iterator[dict[str, str]]:
-    """A Ray whose head may be taken away; ids of its two nodes."""
+    """Ids of the two nodes of a Ray cluster whose head is preemptible."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -46,10 +46,10 @@ def test_trials_keep_off_preemptible_nodes(spot_and_steady: dict[str, str]) -> N
     import ray
     from ray.util.placement_group import placement_group_table
 
-    from orchestration.driver.trials import _trial_place
+    from orchestration.driver.trials import _trial_resources
 
     for _ in range(4):
-        group = _trial_place().to_placement_group()
+        group = _trial_resources().to_placement_group()
         ray.get(group.ready(), timeout=60)
         nodes = placement_group_table(group)["bundles_to_node_id"].values()
         assert set(nodes) == {spot_and_steady["steady"]}
@@ -64,7 +64,7 @@ def test_a_folder_that_another_node_does_not_see_is_refused(
     _check_shared(Storage(str(tmp_path / "shared")))
     (tmp_path / "driver").mkdir()
     monkeypatch.chdir(tmp_path / "driver")
-    # One path, and another folder for each process: as on nodes with disks of their own.
+    # The same path is another folder in each process, as on nodes with local disks.
     with pytest.raises(
         SpecError,
         match=r"/proc/self/cwd/runs, which these nodes do not share: .*; name a folder of a",

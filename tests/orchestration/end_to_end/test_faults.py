@@ -1,7 +1,7 @@
-"""A search survives what breaks under it, and ends as if nothing had: on a real Ray of nodes.
+"""Fault injection on a real Ray cluster: a search survives and ends as if nothing had failed.
 
-One driver is broken several times in a row, so that `make test-all` has every fault within minutes;
-the long tests break each kind at more moments.
+One run has several faults in a row, so that `make test-all` covers every fault within minutes; the
+long tests inject each kind at more moments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PATIENT = {"workers": 2, "hang_timeout_s": 10.0, "max_failures": 3}
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of the device, as somebody else measured them."""
+    """Rows of the device, as if measured by another job."""
     path = tmp_path_factory.mktemp("table") / "control.json"
     path.write_text(json.dumps(rows_of_a_board(path.parent)))
     return path
@@ -54,7 +54,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def whole(two_nodes: Rig, table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the search ends with if nothing breaks."""
+    """Final state of the search without faults."""
     storage = tmp_path_factory.mktemp("whole")
     two_nodes.plan()
     assert_done(two_nodes, job_file(storage, table, cluster=PATIENT))
@@ -63,7 +63,7 @@ def whole(two_nodes: Rig, table: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def assert_done(made: Rig, job: Path) -> str:
-    """Drive a job to its end; what it printed."""
+    """Run a job to its end; returns its output."""
     driver = made.drive(job)
     said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, said
@@ -71,14 +71,14 @@ def assert_done(made: Rig, job: Path) -> str:
 
 
 def assert_goes_on(made: Rig, job: Path, whole: dict[str, Any]) -> None:
-    """The same command ends as if the job had not been stopped."""
+    """Check that the same command ends as if the job had not been stopped."""
     made.pace(0.0)
     assert_done(made, job)
     assert outcome(job.parent) == whole
 
 
 def assert_failed(driver: subprocess.Popen[str], *words: str) -> str:
-    """A case failed and these words tell why; what was printed."""
+    """Check that a case failed with this reason; returns the output."""
     said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 1, said
     for one in ("FAILED control-", *words):
@@ -87,7 +87,7 @@ def assert_failed(driver: subprocess.Popen[str], *words: str) -> str:
 
 
 def outcome(storage: Path) -> dict[str, Any]:
-    """All that a search ends with, but the clock."""
+    """Final state of a search, without times."""
     found = searched(storage)
     history = [{k: v for k, v in e.items() if k not in CLOCK} for e in found["search_history"]]
     names = ("architecture_hash", "alphas", "supernet_weights", "workers")
@@ -110,14 +110,14 @@ def assert_recorded_once(storage: Path) -> None:
 
 
 def checkpoints(storage: Path) -> list[Path]:
-    """Of the warm-up and of the search that goes on from it."""
+    """Checkpoints of the warm-up and of the search that starts from it."""
     steps = "[0-9]" * 5 + "-" + "[0-9]" * 8
     places = (f"warmups/*/{steps}", f"faulty/checkpoints/*/search/{steps}")
     return [path for place in places for path in storage.glob(place)]
 
 
 def by_name(checkpoint: Path) -> str:
-    """Names sort by time."""
+    """The newest checkpoint; names sort by time."""
     return checkpoint.name
 
 
@@ -133,7 +133,7 @@ def damage_newest(storage: Path) -> Path:
 
 
 def process_of(title: str, made: Rig) -> int:
-    """The one process of this title in this Ray; another Ray may run beside it."""
+    """The only process with this title in this Ray cluster; others may run on the machine."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         is_here = (process.info["environ"] or {}).get("FAULTS") == str(made.folder)
@@ -187,8 +187,8 @@ def test_a_search_survives_each_fault_of_the_other_worker_too(
 
 
 def left_on(made: Rig) -> list[str]:
-    """Actors and placement groups that live, by the state API of Ray; one that Ray Train makes once
-    for a whole cluster is Ray's own."""
+    """Living actors and placement groups by Ray's state API, without the one that Ray Train creates
+    once per cluster."""
     from ray.util.state import list_actors, list_placement_groups
 
     address = f"http://{made.cluster.head_node.webui_url}"
@@ -210,7 +210,7 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else_and_goes_on(
     job = job_file(tmp_path, table, cluster=PATIENT)
     driver = two_nodes.drive(job)
     worker = two_nodes.wait_for_step(23)  # the fifth of its epoch, of nine
-    two_nodes.pace(2.0)  # longer than it takes to hear of the stop
+    two_nodes.pace(2.0)  # longer than a stop takes to arrive
     driver.send_signal(kind)
     said, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, said
@@ -351,7 +351,7 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
         said, _ = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, said
     assert any(int(name.split("-")[1]) > 0 for name in saved), saved
-    assert "a node is going to be taken away; a checkpoint every 10 s until then" in said
+    assert "a node will be preempted; a checkpoint every 10 s until then" in said
     assert [size for rank, size, *_ in made.starts() if rank == 0] == [2, 1]
     assert_recorded_once(storage)
 

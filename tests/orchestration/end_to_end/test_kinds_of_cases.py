@@ -64,7 +64,7 @@ class Finished:
         return next(one for one in found if one["kind"] == "search")
 
     def metrics(self, run: str) -> dict[str, float]:
-        """Of MLflow, by name."""
+        """Runs in MLflow by name."""
         with contextlib.closing(sqlite3.connect(self.folder.parent / "mlflow.db")) as database:
             query = (
                 "select m.key, m.value from latest_metrics m join runs r "
@@ -74,7 +74,7 @@ class Finished:
 
 
 def driven(storage: Path, name: str, cases: list[dict[str, Any]], **sections: Any) -> Finished:
-    """Run a job by a driver of its own, with a Ray of its own."""
+    """Run a job with its own driver and its own Ray."""
     job = tiny_job(storage, cases, name=name, **sections)
     path = storage / f"{name}.yaml"
     path.write_text(yaml.safe_dump(json.loads(json.dumps(job.to_dict()))))
@@ -96,7 +96,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def given(storage: Path) -> Path:
-    """An architecture file of the job's own space."""
+    """An architecture file in the search space of the job."""
     job = tiny_job(storage)
     path = storage / "mine.json"
     path.write_text(Architecture.reference(job.space.build(10, 1, 16)).to_json())

@@ -1,6 +1,6 @@
 """The main job on a real local Ray: submitted, searched with two workers, retrained, recorded.
 
-The job runs once, in a fixture; each test then holds one claim against what it left.
+The job runs once, in a fixture; each test then checks one claim about its outputs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FOUR_SITES = {
     "head": 64,
     "ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"],
 }
-"""A space whose parts are lowered in two thirds of the time of those of the job that ships."""
+"""A space that is lowered in two thirds of the time of the main job's space."""
 SMALL = {
     "data.resolution": "16",
     "space": json.dumps(FOUR_SITES),
-    "measure.calibrate_s": "0",  # the fewest networks that a table is fitted to
+    "measure.calibrate_s": "0",  # the smallest number of networks for a calibration
     "search.batch_size": "32",
     "search.warmup_epochs": "2",
     "search.epochs": "3",
@@ -57,7 +57,7 @@ class Finished:
         return self.storage / "search_mobile"
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """By kind: the searched case and the reference."""
+        """Results of the searched case and of the reference, by kind."""
         found = [json.loads(p.read_text()) for p in self.folder.glob("cases/*/result.json")]
         return {one["kind"]: one for one in found}
 
@@ -68,7 +68,7 @@ class Finished:
 
 
 def submitted(storage: Path, *overrides: str) -> Finished:
-    """Submit the job that ships, made small, to a Ray of its own."""
+    """Submit a reduced version of the main job to its own Ray."""
     settings = [f"{key}={value}" for key, value in SMALL.items()]
     words = [f"storage={storage}", *settings, *overrides]
     said = io.StringIO()
@@ -111,7 +111,7 @@ def test_the_derived_network_keeps_its_budget_by_the_table(finished: Finished) -
     assert found["budget_ms"] == pytest.approx(0.8 * table.reference_ms)
     assert found["table_ms"] <= found["budget_ms"]
     first = Architecture.from_dict(found["architecture"])
-    if len(found["tries"]) == 1:  # later tries are by a corrected table
+    if len(found["tries"]) == 1:  # later tries use a recalibrated table
         assert table.latency_ms(first) == pytest.approx(found["table_ms"])
     assert found["measured_ms"] > 0
 

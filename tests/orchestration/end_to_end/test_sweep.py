@@ -1,7 +1,7 @@
-"""A sweep of six cases on a real Ray: two at a time, one warm-up, every case by itself.
+"""A sweep of six cases on a real Ray: two at a time, one warm-up, independent cases.
 
-Two boards whose tables were measured elsewhere, three budgets each, so nothing is timed here. The
-sweep runs once, in a fixture; others go on from a copy of what it left.
+The two targets have given tables, so nothing is timed here, and three budgets each. The sweep runs
+once, in a fixture; further runs continue from a copy of its storage.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SWEEP: dict[str, Any] = {
 }
 EPOCH = 17  # steps: 1,078 images in batches of 64
 SAME = ("architecture_hash", "alphas", "supernet_weights", "retrained_weights", "top1", "workers")
-"""What a case ends with, but the clock."""
+"""Final state of a case, without times."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two boards: on the second large kernels cost more than on the first."""
+    """Two targets; large kernels cost more on the second than on the first."""
     folder, found = tmp_path_factory.mktemp("tables"), {}
     for name, factor in (("control", 1.0), ("other", 1.3)):
         rows = rows_of_a_board(folder)
@@ -206,7 +206,7 @@ def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happene
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faulty.yaml", "timings"]
     assert [path.suffix for path in (tmp_path / "timings").iterdir()] == [".json"]
     said = driven(one_node, job)
-    assert "; the plan said " in said
+    assert "; the plan estimated " in said
     assert last_run(tmp_path)["estimate_s"] > 0
     assert abs(last_run(tmp_path)["estimate_error"]) < 1.0
 
@@ -252,7 +252,7 @@ def test_a_driver_that_is_killed_at_three_moments_ends_with_the_same_results(
 
 
 def _wait_for_cases(driver: Any, storage: Path, number: int) -> None:
-    """Until so many cases are finished and the next ones train."""
+    """Wait until a number of cases are finished and the next ones train."""
     for line in iter(driver.stdout.readline, ""):
         finished = len(list(storage.glob("faulty/cases/*/result.json")))
         if finished >= number and ("search " in line or "warmup " in line) and " loss " in line:

@@ -1,9 +1,9 @@
-"""The main job as a sweep on two nodes, with everything in S3, and what befalls them.
+"""The main job as a sweep on two nodes, with all files in S3 and injected faults.
 
-Head and worker node are network namespaces with addresses, temporary folders and homes of their
-own. The job is handed in from outside, and runs once, in a fixture: images are streamed from S3,
-the storage and the files of MLflow are there, one request in eight fails, the worker node is cut
-off, and the S3 server is restarted. Each test then holds one claim against what it left.
+Head and worker node are network namespaces with their own addresses, temporary folders and homes.
+The job is submitted from outside, and runs once, in a fixture: images are streamed from S3, storage
+and artifacts are in S3, one request in eight fails, the worker node is disconnected, and the S3
+server is restarted. Each test then checks one claim about its outputs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.support.s3 import BUCKET, S3, before, reached, s3_server
 
 pytestmark = [
     *(pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(2400), needs_hosts),
-    # What MLflow 3.17 does with SQLAlchemy 2.1; recording keeps it from its callers.
+    # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
 ]
 CUT_S, DOWN_S = 20.0, 10.0
@@ -78,7 +78,7 @@ SMALL = {
 
 
 def images(broken: list[int]) -> bytes:
-    """A Parquet file of noise in the order of hashes, as another program may write it."""
+    """A Parquet file of noise images in the order of their hashes, as other programs write it."""
     order = np.argsort(HASHES)
     content = [b"\x89PNG no more" if n in broken else encoded(n, size=16) for n in order]
     columns = {"image": content, "label": [n % 10 for n in order], "key": [KEYS[n] for n in order]}
@@ -88,12 +88,12 @@ def images(broken: list[int]) -> bytes:
 
 
 def training_images() -> list[int]:
-    """Numbers of those that are not for the test."""
+    """Indices of images that are not test images."""
     return np.flatnonzero(~is_test(HASHES, TEST_SHARE)).tolist()
 
 
 def checkout(folder: Path, **sections: Any) -> Path:
-    """What travels to the cluster, with the job that ships made small; the path of the job."""
+    """Working directory for the cluster with a reduced main job; returns the path of the job."""
     for name in ("orchestration", "nas_core", "cluster"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
@@ -121,9 +121,9 @@ class Finished:
     proxy: Proxy
     told: Told = field(default_factory=lambda: Told([]))
     cut: tuple[float, float] = (0.0, 0.0)
-    """When the worker node was cut off."""
+    """Time at which the worker node was disconnected."""
     code_of_reaching: int = 0
-    """Of a program on the cut off node that connects to the head."""
+    """Output of a program on the disconnected node that connects to the head."""
     asked_while_down: int = 0
 
     @property
@@ -161,7 +161,7 @@ except OSError:
 
 
 def is_epoch(kind: str) -> Callable[[str], bool]:
-    """Whether a line tells of an epoch of that kind."""
+    """Whether a line reports an epoch of this kind."""
     return lambda line: f"{kind} " in line and " loss " in line
 
 
