@@ -1,7 +1,10 @@
-"""The command line: `python -m orchestration JOB.yaml`, and `proxyless` with its commands.
+"""The command line: `python -m orchestration JOB.yaml` and the commands of `proxyless`.
 
-Exit codes: 0 done; 1 a case failed, or `record` did; 2 the job is wrong or owned by another,
-nothing was trained; 130 stopped, the same command goes on.
+Exit codes:
+    0: done.
+    1: a case failed, or `record` did.
+    2: the job is invalid or owned by another driver; nothing was trained.
+    130: stopped; the same command resumes the job.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ Overrides = Annotated[
 
 Quick = Annotated[
     bool,
-    typer.Option("--quick", help="With a plan: as far as storage tells, nothing is measured."),
+    typer.Option("--quick", help="With a plan: use only what is in storage; measure nothing."),
 ]
 
 
@@ -56,7 +59,7 @@ def run_job(
     ] = False,
     is_quick: Quick = False,
 ) -> None:
-    """Run a job, or go on with one that was stopped."""
+    """Run a job, or resume one that was stopped."""
     job = load_job(job_file, overrides or [])
     with _about(job_file):
         if plan:
@@ -66,7 +69,7 @@ def run_job(
             raise SpecError("--quick belongs to --plan; add that, or leave it out to run the job")
         from orchestration.driver.pipeline import run
 
-        # With settings replaced the file alone would be another job.
+        # The file alone does not describe the job if settings were overridden.
         text = "" if overrides else Path(job_file).read_text(encoding="utf-8")
         result = run(job, job_file=text, log=log)
     if result.failed:
@@ -75,10 +78,10 @@ def run_job(
 
 @app.command("plan")
 def plan_job(job_file: JobFile, overrides: Overrides = None, is_quick: Quick = False) -> None:
-    """Show what a job would do, need and cost, without training anything that is kept.
+    """Show what a job would do, need and cost, without training it.
 
-    Latency tables that are missing are measured, since the job needs them anyway, and a few steps
-    of each phase are timed on the cluster.
+    Missing latency tables are measured, since the job needs them anyway, and a few steps of each
+    phase are timed on the cluster.
     """
     job = load_job(job_file, overrides or [])
     with _about(job_file):
@@ -97,26 +100,26 @@ def submit_job(
     overrides: Overrides = None,
     address: Annotated[
         str | None,
-        typer.Option(metavar="http://HOST:8265", help="A Ray elsewhere, by its dashboard."),
+        typer.Option(metavar="http://HOST:8265", help="Dashboard of a remote Ray cluster."),
     ] = None,
     aws_credentials: Annotated[
         bool,
-        typer.Option("--aws-credentials", help="With --address: AWS keys go along with the job."),
+        typer.Option("--aws-credentials", help="With --address: pass AWS keys to the job."),
     ] = False,
 ) -> None:
-    """Check a job and submit it to the Ray that runs here, one started for it, or one elsewhere."""
+    """Check a job and submit it to a Ray cluster: running here, started for it, or remote."""
     from cluster.submit import submit
     from orchestration.cli.submit import check_here, submit_elsewhere
 
     job = load_job(job_file, overrides or [])
-    words = [word for override in overrides or [] for word in ("--set", override)]
+    set_args = [arg for override in overrides or [] for arg in ("--set", override)]
     if address is not None:
-        raise typer.Exit(submit_elsewhere(job, job_file, words, address, aws_credentials, log))
+        raise typer.Exit(submit_elsewhere(job, job_file, set_args, address, aws_credentials, log))
     if aws_credentials:
         raise SpecError("--aws-credentials belongs to --address; add that, or leave it out")
     with _about(job_file):
         check_here(job)
-    raise typer.Exit(submit(job_file, arguments=words))
+    raise typer.Exit(submit(job_file, arguments=set_args))
 
 
 @app.command("measure")
@@ -125,16 +128,18 @@ def measure_target(
     space: Annotated[str, typer.Option(help="Name of the space.")] = "proxyless_imagenet",
     import_file: Annotated[
         Path | None,
-        typer.Option("--import", metavar="FILE", help="Rows that were measured elsewhere."),
+        typer.Option("--import", metavar="FILE", help="A file of latencies measured elsewhere."),
     ] = None,
     stand_in: Annotated[
-        bool, typer.Option("--stand-in", help="Measure this host where no phone is attached.")
+        bool, typer.Option("--stand-in", help="Measure this host if no phone is attached.")
     ] = False,
-    storage: Annotated[str, typer.Option(help="Where tables are kept.")] = HOME,
+    storage: Annotated[str, typer.Option(help="Storage that holds the tables.")] = HOME,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="E.g. resolution=160, targets.cpu.threads=2."
+            "--set",
+            metavar="KEY=VALUE",
+            help="For example resolution=160 or targets.cpu.threads=2.",
         ),
     ] = None,
 ) -> None:
@@ -156,13 +161,13 @@ def measure_target(
         apply_override(values, override)
     job = check(MeasureJob, values, "measure")
     if import_file is not None:
-        found = imported(job, import_file)
+        measured = imported(job, import_file)
     else:
         with progress_bar() as progress:
-            found = measure(job, log, progress)
+            measured = measure(job, log, progress)
     for line in [
-        *table_lines(found, Storage(job.storage)),
-        *keep_picture_and_record(found, Storage(job.storage)),
+        *table_lines(measured, Storage(job.storage)),
+        *keep_picture_and_record(measured, Storage(job.storage)),
     ]:
         log(line)
 
@@ -171,23 +176,23 @@ def measure_target(
 def record(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")],
 ) -> None:
-    """Write the results of a job into MLflow: what is missing there, and nothing twice."""
+    """Write the results of a job to MLflow. Runs that are complete there are left alone."""
     from orchestration.driver.pipeline import tracking_uri
     from orchestration.state.job_folder import job_folder
     from orchestration.tracking import RecordError, record_job
 
-    place = job_folder(folder)
-    job = check_job(place.facts()["settings"], f"{folder}/{JOB_FILE}")
+    stored = job_folder(folder)
+    job = check_job(stored.facts()["settings"], f"{folder}/{JOB_FILE}")
     try:
         links = record_job(
-            place.folder,
-            place.tables,
-            tracking_uri=tracking_uri(job, place.storage),
+            stored.folder,
+            stored.tables,
+            tracking_uri=tracking_uri(job, stored.storage),
             experiment=job.experiment,
             patience_s=job.record.patience_s,
         )
     except RecordError as error:
-        print(f"not recorded: {error}; the same command goes on", file=sys.stderr, flush=True)
+        print(f"not recorded: {error}; the same command continues", file=sys.stderr, flush=True)
         raise typer.Exit(FAILED) from None
     for link in (links.report, links.runs, links.compare):
         log(link)
@@ -199,21 +204,24 @@ app.add_typer(data.app, name="data")
 
 @app.command("predict")
 def predict_images(
-    model: Annotated[str, typer.Argument(help="models:/NAME@best, models:/NAME/1, or a folder.")],
+    model: Annotated[str, typer.Argument(help="models:/NAME@best, models:/NAME/1 or a folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    storage: Annotated[str, typer.Option(help="Where its MLflow is, if no other is named.")] = HOME,
+    storage: Annotated[
+        str,
+        typer.Option(help="Storage with the MLflow database, unless MLFLOW_TRACKING_URI is set."),
+    ] = HOME,
 ) -> None:
     """Classify image files with a recorded network."""
     from orchestration.cli.predict import predict
 
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            found = predict(_model_folder(model, storage, Path(temporary)), images)
+            predictions = predict(_model_folder(model, storage, Path(temporary)), images)
     except ValueError as error:
         raise SpecError(str(error)) from None
-    for prediction in found:
+    for prediction in predictions:
         log(prediction.line())
-    if any(prediction.error for prediction in found):
+    if any(prediction.error for prediction in predictions):
         raise typer.Exit(FAILED)
 
 
@@ -231,7 +239,7 @@ def _model_folder(model: str, storage: str, temporary: Path) -> Path:
 
 @contextmanager
 def _about(job_file: str) -> Iterator[None]:
-    """Put the job file in front of what is wrong with it; say how a stopped job goes on."""
+    """Prefix errors with the job file; say how to resume a job that is stopped."""
     try:
         yield
     except KeyboardInterrupt:
@@ -244,23 +252,23 @@ def _about(job_file: str) -> Iterator[None]:
 
 
 def log(line: str) -> None:
-    """One line for a person, at once."""
+    """Print a line and flush it."""
     print(line, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; a first word that is no command is a job file.
+    """Run a command. A first argument that is not a command is a job file.
 
     Returns:
         The exit code.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    commands = {one.name for one in app.registered_commands} | {"data"}
-    if words and words[0] not in commands and not words[0].startswith("-"):
-        words = ["run", *words]
+    args = sys.argv[1:] if arguments is None else arguments
+    commands = {command.name for command in app.registered_commands} | {"data"}
+    if args and args[0] not in commands and not args[0].startswith("-"):
+        args = ["run", *args]
     signal.signal(signal.SIGTERM, _stop)
     try:
-        app(words, standalone_mode=True)
+        app(args, standalone_mode=True)
     except SystemExit as end:
         return int(end.code or 0) if not isinstance(end.code, str) else WRONG
     except (SpecError, StorageError, ClusterError) as error:

@@ -1,9 +1,9 @@
-"""What in the folder of a job is no longer needed, and what is.
+"""`proxyless clean`: list and delete files that a job no longer needs.
 
-Results, models and comparison are. Checkpoints are not once their case is finished, nor is what Ray
-Tune and Ray Train keep of a run: a finished job is recognised by its results alone. Warm-ups and
-shared searches are where other jobs and further budgets begin: they go only where that is asked,
-and where no case that is not finished needs them.
+Results, models and the comparison always stay. Checkpoints of a finished case and the state of Ray
+Tune and Ray Train can be deleted: a finished job is recognised by its results alone. Other jobs and
+further budgets start from warm-ups and shared searches, so these are deleted only on request, and
+only if no unfinished case needs them.
 """
 
 from __future__ import annotations
@@ -52,41 +52,46 @@ RAYS = (TUNE, TRAIN)
 ONE_BY_ONE = (CHECKPOINTS, SEARCHES)
 
 TEMPORARY = ".*.tmp"
+"""Pattern of the files that interrupted writers leave."""
 
 
 @dataclass(frozen=True)
 class CleanupItem:
-    """Something in storage."""
+    """A file or folder in storage, and whether to delete it."""
 
-    words: str
-    """What it is, and why it stays or goes."""
+    description: str
+    """Contents of the item, and the reason to keep or delete it."""
     goes: bool
     size_bytes: int
     folder: Storage
-    place: str
-    """Its key in the folder, or TEMPORARY."""
+    key: str
+    """Key in the folder, or TEMPORARY."""
 
 
 @dataclass(frozen=True)
 class CleanupPlan:
-    """What there is of a job."""
+    """All files of a job, each marked to be kept or deleted."""
 
     done: int
-    """Finished cases."""
+    """Number of finished cases."""
     cases: int
     items: tuple[CleanupItem, ...]
 
     @property
     def goes(self) -> list[CleanupItem]:
-        """What is no longer needed."""
+        """Items that are no longer needed."""
         return [item for item in self.items if item.goes]
 
 
 def cleanup_plan(job: JobFolder, *, warmups: bool = False) -> CleanupPlan:
-    """What of a job stays and what goes; with `warmups`, where others begin too.
+    """Decide what to keep and what to delete of a job.
+
+    Args:
+        job: folder of the job.
+        warmups: whether to consider warm-ups and shared searches too.
 
     Raises:
-        StorageError: what the job is cannot be read.
+        StorageError: the job's plan cannot be read.
     """
     plan = read_plan(job.folder)
     done = sum(is_done(case, job.folder) for case in plan.cases)
@@ -102,25 +107,25 @@ def cleanup_plan(job: JobFolder, *, warmups: bool = False) -> CleanupPlan:
 
 
 def _others(folder: Storage) -> Iterator[CleanupItem]:
-    """What lies in the folder beside checkpoints."""
+    """Everything in the folder other than checkpoints and shared searches."""
     keys = folder.list()
     names = {key.split("/")[0] for key in keys}
     for name in sorted(names - {*ONE_BY_ONE, LEASE_FILE}):
         shown = name if name in keys else f"{name}/"
-        words = f"{shown}: {KNOWN[name]}" if name in KNOWN else shown
-        yield _item(words, name in RAYS, folder, name)
+        description = f"{shown}: {KNOWN[name]}" if name in KNOWN else shown
+        yield _item(description, name in RAYS, folder, name)
 
 
 def _checkpoints(plan: JobPlan, folder: Storage) -> Iterator[CleanupItem]:
-    """Those of each case."""
+    """Checkpoints of each case."""
     for name in _below(folder, CHECKPOINTS):
         why, goes = _of_case(name, plan, folder)
-        place = f"{CHECKPOINTS}/{name}"
-        yield _item(f"{place}/: {why}", goes, folder, place)
+        path = f"{CHECKPOINTS}/{name}"
+        yield _item(f"{path}/: {why}", goes, folder, path)
 
 
 def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
-    """Why the checkpoints in a folder of this name stay or go."""
+    """Reason to keep or delete the checkpoint folder of this name, and whether to delete it."""
     for case in _undone(plan, folder):
         if name == f"{case.name}-{case.key}":
             return f"{case.name} is not finished", False
@@ -137,51 +142,51 @@ def _of_case(name: str, plan: JobPlan, folder: Storage) -> tuple[str, bool]:
 
 
 def _temporary(folder: Storage) -> Iterator[CleanupItem]:
-    """What killed writers have left."""
+    """Temporary files of writers that were killed."""
     size_bytes = folder.unfinished_bytes()
     if size_bytes:
         yield CleanupItem("temporary files of killed writers", True, size_bytes, folder, TEMPORARY)
 
 
 def _searches(plan: JobPlan, folder: Storage, *, warmups: bool) -> Iterator[CleanupItem]:
-    """Those that several budgets share."""
+    """Searches that several budgets share."""
     needed = {case.search_key: case.name for case in _undone(plan, folder)}
     for key in _below(folder, SEARCHES):
-        place, is_needed = search_folder(key), key in needed or not plan.is_complete
+        path, is_needed = search_folder(key), key in needed or not plan.is_complete
         why = "further budgets begin there; --warmups deletes it"
         if warmups:
             why = "all its budgets are finished"
         if is_needed:
             why = f"{needed.get(key, 'the job')} is not finished"
-        yield _item(f"{place}/: {why}", warmups and not is_needed, folder, place)
+        yield _item(f"{path}/: {why}", warmups and not is_needed, folder, path)
 
 
 def _warmups(plan: JobPlan, job: JobFolder, *, warmups: bool) -> Iterator[CleanupItem]:
-    """Those that cases of the job start from."""
+    """Warm-ups that cases of the job start from."""
     for key in sorted({case.warmup_key for case in plan.cases if case.warmup_key is not None}):
-        place = warmup_folder(key)
-        if not _below(job.storage, place):
+        path = warmup_folder(key)
+        if not _below(job.storage, path):
             continue
         why, needed = "for other jobs too; --warmups deletes it", ""
         if warmups:
             needed = _needed_by(key, plan, job)
             why = needed or "all cases that start from it are finished"
         goes = warmups and not needed
-        yield _item(f"../{place}/: {why}", goes, job.storage, place)
+        yield _item(f"../{path}/: {why}", goes, job.storage, path)
 
 
 def _tables(plan: JobPlan, job: JobFolder) -> Iterator[CleanupItem]:
-    """The latency tables of the job, which never go."""
+    """Latency tables of the job. They are never deleted."""
     keys = {case.table_key for case in plan.cases}
     there = [table_name(key) for key in sorted(keys) if key and job.tables.exists(table_name(key))]
     if there:
-        size_bytes = sum(job.tables.size_bytes(place) for place in there)
-        words = f"../{TABLES}/: {len(there)} latency tables, for other jobs too"
-        yield CleanupItem(words, False, size_bytes, job.tables, "")
+        size_bytes = sum(job.tables.size_bytes(key) for key in there)
+        description = f"../{TABLES}/: {len(there)} latency tables, for other jobs too"
+        yield CleanupItem(description, False, size_bytes, job.tables, "")
 
 
 def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
-    """Why a warm-up has to stay; empty if nobody needs it."""
+    """Reason to keep a warm-up; empty if no unfinished case needs it."""
     if not plan.is_complete or key in _starts(plan, job.folder):
         return "a case of this job is not finished"
     if is_owned(job.storage.sub(warmup_folder(key))):
@@ -193,7 +198,7 @@ def _needed_by(key: str, plan: JobPlan, job: JobFolder) -> str:
 
 
 def _needs(folder: Storage, key: str) -> bool:
-    """Whether a job may still start from a warm-up; one that cannot be read might."""
+    """Whether a job may still start from a warm-up. True if the job cannot be read."""
     try:
         plan = read_plan(folder)
         return is_owned(folder) or key in _starts(plan, folder)
@@ -202,39 +207,39 @@ def _needs(folder: Storage, key: str) -> bool:
 
 
 def _starts(plan: JobPlan, folder: Storage) -> set[str | None]:
-    """Keys of the warm-ups of cases that are not finished."""
+    """Keys of the warm-ups of unfinished cases."""
     return {case.warmup_key for case in _undone(plan, folder)}
 
 
 def _undone(plan: JobPlan, folder: Storage) -> list[Case]:
     stopped = stopped_searches(plan, folder)
-    return [one for one in plan.cases if not is_done(one, folder) and one.key not in stopped]
+    return [case for case in plan.cases if not is_done(case, folder) and case.key not in stopped]
 
 
 def is_owned(folder: Storage) -> bool:
-    """Whether somebody who lives owns a folder."""
+    """Whether a live process holds the lease of a folder."""
     held = holder(folder)
     return held is not None and held.is_alive
 
 
-def _below(folder: Storage, place: str) -> list[str]:
-    """Names of the folders in a folder that are not empty."""
-    keys = (key.removeprefix(f"{place}/") for key in folder.list(place))
+def _below(folder: Storage, path: str) -> list[str]:
+    """Names of the non-empty subfolders of a folder."""
+    keys = (key.removeprefix(f"{path}/") for key in folder.list(path))
     return sorted({key.split("/")[0] for key in keys if "/" in key})
 
 
-def _item(words: str, goes: bool, folder: Storage, place: str) -> CleanupItem:
-    return CleanupItem(words, goes, folder.size_bytes(place), folder, place)
+def _item(description: str, goes: bool, folder: Storage, key: str) -> CleanupItem:
+    return CleanupItem(description, goes, folder.size_bytes(key), folder, key)
 
 
 def clean(job: JobFolder, log: Log, *, is_sure: bool = False, warmups: bool = False) -> None:
-    """Say what stays and what goes; delete the latter if `is_sure`.
+    """List what to keep and what to delete; delete the latter if `is_sure`.
 
     Args:
-        job: whose folder.
-        log: takes lines for a person.
+        job: folder of the job.
+        log: receives lines of text.
         is_sure: whether to delete.
-        warmups: whether warm-ups and shared searches go too, where nobody needs them.
+        warmups: whether to include warm-ups and shared searches that no unfinished case needs.
 
     Raises:
         LeaseHeld: a driver owns the folder; nothing was deleted.
@@ -242,24 +247,24 @@ def clean(job: JobFolder, log: Log, *, is_sure: bool = False, warmups: bool = Fa
     """
     _check_free(job.folder, log if is_sure else None)
     if not is_sure:
-        found = cleanup_plan(job, warmups=warmups)
-        _say(found, job, log)
-        if found.goes:
-            log(f"nothing was deleted; with --yes {_sum(found)} would be")
+        plan = cleanup_plan(job, warmups=warmups)
+        _log_plan(plan, job, log)
+        if plan.goes:
+            log(f"nothing was deleted; with --yes {_sum(plan)} would be")
         return
     with Lease(job.folder) as lease:
-        found = cleanup_plan(job, warmups=warmups)
-        _say(found, job, log)
-        for item in found.goes:
+        plan = cleanup_plan(job, warmups=warmups)
+        _log_plan(plan, job, log)
+        for item in plan.goes:
             if lease.lost.is_set():
                 raise StorageError(f"another driver took {job.folder.uri}; the rest stays")
             _delete(item)
-    if found.goes:
-        log(f"deleted  {_sum(found)}")
+    if plan.goes:
+        log(f"deleted  {_sum(plan)}")
 
 
 def _check_free(folder: Storage, log: Log | None) -> None:
-    """Refuse where a driver lives, without asking for the lease, which would write."""
+    """Raise LeaseHeld if a driver is alive. Does not acquire the lease, which would write."""
     held = holder(folder)
     if held is None:
         return
@@ -268,25 +273,25 @@ def _check_free(folder: Storage, log: Log | None) -> None:
         raise LeaseHeld(path, held.host, held.process, held.since)
     if log is not None:
         who = f"process {held.process} on host {held.host}"
-        log(f"owner    {who} is gone; to make sure of that takes half a minute")
+        log(f"owner    {who} is gone; taking over its lease takes half a minute")
 
 
-def _say(found: CleanupPlan, job: JobFolder, log: Log) -> None:
-    log(f"job      {job.name}, {job.folder.uri}: {found.done} of {found.cases} networks are done")
-    told = [item for item in found.items if item.goes or item.size_bytes]
-    for item in sorted(told, key=lambda item: item.goes):
+def _log_plan(plan: CleanupPlan, job: JobFolder, log: Log) -> None:
+    log(f"job      {job.name}, {job.folder.uri}: {plan.done} of {plan.cases} networks are done")
+    listed = [item for item in plan.items if item.goes or item.size_bytes]
+    for item in sorted(listed, key=lambda item: item.goes):
         label = "goes" if item.goes else "stays"
-        log(f"{label:<8} {size_text(item.size_bytes):>9}  {item.words}")
-    if not found.goes:
+        log(f"{label:<8} {size_text(item.size_bytes):>9}  {item.description}")
+    if not plan.goes:
         log("nothing is to be deleted")
 
 
-def _sum(found: CleanupPlan) -> str:
-    return size_text(sum(item.size_bytes for item in found.goes))
+def _sum(plan: CleanupPlan) -> str:
+    return size_text(sum(item.size_bytes for item in plan.goes))
 
 
 def size_text(size_bytes: int) -> str:
-    """For people: 812 B, 11.4 kB, 109.0 MB."""
+    """Size with a unit: 812 B, 11.4 kB, 109.0 MB."""
     if size_bytes < 1000:
         return f"{size_bytes} B"
     size = size_bytes / 1000
@@ -298,16 +303,19 @@ def size_text(size_bytes: int) -> str:
 
 
 def _delete(item: CleanupItem) -> None:
-    if item.place == TEMPORARY:
+    if item.key == TEMPORARY:
         item.folder.delete_unfinished()
-    elif item.place.startswith(warmup_folder("")):
-        _delete_warmup(item.folder.sub(item.place))
+    elif item.key.startswith(warmup_folder("")):
+        _delete_warmup(item.folder.sub(item.key))
     else:
-        item.folder.delete(item.place)
+        item.folder.delete(item.key)
 
 
 def _delete_warmup(folder: Storage) -> None:
-    """As its owner; what says that it is whole goes first, or a search might begin with a part."""
+    """Delete a warm-up while holding its lease.
+
+    The end marker is deleted first: otherwise a search could start from a partly deleted warm-up.
+    """
     with Lease(folder):
         folder.delete(STAGE_END_FILE)
         for name in sorted({key.split("/")[0] for key in folder.list()} - {LEASE_FILE}):

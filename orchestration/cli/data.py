@@ -1,4 +1,4 @@
-"""Commands about images: `data convert`."""
+"""Commands for data sets: `data convert`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestration.config.loading import SpecError
 if TYPE_CHECKING:
     from orchestration.data.parquet.samples import Listing
 
-HELP = "Images: make Parquet of them."
+HELP = "Data sets: convert images to Parquet."
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -23,23 +23,23 @@ SOURCE = "A folder with one folder per class, torchvision:NAME:FOLDER, or glyphs
 
 @app.callback()
 def data() -> None:
-    """Images: make Parquet of them."""
+    """Data sets: convert images to Parquet."""
 
 
 @app.command("convert")
 def convert(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="A new folder, or s3://BUCKET/NAME.")],
-    count: Annotated[int, typer.Option(help="Of glyphs: how many.")] = 100_000,
-    classes: Annotated[int, typer.Option(help="Of glyphs: how many characters.")] = 16,
-    resolution: Annotated[int, typer.Option(help="Of glyphs: pixels of a side.")] = 64,
-    channels: Annotated[int, typer.Option(help="Of glyphs: 1 is grey, 3 is colour.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of glyphs.")] = 0,
-    format: Annotated[  # noqa: A002  # what a person types
-        Literal["png", "jpeg"], typer.Option(help="Of glyphs: how they are encoded.")
+    count: Annotated[int, typer.Option(help="Glyphs: number of images.")] = 100_000,
+    classes: Annotated[int, typer.Option(help="Glyphs: number of characters.")] = 16,
+    resolution: Annotated[int, typer.Option(help="Glyphs: side of an image in pixels.")] = 64,
+    channels: Annotated[int, typer.Option(help="Glyphs: 1 (grey) or 3 (colour).")] = 1,
+    seed: Annotated[int, typer.Option(help="Glyphs: random seed.")] = 0,
+    format: Annotated[  # noqa: A002  # the name of the option
+        Literal["png", "jpeg"], typer.Option(help="Glyphs: image format.")
     ] = "png",
 ) -> None:
-    """Write images as Parquet that jobs read: in parallel, and again from where it stopped."""
+    """Convert images to Parquet for jobs, in parallel. The same command resumes if stopped."""
     from orchestration.data.parquet.convert import convert as converted
 
     target = Storage(dest)
@@ -53,7 +53,7 @@ def convert(
 
 
 def _listing(source: str) -> Listing:
-    """Of what is on this machine."""
+    """Listing of an image folder or a torchvision data set on this machine."""
     from orchestration.data.parquet.samples import TORCHVISION, folder_listing, torchvision_listing
 
     if not source.startswith(TORCHVISION):

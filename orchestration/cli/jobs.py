@@ -1,6 +1,6 @@
-"""Commands about what a storage holds: `compare`, `show`, `status`, `clean`.
+"""Commands that read storage: `compare`, `show`, `status` and `clean`.
 
-None of them needs torch, Ray or MLflow.
+None of them imports torch, Ray or MLflow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="<storage>/<job>")
 
 
 def register(app: typer.Typer) -> None:
-    """Add them to the commands of an app."""
+    """Add the commands to a Typer app."""
     app.command("compare")(compare)
     app.command("show")(show)
     app.command("status")(status)
@@ -36,7 +36,7 @@ def compare(
         typer.Option(metavar="FILE", help="All networks in one file: .csv, .parquet or .json."),
     ] = None,
 ) -> None:
-    """Print the results of one or several jobs side by side, and write each job's comparison."""
+    """Print the results of one or several jobs side by side and update their comparison files."""
     from orchestration.reports.comparison import write_comparison
     from orchestration.reports.jobs_table import comparison_of_jobs, read_jobs, rows_of_jobs
     from orchestration.reports.row_files import check_path, write_rows
@@ -46,21 +46,21 @@ def compare(
     if out is not None:
         check_path(out)
     jobs = list({job.folder.uri: job for job in map(job_folder, folders)}.values())
-    found = read_jobs(jobs)
+    results = read_jobs(jobs)
     for job in jobs:
         driver = holder(job.folder)
-        if driver is None or not driver.is_alive:  # a living one writes it itself
+        if driver is None or not driver.is_alive:  # a live driver writes it itself
             write_comparison(job.folder, job.tables)
-    if len(found) == 1:
-        print_comparison(found[0].results)
+    if len(results) == 1:
+        print_comparison(results[0].results)
     else:
-        echo(comparison_of_jobs(found))
-    for one in found:
-        if not one.results:
-            echo(f"{one.folder} has no finished network yet")
+        echo(comparison_of_jobs(results))
+    for job_results in results:
+        if not job_results.results:
+            echo(f"{job_results.folder} has no finished network yet")
     if out is not None:
-        write_rows(Storage(str(out.parent)), out.stem, rows_of_jobs(found), out.suffix)
-        echo(f"{sum(len(one.results) for one in found)} networks in {out}")
+        write_rows(Storage(str(out.parent)), out.stem, rows_of_jobs(results), out.suffix)
+        echo(f"{sum(len(job.results) for job in results)} networks in {out}")
 
 
 def show(
@@ -68,19 +68,21 @@ def show(
         str,
         typer.Argument(
             metavar="ARCHITECTURE.json",
-            help="Or a result.json, the folder of a case, a published name.",
+            help="Or a result.json, the folder of a case, or a published name.",
         ),
     ],
     target: Annotated[
         str | None,
-        typer.Option(help="Show what parts take on it; left out: where the result was measured."),
+        typer.Option(help="Show latencies on this target. Default: where the result was measured."),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Where latency tables are kept; that of the case, else ~/proxyless."),
+        typer.Option(
+            help="Storage with latency tables. Default: that of the case, else ~/proxyless."
+        ),
     ] = None,
 ) -> None:
-    """Draw a network: its op at every site, and what each takes by a kept latency table."""
+    """Draw a network: the op at every site and its latency, from a stored latency table."""
     from orchestration.cli.named_network import named_network
     from orchestration.cli.show import paint, shown_lines
 
@@ -88,33 +90,35 @@ def show(
 
 
 def status(folder: Folder) -> None:
-    """Say what a job is at: its driver, how far its cases are, what is left. Nothing is touched."""
+    """Show the state of a job: its driver, the progress of its cases, what is left. Read-only."""
     from orchestration.reports.status import job_status
     from orchestration.reports.status_text import status_lines
     from orchestration.state.job_folder import job_folder
 
     job = job_folder(folder)
-    found = job_status(job.storage, job.name)
-    for line in status_lines(found, job.name, job.folder.uri, time.time()):
+    state = job_status(job.storage, job.name)
+    for line in status_lines(state, job.name, job.folder.uri, time.time()):
         echo(line)
 
 
 def clean(
     folder: Folder,
-    is_sure: Annotated[bool, typer.Option("--yes", help="Delete what goes.")] = False,
+    is_sure: Annotated[
+        bool, typer.Option("--yes", help="Delete what is no longer needed.")
+    ] = False,
     is_dry: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would go, as without --yes.")
+        bool, typer.Option("--dry-run", help="Only list what would be deleted (the default).")
     ] = False,
     warmups: Annotated[
         bool,
         typer.Option(
-            "--warmups", help="Its warm-ups and shared searches too, if nobody needs them."
+            "--warmups", help="Include warm-ups and shared searches that no unfinished case needs."
         ),
     ] = False,
 ) -> None:
-    """Say what a job no longer needs, with sizes, and delete it with --yes.
+    """List files that a job no longer needs, with sizes; delete them with --yes.
 
-    Results, models, tables and comparison stay, and so do checkpoints of what is not finished.
+    Results, models, tables, the comparison and checkpoints of unfinished cases are never deleted.
     """
     from orchestration.cli.clean import clean as clean_job
     from orchestration.state.job_folder import job_folder

@@ -1,4 +1,4 @@
-"""`proxyless measure`: the latency table of a target and a space, without a job file."""
+"""`proxyless measure`: measure the latency table of a target and a space without a job file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from orchestration.planning.content_keys import shipped_key, table_key
 from orchestration.reports.figures.calibration import calibration_png
 
 Progress = Callable[[int, int], None]
-"""Told how many parts and networks are measured, of how many."""
+"""Called with the number of parts and networks measured so far, and their total."""
 
 BASELINES = (
     "mobilenet_v1",
@@ -37,15 +37,15 @@ BASELINES = (
     "shufflenet_v2_1.5",
     "resnet34",
 )
-"""Those of the poster without the networks of cells, which take minutes to lower."""
+"""Baselines of the ProxylessNAS poster, except cell networks, which take minutes to lower."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureJob(Section):
-    """What to measure. Settings are those of a job file, by the same names."""
+    """A latency table to measure. Settings have the names that they have in a job file."""
 
     target: str
-    """Its name: a known one, or one under `targets`."""
+    """Name of a built-in target, or of one under `targets`."""
 
     targets: dict[str, TargetSettings] = field(default_factory=dict)
     space: SpaceSettings = field(default_factory=SpaceSettings)
@@ -54,7 +54,7 @@ class MeasureJob(Section):
     channels: int = 3
     classes: int = 1000
     baselines: tuple[str, ...] = BASELINES
-    """Networks of the literature that are measured beside those of the space."""
+    """Networks of the literature to measure in addition to those of the space."""
 
     storage: str = "~/proxyless"
 
@@ -70,10 +70,10 @@ class MeasureJob(Section):
         resolve(self.target, self.targets)
 
     def built_space(self) -> SearchSpace:
-        """The space that is measured.
+        """The search space to measure.
 
         Raises:
-            SpecError: it cannot be built for such images.
+            SpecError: the space cannot be built for images of this shape.
         """
         try:
             return self.space.build(self.classes, self.channels, self.resolution)
@@ -82,22 +82,22 @@ class MeasureJob(Section):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A table, and where it is."""
+class StoredTable:
+    """A latency table and its key in storage."""
 
     table: LatencyTable
     key: str
     is_new: bool
-    """Whether it was measured just now."""
+    """Whether it was measured by this call."""
     is_file: bool = False
-    """Whether it was read from a file: a job has to be told where it is."""
+    """Whether it was read from a file. A job finds it only if its `targets` name the path."""
 
 
-def measure(job: MeasureJob, log: Log, progress: Progress | None = None) -> Found:
-    """The table of a target and a space: from storage, else measured now and kept there.
+def measure(job: MeasureJob, log: Log, progress: Progress | None = None) -> StoredTable:
+    """The table of a target and a space: from storage, else measured now and stored.
 
     Raises:
-        SpecError: it cannot be measured; what was measured so far is kept.
+        SpecError: it cannot be measured. Rows measured so far stay in storage.
     """
     space, storage = job.built_space(), Storage(job.storage)
     storage.check_writable()
@@ -107,15 +107,15 @@ def measure(job: MeasureJob, log: Log, progress: Progress | None = None) -> Foun
         if shipped is not None:
             key = shipped_key(shipped)
             store_table(storage, key, shipped)
-            return Found(shipped, key, is_new=False)
+            return StoredTable(shipped, key, is_new=False)
         key = table_key(space, target, job.measure)
         known = stored_table(storage, key, accept_noisy=job.measure.accept_noisy)
         if known is not None and _is_enough(known, job):
-            return Found(known, key, is_new=False)
+            return StoredTable(known, key, is_new=False)
         table = _measured(job, space, target, storage, key, log, progress, known)
     except (MeasurementError, PlacementError) as error:
         raise SpecError(str(error)) from None
-    return Found(table, key, is_new=True)
+    return StoredTable(table, key, is_new=True)
 
 
 def _measured(
@@ -152,19 +152,19 @@ def _measured(
 
 
 def _is_enough(table: LatencyTable, job: MeasureJob) -> bool:
-    """Whether as many networks were measured as are asked for; in a job, fewer are."""
+    """Whether the table was calibrated on as many networks as `job` asks for. Jobs use fewer."""
     from orchestration.latency.calibrate import CalibrationSize, random_networks
 
     known = table.calibration
     if known is None:
         return False
     wanted = len(random_networks(table, CalibrationSize().networks))
-    drawn = [one for one in (*known.fitted, *known.checked) if one.name == "random"]
-    return len(drawn) >= wanted and {one.name for one in known.others} >= set(job.baselines)
+    drawn = [net for net in (*known.fitted, *known.checked) if net.name == "random"]
+    return len(drawn) >= wanted and {net.name for net in known.others} >= set(job.baselines)
 
 
-def imported(job: MeasureJob, path: Path) -> Found:
-    """The table of a file that somebody else measured, kept in storage.
+def imported(job: MeasureJob, path: Path) -> StoredTable:
+    """Read a latency table from a file and store it.
 
     Raises:
         SpecError: the file does not hold the latencies of the space.
@@ -177,21 +177,21 @@ def imported(job: MeasureJob, path: Path) -> Found:
         raise SpecError(str(error)) from None
     key = shipped_key(table)
     store_table(storage, key, table)
-    return Found(table, key, is_new=False, is_file=True)
+    return StoredTable(table, key, is_new=False, is_file=True)
 
 
-def table_lines(found: Found, storage: Storage) -> Sequence[str]:
-    """What a person wants to know of a table, beyond what measuring it has said."""
-    place = storage.where(table_file(found.key))
-    file = f"file     {place}"
-    calibration = found.table.calibration
+def table_lines(stored: StoredTable, storage: Storage) -> Sequence[str]:
+    """Lines that describe a table, without those already logged while it was measured."""
+    path = storage.where(table_file(stored.key))
+    file = f"file     {path}"
+    calibration = stored.table.calibration
     others = [] if calibration is None else calibration.others
-    measured = [f"         {one.name}: {one.measured_ms:.4g} ms" for one in others]
-    if found.is_new:
+    measured = [f"         {net.name}: {net.measured_ms:.4g} ms" for net in others]
+    if stored.is_new:
         return [file, *measured]
-    lines = [*_known_lines(found.table), file, *measured]
-    if found.is_file:
-        table = f"targets: {{{found.table.target}: {{table: {place}}}}}"
+    lines = [*_known_lines(stored.table), file, *measured]
+    if stored.is_file:
+        table = f"targets: {{{stored.table.target}: {{table: {path}}}}}"
         lines.append(f"use      in a job file: {table}")
     return lines
 
@@ -214,19 +214,23 @@ def _known_lines(table: LatencyTable) -> Sequence[str]:
 EXPERIMENT = "latency tables"
 
 
-def keep_picture_and_record(found: Found, storage: Storage) -> Sequence[str]:
-    """Lines that say where they are; what goes wrong with MLflow costs nothing else."""
+def keep_picture_and_record(stored: StoredTable, storage: Storage) -> Sequence[str]:
+    """Store the calibration figure and log the table to MLflow.
+
+    Returns:
+        Lines that say where they are. If MLflow fails, one of them is a warning.
+    """
     from orchestration.tracking import RecordError, record_table
 
-    if found.table.calibration is None:
+    if stored.table.calibration is None:
         return []
-    place, picture = table_picture_file(found.key), calibration_png(found.table)
-    storage.write_bytes(place, picture)
-    lines = [f"picture  {storage.where(place)}"]
+    path, picture = table_picture_file(stored.key), calibration_png(stored.table)
+    storage.write_bytes(path, picture)
+    lines = [f"picture  {storage.where(path)}"]
     uri = tracking_uri(None, storage)
     try:
         link = record_table(
-            *(found.table, found.key, picture),
+            *(stored.table, stored.key, picture),
             tracking_uri=uri,
             experiment=EXPERIMENT,
             folder=storage.uri,

@@ -1,4 +1,4 @@
-"""A network as a person names it: a file, the folder of a case, or a published name."""
+"""Networks named on the command line: a file, the folder of a case, or a published name."""
 
 from __future__ import annotations
 
@@ -29,43 +29,45 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network, and what is known of it."""
+    """A network, with its result and storage if it has them."""
 
     name: str
     architecture: Architecture
     result: Result | None = None
     """The content of its `result.json`, if it has one."""
     storage: str | None = None
-    """That its case lies in."""
+    """Storage of its case; None if it is not in the folder of a case."""
 
 
 def named_network(text: str) -> NamedNetwork:
-    """The network that `text` names.
+    """Load the network that `text` names.
 
     Raises:
-        SpecError: there is none, it cannot be read, or it is a network without sites.
+        SpecError: there is none, it cannot be read, or it has no sites (a baseline).
     """
-    place = named_folder(text or ".")
+    folder = named_folder(text or ".")
     for name in (RESULT_FILE, ARCHITECTURE_FILE):
-        if place.exists(name):
-            return _of_file(place, name)
-    if is_job(place):
-        raise SpecError(f"{place.uri} is the folder of a job; {_networks_in(place)}")
-    if place.is_local and place.path().is_dir():
+        if folder.exists(name):
+            return _of_file(folder, name)
+    if is_job(folder):
+        raise SpecError(f"{folder.uri} is the folder of a job; {_networks_in(folder)}")
+    if folder.is_local and folder.path().is_dir():
         raise SpecError(
-            f"{place.uri} has neither {RESULT_FILE} nor {ARCHITECTURE_FILE}; expected {EXPECTED}"
+            f"{folder.uri} has neither {RESULT_FILE} nor {ARCHITECTURE_FILE}; expected {EXPECTED}"
         )
-    if place.parent.exists(place.name):
-        return _of_file(place.parent, place.name)
+    if folder.parent.exists(folder.name):
+        return _of_file(folder.parent, folder.name)
     if text in NAMES:
         return NamedNetwork(text, published(text))
     raise SpecError(f"{text} is no file; expected {EXPECTED}")
 
 
 def _networks_in(job: Storage) -> str:
-    places = [case_folder(name) for name in job.folders(CASES)]
-    found = [place for place in places if job.exists(f"{place}/{ARCHITECTURE_FILE}")]
-    return f"name one of its networks: {', '.join(found)}" if found else "it has no network yet"
+    cases = [case_folder(name) for name in job.folders(CASES)]
+    networks = [case for case in cases if job.exists(f"{case}/{ARCHITECTURE_FILE}")]
+    return (
+        f"name one of its networks: {', '.join(networks)}" if networks else "it has no network yet"
+    )
 
 
 def _of_file(folder: Storage, name: str) -> NamedNetwork:
@@ -88,16 +90,16 @@ def _of_result(values: Result, folder: Storage, file: str) -> NamedNetwork:
     return NamedNetwork(name, network, values, folder.parent.parent.parent.uri if is_case else None)
 
 
-def _architecture(values: Any, place: str) -> Architecture:
+def _architecture(values: Any, path: str) -> Architecture:
     if isinstance(values, dict) and str(values.get("format")).startswith("baseline/"):
         raise SpecError(
-            f"{place} is the baseline '{values.get('name')}', which has no sites to be drawn; "
+            f"{path} is the baseline '{values.get('name')}', which has no sites to be drawn; "
             "expected a network of a search space"
         )
     try:
         return Architecture.from_dict(values)
     except ValueError as error:
-        raise SpecError(f"{place}: {error}; expected {EXPECTED}") from None
+        raise SpecError(f"{path}: {error}; expected {EXPECTED}") from None
 
 
 def _read(folder: Storage, name: str) -> dict[str, Any]:

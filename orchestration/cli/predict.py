@@ -1,6 +1,6 @@
 """Classify image files with a recorded model.
 
-Images are decoded, resized and normalised as the data stage does it for training.
+Images are decoded, resized and normalised as for training.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model says about one file."""
+    """Output of a model for one file."""
 
     path: Path
 
     top: tuple[tuple[str, float], ...] = ()
-    """Classes and their probabilities, the most probable first; empty if the file was not read."""
+    """(class, probability), most probable first; empty if the file could not be read."""
 
     error: str | None = None
-    """Why the file was not read, in one line that names it."""
+    """Why the file could not be read: one line that names it."""
 
     def line(self) -> str:
-        """For people: `cat.png  cat 97.1 %  dog 2.0 %`."""
+        """One line of text: `cat.png  cat 97.1 %  dog 2.0 %`."""
         answers = (f"{name} {100 * probability:.1f} %" for name, probability in self.top)
         return self.error or "  ".join([str(self.path), *answers])
 
 
 def predict(model_folder: Path, images: Sequence[Path], *, top: int = 3) -> list[Prediction]:
-    """Classify files, in their order. One that is no image does not keep the others from it.
+    """Classify files, in order. A file that is not an image only sets its own `error`.
 
     Args:
         model_folder: as written by `export.save_model`.
         images: files that Pillow reads.
-        top: number of classes told per image.
+        top: number of classes per image.
 
     Raises:
         ValueError: the folder holds no model.

@@ -1,4 +1,4 @@
-"""`proxyless show`: a network in the terminal, with what its parts take by a kept latency table."""
+"""`proxyless show`: draw a network in the terminal, with latencies from a stored table."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ WIDTH = 120
 
 
 @dataclass(frozen=True)
-class KeptTable:
-    """A latency table, and when it was measured or kept."""
+class StoredTable:
+    """A latency table, and when it was measured or stored."""
 
     table: LatencyTable
     moment: str
@@ -38,27 +38,28 @@ class KeptTable:
 
 
 def shown_lines(network: NamedNetwork, target: str | None, storage: str | None) -> list[str]:
-    """A network in lines of 120 letters at most.
+    """A drawing of a network, in lines of at most 120 characters.
 
     Args:
-        network: what to show.
-        target: whose table is taken: the newest in storage that has all ops of the space. None: the
-            table that the network's result names, if it is there.
-        storage: where tables are kept; None: where the network's case lies, else `~/proxyless`.
+        network: the network to show.
+        target: use the newest stored table of this target that has all ops of the space. None: use
+            the table that the network's result names, if it is in storage.
+        storage: storage that holds the tables. None: that of the network's case, else
+            `~/proxyless`.
 
     Raises:
-        SpecError: there is no such table; says how to measure it.
+        SpecError: there is no such table; the message says how to measure it.
     """
     root = Storage(storage or network.storage or HOME)
     table = _own_table(network, root) if target is None else _table_of(target, network, root)
     values = None if table is None else table.to_dict()
     text = architecture_text(network.architecture.to_dict(), values).splitlines()
     head = [*_head(network), *_about(table), *_missing(network, table, root, target)]
-    return [*(line for one in head for line in _wrapped(one)), "", *_fitting(text)]
+    return [*(part for line in head for part in _wrapped(line)), "", *_fitting(text)]
 
 
 def _own_table(network: NamedNetwork, root: Storage) -> LatencyTable | None:
-    """The one that its result names."""
+    """The table that the result of the network names."""
     key = network.result and network.result.get("table_key")
     if not key or not root.exists(table_file(key)):
         return None
@@ -67,18 +68,19 @@ def _own_table(network: NamedNetwork, root: Storage) -> LatencyTable | None:
 
 
 def _table_of(target: str, network: NamedNetwork, root: Storage) -> LatencyTable:
-    """The newest of a target that has all ops of the space."""
+    """The newest table of a target that has all ops of the space."""
     space = network.architecture.space
     if target in SHIPPED:
         try:
             return SHIPPED[target](space)
         except ValueError as error:
             raise SpecError(f"--target {target}: {error}") from None
-    covering = [one for one in _tables(root) if _covers(one.table, space)]
-    found = [one for one in covering if one.table.target == target]
-    if found:
-        return max(found, key=lambda one: one.moment).table
-    raise SpecError(_no_table(target, space, root, sorted({one.table.target for one in covering})))
+    covering = [stored for stored in _tables(root) if _covers(stored.table, space)]
+    candidates = [stored for stored in covering if stored.table.target == target]
+    if candidates:
+        return max(candidates, key=lambda stored: stored.moment).table
+    targets = sorted({stored.table.target for stored in covering})
+    raise SpecError(_no_table(target, space, root, targets))
 
 
 def _no_table(target: str, space: SearchSpace, root: Storage, others: list[str]) -> str:
@@ -93,7 +95,7 @@ def _no_table(target: str, space: SearchSpace, root: Storage, others: list[str])
 
 
 def measure_command(target: str, space: SearchSpace, root: Storage) -> str | None:
-    """The command that measures a table of a space; None for a space that it cannot be told."""
+    """Command that measures a table of a space; None if no options describe the space."""
     settings = _settings_of(space)
     if settings is None:
         return None
@@ -105,15 +107,15 @@ def measure_command(target: str, space: SearchSpace, root: Storage) -> str | Non
         "classes": space.classes,
     }
     own |= {name: value for name, value in images.items() if value != usual[name]}
-    words = ["proxyless", "measure", "--target", target, "--space", settings["name"]]
-    words += [word for name, value in own.items() for word in ("--set", f"{name}={value}")]
+    args = ["proxyless", "measure", "--target", target, "--space", settings["name"]]
+    args += [arg for name, value in own.items() for arg in ("--set", f"{name}={value}")]
     if root.uri != Storage(HOME).uri:
-        words += ["--storage", root.uri]
-    return shlex.join(words)
+        args += ["--storage", root.uri]
+    return shlex.join(args)
 
 
 def _settings_of(space: SearchSpace) -> dict[str, Any] | None:
-    """What a job file says under `space:` to have this very space, if it is a known one."""
+    """Settings of the `space:` section that build exactly this space; None if there are none."""
     known = "|".join(SPACES)
     named = re.fullmatch(rf"({known})(?:_first(\d+))?(?:_([\d.]+))?", space.name)
     if named is None:
@@ -128,27 +130,29 @@ def _settings_of(space: SearchSpace) -> dict[str, Any] | None:
     return settings if same == space else None
 
 
-def _tables(root: Storage) -> Iterator[KeptTable]:
-    """Those in storage that can be read."""
+def _tables(root: Storage) -> Iterator[StoredTable]:
+    """Tables in storage that can be read."""
     for name in filter(is_table_name, root.sub(TABLES).list()):
-        place = f"{TABLES}/{name}"
-        table = _read(root, place)
+        path = f"{TABLES}/{name}"
+        table = _read(root, path)
         if table is not None:
-            kept = root.modified(place) or 0.0
-            moment = table.date or datetime.fromtimestamp(kept, UTC).isoformat(timespec="seconds")
-            yield KeptTable(table, moment)
+            stored_s = root.modified(path) or 0.0
+            moment = table.date or datetime.fromtimestamp(stored_s, UTC).isoformat(
+                timespec="seconds"
+            )
+            yield StoredTable(table, moment)
 
 
-def _read(root: Storage, place: str) -> LatencyTable | None:
-    """A table; None for what is none that this version reads."""
+def _read(root: Storage, path: str) -> LatencyTable | None:
+    """A table; None if this version cannot read it."""
     try:
-        return LatencyTable.from_dict(root.read_json(place))
+        return LatencyTable.from_dict(root.read_json(path))
     except (StorageError, ValueError):
         return None
 
 
 def _covers(table: LatencyTable, space: SearchSpace) -> bool:
-    """Whether it has a row for everything that networks of the space are made of."""
+    """Whether a table has a row for every part of every network of the space."""
     try:
         table.costs_ms(space)
         table.fixed_ms(space)
@@ -163,11 +167,11 @@ def _head(network: NamedNetwork) -> Iterator[str]:
     about = f"{len(space.sites)} sites, images of {images}, {space.classes} classes"
     yield f"network  {network.name}: {space.name}, {about}"
     if result is not None:
-        yield f"found    {', '.join(_found(result))}"
+        yield f"found    {', '.join(_result_facts(result))}"
 
 
-def _found(result: Result) -> Iterator[str]:
-    """What its result says of it."""
+def _result_facts(result: Result) -> Iterator[str]:
+    """Facts from the result of a network."""
     if (budget_ms := result.get("budget_ms")) is not None:
         yield f"budget {budget_ms:.3f} ms"
     measured_ms = result.get("measured_ms")
@@ -180,7 +184,7 @@ def _found(result: Result) -> Iterator[str]:
 
 
 def _about(table: LatencyTable | None) -> Iterator[str]:
-    """Which device the latencies are of."""
+    """The device on which the latencies were measured."""
     if table is None:
         return
     device = ", ".join(str(value) for value in identity(table.device).values())
@@ -191,12 +195,12 @@ def _about(table: LatencyTable | None) -> Iterator[str]:
 def _missing(
     network: NamedNetwork, table: LatencyTable | None, root: Storage, target: str | None
 ) -> Iterator[str]:
-    """Why there are no latencies, where some could be expected."""
+    """Why there are no latencies, if the result names a table."""
     key = network.result and network.result.get("table_key")
     if table is None and target is None and key:
-        place = table_file(key)
-        reason = "has not all ops of this space" if root.exists(place) else "is not there"
-        named = f"{root.where(place)}, which the result names, {reason}"
+        path = table_file(key)
+        reason = "has not all ops of this space" if root.exists(path) else "is not there"
+        named = f"{root.where(path)}, which the result names, {reason}"
         yield f"table    none: {named}; --target names another"
 
 
@@ -205,30 +209,30 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _fitting(lines: list[str]) -> Iterator[str]:
-    """Bars are cut where they do not fit: offsets may make one longer than the whole."""
+    """Truncate bars to WIDTH: offsets can make one longer than the total."""
     *sites, last = lines
     yield from (line[:WIDTH] for line in sites)
     yield from textwrap.wrap(last, WIDTH, subsequent_indent=" " * 11, break_on_hyphens=False)
 
 
 def coloured(line: str) -> Text:
-    """A line for a terminal: the op of a site and its bar in the colour of its kernel."""
+    """A line for the terminal, with the op and its bar in the colour of the kernel size."""
     from rich.text import Text
 
-    text, words = Text(line), line.split()
-    op = words[1] if len(words) > 1 else ""
+    text, fields = Text(line), line.split()
+    op = fields[1] if len(fields) > 1 else ""
     kernel = kernel_of(op)
     if kernel in KERNEL_COLOURS:
         text.highlight_regex(rf"{re.escape(op)}|█+", style=KERNEL_COLOURS[kernel])
     elif op == "skip":
         text.stylize("dim")
-    elif words[:1] == ["site"]:
+    elif fields[:1] == ["site"]:
         text.stylize("bold")
     return text
 
 
 def paint(lines: list[str], file: Any = None) -> None:
-    """Print lines, in colour where a person looks at a terminal."""
+    """Print lines, in colour if the output is a terminal."""
     from rich.console import Console
 
     console = Console(file=file, highlight=False, soft_wrap=True)

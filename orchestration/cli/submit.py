@@ -1,4 +1,4 @@
-"""`proxyless submit`: a job is checked here, runs where Ray is, and its table comes back."""
+"""`proxyless submit`: check a job here, run it on a Ray cluster, fetch its results table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from orchestration.state.job_folder import JobFolder
 
 
 def check_here(job: Job) -> None:
-    """Check what a job on this machine needs.
+    """Check a job that will run on this machine.
 
     Raises:
-        SpecError: it cannot be done as it is.
+        SpecError: the job cannot be run as it is.
         StorageError: its storage cannot be used.
     """
     Storage(job.storage).check_writable()
     plan = make_plan(job)
-    cases_of(plan, plan.shipped)  # as far as they can be told without measuring
+    cases_of(plan, plan.shipped)  # raises; cases that need a measured table are skipped
 
 
 def submit_elsewhere(
@@ -35,37 +35,41 @@ def submit_elsewhere(
     with_aws_keys: bool,
     log: Log,
 ) -> int:
-    """Run a job on the Ray at an address, then write its table into `<job>.csv` here.
+    """Run a job on the Ray cluster at `address`, then write its results to `<job>.csv` here.
 
     Images, devices and storage are those of the cluster: the driver checks them there, before
     anything is trained.
 
     Returns:
-        Its exit code.
+        Exit code of the job.
 
     Raises:
-        ClusterError: that Ray cannot be reached, or does not take the job.
+        ClusterError: the cluster cannot be reached, or refuses the job.
     """
     code = submit(job_file, arguments=arguments, address=address, with_aws_keys=with_aws_keys)
-    if code in (0, 1):  # some networks are finished, it may be
+    if code in (0, 1):  # some networks may be finished
         log(fetched_table(job, Path()))
     return code
 
 
 def fetched_table(job: Job, into: Path) -> str:
-    """Write a row for every network of a job that ran elsewhere; say where, or why it cannot be.
+    """Write a row for every network of a job that ran on a cluster.
 
-    What lies on the disks of a cluster is not seen from here, even if a folder of that name is.
+    A local path in `job.storage` is on the disk of the driver's machine and cannot be read from
+    here, even if a folder of the same name exists.
+
+    Returns:
+        A line that says where the table is, or why there is none.
     """
-    place = f"{job.storage.rstrip('/')}/{job.name}"
+    path = f"{job.storage.rstrip('/')}/{job.name}"
     if "://" not in job.storage:
-        return f"results {place}, on the machine where the driver ran"
+        return f"results {path}, on the machine where the driver ran"
     try:
-        found = read_jobs([JobFolder(Storage(job.storage), job.name)])
+        results = read_jobs([JobFolder(Storage(job.storage), job.name)])
     except StorageError as error:
-        return f"results {place}; no table was fetched: {error}"
-    rows = rows_of_jobs(found)
+        return f"results {path}; no table was fetched: {error}"
+    rows = rows_of_jobs(results)
     if not rows:
-        return f"results {place} has no finished network"
+        return f"results {path} has no finished network"
     write_rows(Storage(str(into)), job.name, rows, ".csv")
-    return f"results {place}, {len(rows)} networks in {into / job.name}.csv"
+    return f"results {path}, {len(rows)} networks in {into / job.name}.csv"

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: exit codes and one line that says what is wrong."""
+"""Exit codes and error messages of the command line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.conftest import REPOSITORY
 from tests.support.latency_tables import by_kernel, table_of
 
 
-def orchestration(*words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m orchestration WORDS`, by a process that notices if Ray were started."""
+def orchestration(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m orchestration ARGS`. Starting Ray would fail: its address does not exist."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "orchestration", *words],
+        [sys.executable, "-W", "ignore", "-m", "orchestration", *args],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
@@ -64,10 +64,10 @@ def test_a_budget_outside_the_stored_table_is_refused_at_the_plan(job_file: Path
     job = load_job(job_file)
     plan = make_plan(job)
     table = table_of(plan.space, by_kernel)
-    place = f"tables/{plan.table_keys['mobile']}.json"
-    Storage(job.storage).write_json(place, table.to_dict())
-    for words in (["--plan"], []):
-        done = orchestration(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *words)
+    path = f"tables/{plan.table_keys['mobile']}.json"
+    Storage(job.storage).write_json(path, table.to_dict())
+    for args in (["--plan"], []):
+        done = orchestration(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *args)
         assert done.returncode == 2
         assert "take from 0.11 to 0.44 ms on 'mobile on host" in done.stderr
 
@@ -76,9 +76,9 @@ def test_a_target_that_is_not_here_is_refused_at_the_plan_with_what_is_here(
     job_file: Path,
 ) -> None:
     asked = "targets={far: {runtime: onnxruntime, resources: {quantum: 2}}}"
-    words = ("--set", asked, "--set", "cases.0.target=far", "--plan")
+    args = ("--set", asked, "--set", "cases.0.target=far", "--plan")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "orchestration", str(job_file), *words],
+        [sys.executable, "-W", "ignore", "-m", "orchestration", str(job_file), *args],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
@@ -95,14 +95,14 @@ def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_p
     plan = make_plan(load_job(job_file))
     (tmp_path / "mine.json").write_text(json.dumps(table_of(plan.space, by_kernel).to_dict()))
     space = ("--space", "proxyless_small", "--set", "resolution=32", "--set", "channels=1")
-    place = ("--import", str(tmp_path / "mine.json"), "--storage", str(tmp_path / "kept"))
-    done = orchestration("measure", "--target", "board", *space, "--set", "classes=10", *place)
+    source = ("--import", str(tmp_path / "mine.json"), "--storage", str(tmp_path / "kept"))
+    done = orchestration("measure", "--target", "board", *space, "--set", "classes=10", *source)
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("use      in a job file: targets: {board: {table: ")
     table = last.rpartition("table: ")[2].rstrip("}")
-    words = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
-    planned = orchestration(str(job_file), *words, "--plan", "--quick")
+    args = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
+    planned = orchestration(str(job_file), *args, "--plan", "--quick")
     assert planned.returncode == 0, planned.stderr
     assert f"latency table from {table}" in planned.stdout
 

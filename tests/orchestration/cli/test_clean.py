@@ -1,4 +1,4 @@
-"""What a job no longer needs goes, and nothing else: a finished job stays finished."""
+"""`proxyless clean` deletes only what is no longer needed: a finished job stays finished."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.unfinished_job import BegunJob, checkpoint
 
 
 def finished(root: Path, **more: Any) -> BegunJob:
-    """A finished job, with what it has left."""
+    """A finished job, with temporary files and the state of Ray."""
     job = BegunJob(root, **more)
     for case in job.cases.values():
         job.finish(case)
@@ -35,7 +35,7 @@ def finished(root: Path, **more: Any) -> BegunJob:
 
 
 def leave(job: BegunJob) -> None:
-    """What Ray and a killed writer leave."""
+    """Write the files that Ray and a killed writer leave."""
     job.folder.write_bytes("tune/one/result.json", b"x" * 1000)
     job.folder.write_bytes("tune/.validate_storage_marker", b"")
     job.folder.write_bytes("train/one/.validate_storage_marker", b"")
@@ -43,23 +43,23 @@ def leave(job: BegunJob) -> None:
 
 
 def warm(job: BegunJob) -> str:
-    """Its warm-up, ended; where it is."""
-    place = f"warmups/{job.first.warmup_key}"
-    checkpoint(job.root.sub(place), 2, phase="warmup")
-    job.root.write_json(f"{place}/end.json", {"checkpoint": "00002-00000000"})
-    return place
+    """Write a finished warm-up for the job; its key in storage."""
+    path = f"warmups/{job.first.warmup_key}"
+    checkpoint(job.root.sub(path), 2, phase="warmup")
+    job.root.write_json(f"{path}/end.json", {"checkpoint": "00002-00000000"})
+    return path
 
 
-def cleaned(job: BegunJob, **words: bool) -> str:
-    said: list[str] = []
-    clean(job_folder(job.folder.uri), said.append, is_sure=True, **words)
-    return "\n".join(said)
+def cleaned(job: BegunJob, **options: bool) -> str:
+    logged: list[str] = []
+    clean(job_folder(job.folder.uri), logged.append, is_sure=True, **options)
+    return "\n".join(logged)
 
 
-def stated(job: BegunJob, **words: bool) -> str:
-    said: list[str] = []
-    clean(job_folder(job.folder.uri), said.append, **words)
-    return "\n".join(said)
+def stated(job: BegunJob, **options: bool) -> str:
+    logged: list[str] = []
+    clean(job_folder(job.folder.uri), logged.append, **options)
+    return "\n".join(logged)
 
 
 def tops(job: BegunJob) -> set[str]:
@@ -86,9 +86,9 @@ def test_a_finished_job_that_was_cleaned_has_nothing_to_train(
     warm(job)
     cleaned(job, warmups=True)
     monkeypatch.setattr(pipeline, "_record", lambda *_: ())
-    said: list[str] = []
-    done = pipeline.run(job.job, log=said.append)
-    assert said[0] == f"all 3 networks of tiny are in {job.folder.uri}; nothing to train"
+    logged: list[str] = []
+    done = pipeline.run(job.job, log=logged.append)
+    assert logged[0] == f"all 3 networks of tiny are in {job.folder.uri}; nothing to train"
     assert {case.name for case in done.cases} == {*job.cases}
     assert not done.failed
 
@@ -100,12 +100,12 @@ def test_checkpoints_of_what_is_not_finished_stay_and_are_named(tmp_path: Path) 
     job.searching(job.first, 5)
     job.searching(job.second, 4)
     leave(job)
-    said = cleaned(job)
-    place = checkpoints_place(job.second)
-    assert f"{place}/: {job.second.name} is not finished" in said
-    assert f"{checkpoints_place(job.first)}/: {job.first.name} is finished" in said
-    assert job.folder.list("checkpoints") == job.folder.list(place)
-    assert job.folder.exists(f"{place}/search/00004-00000000/shared.pt")
+    logged = cleaned(job)
+    path = checkpoints_place(job.second)
+    assert f"{path}/: {job.second.name} is not finished" in logged
+    assert f"{checkpoints_place(job.first)}/: {job.first.name} is finished" in logged
+    assert job.folder.list("checkpoints") == job.folder.list(path)
+    assert job.folder.exists(f"{path}/search/00004-00000000/shared.pt")
     assert tops(job) == {"cases", "checkpoints", "plan.json"}
 
 
@@ -134,7 +134,7 @@ def test_what_may_belong_to_a_case_that_is_not_known_yet_stays(
     if has_plan:
         job.begin(knows_tables=False)
     else:
-        with Lease(job.folder):  # by a version that wrote no plan
+        with Lease(job.folder):  # as a version that wrote no plan
             pass
     job.searching(job.first, 3)
     assert f"{job.first.name} is not finished" in cleaned(job)
@@ -155,9 +155,9 @@ def test_checkpoints_of_searches_that_were_stopped_early_go(tmp_path: Path) -> N
 def test_without_yes_nothing_is_deleted_and_sizes_are_said(tmp_path: Path) -> None:
     job = finished(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    said = stated(job)
+    logged = stated(job)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    lines = said.splitlines()
+    lines = logged.splitlines()
     assert lines[0].endswith("3 of 3 networks are done")
     assert "goes        1.0 kB  tune/: what Ray Tune keeps of a run" in lines
     assert "goes           4 B  temporary files of killed writers" in lines
@@ -169,8 +169,8 @@ def test_a_folder_that_a_driver_owns_is_refused(
 ) -> None:
     job = finished(tmp_path)
     with Lease(job.folder):
-        for words in ([], ["--yes"]):
-            assert main(["clean", job.folder.uri, *words]) == 2
+        for args in ([], ["--yes"]):
+            assert main(["clean", job.folder.uri, *args]) == 2
             printed = capsys.readouterr()
             assert f"is held by process {os.getpid()} on host {socket.gethostname()}" in printed.err
             assert (printed.out, printed.err.count("\n")) == ("", 1)
@@ -215,19 +215,19 @@ def test_who_loses_the_folder_meanwhile_stops(
 
 def test_warm_ups_stay_unless_they_are_named(tmp_path: Path) -> None:
     job = finished(tmp_path)
-    place = warm(job)
-    assert f"../{place}/: for other jobs too; --warmups deletes it" in cleaned(job)
-    assert job.root.exists(f"{place}/end.json")
-    assert f"../{place}/: all cases that start from it are finished" in cleaned(job, warmups=True)
+    path = warm(job)
+    assert f"../{path}/: for other jobs too; --warmups deletes it" in cleaned(job)
+    assert job.root.exists(f"{path}/end.json")
+    assert f"../{path}/: all cases that start from it are finished" in cleaned(job, warmups=True)
     assert job.root.list("warmups") == []
 
 
 def test_what_says_that_a_warm_up_is_whole_goes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Killed in between, a search would begin with a part of it otherwise.
+    # Otherwise, if killed in between, a search would start from part of a warm-up.
     job, gone = finished(tmp_path), list[str]()
-    place, delete = warm(job), Storage.delete
+    path, delete = warm(job), Storage.delete
 
     def killed(storage: Storage, key: str) -> None:
         if "warmups" in storage.uri:
@@ -240,30 +240,30 @@ def test_what_says_that_a_warm_up_is_whole_goes_first(
     with pytest.raises(KeyboardInterrupt):
         cleaned(job, warmups=True)
     assert gone[0] == "end.json"
-    assert not job.root.exists(f"{place}/end.json")
+    assert not job.root.exists(f"{path}/end.json")
 
 
 def test_a_warm_up_in_use_stays(tmp_path: Path) -> None:
     job = finished(tmp_path)
-    place = warm(job)
-    with Lease(job.root.sub(place)):
-        assert f"../{place}/: it is being trained" in cleaned(job, warmups=True)
-    assert job.root.exists(f"{place}/end.json")
+    path = warm(job)
+    with Lease(job.root.sub(path)):
+        assert f"../{path}/: it is being trained" in cleaned(job, warmups=True)
+    assert job.root.exists(f"{path}/end.json")
 
 
 def test_a_warm_up_stays_while_a_case_of_the_job_is_not_finished(tmp_path: Path) -> None:
     job = BegunJob(tmp_path)
-    place = warm(job)
+    path = warm(job)
     job.finish(job.first)
     job.end()
     assert "a case of this job is not finished" in cleaned(job, warmups=True)
-    assert job.root.exists(f"{place}/end.json")
+    assert job.root.exists(f"{path}/end.json")
 
 
 @pytest.mark.parametrize("state", ["runs", "unfinished", "unreadable"])
 def test_a_warm_up_stays_while_another_job_may_start_from_it(tmp_path: Path, state: str) -> None:
     job = finished(tmp_path)
-    place = warm(job)
+    path = warm(job)
     other = BegunJob(tmp_path, name="other")
     if state == "unfinished":
         other.begin()
@@ -274,7 +274,7 @@ def test_a_warm_up_stays_while_another_job_may_start_from_it(tmp_path: Path, sta
             assert "the job other is not finished" in cleaned(job, warmups=True)
     else:
         assert "the job other is not finished" in cleaned(job, warmups=True)
-    assert job.root.exists(f"{place}/end.json")
+    assert job.root.exists(f"{path}/end.json")
 
 
 def test_a_finished_job_beside_it_needs_no_warm_up(tmp_path: Path) -> None:
@@ -287,13 +287,13 @@ def test_a_finished_job_beside_it_needs_no_warm_up(tmp_path: Path) -> None:
 
 def test_a_shared_search_stays_for_further_budgets_unless_it_is_named(tmp_path: Path) -> None:
     job = finished(tmp_path, search={"share": "target"})
-    place = f"searches/{job.first.search_key}"
-    checkpoint(job.folder.sub(place), 5)
-    job.folder.write_json(f"{place}/end.json", {})
+    path = f"searches/{job.first.search_key}"
+    checkpoint(job.folder.sub(path), 5)
+    job.folder.write_json(f"{path}/end.json", {})
     assert "further budgets begin there; --warmups deletes it" in cleaned(job)
-    assert job.folder.exists(place)
+    assert job.folder.exists(path)
     cleaned(job, warmups=True)
-    assert not job.folder.exists(place)
+    assert not job.folder.exists(path)
 
 
 def test_a_shared_search_stays_while_a_budget_is_not_finished(tmp_path: Path) -> None:
@@ -326,11 +326,11 @@ def test_yes_and_dry_run_contradict_each_other(
 def test_what_holds_no_job_is_refused_and_left_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / "mine"
-    (place / "tune").mkdir(parents=True)
-    assert main(["clean", str(place), "--yes"]) == 2
-    assert f"{place} holds no job" in capsys.readouterr().err
-    assert [path.name for path in place.iterdir()] == ["tune"]
+    path = tmp_path / "mine"
+    (path / "tune").mkdir(parents=True)
+    assert main(["clean", str(path), "--yes"]) == 2
+    assert f"{path} holds no job" in capsys.readouterr().err
+    assert [path.name for path in path.iterdir()] == ["tune"]
 
 
 @pytest.mark.parametrize(

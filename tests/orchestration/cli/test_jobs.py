@@ -1,4 +1,4 @@
-"""Commands about what a storage holds start quickly and tell how they are used."""
+"""Commands that read storage: their imports and their help."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.conftest import REPOSITORY
 from tests.support.job_folder import result, write_job
 
 COMMANDS = ("show", "status", "clean", "compare")
-"""Comparing is last: in one process, what it may load stays loaded."""
+"""`compare` is last: the modules that it loads stay loaded in the process."""
 
 SLOW = ("torch", "ray", "mlflow", "sklearn")
 FOR_PICTURES = ("matplotlib", "pandas", "pyarrow")
-"""Comparing draws and writes Parquet."""
+"""Imported by `compare` alone, which draws figures and writes Parquet."""
 
 
 def test_commands_need_no_torch_ray_or_mlflow(tmp_path: Path) -> None:
@@ -25,13 +25,13 @@ def test_commands_need_no_torch_ray_or_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys; from orchestration.cli.app import main\n"
         f"for command in {COMMANDS!r}:\n"
-        f"    what = {job.uri!r} + ('/cases/mobile-reference' if command == 'show' else '')\n"
+        f"    argument = {job.uri!r} + ('/cases/mobile-reference' if command == 'show' else '')\n"
         f"    forbidden = set({SLOW!r}) | set(() if command == 'compare' else {FOR_PICTURES!r})\n"
-        "    end = main([command, what])\n"
+        "    end = main([command, argument])\n"
         "    print('loaded', command, end, sorted(forbidden & set(sys.modules)))"
     )
-    words = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    args = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(args, capture_output=True, text=True, cwd=REPOSITORY, check=True)
     loaded = [line for line in done.stdout.splitlines() if line.startswith("loaded ")]
     assert loaded == [f"loaded {command} 0 []" for command in COMMANDS]
 

@@ -1,4 +1,4 @@
-"""Tables that `proxyless measure` need not measure: shipped, kept, read from a file."""
+"""`proxyless measure` with tables that exist already: shipped, stored, or read from a file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def no_line(_text: str) -> None:
 
 
 def test_a_shipped_table_is_found_where_the_last_lines_say(tmp_path: Path) -> None:
-    found = measure(job(tmp_path, "pixel1", space={"name": "proxyless_imagenet"}), no_line)
-    place = next(line for line in table_lines(found, Storage(str(tmp_path))) if "file" in line)
-    kept = json.loads(Path(place.removeprefix("file").strip()).read_text())
-    assert LatencyTable.from_dict(kept) == found.table
-    assert found.is_new is False
+    stored = measure(job(tmp_path, "pixel1", space={"name": "proxyless_imagenet"}), no_line)
+    file_line = next(line for line in table_lines(stored, Storage(str(tmp_path))) if "file" in line)
+    content = json.loads(Path(file_line.removeprefix("file").strip()).read_text())
+    assert LatencyTable.from_dict(content) == stored.table
+    assert stored.is_new is False
 
 
 def test_a_table_of_a_file_is_kept(tmp_path: Path) -> None:
@@ -40,13 +40,15 @@ def test_a_table_of_a_file_is_kept(tmp_path: Path) -> None:
     asked = job(tmp_path, "board", targets={"board": {"table": "board.json"}}, **small)
     whole = table_of(asked.built_space(), by_kernel)
     (tmp_path / "board.json").write_text(json.dumps(whole.to_dict()))
-    found = imported(asked, tmp_path / "board.json")
-    assert stored_table(Storage(str(tmp_path)), found.key) == found.table
-    assert found.table.hardware == whole.hardware  # where it was measured, whatever it is called
-    assert found.table.reference_ms == pytest.approx(6 * 0.03 + 0.02)
-    place = tmp_path / "tables" / f"{found.key}.json"
-    last = table_lines(found, Storage(str(tmp_path)))[-1]
-    assert last == f"use      in a job file: targets: {{{found.table.target}: {{table: {place}}}}}"
+    stored = imported(asked, tmp_path / "board.json")
+    assert stored_table(Storage(str(tmp_path)), stored.key) == stored.table
+    assert (
+        stored.table.hardware == whole.hardware
+    )  # the hardware of the file, not the name of the target
+    assert stored.table.reference_ms == pytest.approx(6 * 0.03 + 0.02)
+    path = tmp_path / "tables" / f"{stored.key}.json"
+    last = table_lines(stored, Storage(str(tmp_path)))[-1]
+    assert last == f"use      in a job file: targets: {{{stored.table.target}: {{table: {path}}}}}"
 
 
 def test_a_table_that_was_measured_before_is_taken_from_storage(
@@ -57,12 +59,14 @@ def test_a_table_that_was_measured_before_is_taken_from_storage(
     monkeypatch.setattr("orchestration.cli.measure.table_key", lambda *_: "abc")
     monkeypatch.setattr("orchestration.cli.measure._is_enough", lambda *_: True)
     store_table(Storage(str(tmp_path)), "abc", known)
-    found = measure(asked, no_line)
-    assert (found.table, found.is_new) == (known, False)
-    lines = table_lines(found, Storage(str(tmp_path)))
+    stored = measure(asked, no_line)
+    assert (stored.table, stored.is_new) == (known, False)
+    lines = table_lines(stored, Storage(str(tmp_path)))
     assert lines[0].startswith(f"table    {known.hardware}: {len(known.rows)} parts")
-    just_now = table_lines(replace(found, is_new=True), Storage(str(tmp_path)))
-    assert [line.split()[0] for line in just_now] == ["file"]  # the rest was said meanwhile
+    just_now = table_lines(replace(stored, is_new=True), Storage(str(tmp_path)))
+    assert [line.split()[0] for line in just_now] == [
+        "file"
+    ]  # the rest was logged while it was measured
 
 
 def calibrated(number: int, others: tuple[str, ...], asked: MeasureJob) -> LatencyTable:

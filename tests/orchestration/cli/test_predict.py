@@ -12,7 +12,7 @@ CLASSES = ("dark", "middle", "bright")
 
 
 class Brightness(nn.Module):
-    """Logits that are largest for the class whose grey (0, 0.5, 1) is nearest."""
+    """A model whose logits are largest for the class with the nearest grey level (0, 0.5, 1)."""
 
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ def image(path, grey, mode="L", size=(20, 12)):
 
 @pytest.mark.parametrize(("grey", "name"), [(0, "dark"), (128, "middle"), (255, "bright")])
 def test_pixels_are_normalised_as_for_training(model, tmp_path, grey, name):
-    found = predict(model, [image(tmp_path / "image.png", grey)])
-    assert found[0].top[0][0] == name
+    predictions = predict(model, [image(tmp_path / "image.png", grey)])
+    assert predictions[0].top[0][0] == name
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_pixels_are_normalised_as_for_training(model, tmp_path, grey, name):
     [("grey.png", "L"), ("colour.jpg", "RGB"), ("alpha.png", "RGBA"), ("palette.gif", "P")],
 )
 def test_any_kind_of_image_is_brought_to_the_channels_of_the_model(model, tmp_path, name, mode):
-    found = predict(model, [image(tmp_path / name, 250, mode)])
-    assert found[0].top[0][0] == "bright"
+    predictions = predict(model, [image(tmp_path / name, 250, mode)])
+    assert predictions[0].top[0][0] == "bright"
 
 
 def test_a_grey_image_goes_into_a_colour_model(tmp_path):
-    found = predict(save(tmp_path / "model", channels=3), [image(tmp_path / "image.png", 4)])
-    assert found[0].top[0][0] == "dark"
+    predictions = predict(save(tmp_path / "model", channels=3), [image(tmp_path / "image.png", 4)])
+    assert predictions[0].top[0][0] == "dark"
 
 
 def test_probabilities_are_sorted_and_add_up(model, tmp_path):
@@ -81,9 +81,9 @@ def test_files_that_are_no_images_are_named_and_the_others_classified(model, tmp
     whole = image(tmp_path / "whole.png", 0, size=(200, 200))
     (cut := tmp_path / "cut.png").write_bytes(whole.read_bytes()[:60])
     missing = tmp_path / "missing.png"
-    found = predict(model, [text, whole, cut, missing, tmp_path])
-    assert [bool(prediction.error) for prediction in found] == [True, False, True, True, True]
-    for prediction in found:
+    predictions = predict(model, [text, whole, cut, missing, tmp_path])
+    assert [bool(prediction.error) for prediction in predictions] == [True, False, True, True, True]
+    for prediction in predictions:
         assert str(prediction.path) in prediction.line()
         assert "\n" not in prediction.line()
 
@@ -98,5 +98,5 @@ def test_a_model_that_saw_the_middle_of_images_sees_it_again(tmp_path):
     framed.paste(0, (4, 4, 28, 28))
     framed.save(tmp_path / "framed.png")
     whole, middle = save(tmp_path / "whole"), save(tmp_path / "middle", is_cropped=True)
-    seen = [predict(one, [tmp_path / "framed.png"])[0].top[0][0] for one in (whole, middle)]
-    assert seen == ["middle", "dark"]
+    names = [predict(model, [tmp_path / "framed.png"])[0].top[0][0] for model in (whole, middle)]
+    assert names == ["middle", "dark"]

@@ -1,4 +1,4 @@
-"""A network in the terminal: what is drawn, by which table, and what is refused."""
+"""`proxyless show`: the drawing, the table it uses, and the errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NETWORK = Architecture(SPACE, OPS)
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's own storage is looked into."""
+    """Use an empty home folder instead of the user's."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -139,11 +139,11 @@ def test_the_table_of_another_target_is_that_of_the_storage_of_the_case(case: Pa
 
 
 def test_a_table_that_is_gone_is_named(case: Path) -> None:
-    place = case.parents[2] / "tables" / "table0.json"
-    place.unlink()
+    path = case.parents[2] / "tables" / "table0.json"
+    path.unlink()
     lines = shown(case)
     assert " ".join(line.strip() for line in lines[2 : lines.index("")]) == (
-        f"table    none: {place}, which the result names, is not there; --target names another"
+        f"table    none: {path}, which the result names, is not there; --target names another"
     )
     assert lines[-1].split()[0] == "head"
 
@@ -173,9 +173,9 @@ def test_no_table_of_a_target_ends_with_code_2_and_the_command_that_measures_it(
 def test_the_command_measures_this_very_space(space: SearchSpace, tmp_path: Path) -> None:
     command = measure_command("cpu", space, Storage(str(tmp_path)))
     assert command is not None
-    words = shlex.split(command)
-    values: dict[str, Any] = {"target": "cpu", "space": {"name": words[words.index("--space") + 1]}}
-    for flag, value in pairwise(words):
+    args = shlex.split(command)
+    values: dict[str, Any] = {"target": "cpu", "space": {"name": args[args.index("--space") + 1]}}
+    for flag, value in pairwise(args):
         if flag == "--set":
             apply_override(values, value)
     assert check(MeasureJob, values, "measure").built_space() == space
@@ -190,7 +190,7 @@ def test_a_space_that_no_command_can_name_is_measured_by_a_job(tmp_path: Path) -
 
 
 def test_lines_fit_120_columns(tmp_path: Path) -> None:
-    # All of the time of the offsets' table is in the stem: more than the whole.
+    # The stem takes longer than the whole network, because other rows are negative.
     hardware = "a device with a very long name " * 4
     table = replace(latency_table(), hardware=hardware, offset_ms=0.5, device={"cpu": "x" * 60})
     rows = tuple(
@@ -243,12 +243,12 @@ def test_a_storage_and_a_job_in_place_of_a_case_are_refused(case: Path) -> None:
 def test_what_is_no_network_of_sites_ends_with_code_2_and_one_line(
     tmp_path: Path, content: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / "mine.json"
-    place.write_bytes(content.encode(errors="surrogateescape"))
-    assert main(["show", str(place)]) == 2
+    path = tmp_path / "mine.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    assert main(["show", str(path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(str(place))
+    assert printed.err.startswith(str(path))
     assert complaint in printed.err
     assert printed.err.count("\n") == 1
 

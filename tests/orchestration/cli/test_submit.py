@@ -1,4 +1,4 @@
-"""`proxyless submit --address`: what is refused here, and the table that comes back."""
+"""`proxyless submit --address`: errors before submitting, and the table that is fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.job_folder import result, write_job
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch) -> Path:
-    """A folder in place of what lies under s3://bucket; other storages are folders as ever."""
+    """A local folder that stands in for s3://bucket. Other storages are unaffected."""
     folder = tmp_path / "bucket"
 
     def storage(uri: str) -> Storage:
@@ -71,7 +71,7 @@ def load_job_in(job: Job, storage: str) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("args", "complaint"),
     [
         (["--address", "ray://a:10001"], "--address is 'ray://a:10001'; expected http:// or https"),
         (["--address", "http://127.0.0.1:1"], "nothing answers at http://127.0.0.1:1"),
@@ -80,14 +80,14 @@ def load_job_in(job: Job, storage: str) -> Job:
     ],
 )
 def test_what_cannot_be_submitted_ends_with_code_2_and_one_line(
-    job_file: Path, words: list[str], complaint: str, monkeypatch, capsys
+    job_file: Path, args: list[str], complaint: str, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(job_file.parent)
     job_file.chmod(0o755)
-    assert main(["submit", str(job_file), *words]) == 2
-    said = capsys.readouterr().err
-    assert complaint in said
-    assert said.count("\n") == 1
+    assert main(["submit", str(job_file), *args]) == 2
+    stderr = capsys.readouterr().err
+    assert complaint in stderr
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("code", "is_fetched"), [(0, True), (1, True), (2, False), (130, False)])
