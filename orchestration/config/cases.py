@@ -1,4 +1,4 @@
-"""Entries of `cases:` in a job file: a target, and which networks to make for it."""
+"""Entries of `cases:` in a job file: a target and the networks to make for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from nas_core.settings import Section, require
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""What may be the name of a folder in storage."""
+"""Names that are safe for folders in storage."""
 
 FILE_SUFFIX = ".json"
 
 KINDS = {"budgets_ms": "search", "baseline": "baseline", "architecture": "given"}
-"""By the setting that says what to make, the kind of case that it makes."""
+"""Kind of case that each setting makes. An entry has at most one of these settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseSettings(Section):
-    """A target and what to make for it: networks searched within budgets, or one that is named.
+    """A target and the networks to make for it: searched within budgets, or one that is named.
 
     An entry of `cases:` in a job file.
     """
@@ -54,28 +54,28 @@ class CaseSettings(Section):
 
     @property
     def setting(self) -> str:
-        """Which of its settings says what to make."""
+        """Name of the setting that says which networks to make."""
         return next((name for name in KINDS if getattr(self, name) is not None), "budgets_ms")
 
     @property
     def kind(self) -> str:
-        """What its cases are: "search", "baseline" or "given"."""
+        """Kind of its cases: "search", "baseline" or "given"."""
         return KINDS[self.setting]
 
     @property
     def architecture_file(self) -> Path | None:
-        """The file that the entry names, if it names one."""
+        """File of the given architecture; None if the entry does not name a file."""
         name = self.architecture
         return Path(name) if name is not None and name.endswith(FILE_SUFFIX) else None
 
     @property
     def model_name(self) -> str:
-        """What its case is called behind the target: the network's name, or that of its file."""
+        """Second part of the case's name, after the target: name of the network or of its file."""
         file = self.architecture_file
         return file.stem if file is not None else str(self.baseline or self.architecture)
 
     def wanted(self) -> Iterator[tuple[str, float | str]]:
-        """Every network that the entry asks for: the setting that says it, and what it says."""
+        """(setting, value) of every network that the entry asks for."""
         for i, budget in enumerate(self.budgets_ms or ()):
             yield f"budgets_ms[{i}]", budget
         if self.budgets_ms is None:
@@ -84,12 +84,12 @@ class CaseSettings(Section):
 
 def check_each_once(cases: Sequence[CaseSettings]) -> None:
     """Raise ValueError if two entries ask for the same network on the same target."""
-    seen: dict[tuple[str, str, str], str] = {}
+    paths: dict[tuple[str, str, str], str] = {}
     for i, case in enumerate(cases):
         for setting, value in case.wanted():
-            place = f"cases[{i}].{setting}"
-            first = seen.setdefault((case.target, case.kind, str(value)), place)
-            require(first == place, place, value, f"each network once; {first} is the same")
+            path = f"cases[{i}].{setting}"
+            first = paths.setdefault((case.target, case.kind, str(value)), path)
+            require(first == path, path, value, f"each network once; {first} is the same")
 
 
 def _check_kinds(case: CaseSettings) -> None:
@@ -129,10 +129,10 @@ def _check_budgets(budgets_ms: tuple[float | str, ...]) -> None:
     require(not twice, "budgets_ms", list(budgets_ms), "each budget once")
 
 
-def _check_budget(place: str, budget: float | str) -> None:
+def _check_budget(path: str, budget: float | str) -> None:
     if isinstance(budget, str):
         number = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", budget.strip())
         is_percent = number is not None and float(number[1]) > 0
-        require(is_percent, place, budget, 'milliseconds, e.g. 5.1, or a percentage, e.g. "80%"')
+        require(is_percent, path, budget, 'milliseconds, e.g. 5.1, or a percentage, e.g. "80%"')
     else:
-        require(budget > 0, place, budget, "milliseconds greater than 0, e.g. 5.1")
+        require(budget > 0, path, budget, "milliseconds greater than 0, e.g. 5.1")

@@ -1,7 +1,7 @@
-"""Passwords that stand in addresses: nothing that a job writes, records or says has them.
+"""Removal of passwords from everything that a job stores, tracks or prints.
 
-What a job needs to reach a server stays in its file and in the environment. Whatever goes into
-storage, into MLflow or onto a console passes through here first.
+Credentials stay in the job file and in the environment. All text that goes to storage, to MLflow
+or to the console passes through here first.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ T = TypeVar("T")
 
 HIDDEN = "***"
 LOGIN = re.compile(r"""(?<=://)(?:[^/\s:@'"]*:[^\s'"]*|[^/\s'"]*)@""")
-"""`user:password@` behind `://`. A password may hold '@' and '/', as SQLAlchemy takes it."""
+"""`user:password@` after `://`. A password may contain '@' and '/', as in SQLAlchemy."""
 QUERY = re.compile(
     r"""([?&][\w.-]*(?:password|passwd|pwd|secret|token|signature|credential|sig|api_?key)=)"""
     r"""[^&\s'"]+""",
     re.IGNORECASE,
 )
-"""`?password=...`, as databases and signed addresses have it."""
+"""`?password=...`, as in database URLs and signed URLs."""
 SECRET_NAME = re.compile(
     r"SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE
 )
 SHORTEST = 6
-"""Values of the environment with fewer letters are words that may stand anywhere."""
+"""Shortest secret that is replaced: shorter values are words that may occur in any text."""
 
 
 def without_passwords(value: T) -> T:
-    """The same text, or plain values with all their texts, without logins in addresses."""
+    """The text, or JSON values with all their texts, without passwords in URLs."""
     return cast(T, _cleaned(value))
 
 
@@ -38,12 +38,12 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return QUERY.sub(rf"\1{HIDDEN}", LOGIN.sub("", value))
     if isinstance(value, Mapping):
-        return {key: _cleaned(one) for key, one in value.items()}
+        return {key: _cleaned(item) for key, item in value.items()}
     return type(value)(map(_cleaned, value)) if isinstance(value, list | tuple) else value
 
 
 def sayable(text: str) -> str:
-    """A message of another program: without logins, and without secrets of the environment."""
+    """A message of another program, without passwords in URLs and secrets of the environment."""
     secrets = [
         value
         for name, value in os.environ.items()

@@ -17,12 +17,12 @@ FONTS = (
     *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
     *("STIXGeneralBolIta", "cmr10", "cmb10", "cmss10", "cmtt10"),
 )
-"""Those of matplotlib's fonts that have letters and digits."""
+"""Fonts of matplotlib that have letters and digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlyphSettings(Section):
-    """Which characters are rendered, and how far from the font. Amounts are drawn evenly."""
+    """Rendered characters and their distortions. Amounts are drawn from uniform distributions."""
 
     train: int = 3200
     """Number of images for search and retraining."""
@@ -41,7 +41,7 @@ class GlyphSettings(Section):
     """Largest horizontal shear in either direction, per pixel of height."""
 
     stretch: float = 0.3
-    """Width and height are scaled, each by itself, by 1 - stretch to 1 + stretch."""
+    """Width and height are scaled independently by factors from 1 - stretch to 1 + stretch."""
 
     shift: float = 0.2
     """Largest shift in each direction, as a fraction of the image size."""
@@ -78,27 +78,27 @@ class ColumnSettings(Section):
     """Column with the labels, whole numbers from 0."""
 
     key: str | None = "key"
-    """Column with a unique name per image, which decides the split that the image belongs to.
-    `null`: file name and row number are used."""
+    """Column with a unique name per image; a hash of it assigns the image to a split. `null`: file
+    name and row number are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings(Section):
-    """How images are read that do not fit into memory."""
+    """Streaming of images that do not fit into memory. The `data.stream:` section of a job file."""
 
     lanes: int = 8
-    """Shards that an epoch is dealt to and that are read in parallel; also the largest number of
-    workers of a case. Another number gives other batches."""
+    """Number of lanes: parts of an epoch that are read in parallel. Also the largest number of
+    workers of a case. A different number gives different batches."""
 
     window_mib: int = 128
-    """Size of the shuffle buffer, MiB of decoded images of all shards together; 10,000 images at
-    most. Another size gives another order."""
+    """Size of the shuffle buffers of all lanes together, MiB of decoded images; at most 10,000
+    images. A different size gives a different order."""
 
     readers: int | Literal["auto"] = "auto"
-    """Processes per worker that read and decode images. `auto`: as many as the worker has cores."""
+    """Processes per worker that read and decode images. `auto`: one per core of the worker."""
 
     ahead_mib: int = 128
-    """Prefetched images that may wait in Ray's object store, MiB of decoded images per worker and
+    """Limit of the images prefetched into Ray's object store, MiB of decoded images per worker and
     split."""
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class StreamSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
-    """Which images. The `data:` section of a job file."""
+    """Images to search and train on. The `data:` section of a job file."""
 
     source: Literal["digits", "glyphs", "imagefolder", "parquet"]
     """`digits`: the 1,797 handwritten digits that scikit-learn ships. `glyphs`: characters rendered
@@ -120,25 +120,25 @@ class DataSettings(Section):
     Parquet files, written by `proxyless data convert` or by other tools."""
 
     path: str | None = None
-    """For `imagefolder`: a folder with one subfolder per class. For `parquet`: the folder or
-    `s3://<bucket>/<prefix>` with the files."""
+    """Location of your own images. `imagefolder`: a folder with one subfolder per class. `parquet`:
+    the folder or `s3://<bucket>/<prefix>` with the files."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
-    """For `parquet`: names of the columns."""
+    """Column names of `parquet` files."""
 
     classes: tuple[str, ...] | None = None
-    """For `parquet` files that `proxyless data convert` did not write: class names in the order of
-    the labels. Left out: the labels are the names."""
+    """Class names in the order of the labels, for `parquet` files that `proxyless data convert` did
+    not write. Left out: the labels are the names."""
 
     memory_gib: float = 4.0
-    """Every worker holds the decoded images in memory up to this size, GiB. Larger sets are
-    streamed if `source` is `parquet`, and refused otherwise."""
+    """Largest size of the decoded images, GiB, for which every worker holds all of them in memory.
+    Larger sets are streamed if `source` is `parquet`, and refused otherwise."""
 
     stream: StreamSettings = field(default_factory=StreamSettings)
-    """For `parquet` sets that do not fit into memory."""
+    """Streaming of `parquet` sets that do not fit into memory."""
 
     glyphs: GlyphSettings = field(default_factory=GlyphSettings)
-    """For `glyphs`: how many images, which characters, how distorted."""
+    """Number of images, characters and distortions of `glyphs`."""
 
     resolution: int = 32
     """Height and width of the network's input, pixels."""
@@ -151,27 +151,27 @@ class DataSettings(Section):
     once, after its last epoch. Glyphs have `glyphs.test` instead."""
 
     augment: Literal["none", "shift", "crop"] = "shift"
-    """Augmentation of training images. `shift`: moved by up to `max_shift`. `crop`: a random crop,
-    resized to the input size; test images are cropped to their centre. `none`: unchanged, and never
-    mirrored."""
+    """Augmentation of training images. `shift`: shifted by up to `max_shift`. `crop`: a random
+    crop, resized to the input size; test images are cropped to their centre. `none`: unchanged, and
+    never mirrored."""
 
     max_shift: float = 0.1
-    """For `augment: shift`: largest shift, as a fraction of the image size; 0 switches it off."""
+    """Largest shift of `augment: shift`, as a fraction of the image size; 0 switches it off."""
 
     flip: bool = False
-    """Mirror training images half of the time. Not for digits and letters."""
+    """Mirror training images with probability 0.5. Not useful for digits and letters."""
 
     crop_area: float = 0.08
-    """For `augment: crop`: smallest fraction of the image area that a crop covers."""
+    """Smallest fraction of the image area that a crop of `augment: crop` covers."""
 
     brightness: float = 0.0
-    """Retraining only: brightness is scaled by 1 - this to 1 + this."""
+    """Retraining only: brightness is scaled by a factor from 1 - this to 1 + this."""
 
     contrast: float = 0.0
-    """Retraining only: contrast is scaled in the same way."""
+    """Retraining only: contrast is scaled by a factor from 1 - this to 1 + this."""
 
     saturation: float = 0.0
-    """Retraining only: saturation is scaled in the same way."""
+    """Retraining only: saturation is scaled by a factor from 1 - this to 1 + this."""
 
     def __post_init__(self) -> None:
         require(8 <= self.resolution <= 1024, "resolution", self.resolution, "8 to 1024 pixels")

@@ -1,4 +1,4 @@
-"""Content digests: equal for equal values, whatever their order."""
+"""Digests of JSON values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import Any
 
 
 def digest(values: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits, equal for equal values whatever their order."""
+    """Sixteen hexadecimal digits, independent of the order of keys."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The `asha:` section of a job file; `asha.py` has the rule."""
+"""The `asha:` section of a job file. The rule is in `scheduling/successive_halving.py`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ SHARES = {2.0: "half", 3.0: "third", 4.0: "quarter"}
 
 @dataclass(frozen=True, kw_only=True)
 class AshaSettings(Section):
-    """Which searches end early. The `asha:` section of a job file; without it none does."""
+    """Early stopping of searches. The `asha:` section of a job file; without it none is stopped."""
 
     first_epoch: int = 2
-    """Epochs after the warm-up before searches are compared for the first time; more than
+    """Epochs after the warm-up before searches are compared for the first time. More than
     `search.hold_epochs`, during which the architecture parameters do not change."""
 
     reduction: float = 2.0
-    """One in this many searches goes on after a comparison, and the number of epochs until the next
-    comparison grows by the same factor."""
+    """One in this many searches continues after a comparison, and the number of epochs until the
+    next comparison grows by the same factor."""
 
     def __post_init__(self) -> None:
         require(self.first_epoch >= 1, "first_epoch", self.first_epoch, "1 or more")
@@ -27,14 +27,14 @@ class AshaSettings(Section):
         require(self.reduction > 1, "reduction", self.reduction, rule)
 
     def rungs(self, epochs: int) -> list[int]:
-        """Epochs behind the warm-up at which a search of so many is compared, the last left out."""
-        found, power = list[int](), 0
+        """Epochs after the warm-up at which a search of `epochs` is compared, except the last."""
+        rungs, power = list[int](), 0
         while (epoch := round(self.first_epoch * self.reduction**power)) < epochs:
-            found.append(epoch)
+            rungs.append(epoch)
             power += 1
-        return list(dict.fromkeys(found))  # a small reduction names an epoch twice
+        return list(dict.fromkeys(rungs))  # a small reduction repeats epochs
 
     @property
     def best(self) -> str:
-        """The share that goes on, in words."""
+        """Share of searches that continue, as text: "best half"."""
         return f"best {SHARES.get(self.reduction, f'{100 / self.reduction:.3g} %')}"

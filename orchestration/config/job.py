@@ -1,7 +1,7 @@
-"""The sections of a job file, and the job that they make. `spec.py` reads them from YAML.
+"""Settings of a whole job, of its `cluster:` and of its `record:` section.
 
-Settings of the method itself are in `nas_core/settings.py` and `nas_core/search_settings.py`; here
-are those around it.
+`loading.py` reads them from YAML. Settings of the method itself are in `nas_core/settings.py` and
+`nas_core/search_settings.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestration.config.targets import TargetSettings, resolve
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings(Section):
-    """What a case may use. The `cluster:` section of a job file."""
+    """Resources of a case. The `cluster:` section of a job file."""
 
     workers: int | tuple[int, int] | Literal["auto"] = "auto"
     """Ray Train workers per case. `auto`: one per GPU, else one per two cores, at least one. Two
@@ -37,17 +37,17 @@ class ClusterSettings(Section):
     cases share a GPU."""
 
     max_failures: int = 3
-    """How often a case is restarted from its last checkpoint. Announced preemptions of a node do
-    not count."""
+    """Number of times that a case is restarted from its last checkpoint. Announced preemptions of a
+    node do not count."""
 
     elastic_resize_monitor_interval_s: float = 60.0
-    """With an elastic number of workers: seconds between two looks for room for more."""
+    """Seconds between two checks for room for more workers, if the number of workers is elastic."""
 
     checkpoint_every_s: float = 300.0
     """Seconds between two checkpoints within an epoch; one is also written after every epoch."""
 
     keep_checkpoints: int = 2
-    """Checkpoints kept of every stage in progress."""
+    """Number of checkpoints kept per stage in progress."""
 
     hang_timeout_s: float = 600.0
     """Seconds after which a worker whose step does not end is reported as hung and its worker group
@@ -57,8 +57,8 @@ class ClusterSettings(Section):
     """Price of one node per hour, in any currency. If given, a plan states what the job costs."""
 
     deterministic: bool = False
-    """On GPUs: use only deterministic algorithms, which are slower. CPU runs are deterministic in
-    any case."""
+    """Use only deterministic algorithms on GPUs, which are slower. Runs on CPUs are always
+    deterministic."""
 
     def __post_init__(self) -> None:
         self._check_workers()
@@ -91,19 +91,20 @@ class ClusterSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings(Section):
-    """Where results appear in MLflow. The `record:` section of a job file."""
+    """Tracking in MLflow. The `record:` section of a job file."""
 
     experiment: str | None = None
     """Name of the MLflow experiment. Left out: the name of the job."""
 
     tracking_uri: str | None = None
-    """MLflow server. Left out: MLFLOW_TRACKING_URI, else a SQLite file in the storage. A login in
-    it is not stored; prefer MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """URI of the MLflow server. Left out: MLFLOW_TRACKING_URI, else a SQLite file in the storage.
+    Credentials in it are never stored; prefer MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD."""
 
     patience_s: float = 120.0
-    """Seconds that the end of a job waits for an MLflow server that is slow or fails, plus two
-    seconds per case. A request that keeps failing is given up after a quarter of this. `proxyless
-    record` writes what is missing later."""
+    """Seconds that a job waits at its end for an MLflow server that is slow or fails, plus two
+    seconds per case. A request that keeps failing is given up after a quarter of this time.
+    `proxyless record` writes missing runs later."""
 
     system_metrics: bool = False
     """Record load and memory, epoch by epoch, of the machine that runs the first worker of a case,
@@ -126,7 +127,7 @@ class Job(Section):
     """Images to search and train on."""
 
     cases: tuple[CaseSettings, ...]
-    """What to make: targets with their budgets, or named networks."""
+    """Networks to make: targets with their budgets, or named networks."""
 
     targets: dict[str, TargetSettings] = field(default_factory=dict)
     """New targets by name, and changes to known ones."""
@@ -135,13 +136,13 @@ class Job(Section):
     """Networks that the search chooses from."""
 
     measure: MeasureSettings = field(default_factory=MeasureSettings)
-    """How latencies are measured."""
+    """Measurement of latencies."""
 
     search: SearchSettings = field(default_factory=SearchSettings)
-    """How to search."""
+    """Search of architectures."""
 
     retrain: RetrainSettings | None = None
-    """How found networks are trained from scratch. Left out: the job stops after the derived
+    """Training of the derived networks from scratch. Left out: the job stops after the derived
     architecture."""
 
     controls: bool = False
@@ -159,10 +160,11 @@ class Job(Section):
     """Folder or `s3://<bucket>/<prefix>` that holds everything a job makes."""
 
     record: RecordSettings = field(default_factory=RecordSettings)
-    """Where results appear in MLflow."""
+    """Tracking in MLflow."""
 
     seed: int = 0
-    """Seed of everything random: the split of the images, weights, paths, order of the images."""
+    """Seed of all random draws: the split of the images, initial weights, sampled paths and the
+    order of the images."""
 
     seeds: tuple[int, ...] | None = None
     """Run the whole job once per seed, in place of `seed`; tables show mean and spread."""
@@ -210,7 +212,7 @@ class Job(Section):
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """Those for which the job is done."""
+        """Seeds that the job runs with."""
         return (self.seed,) if self.seeds is None else self.seeds
 
     def with_seed(self, seed: int) -> Job:
@@ -222,11 +224,11 @@ class Job(Section):
             try:
                 self.target(case.target)
             except ValueError as error:
-                place = f"targets.{case.target}" if case.target in self.targets else f"cases[{i}]"
-                raise ValueError(f"{place}.{error}") from None
+                path = f"targets.{case.target}" if case.target in self.targets else f"cases[{i}]"
+                raise ValueError(f"{path}.{error}") from None
 
     def target(self, name: str) -> Target:
-        """A target of the job by its name, as it is asked for."""
+        """The target of this name, with the changes from the `targets:` section."""
         return resolve(name, self.targets)
 
     def _check_ranking(self) -> None:
@@ -247,7 +249,10 @@ class Job(Section):
 
     @property
     def score_epochs(self) -> list[int]:
-        """Epochs, counted from 0 with the warm-up, after which a search says how good it is."""
+        """Epochs after which a search reports a score for early stopping.
+
+        Counted from 0, warm-up included.
+        """
         rungs = self.asha.rungs(self.search.epochs) if self.asha is not None else []
         return [self.search.warmup_epochs + epoch - 1 for epoch in rungs]
 
@@ -257,5 +262,5 @@ class Job(Section):
         return self.record.experiment or self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; all settings, defaults included."""
+        """All settings as JSON values, defaults included."""
         return asdict(self)

@@ -1,6 +1,6 @@
-"""A job file, checked whole: YAML -> Job. Every wrong key, type and value is named with its place.
+"""Read a job file: YAML -> Job. The whole file is checked before anything starts.
 
-The sections are settings classes; what they refuse is put behind file and section:
+The sections are settings classes. Their errors are prefixed with the file and the section:
 
     jobs/sweep.yaml: cases[0].budgets_ms[1] is -3.0; expected milliseconds greater than 0, e.g. 5.1
     jobs/sweep.yaml: search.epoch is not a setting; did you mean 'epochs'?
@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 
 class SpecError(Exception):
-    """The job is wrong; nothing was started."""
+    """The job is invalid; nothing was started."""
 
 
 def job_text(job: Job) -> str:
-    """The file that says what a job is, every setting spelled out."""
+    """Text of a job file that spells out every setting of a job."""
     values = json.loads(json.dumps(job.to_dict()))
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
 
@@ -43,7 +43,8 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         overrides: "section.key=value" each; the value is read as YAML.
 
     Raises:
-        SpecError: the file cannot be read, or a key, type or value is wrong; one line says which.
+        SpecError: the file cannot be read, or a key, type or value is wrong. The message is one
+            line that names it.
     """
     values = _read_yaml(Path(path))
     for override in overrides:
@@ -51,34 +52,34 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     return check_job(values, str(path))
 
 
-def check_job(values: Any, place: str) -> Job:
-    """A Job from plain values; `place` goes in front of what is wrong."""
+def check_job(values: Any, source: str) -> Job:
+    """Build a Job from JSON values; errors are prefixed with `source`."""
     if not isinstance(values, dict):
-        raise SpecError(f"{place}: expected a mapping with 'name', 'data' and 'cases'")
-    return check(Job, values, place)
+        raise SpecError(f"{source}: expected a mapping with 'name', 'data' and 'cases'")
+    return check(Job, values, source)
 
 
-def check(kind: type[T], values: dict[str, Any], place: str) -> T:
-    """Settings of a kind from plain values, as `check_job`."""
+def check(kind: type[T], values: dict[str, Any], source: str) -> T:
+    """Build settings of class `kind` from JSON values; errors are prefixed with `source`."""
     try:
-        found: T = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+        settings: T = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise SpecError(f"{place}: {_first(error, values, kind)}") from None
-    return found
+        raise SpecError(f"{source}: {_first(error, values, kind)}") from None
+    return settings
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Made once for each kind: it takes longer than reading a job."""
+    """Cached adapter of a settings class: building one takes longer than reading a job."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number and a key stands once."""
+    """YAML in which 1e-3 is a number and repeated keys are refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -113,25 +114,25 @@ def _read_yaml(path: Path) -> Any:
 
 
 def apply_override(values: Any, override: str) -> None:
-    """Set one "section.key=value" in place."""
-    words, sign, text = override.partition("=")
-    if not sign or not words:
+    """Apply one "section.key=value" to `values`, in place."""
+    path, sign, text = override.partition("=")
+    if not sign or not path:
         raise SpecError(f"--set {override}: expected section.key=value, e.g. retrain.epochs=10")
-    *sections, last = words.split(".")
-    place = values
-    for word in sections:
-        if isinstance(place, list) and word.isdigit() and int(word) < len(place):
-            place = place[int(word)]
-        elif isinstance(place, dict):
-            if not isinstance(place.get(word), dict | list):
-                place[word] = {}
-            place = place[word]
+    *sections, last = path.split(".")
+    section = values
+    for key in sections:
+        if isinstance(section, list) and key.isdigit() and int(key) < len(section):
+            section = section[int(key)]
+        elif isinstance(section, dict):
+            if not isinstance(section.get(key), dict | list):
+                section[key] = {}
+            section = section[key]
         else:
-            raise SpecError(f"--set {override}: there is no {words!r} in the job")
-    if not isinstance(place, dict):
+            raise SpecError(f"--set {override}: there is no {path!r} in the job")
+    if not isinstance(section, dict):
         raise SpecError(f"--set {override}: expected the name of a setting after {sections!r}")
     try:
-        place[last] = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+        section[last] = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
     except yaml.YAMLError:
         raise SpecError(f"--set {override}: the value is not YAML") from None
 
@@ -147,27 +148,27 @@ EXPECTED = {
     "dataclass_type": "a mapping",
     "dict_type": "a mapping",
 }
-"""What a wrong type should have been, by pydantic's name of the error."""
+"""Descriptions of the expected type, by pydantic's error type."""
 
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
-"""The same for a key that is no setting."""
+"""Error types of pydantic for a key that is not a setting."""
 
 
 def _first(error: ValidationError, values: Any, root: type) -> str:
-    """The first problem in words: place, value, rule, way out."""
-    # An unknown key first: where one is misspelled, the right one is missing too.
+    """Message of the first error: setting, value, rule, and a way out if there is one."""
+    # Unknown keys first: a misspelled key is usually also reported as a missing one.
     problem = min(error.errors(), key=lambda problem: problem["type"] not in UNKNOWN_KEY)
     loc, kind = problem["loc"], problem["type"]
     if kind in UNKNOWN_KEY:
-        return f"{_place(loc)} is not a setting; {_suggestion(loc, root)}"
+        return f"{_path_text(loc)} is not a setting; {_suggestion(loc, root)}"
     if kind in ("missing", "missing_argument"):
-        return f"{_place(loc)} is missing; {_hint(loc)}"
+        return f"{_path_text(loc)} is missing; {_hint(loc)}"
     if kind == "value_error":
-        return ".".join(filter(None, [_place(loc), str(problem["ctx"]["error"])]))
-    place, value = _present(loc, values)
-    same = [p for p in error.errors() if _present(p["loc"], values)[0] == place]
+        return ".".join(filter(None, [_path_text(loc), str(problem["ctx"]["error"])]))
+    path, value = _present(loc, values)
+    same = [p for p in error.errors() if _present(p["loc"], values)[0] == path]
     expected = " or ".join(dict.fromkeys(_expectation(p) for p in same))
-    return f"{_place(place)} is {value!r}; expected {expected}{_closest(value, same)}"
+    return f"{_path_text(path)} is {value!r}; expected {expected}{_closest(value, same)}"
 
 
 def _expectation(problem: Any) -> str:
@@ -177,25 +178,28 @@ def _expectation(problem: Any) -> str:
 
 
 def _closest(value: Any, problems: list[Any]) -> str:
-    choices = [w for p in problems for w in re.findall(r"'([^']+)'", str(p.get("ctx", "")))]
+    choices = [c for p in problems for c in re.findall(r"'([^']+)'", str(p.get("ctx", "")))]
     near = difflib.get_close_matches(str(value), choices, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _present(loc: tuple[int | str, ...], values: Any) -> tuple[tuple[int | str, ...], Any]:
-    """The part of `loc` that is in the file (pydantic adds branches of a union), and the value."""
-    for depth, word in enumerate(loc):
-        is_there = (isinstance(values, dict) and word in values) or (
-            isinstance(values, list) and isinstance(word, int) and word < len(values)
+    """Longest prefix of `loc` that exists in the file, and the value there.
+
+    pydantic appends the branches of a union to `loc`.
+    """
+    for depth, key in enumerate(loc):
+        is_there = (isinstance(values, dict) and key in values) or (
+            isinstance(values, list) and isinstance(key, int) and key < len(values)
         )
         if not is_there:
             return loc[:depth], values
-        values = values[word]
+        values = values[key]
     return loc, values
 
 
-def _place(loc: Sequence[int | str]) -> str:
-    text = "".join(f"[{word}]" if isinstance(word, int) else f".{word}" for word in loc)
+def _path_text(loc: Sequence[int | str]) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc)
     return text.removeprefix(".")
 
 
@@ -222,14 +226,14 @@ EXAMPLES = {
 
 
 def _setting_names(loc: tuple[int | str, ...], root: type) -> list[str]:
-    """Names of the settings of the section at `loc`, from the root on."""
+    """Names of the settings of the section at `loc`, a path from `root`."""
     section: Any = root
-    is_named = False  # inside a mapping of names to sections, such as targets
-    for word in loc:
+    is_named = False  # whether `key` is a name in a mapping to sections, such as targets
+    for key in loc:
         if is_named:
             is_named = False
-        elif isinstance(word, str) and is_dataclass(section):
-            hint = get_type_hints(section)[word]
+        elif isinstance(key, str) and is_dataclass(section):
+            hint = get_type_hints(section)[key]
             section, is_named = _class_in(hint), get_origin(hint) is dict
     return [f.name for f in fields(section)]
 
@@ -238,5 +242,5 @@ def _class_in(hint: Any) -> Any:
     """The settings class inside `X | None`, `tuple[X, ...]`, `dict[str, X]` and the like."""
     if get_origin(hint) in (tuple, dict, UnionType):
         inside = [_class_in(argument) for argument in get_args(hint)]
-        return next(found for found in inside if is_dataclass(found))
+        return next(section for section in inside if is_dataclass(section))
     return hint

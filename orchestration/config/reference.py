@@ -1,8 +1,8 @@
-"""The reference of all settings: tables made from the settings classes, for jobs/README.md.
+"""Reference of all settings in jobs/README.md, generated from the settings classes.
 
-`python -m orchestration.config.reference` rewrites what is between the two markers of the page.
-The words of a table are the docstrings under the fields; Python does not keep those, so they are
-read from the source of the class.
+`python -m orchestration.config.reference` rewrites the text between two markers of the page.
+Meanings in a table are the docstrings of the fields. Python does not keep these at run time, so
+they are read from the source of the class.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ HEAD = ("| setting | type | default | meaning |", "|---|---|---|---|")
 
 
 def reference() -> str:
-    """All settings of a job file as Markdown, a table per section."""
+    """Markdown of all settings of a job file, one table per section."""
     parts = ["### Top level", _table(Job, "")]
-    for place, meaning, section in _sections(Job):
-        parts += [f"### `{place}`", meaning, _table(section, f"{place}.")]
+    for path, meaning, section in _sections(Job):
+        parts += [f"### `{path}`", meaning, _table(section, f"{path}.")]
     return "\n\n".join(parts)
 
 
@@ -60,7 +60,7 @@ def field_docs(section: type) -> dict[str, str]:
 
 
 def _own_docs(owner: type) -> dict[str, str]:
-    """Docstrings of the fields that a class adds itself."""
+    """Docstrings of the fields that a class defines itself, by name."""
     (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(owner))).body
     assert isinstance(definition, ast.ClassDef), "the source of a class is its definition"
     docs = {}
@@ -72,14 +72,14 @@ def _own_docs(owner: type) -> dict[str, str]:
     return docs
 
 
-def _sections(owner: type, place: str = "") -> Iterator[tuple[str, str, type]]:
-    """Sections below a settings class, in the order of a job file: place, meaning and class."""
+def _sections(owner: type, path: str = "") -> Iterator[tuple[str, str, type]]:
+    """(path, meaning, class) of the sections below a settings class, in the order of a job file."""
     hints, docs = get_type_hints(owner), field_docs(owner)
-    for one in fields(owner):
-        section = _section_in(hints[one.name])
+    for setting in fields(owner):
+        section = _section_in(hints[setting.name])
         if section is not None:
-            name = f"{place}{one.name}{_suffix(hints[one.name])}"
-            yield name, docs[one.name], section
+            name = f"{path}{setting.name}{_suffix(hints[setting.name])}"
+            yield name, docs[setting.name], section
             yield from _sections(section, f"{name}.")
 
 
@@ -91,44 +91,49 @@ def _section_in(hint: Any) -> type | None:
 
 
 def _suffix(hint: Any) -> str:
-    """How an entry of a list or a mapping of sections is addressed."""
-    inside = (get_origin(one) for one in (hint, *get_args(hint)))
+    """Suffix of the path to an entry of a list or mapping of sections; empty for others."""
+    inside = (get_origin(part) for part in (hint, *get_args(hint)))
     return next((SUFFIXES[origin] for origin in inside if origin in SUFFIXES), "")
 
 
-def _table(section: type, place: str) -> str:
-    """The table of a settings class: its own fields first, then those it inherits."""
+def _table(section: type, path: str) -> str:
+    """Table of a settings class: its own fields first, then inherited ones."""
     hints, docs = get_type_hints(section), field_docs(section)
-    own = [one for one in fields(section) if one.name in section.__annotations__]
-    inherited = [one for one in fields(section) if one not in own]
-    rows = [_row(one, hints[one.name], docs.get(one.name), place) for one in own + inherited]
+    own = [setting for setting in fields(section) if setting.name in section.__annotations__]
+    inherited = [setting for setting in fields(section) if setting not in own]
+    rows = [
+        _row(setting, hints[setting.name], docs.get(setting.name), path)
+        for setting in own + inherited
+    ]
     return "\n".join([*HEAD, *rows])
 
 
-def _row(one: Field[Any], hint: Any, doc: str | None, place: str) -> str:
+def _row(setting: Field[Any], hint: Any, doc: str | None, path: str) -> str:
     if doc is None:
-        raise ValueError(f"the setting {place}{one.name} has no docstring; say below it what it is")
+        raise ValueError(
+            f"the setting {path}{setting.name} has no docstring; say below it what it is"
+        )
     kind = _type_text(hint)
     if _section_in(hint) is not None:
-        kind = f"[{kind}](#{_anchor(f'{place}{one.name}{_suffix(hint)}')})"
-    cells = (f"`{one.name}`", kind, _default_text(one), doc)
+        kind = f"[{kind}](#{_anchor(f'{path}{setting.name}{_suffix(hint)}')})"
+    cells = (f"`{setting.name}`", kind, _default_text(setting), doc)
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _anchor(place: str) -> str:
-    """The fragment that code hosts give to the heading of a section."""
-    return re.sub(r"[^a-z0-9_-]", "", place.lower())
+def _anchor(path: str) -> str:
+    """URL fragment that code hosts generate for the heading of a section."""
+    return re.sub(r"[^a-z0-9_-]", "", path.lower())
 
 
 def _type_text(hint: Any) -> str:
-    """A type in the words of a job file. That a setting may be left out, the default tells."""
+    """Type of a setting in the terms of YAML. None is left out: the default shows it."""
     if hint in PLAIN:
         return PLAIN[hint]
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(_type_text(one) for one in arguments if one is not NoneType)
+        return " or ".join(_type_text(kind) for kind in arguments if kind is not NoneType)
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"[{', '.join(map(_type_text, arguments))}]"
     if origin is tuple:
@@ -137,21 +142,23 @@ def _type_text(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    return " or ".join(f"{one}s" for one in _type_text(hint).split(" or "))
+    return " or ".join(f"{kind}s" for kind in _type_text(hint).split(" or "))
 
 
-def _default_text(one: Field[Any]) -> str:
-    """Empty where a setting may be left out and has no value then."""
-    if one.default is MISSING:
-        return "required" if one.default_factory is MISSING else ""
-    if one.default is None:
+def _default_text(setting: Field[Any]) -> str:
+    """Default of a setting; empty if the setting is optional and has no value by default."""
+    if setting.default is MISSING:
+        return "required" if setting.default_factory is MISSING else ""
+    if setting.default is None:
         return ""
-    text = str(one.default).lower() if isinstance(one.default, bool) else str(one.default)
+    text = (
+        str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+    )
     return f"`{text.replace('e-0', 'e-')}`"
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the reference in a page, `jobs/README.md` unless another is named."""
+    """Rewrite the reference in a page, by default `jobs/README.md`."""
     path = Path(arguments[0] if arguments else PAGE)
     path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0

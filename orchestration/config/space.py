@@ -1,4 +1,4 @@
-"""The `space:` section of a job file: a known space by name, or a chain spelled out.
+"""The `space:` section of a job file: a built-in space by name, or a chain of stages.
 
     space: {name: proxyless_imagenet, width: 1.12, first_stage: 24}
 
@@ -11,8 +11,7 @@
       expansions: [3, 6]
       head: 192
 
-Functions that check raise ValueError with the name of the setting; `spec.py` puts file and section
-in front.
+Checks raise ValueError with the name of the setting; `loading.py` prefixes file and section.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ EXAMPLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class StemSettings(Section):
-    """Before the first site of a chain."""
+    """Layers before the first site of a chain. The `stem:` of a chain."""
 
     channels: int
     """Output channels of the first 3x3 convolution."""
@@ -61,10 +60,10 @@ class StemSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings(Section):
-    """Consecutive sites of one width. An entry of `stages:` of a chain."""
+    """Consecutive sites of one width. An entry of the `stages:` of a chain."""
 
     width: int
-    """Output channels of its sites."""
+    """Output channels of every site."""
 
     blocks: int
     """Number of sites."""
@@ -88,14 +87,14 @@ def _check_stride(stride: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSettings(Section):
-    """Which networks are possible. The `space:` section of a job file."""
+    """Search space. The `space:` section of a job file."""
 
     name: str | None = None
-    """`proxyless_small` (6 sites, the default) or `proxyless_imagenet` (21 sites). For a chain: a
-    name of your own; left out: `chain`."""
+    """`proxyless_small` (6 sites, the default) or `proxyless_imagenet` (21 sites). Chain: any other
+    name; left out: `chain`."""
 
     width: float = 1.0
-    """Factor of all channel counts of a known space, rounded to multiples of 8."""
+    """Factor of all channel counts of a built-in space; results are rounded to multiples of 8."""
 
     first_stage: Literal[24, 32] | None = None
     """Width of the first stage of `proxyless_imagenet`. Left out: 32."""
@@ -119,12 +118,12 @@ class SpaceSettings(Section):
     """Chain: output channels of the 1x1 convolution before pooling and classifier."""
 
     ops: tuple[str, ...] | None = None
-    """Candidate ops by name. Left out: those of the published space. For a chain: in place of
-    `kernels`, `expansions` and `skip`."""
+    """Candidate ops by name. Left out: those of the published space. Chain: replaces `kernels`,
+    `expansions` and `skip`."""
 
     reference_op: str | None = None
-    """Op of the reference network at every site. Left out: `mbconv_k3_e6`, or if that is no
-    candidate the first one other than `skip`."""
+    """Op of the reference network at every site. Left out: `mbconv_k3_e6` if it is a candidate,
+    else the first candidate other than `skip`."""
 
     resolution: int | None = None
     """Consistency check: must equal `data.resolution`."""
@@ -150,12 +149,12 @@ class SpaceSettings(Section):
 
     @property
     def is_chain(self) -> bool:
-        """Whether the space is spelled out."""
+        """Whether the section describes a chain, not a built-in space."""
         return any(getattr(self, key) is not None for key in CHAIN_KEYS)
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Ops that may be chosen; 'skip' only where the shape is kept."""
+        """Candidate ops. 'skip' is offered only at sites that keep their shape."""
         if self.ops is not None:
             return self.ops
         if not self.is_chain:
@@ -164,10 +163,10 @@ class SpaceSettings(Section):
         return mbconvs if self.skip is False else (*mbconvs, "skip")
 
     def build(self, classes: int, in_channels: int, resolution: int) -> SearchSpace:
-        """The space for images of this kind.
+        """The search space for images of this shape.
 
         Raises:
-            ValueError: the section says another number of classes or pixels.
+            ValueError: `classes` or `resolution` of the section differ from those of the data.
         """
         self._check_images(classes, resolution)
         build = self._chain if self.is_chain else self._known
@@ -248,12 +247,17 @@ def _check_chain(space: SpaceSettings) -> None:
     require(space.first_stage is None, "first_stage", space.first_stage, own)
     is_name = space.name is None or bool(space.name.strip())
     require(is_name, "name", space.name, "a name, e.g. my_chain")
-    for key, place in (("kernels", r"mbconv_k(\d+)_e\d+"), ("expansions", r"mbconv_k\d+_e(\d+)")):
-        _check_numbers(key, getattr(space, key) or (), place)
+    for key, name in (("kernels", r"mbconv_k(\d+)_e\d+"), ("expansions", r"mbconv_k\d+_e(\d+)")):
+        _check_numbers(key, getattr(space, key) or (), name)
 
 
 def _check_complete(space: SpaceSettings, present: str) -> None:
-    """Raise ValueError unless a chain that has the key `present` has all that it needs."""
+    """Raise ValueError if a chain lacks a required setting.
+
+    Args:
+        space: the chain.
+        present: a setting that it has, for the message.
+    """
     candidates = ("kernels", "expansions") if space.ops is None else ()
     for key in ("stem", "stages", "head", *candidates):
         if getattr(space, key) is None:
@@ -263,17 +267,17 @@ def _check_complete(space: SpaceSettings, present: str) -> None:
             )
     if space.ops is not None:
         for key in ("kernels", "expansions", "skip"):
-            found = getattr(space, key)
-            require(found is None, key, found, "nothing beside ops, which lists all candidates")
+            value = getattr(space, key)
+            require(value is None, key, value, "nothing beside ops, which lists all candidates")
 
 
 def _check_numbers(key: str, numbers: Sequence[int], pattern: str) -> None:
-    """Each of the numbers stands in the name of a candidate op."""
+    """Raise ValueError unless the name of some op has each of the numbers, without repeats."""
     names = (re.fullmatch(pattern, op) for op in OPS)
     known = sorted({int(name[1]) for name in names if name})
     for i, number in enumerate(numbers):
-        one = f"one of {', '.join(map(str, known))}"
-        require(number in known, f"{key}[{i}]", number, one)
+        rule = f"one of {', '.join(map(str, known))}"
+        require(number in known, f"{key}[{i}]", number, rule)
     require(len(set(numbers)) == len(numbers), key, list(numbers), "each number once")
 
 

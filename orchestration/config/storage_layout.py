@@ -1,10 +1,10 @@
-"""Layout of a storage: the path of every file below it, and the format that a file names.
+"""Layout of a storage: the paths of all files in it, and the names of their formats.
 
     <storage>/
       mlflow.db                           runs, unless another MLflow server is named
       tables/<key>.json                   latency table; .rows.json while it is measured
-             <key>.png                    its calibration
-             <key>-widths.json            latencies of MobileNetV2 beside it
+             <key>.png                    figure of its calibration
+             <key>-widths.json            latencies of MobileNetV2 in several widths
       timings/<key>.json                  step times, for estimates
       data/<fingerprint>/                 decoded images, index and statistics of a data set
       warmups/<key>/                      checkpoints of a warm-up, shared by all jobs
@@ -18,7 +18,7 @@
         searches/<key>/                   checkpoints of a search that several budgets share
         across/<target>.json              latencies of the networks on another target
         comparison/                       tables, figures and the HTML report
-        renamed/, renamed.json            results on the way to another name
+        renamed/, renamed.json            results that are being renamed
         tune/, train/                     scratch of Ray Tune and Ray Train
 
 `lease.json`, in the folder of a job or a warm-up, belongs to `cluster/lease.py`. Formats that
@@ -94,7 +94,7 @@ STAGE_END_FORMAT = "stage-end/1"
 
 # Files of a comparison.
 COMPARISON_STEM = "comparison"
-"""The name of the table, without the suffix of its format."""
+"""Name of the table without its suffix."""
 REPORT_FILE = "report.html"
 PICTURES_FILE = "pictures.json"
 ACCURACY_PICTURE = "accuracy.png"
@@ -104,7 +104,7 @@ NETWORKS_PICTURE = "networks"
 NETWORK_PICTURE = "-network.png"
 SEARCH_PICTURE = "-search.png"
 LATENCY_PICTURE = "-latency.png"
-"""Ends of the names of figures of one case or target: no two can be equal."""
+"""Ends of the names of figures of one case or target. They differ, so that no two names clash."""
 
 COMPARISON_FORMAT = "comparison/1"
 CROSS_TARGET_FORMAT = "across/1"
@@ -112,7 +112,7 @@ CROSS_TARGET_FORMAT = "across/1"
 # Files beside latency tables, and step times.
 ROWS_FORMAT = "latency-rows/2"
 EARLIER_ROWS_FORMATS = ("latency-rows/1",)
-"""Formats without a device: nobody knows on what they were measured."""
+"""Earlier formats, which do not name the device. Their rows are ignored."""
 WIDTHS_FORMAT = "widths/1"
 TIMINGS_FORMAT = "timings/3"
 
@@ -125,7 +125,7 @@ STATISTICS_FORMAT = "image-statistics/1"
 # Folder of converted images, which may lie anywhere.
 MANIFEST_FILE = "_manifest.json"
 CONVERSION_FILE = "_conversion.json"
-"""Description of a conversion; a manifest says that it is finished."""
+"""Description of a conversion, written at its start. The manifest marks its end."""
 SHARDS = "_shards"
 """Folder of notes on finished shards, until the manifest is written."""
 
@@ -143,7 +143,7 @@ def table_name(key: str) -> str:
 
 
 def is_table_name(name: str) -> bool:
-    """Whether a file in the folder of tables is a table: rows and widths lie there too."""
+    """Whether a file in the folder of tables is a table; the folder also holds rows and widths."""
     return re.fullmatch(r"[0-9a-f]+\.json", name) is not None
 
 
@@ -163,7 +163,7 @@ def table_picture_file(key: str) -> str:
 
 
 def timings_folder(key: str) -> str:
-    """Folder in the storage in which steps are timed, deleted afterwards."""
+    """Folder for the checkpoints of timed steps, deleted afterwards."""
     return f"{TIMINGS}/{key}"
 
 
@@ -178,12 +178,12 @@ def warmup_folder(key: str) -> str:
 
 
 def data_folder(fingerprint: str) -> str:
-    """Folder in the storage of what was prepared of a data set."""
+    """Folder of the prepared files of a data set."""
     return f"{DATA}/{fingerprint}"
 
 
 def statistics_file(fingerprint: str, settings: str) -> str:
-    """Path of mean and deviation of the images, as the settings make them."""
+    """Path of mean and deviation of the images under these settings."""
     return f"{data_folder(fingerprint)}/statistics-{settings}.json"
 
 
@@ -203,9 +203,9 @@ def result_file(name: str) -> str:
 
 
 def case_of_result(path: str) -> str | None:
-    """Name of the case whose result lies there; None for all other files of a job."""
-    found = re.fullmatch(rf"{CASES}/([^/]+)/{re.escape(RESULT_FILE)}", path)
-    return None if found is None else found[1]
+    """Name of the case whose result has this path; None for other files of a job."""
+    match = re.fullmatch(rf"{CASES}/([^/]+)/{re.escape(RESULT_FILE)}", path)
+    return None if match is None else match[1]
 
 
 def is_result_format(name: str) -> bool:
@@ -219,9 +219,9 @@ def checkpoints_folder(name: str, key: str) -> str:
 
 
 def case_of_checkpoints(folder: str) -> tuple[str, str] | None:
-    """Name and key of the case to which a folder in `checkpoints/` belongs."""
-    found = re.fullmatch(r"(.+)-([0-9a-f]{16})", folder)
-    return None if found is None else (found[1], found[2])
+    """Name and key of the case that owns a folder in `checkpoints/`; None for other folders."""
+    match = re.fullmatch(r"(.+)-([0-9a-f]{16})", folder)
+    return None if match is None else (match[1], match[2])
 
 
 def search_folder(key: str) -> str:
@@ -230,7 +230,7 @@ def search_folder(key: str) -> str:
 
 
 def cross_target_file(target: str) -> str:
-    """Path of the latencies on a target of all networks of a job."""
+    """Path of the latencies of all networks of a job on one target."""
     return f"{ACROSS}/{target}.json"
 
 
@@ -240,12 +240,12 @@ def comparison_file(name: str) -> str:
 
 
 def rank_file(checkpoint: str, rank: int) -> str:
-    """Path of the sizes and checksums of the files of a worker, written last."""
+    """Path of the sizes and checksums of a worker's files in a checkpoint; written last."""
     return f"{checkpoint}/rank-{rank}.json"
 
 
 def buffers_file(rank: int) -> str:
-    """Name of the file of a worker in a checkpoint."""
+    """Name of the file with a worker's buffers in a checkpoint."""
     return f"buffers-{rank}.pt"
 
 
@@ -255,5 +255,5 @@ def shard_file(number: int, count: int) -> str:
 
 
 def shard_note_file(shard: str) -> str:
-    """Path of the note that says how a shard was written."""
+    """Path of the JSON file that describes a finished shard."""
     return f"{SHARDS}/{shard}.json"

@@ -1,4 +1,4 @@
-"""The `targets:` section of a job file: own targets, and changes to those that are known.
+"""The `targets:` section of a job file: new targets, and changes to built-in ones.
 
 targets:
   my_server: {runtime: onnxruntime, threads: 4, batch: 16, resources: {node_label: {zone: a}}}
@@ -32,7 +32,7 @@ class PhoneSettings(Section):
     """Path on this machine of ExecuTorch's `executor_runner`, built for Android with XNNPACK."""
 
     cores: Literal["big", "little", "any"] = "big"
-    """Cores that the measurement is pinned to; `any`: none."""
+    """Cores that the measurement is pinned to. `any`: not pinned."""
 
     cool_down_s: float = 2.0
     """Pause between two rounds of samples, seconds."""
@@ -41,7 +41,7 @@ class PhoneSettings(Section):
         require(self.cool_down_s >= 0, "cool_down_s", self.cool_down_s, "seconds, 0 or more")
 
     def build(self) -> Phone:
-        """What the runtime is given."""
+        """The phone as the runtime expects it."""
         runner = None if self.runner is None else str(Path(self.runner).expanduser())
         return Phone(
             serial=self.serial, runner=runner, cores=self.cores, cool_down_s=self.cool_down_s
@@ -50,13 +50,13 @@ class PhoneSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings(Section):
-    """One target: what is left out is that of the known target of this name."""
+    """One target. Settings that are left out come from the built-in target of the same name."""
 
     runtime: str | None = None
     """`onnxruntime`, `torch`, `torch_cuda` or `executorch`."""
 
     device: str | None = None
-    """`cpu`, `cuda` or `android`. Left out: that of the known target, else the default of the
+    """`cpu`, `cuda` or `android`. Left out: that of the built-in target, else the default of the
     runtime."""
 
     batch: int | None = None
@@ -66,20 +66,20 @@ class TargetSettings(Section):
     """Threads per call."""
 
     precision: str | None = None
-    """`fp32`; on a GPU also `fp16` and `bf16`."""
+    """`fp32`; on a GPU also `fp16` or `bf16`."""
 
     resources: dict[str, float | str | dict[str, str]] = field(default_factory=dict)
     """Ray resources of the node to measure on, e.g. {GPU: 1}. `node_label` selects a node by its
     labels, e.g. {node_label: {zone: a}}; `accelerator_type` by Ray's name of its GPU, e.g. H100."""
 
     stand_in: bool | None = None
-    """Whether a host is measured in place of a phone that is not attached."""
+    """Whether to measure a host instead if no phone is attached."""
 
     phone: PhoneSettings | None = None
-    """For device `android`: which phone, and how it is measured."""
+    """Phone to measure if `device` is `android`, and how to measure it."""
 
     table: str | None = None
-    """File with measured latencies (CSV, YAML or JSON); nothing is measured then."""
+    """File with measured latencies (CSV, YAML or JSON). If given, nothing is measured."""
 
     def __post_init__(self) -> None:
         if self.runtime is not None:
@@ -109,7 +109,7 @@ class TargetSettings(Section):
         """The target of that name.
 
         Raises:
-            ValueError: something is missing, or does not go together.
+            ValueError: a setting is missing, or two settings contradict each other.
         """
         if self.table is not None:
             return Target(name=name, runtime=TABLE, table=str(Path(self.table).expanduser()))
@@ -125,12 +125,12 @@ class TargetSettings(Section):
         runtime = self.runtime or known.runtime
         if runtime != known.runtime:
             known = Target(name=name, runtime=runtime)
-        target = replace(known, **self._said(known))
+        target = replace(known, **self._fields(known))
         _check_together(target)
         return target
 
-    def _said(self, known: Target) -> dict[str, Any]:
-        """Fields of a target, by what this section says; else those of the known one."""
+    def _fields(self, known: Target) -> dict[str, Any]:
+        """Fields of the target: those set in this section, else those of the built-in target."""
         runtime = self.runtime or known.runtime
         is_same = runtime == TARGETS.get(known.name, known).runtime and known.device != "cpu"
         device = self.device or (known.device if is_same else DEVICES[runtime][0])
@@ -171,8 +171,8 @@ def _check_together(target: Target) -> None:
     for name, choices in (("device", DEVICES), ("precision", PRECISIONS)):
         allowed = choices[target.runtime]
         value = getattr(target, name)
-        words = f"one of {', '.join(allowed)} with runtime {target.runtime}"
-        require(value in allowed, name, value, words)
+        rule = f"one of {', '.join(allowed)} with runtime {target.runtime}"
+        require(value in allowed, name, value, rule)
     is_phone = target.device == "android"
     require(
         is_phone or target.phone is None, "phone", target.phone, "nothing unless device is android"
@@ -180,10 +180,10 @@ def _check_together(target: Target) -> None:
 
 
 def resolve(name: str, settings: Mapping[str, TargetSettings]) -> Target:
-    """A target by its name: of the job's own section, else the known one.
+    """The target of this name: from the job's `targets:` section, else the built-in one.
 
     Raises:
-        ValueError: there is no such target, or it is not right.
+        ValueError: there is no such target, or its settings are wrong.
     """
     if name in settings:
         return settings[name].build(name)

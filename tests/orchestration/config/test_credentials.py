@@ -1,4 +1,4 @@
-"""Logins in addresses, and nothing else, are taken out of texts."""
+"""Passwords are removed from texts, and nothing else is."""
 
 from __future__ import annotations
 

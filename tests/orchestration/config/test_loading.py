@@ -1,4 +1,4 @@
-"""Job files: what is right is read, what is wrong is named in one line."""
+"""Job files: valid ones are read, errors are one line that names the setting."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EARLIER = {
     "record": {"experiment": "digits", "tracking_uri": None},
     "seed": 0,
 }
-"""Settings in a job.json of version 0.1."""
+"""Settings as stored in a job.json by version 0.1."""
 
 
 def test_the_settings_of_a_job_of_an_earlier_version_are_read() -> None:

@@ -20,8 +20,8 @@ def settings_of(owner: Any) -> Iterator[tuple[type, str]]:
     for inside in get_args(owner):
         yield from settings_of(inside)
     if is_dataclass(owner) and isinstance(owner, type):
-        for one in fields(owner):
-            yield owner, one.name
+        for setting in fields(owner):
+            yield owner, setting.name
         for hint in get_type_hints(owner).values():
             yield from settings_of(hint)
 
@@ -44,8 +44,8 @@ def test_every_setting_has_a_row_that_begins_with_its_name() -> None:
 
 def test_every_link_leads_to_a_section() -> None:
     text = reference.reference()
-    places = [line.strip("# `") for line in text.splitlines() if line.startswith("### ")]
-    anchors = ["".join(c for c in one.lower() if c.isalnum() or c in "_-") for one in places]
+    paths = [line.strip("# `") for line in text.splitlines() if line.startswith("### ")]
+    anchors = ["".join(c for c in path.lower() if c.isalnum() or c in "_-") for path in paths]
     for link in [part.split(")")[0] for part in text.split("](#")[1:]]:
         assert link in anchors
 

@@ -1,4 +1,4 @@
-"""Spaces in a job file: known ones, chains spelled out, and what is wrong in them."""
+"""The `space:` section: built-in spaces, chains, and errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IMAGENET = """
 
 
 def with_space(job_file: Path, space: str | dict[str, Any]) -> Path:
-    """The job file, with this section."""
+    """The job file with this `space:` section."""
     job = yaml.safe_load(job_file.read_text())
     job["space"] = yaml.safe_load(space) if isinstance(space, str) else space
     job_file.write_text(yaml.safe_dump(job))
@@ -53,7 +53,7 @@ def with_space(job_file: Path, space: str | dict[str, Any]) -> Path:
 
 
 def small(**change: Any) -> dict[str, Any]:
-    """The keys of `SMALL`, with others or, where None, without."""
+    """The settings of `SMALL` with changes; None removes a setting."""
     values = {**yaml.safe_load(SMALL), **change}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -79,8 +79,8 @@ def test_the_published_space_can_be_spelled_out(job_file: Path) -> None:
 
 def test_a_chain_like_the_published_space_has_latencies_on_a_pixel_1(job_file: Path) -> None:
     space = built(job_file, IMAGENET, classes=1000, in_channels=3, resolution=224)
-    found = table(space).latency_ms(Architecture.uniform(space, "mbconv_k7_e6"))
-    assert found == pytest.approx(209.1, abs=0.05)
+    latency_ms = table(space).latency_ms(Architecture.uniform(space, "mbconv_k7_e6"))
+    assert latency_ms == pytest.approx(209.1, abs=0.05)
 
 
 def test_a_known_space_takes_a_width_and_a_first_stage(job_file: Path) -> None:

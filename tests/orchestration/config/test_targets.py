@@ -1,4 +1,4 @@
-"""Targets of a job file: own ones, changed ones, and what does not go together."""
+"""The `targets:` section: new targets, changed ones, and settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def job_of(job_file: Path, targets: dict[str, Any], name: str) -> Job:
 
 
 def test_a_target_of_ones_own_says_runtime_threads_batch_and_node(job_file: Path) -> None:
-    said = {
+    section = {
         "runtime": "onnxruntime",
         "threads": 4,
         "batch": 16,
         "resources": {"big": 1, "node_label": {"zone": "a"}},
     }
-    target = job_of(job_file, {"my_server": said}, "my_server").target("my_server")
+    target = job_of(job_file, {"my_server": section}, "my_server").target("my_server")
     assert (target.name, target.runtime, target.device) == ("my_server", "onnxruntime", "cpu")
     assert (target.threads, target.batch_size) == (4, 16)
     assert (target.resources, target.labels) == ({"big": 1}, {"zone": "a"})
 
 
 def test_a_gpu_is_chosen_by_what_ray_calls_it(job_file: Path) -> None:
-    said = {"resources": {"accelerator_type": "H100"}}
-    target = job_of(job_file, {"gpu": said}, "gpu").target("gpu")
+    section = {"resources": {"accelerator_type": "H100"}}
+    target = job_of(job_file, {"gpu": section}, "gpu").target("gpu")
     assert target.labels == {"ray.io/accelerator-type": "H100"}
     assert target.resources == {"GPU": 1}
 
 
 def test_a_table_is_another_where_another_node_is_asked_for(job_file: Path) -> None:
     def key(zone: str) -> str:
-        said = {"runtime": "onnxruntime", "resources": {"node_label": {"zone": zone}}}
-        return make_plan(job_of(job_file, {"mine": said}, "mine")).table_keys["mine"]
+        section = {"runtime": "onnxruntime", "resources": {"node_label": {"zone": zone}}}
+        return make_plan(job_of(job_file, {"mine": section}, "mine")).table_keys["mine"]
 
     assert key("a") == key("a")
     assert key("a") != key("b")
@@ -68,8 +68,8 @@ def test_without_a_section_a_target_is_the_known_one(job_file: Path) -> None:
 
 
 def test_a_phone_of_ones_own_needs_no_section_phone(job_file: Path) -> None:
-    said = {"runtime": "executorch", "device": "android", "stand_in": True}
-    target = job_of(job_file, {"mine": said}, "mine").target("mine")
+    section = {"runtime": "executorch", "device": "android", "stand_in": True}
+    target = job_of(job_file, {"mine": section}, "mine").target("mine")
     assert (target.device, target.phone) == ("android", Phone())
     assert present(target).device in ("android", "cpu")
 
