@@ -1,4 +1,4 @@
-"""Images in memory: a labelled set, and a data source split into training and test part."""
+"""Labelled images in memory, and a data source split into a training and a test part."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ class ImageSet:
     labels: Tensor
     """(N,), int64."""
     groups: Tensor | None = None
-    """(N,), int64, where images of a group must not be in two parts: glyphs of a font."""
+    """(N,), int64. Images of one group must stay in one part, e.g. glyphs of one font. None: no
+    groups."""
     hashes: Tensor | None = None
-    """(N,), int64: the bits of `images.keys`, where the part of an image follows from its key."""
+    """(N,), int64: hashes of keys as bits, if the part of an image follows from its key; see
+    `split.py`."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> ImageSet:
-        """The images at `indices`, in their order."""
+        """Images at `indices`, in that order."""
         groups = None if self.groups is None else self.groups[indices]
         hashes = None if self.hashes is None else self.hashes[indices]
         return ImageSet(self.images[indices], self.labels[indices], groups, hashes)
@@ -36,13 +38,13 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data source, split."""
+    """A data source in memory, split into a training and a test part."""
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
     is_cropped: bool = False
-    """Whether networks see the middle of images; these are made square as a whole."""
+    """Whether networks see the centre crop of images. False: whole images, resized to a square."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -56,18 +58,18 @@ class Dataset:
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
-        """Per channel, of the training images, 0 to 1."""
+        """Mean per channel of the training images, 0 to 1."""
         return tuple((self.train.images.double().mean((0, 2, 3)) / 255).tolist())
 
     @cached_property
     def std(self) -> tuple[float, ...]:
-        """Per channel, of the training images; never below 1/255."""
+        """Standard deviation per channel of the training images; at least 1/255."""
         std = self.train.images.double().std((0, 2, 3)) / 255
         return tuple(std.clamp_min(1 / 255).tolist())
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 (N, C, H, W) to float with mean 0 and deviation 1 per channel, channels_last."""
+    """Standardize uint8 images (N, C, H, W): (pixel / 255 - mean) / std, channels_last."""
     shape = (1, -1, 1, 1)
     centre = torch.tensor(mean, device=images.device).view(shape)
     scale = torch.tensor(std, device=images.device).view(shape)

@@ -1,4 +1,4 @@
-"""Encoded images to pixels. Shapes: C channels, H and W pixels, R of a square."""
+"""Decode images. Shapes: N images, C channels, H and W pixels, R pixels of a square's side."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
-    """An encoded image as (channels, resolution, resolution), uint8; stretched, not cropped.
+    """Decode an image to (channels, resolution, resolution), uint8; stretched, not cropped.
 
     Raises:
-        ValueError: the bytes are no image.
+        ValueError: the bytes are not an image.
     """
     with opened(data) as file:
         image = pixels(file, channels)
@@ -28,42 +28,42 @@ def decode_image(data: bytes, channels: int, resolution: int) -> Tensor:
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Any]:
-    """A Pillow image whose head is read; what is wrong with it is found out in the block.
+    """Open an encoded image with Pillow. Only its header is read; the block reads the pixels.
 
     Raises:
-        ValueError: the bytes are no image.
+        ValueError: the bytes are not an image, or the block cannot decode it.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as file:
-            warnings.simplefilter("ignore")  # e.g. palette images with transparency: decoded well
+            warnings.simplefilter("ignore")  # e.g. for palette images with transparency
             yield file
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
+        reason = str(error).partition(" <_io.")[0]  # Pillow appends the object it reads from
         raise ValueError(f"not an image: {reason}") from None
 
 
 def pixels(file: Any, channels: int, least: tuple[int, int] | None = None) -> Tensor:
-    """An opened image as (channels, H, W), uint8.
+    """Pixels of an opened image, (channels, H, W), uint8.
 
     Args:
         file: the image.
         channels: 1 for grey, 3 for colour.
-        least: width and height of which it may be made smaller, where that saves time: a JPEG can
-            be computed at a half, a quarter or an eighth of its size.
+        least: smallest width and height that are sufficient. A JPEG is then decoded at a half, a
+            quarter or an eighth of its size if that is large enough, which is faster.
     """
     mode = "L" if channels == 1 else "RGB"
     if least is not None:
         file.draft(mode, least)
     image = file if file.mode == mode else file.convert(mode)
-    found = bytearray(image.tobytes())
-    raw = torch.frombuffer(found, dtype=torch.uint8).view(image.size[1], image.size[0], channels)
+    content = bytearray(image.tobytes())
+    raw = torch.frombuffer(content, dtype=torch.uint8).view(image.size[1], image.size[0], channels)
     return raw.permute(2, 0, 1)
 
 
 def resize(images: Tensor, resolution: int) -> Tensor:
-    """uint8 (N, C, H, W) to square uint8 images, bilinear with antialiasing."""
+    """Resize uint8 images (N, C, H, W) to (N, C, R, R), bilinear with antialiasing."""
     size = (resolution, resolution)
     scaled = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
     return scaled.round().clamp(0, 255).byte()

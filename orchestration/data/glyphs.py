@@ -1,15 +1,16 @@
-"""Data source `glyphs`: characters, rendered from the fonts that matplotlib ships.
+"""Data source `glyphs`: characters rendered from the fonts that matplotlib ships.
 
-Every character of every font is drawn once, large; an image is such a drawing, turned, sheared,
-stretched and moved, made small, with noise on its pixels and, where colour is asked for, an ink and
-a paper of its own. Any number of images, each from draws of its own. Nothing is loaded.
+Every character of every font is drawn once, large. An image is such a drawing: rotated, sheared,
+stretched, shifted, reduced in size, with noise on its pixels and, if it has colours, with random
+colours of ink and paper. Every image has random draws of its own, so any number can be made, and
+nothing is downloaded.
 
-Behind the drawing all arithmetic is on whole numbers that come from the seed, so that images are
-the same on every machine with the same versions of matplotlib and of the FreeType in Pillow:
-`checksum` says so. Parts (train, test) use different draws and, if asked for, different fonts.
+After the drawing all arithmetic is on integers drawn from the seed, so images are the same on every
+machine with the same versions of matplotlib and of FreeType in Pillow; `checksum` verifies it.
+Parts (train, test) use different draws and, if requested, different fonts.
 
-Source of the shapes: DejaVu, STIX and Computer Modern as matplotlib installs them (their licences
-lie beside them). Shapes: N images, M drawings, C channels, R pixels of a side, S = R * DRAWN.
+Fonts: DejaVu, STIX and Computer Modern as matplotlib installs them, with their licences.
+Shapes: N images, M drawings, C channels, R pixels of a side, S = R * DRAWN.
 """
 
 from __future__ import annotations
@@ -28,37 +29,37 @@ from nas_core.randomness import generator
 from orchestration.config.data import CHARACTERS, FONTS, GlyphSettings
 
 DRAWN = 3
-"""A drawing has this many pixels per pixel of an image, each way."""
+"""Pixels of a drawing per pixel of an image, in each direction."""
 
 UNIT = 1 << 16
-"""One, in the whole numbers that stand for fractions."""
+"""The number 1 in fixed-point arithmetic."""
 
 CHUNK = 256
-"""Images whose numbers are drawn together."""
+"""Number of images whose random numbers are drawn together."""
 
 PIXELS = 1 << 18
-"""Of drawings that are moved at a time: what they need fits in a processor's cache."""
+"""Pixels of the drawings that are transformed at a time, so that they fit into a CPU cache."""
 
 
 class Glyphs(NamedTuple):
     """Rendered images."""
 
     images: Tensor
-    """(N, C, R, R), uint8; ink is bright where there is one channel."""
+    """(N, C, R, R), uint8. With one channel, ink is bright on dark paper."""
     labels: Tensor
-    """(N,), int64: places in CHARACTERS."""
+    """(N,), int64: indices into CHARACTERS."""
     fonts: Tensor
-    """(N,), int64: places in FONTS."""
+    """(N,), int64: indices into FONTS."""
 
 
 def render(
     settings: GlyphSettings, part: str, count: int, resolution: int, channels: int
 ) -> Glyphs:
-    """Images of a part, all classes and fonts equally often, in random order.
+    """Render the images of a part: all classes and fonts equally often, in random order.
 
     Args:
-        settings: characters, distortion, noise, seed.
-        part: what the images are for: images of another part are others.
+        settings: characters, distortions, noise, seed.
+        part: name of the part. Different parts have different images.
         count: N.
         resolution: R.
         channels: 1 for grey, 3 for colour.
@@ -90,21 +91,21 @@ def render_chunk(
     resolution: int,
     channels: int,
 ) -> Tensor:
-    """The images (n, C, R, R) of CHUNK rows of a part, those from number * CHUNK on."""
+    """Render rows number * CHUNK to (number + 1) * CHUNK of a part: (n, C, R, R), n <= CHUNK."""
     drawings = _drawings(settings.classes, resolution)[fonts * settings.classes + labels]
     rng = generator(settings.seed, f"{part} images", number)
     return _images(drawings, settings, channels, rng)
 
 
 def checksum(images: Tensor, labels: Tensor) -> str:
-    """Sixteen hexadecimal digits, equal for equal images and labels."""
+    """Sixteen hexadecimal digits that identify images and labels."""
     digest = hashlib.sha256(images.contiguous().numpy().tobytes())
     digest.update(labels.to(torch.int64).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def fonts_of(settings: GlyphSettings, part: str) -> list[int]:
-    """Fonts of a part: all, or with `separate_fonts` every fourth for the test, the others else."""
+    """Fonts of a part. With `separate_fonts`: every fourth for the test, the rest for others."""
     every = range(len(FONTS))
     if not settings.separate_fonts:
         return list(every)
@@ -113,7 +114,7 @@ def fonts_of(settings: GlyphSettings, part: str) -> list[int]:
 
 @cache
 def _drawings(classes: int, resolution: int) -> Tensor:
-    """(M, S + 2, S + 2), uint8, an empty border around each: all characters of a font, then on."""
+    """Drawings (M, S + 2, S + 2), uint8, with an empty border, ordered by font, then character."""
     import matplotlib
     from PIL import ImageFont
 
@@ -125,7 +126,7 @@ def _drawings(classes: int, resolution: int) -> Tensor:
 
 
 def _draw(character: str, font: object, side: int) -> Tensor:
-    """(S + 2, S + 2), uint8: the ink in the middle, in the font's own size."""
+    """Draw a character in the centre: (S + 2, S + 2), uint8, at the natural size of the font."""
     from PIL import Image, ImageDraw, ImageFont
 
     assert isinstance(font, ImageFont.FreeTypeFont)
@@ -143,11 +144,11 @@ def _draw(character: str, font: object, side: int) -> Tensor:
 def _images(
     drawings: Tensor, settings: GlyphSettings, channels: int, rng: torch.Generator
 ) -> Tensor:
-    """Drawings (n, S + 2, S + 2) -> images (n, C, R, R), uint8."""
+    """Distorted images (n, C, R, R), uint8, of drawings (n, S + 2, S + 2)."""
     side = drawings.shape[1] - 2
     maps, some = _maps(len(drawings), settings, side, rng), max(1, PIXELS // side**2)
     pairs = zip(torch.split(drawings, some), torch.split(maps, some), strict=True)
-    ink = torch.cat([_made_small(_moved(*pair)) for pair in pairs])
+    ink = torch.cat([_reduced(_transformed(*pair)) for pair in pairs])
     if channels == 3:
         ink = _coloured(ink, rng)
     noise = _noise(ink.shape, settings.noise, rng)
@@ -155,9 +156,9 @@ def _images(
 
 
 def _maps(count: int, settings: GlyphSettings, side: int, rng: torch.Generator) -> Tensor:
-    """From a pixel of an image to one of its drawing: (n, 2, 3) whole numbers, UNIT for one.
+    """Affine maps from pixels of an image to pixels of its drawing: (n, 2, 3), fixed-point.
 
-    Turned, then sheared, stretched and moved; by amounts drawn evenly from their ranges.
+    Rotation, then shear, stretch and shift, by amounts drawn uniformly from their ranges.
     """
     draws = torch.randint(-1000, 1001, (6, count), generator=rng).double() / 1000
     angle, shear = settings.rotation * draws[0], settings.shear * draws[1]
@@ -169,29 +170,33 @@ def _maps(count: int, settings: GlyphSettings, side: int, rng: torch.Generator) 
     return (torch.stack([first, second], dim=1) * UNIT).round().to(torch.int32)
 
 
-def _moved(drawings: Tensor, maps: Tensor) -> Tensor:
-    """Drawings through their maps, (n, S, S); what comes from outside is empty."""
+def _transformed(drawings: Tensor, maps: Tensor) -> Tensor:
+    """Drawings transformed by their maps, (n, S, S). Pixels from outside are empty."""
     count, side = len(drawings), drawings.shape[1] - 2
-    steps = 2 * torch.arange(side, dtype=torch.int32) - (side - 1)  # twice the way from the middle
+    steps = 2 * torch.arange(side, dtype=torch.int32) - (
+        side - 1
+    )  # twice the distance from the centre
 
-    def place(row: Tensor) -> Tensor:
-        middle = UNIT * (side - 1) + 2 * row[:, 2, None, None] + UNIT  # half a pixel more: rounds
+    def coordinates(row: Tensor) -> Tensor:
+        middle = UNIT * (side - 1) + 2 * row[:, 2, None, None] + UNIT  # plus half a pixel, to round
         along = row[:, 1, None, None] * steps[None, :, None] + middle
         across = row[:, 0, None, None] * steps[None, None, :]
         return (across + along).bitwise_right_shift_(17).clamp_(-1, side)
 
-    # One index over all drawings, in 32 bits: half the time of a gather, which wants 64.
-    index = place(maps[:, 1]).mul_(side + 2).add_(place(maps[:, 0])).add_(side + 3)
+    # One flat 32-bit index takes half the time of `gather`, which needs 64 bits.
+    index = coordinates(maps[:, 1]).mul_(side + 2).add_(coordinates(maps[:, 0])).add_(side + 3)
     index += (torch.arange(count, dtype=torch.int32) * (side + 2) ** 2)[:, None, None]
     return drawings.reshape(-1).index_select(0, index.view(-1)).view(-1, side, side)
 
 
-def _made_small(large: Tensor) -> Tensor:
-    """(n, S, S), uint8 -> (n, 1, R, R), int32: means of squares."""
+def _reduced(large: Tensor) -> Tensor:
+    """Reduce (n, S, S), uint8 -> (n, 1, R, R), int32: the mean of each DRAWN x DRAWN square."""
     n, side, _ = large.shape
     small = side // DRAWN
-    across = _sum([one.to(torch.int16) for one in large.view(n, small, DRAWN, side).unbind(2)])
-    squares = _sum(across.view(n, small, small, DRAWN).unbind(3))  # a third of the time of `sum`
+    across = _sum([part.to(torch.int16) for part in large.view(n, small, DRAWN, side).unbind(2)])
+    squares = _sum(
+        across.view(n, small, small, DRAWN).unbind(3)
+    )  # takes a third of the time of `sum`
     return (squares.to(torch.int32) // DRAWN**2)[:, None]
 
 
@@ -203,7 +208,10 @@ def _sum(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _coloured(ink: Tensor, rng: torch.Generator) -> Tensor:
-    """(n, 1, R, R) -> (n, 3, R, R): an ink and a paper for each, at least a third apart in one."""
+    """Random colours of ink and paper per image: (n, 1, R, R) -> (n, 3, R, R).
+
+    In every channel they differ by at least a third of the range.
+    """
     count = len(ink)
     paper = torch.randint(0, 256, (count, 3), generator=rng, dtype=torch.int32)
     away = torch.randint(86, 171, (count, 3), generator=rng, dtype=torch.int32)
@@ -213,7 +221,7 @@ def _coloured(ink: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _noise(shape: Sequence[int], deviation: float, rng: torch.Generator) -> Tensor:
-    """Whole numbers around 0, nearly normal: four bytes added, and scaled."""
+    """Integer noise with mean 0, nearly normal: the scaled sum of four random bytes."""
     if deviation == 0:
         return torch.zeros(shape, dtype=torch.int32)
     bytes_ = torch.randint(0, 256, (4, *shape), generator=rng, dtype=torch.uint8)

@@ -12,16 +12,16 @@ from orchestration.config.loading import SpecError
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the driver has to know of a data source."""
+    """Facts about a data source that the driver needs."""
 
     classes: tuple[str, ...]
     channels: int
     resolution: int
     count: int
     test_count: int
-    """Of them in the test part, about: of folders, every class is split by itself."""
+    """Number of images in the test part, approximate: classes of a folder are split separately."""
     fingerprint: str
-    """Equal for equal images and labels."""
+    """Digest of images and labels."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataFacts:
@@ -29,10 +29,13 @@ class DataFacts:
         return cls(**{**values, "classes": tuple(values["classes"])})
 
     def check_unchanged(self, fingerprint: str) -> None:
-        """Refuse images that are not those that the driver has described.
+        """Check that the images are still those that the driver has described.
+
+        Args:
+            fingerprint: fingerprint of the images now.
 
         Raises:
-            SpecError: `fingerprint`, of the images as they are now, is another one.
+            SpecError: it differs from that of these facts.
         """
         if fingerprint != self.fingerprint:
             raise SpecError(
@@ -42,11 +45,11 @@ class DataFacts:
 
 
 def size_gib(settings: DataSettings, count: int, channels: int) -> float:
-    """Of so many images when they are decoded."""
+    """Size of `count` decoded images, GiB."""
     return count * channels * settings.resolution**2 / 1024**3
 
 
 def is_streamed(settings: DataSettings, facts: DataFacts) -> bool:
-    """Whether the images are read from their files as they are needed, since they do not fit."""
+    """Whether images are streamed from their files, since they do not fit into memory."""
     size = size_gib(settings, facts.count, facts.channels)
     return settings.source == "parquet" and size > settings.memory_gib

@@ -19,17 +19,17 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class MemoryLoader:
-    """Training batches of one worker. Every image once a pass, whatever the number of workers.
+    """Training batches of one worker. All workers together use every image once per pass.
 
-    Order and augmentation come from (seed, purpose, pass or batch), so they are the same for any
-    number of workers, and a resumed run goes on where it was.
+    Order and augmentation are drawn from (seed, purpose, number of the pass or batch), so they are
+    the same for any number of workers and in a resumed run.
     """
 
     data: ImageSet
     mean: tuple[float, ...]
     std: tuple[float, ...]
     batch_size: int
-    """Images of one step, all workers together; the batches of a pass differ by one at most."""
+    """Images per step of all workers together. Batches of a pass differ in size by one at most."""
     seed: int
     purpose: str
     rank: int = 0
@@ -37,7 +37,8 @@ class MemoryLoader:
     max_shift: float = 0.0
     flip: bool = False
     recipe: Recipe | None = None
-    """Where crops or colours are drawn: it moves and mirrors too."""
+    """Augmentation with crops or colours, which includes shifts and flips. `max_shift` and `flip`
+    are then 0 and False."""
     device: torch.device = CPU
 
     @classmethod
@@ -53,7 +54,7 @@ class MemoryLoader:
         size: int = 1,
         device: torch.device = CPU,
     ) -> MemoryLoader:
-        """Of a part of a data set, augmented by a recipe; see the fields for the others."""
+        """Loader of a part of a data set, augmented by a recipe. Other arguments are the fields."""
         is_drawn = recipe.needs_numbers
         return cls(
             part,
@@ -80,11 +81,11 @@ class MemoryLoader:
 
     @property
     def steps(self) -> int:
-        """Batches of one pass."""
+        """Number of batches per pass."""
         return -(-len(self.data) // self.batch_size)
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Endless, from batch number `start` of all passes on."""
+        """Yield batches without end, from batch number `start` on, counted over all passes."""
         number = start
         while True:
             for indices in self._order(number // self.steps)[number % self.steps :]:
@@ -130,7 +131,7 @@ def evaluation_batches(
     device: torch.device = CPU,
     batch_size: int = 256,
 ) -> Iterator[Batch]:
-    """One worker's part of a set, in order, without augmentation."""
+    """Batches of one worker's part of a set, in order, without augmentation."""
     mine = torch.arange(len(data)).tensor_split(size)[rank]
     for first in range(0, len(mine), batch_size):
         indices = mine[first : first + batch_size]

@@ -1,7 +1,8 @@
-"""Images in memory: decoding, the fixed split, and batches in counted order.
+"""Load a data source into memory and split it.
 
-The test part is read once per network, after its last epoch. Search uses the rest as a weight and
-an architecture part, retraining uses both. Shapes: N images, C channels, H and W pixels.
+The test part is used once per network, after its last epoch. Search splits the training images into
+a weight and an architecture part; retraining uses both.
+
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def load_dataset(
     """Decode or render a source and split off its test part.
 
     Args:
-        settings: which images.
-        seed: of the split; glyphs have a seed of their own.
-        storage: where rendered images are kept for the next time, if anywhere.
-        facts: of the source, if the driver has described it: it is not described again, and images
-            that are read are compared with them.
+        settings: the `data:` section of the job.
+        seed: seed of the split. Glyphs have a seed of their own.
+        storage: cache of rendered and decoded images; None: not cached.
+        facts: facts about the source from the driver. Images are compared with them while they are
+            read. None: the source is described again.
 
     Raises:
-        SpecError: an image cannot be decoded, a part would be without a class, or the images are
-            not those of the facts.
+        SpecError: an image cannot be decoded, a part would have no image of some class, or the
+            images differ from `facts`.
     """
     if settings.source == "glyphs":
         facts = facts or describe(settings)
@@ -61,7 +62,7 @@ def load_dataset(
 
 
 def keep_images(settings: DataSettings, storage: Storage, facts: DataFacts | None = None) -> None:
-    """Render or decode what takes long, so that `load_dataset` finds it in storage."""
+    """Render or decode images that take long, so that `load_dataset` finds them in storage."""
     facts = facts or describe(settings)
     if settings.source == "parquet":
         from orchestration.data.parquet.in_memory import load_parquet
@@ -75,14 +76,14 @@ def keep_images(settings: DataSettings, storage: Storage, facts: DataFacts | Non
 def split_classes(
     whole: ImageSet, share: float, seed: int, purpose: str, test_share: float = 0.0
 ) -> tuple[ImageSet, ImageSet]:
-    """Split off `share` of every class, at least one image of each and never all.
+    """Split off `share` of every class: at least one image of each class, and never all.
 
-    Where images have groups, as many of the groups are split off, at least one and never all. Where
-    they have hashes of keys, these decide, whatever seed and purpose are: then `test_share` says
-    which of them were in the test part.
+    If images have groups, `share` of the groups is split off: at least one, and never all. If they
+    have hashes of keys, the hashes decide, independent of seed and purpose; `test_share` is then
+    the range of hashes that belong to the test part.
 
     Returns:
-        The part split off, and the rest; both in the order of `whole`.
+        The part that is split off, and the rest; both in the order of `whole`.
     """
     if whole.hashes is not None:
         chosen = torch.from_numpy(
@@ -101,7 +102,7 @@ def split_classes(
 
 
 def _some_of(members: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """At least one of the members, and not all."""
+    """Random members: `share` of them, at least one, and not all."""
     count = min(max(1, round(share * len(members))), len(members) - 1)
     return members[torch.randperm(len(members), generator=rng)[:count]]
 
@@ -119,20 +120,22 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
 def _glyphs(
     settings: DataSettings, part: str, storage: Storage | None, facts: DataFacts
 ) -> ImageSet:
-    """A part of the glyphs: from storage, else rendered and kept there."""
+    """Glyphs of a part: from storage, else rendered and stored."""
     key = images_file(data_folder(facts.fingerprint), part)
-    kept = None if storage is None else storage.find_bytes(key)
-    if kept is not None:
-        found = Glyphs(**tensors_from_bytes(kept))
+    stored = None if storage is None else storage.find_bytes(key)
+    if stored is not None:
+        glyphs = Glyphs(**tensors_from_bytes(stored))
     else:
-        facts.check_unchanged(describe(settings).fingerprint)  # other libraries draw other images
+        facts.check_unchanged(
+            describe(settings).fingerprint
+        )  # other versions of libraries render other images
         asked = settings.glyphs
         count = asked.test if part == "test" else asked.train
-        found = render(asked, part, count, settings.resolution, settings.channels or 1)
+        glyphs = render(asked, part, count, settings.resolution, settings.channels or 1)
         if storage is not None:
-            storage.write_bytes(key, tensors_to_bytes(**found._asdict()))
-    groups = found.fonts if settings.glyphs.separate_fonts else None
-    return ImageSet(found.images, found.labels, groups)
+            storage.write_bytes(key, tensors_to_bytes(**glyphs._asdict()))
+    groups = glyphs.fonts if settings.glyphs.separate_fonts else None
+    return ImageSet(glyphs.images, glyphs.labels, groups)
 
 
 def _load_folder(

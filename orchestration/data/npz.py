@@ -1,4 +1,4 @@
-"""Tensors as the content of a file: numpy's `npz`, without pickles."""
+"""Tensors as bytes in numpy's `npz` format, without pickles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def tensors_to_bytes(**tensors: Tensor) -> bytes:
-    """Tensors on the CPU, by name."""
+    """Content of an `npz` file with the named tensors, which must be on the CPU."""
     file = io.BytesIO()
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
     np.savez(file, **arrays)
@@ -19,6 +19,6 @@ def tensors_to_bytes(**tensors: Tensor) -> bytes:
 
 
 def tensors_from_bytes(data: bytes) -> dict[str, Tensor]:
-    """The inverse."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        return {name: torch.from_numpy(found[name]) for name in found.files}
+    """Tensors of an `npz` file by name; inverse of `tensors_to_bytes`."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}

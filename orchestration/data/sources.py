@@ -1,6 +1,7 @@
-"""What a data source holds: classes, number and content of its images. No torch in here.
+"""Description of a data source: its classes, number of images and fingerprint. Needs no torch.
 
-The driver asks this before anything starts, and to know whether results in storage still hold.
+The driver reads it before anything starts. Content keys contain the fingerprint, so results are
+reused only as long as the images are the same.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from orchestration.data.info import DataFacts, size_gib
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DIGITS_COUNT = 1797
 RENDERER = 1
-"""Counts what `glyphs.py` makes of the same settings: another number, other images."""
+"""Version of `glyphs.py`. Increase it when the same settings give different images."""
 
 
 def describe(settings: DataSettings) -> DataFacts:
-    """Look at a data source without decoding it.
+    """Inspect a data source without decoding its images.
 
     Raises:
-        SpecError: the source is not there or cannot serve as training data.
+        SpecError: the source is missing or cannot be used as training data.
     """
     if settings.source == "digits":
         version = metadata.version("scikit-learn")
@@ -46,10 +47,10 @@ def describe(settings: DataSettings) -> DataFacts:
 
 
 def check_memory(settings: DataSettings, count: int, channels: int, way_out: str) -> None:
-    """Refuse what a worker could not hold decoded.
+    """Check that the decoded images fit into a worker's memory.
 
     Raises:
-        SpecError: it is more than `memory_gib`.
+        SpecError: they are larger than `memory_gib`; the message ends with `way_out`.
     """
     size = size_gib(settings, count, channels)
     if size > settings.memory_gib:
@@ -78,30 +79,32 @@ def _describe_glyphs(settings: DataSettings) -> DataFacts:
 
 
 def class_files(settings: DataSettings) -> dict[str, list[Path]]:
-    """Image files of an imagefolder by class, both sorted.
+    """Image files of an image folder by class; classes and files are sorted.
 
     Raises:
-        SpecError: no such folder, fewer than two classes, or a class with too few images.
+        SpecError: the folder is missing, or has fewer than two classes or too few images of one.
     """
     folder = Path(settings.path or "").expanduser()
     if not folder.is_dir():
         raise SpecError(
             f"data.path is {str(folder)!r}; expected a folder with one folder per class"
         )
-    found = {sub.name: list(_images_in(sub)) for sub in sorted(folder.iterdir()) if _is_class(sub)}
-    if len(found) < 2:
+    classes = {
+        sub.name: list(_images_in(sub)) for sub in sorted(folder.iterdir()) if _is_class(sub)
+    }
+    if len(classes) < 2:
         raise SpecError(
-            f"data.path: {folder} has {len(found)} folders; "
+            f"data.path: {folder} has {len(classes)} folders; "
             "expected one folder per class, at least two"
         )
-    for name, files in found.items():
+    for name, files in classes.items():
         if len(files) < 4:
             raise SpecError(
                 f"data.path: {folder / name} holds {len(files)} images (files that end in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}); expected at least 4, for the weight, "
                 "architecture and test parts"
             )
-    return found
+    return classes
 
 
 def _is_class(folder: Path) -> bool:
@@ -131,7 +134,7 @@ def _describe_folder(settings: DataSettings) -> DataFacts:
 
 
 class FolderFingerprint:
-    """Fingerprint of an imagefolder, from files that are added in the order of `class_files`."""
+    """Fingerprint of an image folder. Files are added in the order of `class_files`."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -148,7 +151,7 @@ class FolderFingerprint:
 
 
 def _image_bytes(path: Path) -> bytes:
-    """Content of a file whose head is that of an image."""
+    """Content of a file, after its header was checked to be that of an image."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -1,9 +1,10 @@
-"""What happens to an image on its way to a network, in training and in the test.
+"""Augmentation of training images, and the transform of test images.
 
-`shift` moves and mirrors images as they are; `crop` is the published recipe: a part of the image at
-random, made square, mirrored half of the time, its colours changed a little where a network is
-retrained; in the test the middle of the image. All on tensors, with torchvision's v2 transforms.
-Shapes: C channels, H and W pixels of an image, R of what a network sees, U numbers drawn for each.
+`shift` translates and mirrors images that are already square. `crop` is the published recipe: a
+random crop resized to a square, mirrored with probability 0.5, with colour jitter in retraining; in
+the test a centre crop. Everything works on tensors, with torchvision's v2 transforms.
+Shapes: N images, C channels, H and W pixels of an image, R pixels of a side of the network's input,
+U random numbers per image.
 
 Source: the sizes and shapes of crops are those of Szegedy et al., "Going deeper with convolutions"
 (CVPR 2015), section 6; the retraining recipe is that of Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019).
@@ -24,18 +25,18 @@ from orchestration.data.decode import decode_image, opened, pixels
 
 Kind = Literal["none", "shift", "crop"]
 TRIES = 10
-"""Crops that are drawn until one fits into the image."""
+"""Number of crops that are tried until one fits into the image."""
 NUMBERS = 6 + 4 * TRIES
-"""U."""
+"""U: two for the shift, one for the flip, three for colours, four for each try of a crop."""
 MARGIN = 8 / 7
-"""Of the test: images are made so much larger than what is cut from their middle: 256 for 224."""
+"""Ratio of the shorter side of a test image to the side of its centre crop, e.g. 256 / 224."""
 SHAPES = (3 / 4, 4 / 3)
-"""Width by height of crops."""
+"""Smallest and largest aspect ratio (width / height) of crops."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How images are augmented."""
+    """Settings of an augmentation."""
 
     kind: Kind
     is_training: bool = True
@@ -48,48 +49,48 @@ class Recipe:
 
     @property
     def for_test(self) -> Recipe:
-        """What the same images are when nothing is drawn."""
+        """Deterministic transform of the same images, for evaluation."""
         return Recipe(self.kind if self.kind == "crop" else "none", is_training=False)
 
     @property
     def needs_numbers(self) -> bool:
-        """Whether more is drawn than how far an image moves and whether it is mirrored."""
+        """Whether crops or colours are drawn, in addition to shifts and flips."""
         return self.kind == "crop" or self.has_jitter
 
     @property
     def has_jitter(self) -> bool:
-        """Whether colours change."""
+        """Whether brightness, contrast or saturation change."""
         return max(self.brightness, self.contrast, self.saturation) > 0
 
 
 def recipe_of(settings: DataSettings, *, is_retraining: bool) -> Recipe:
-    """That of training images; colours change in retraining alone."""
-    found = Recipe(
+    """Recipe of training images. Colours change in retraining only."""
+    recipe = Recipe(
         kind=settings.augment,
         max_shift=settings.max_shift if settings.augment == "shift" else 0.0,
         flip=settings.flip and settings.augment != "none",
         crop_area=settings.crop_area,
     )
     if not is_retraining:
-        return found
+        return recipe
     names = ("brightness", "contrast", "saturation")
-    return replace(found, **{name: getattr(settings, name) for name in names})
+    return replace(recipe, **{name: getattr(settings, name) for name in names})
 
 
 def decoded(
     data: bytes, channels: int, resolution: int, recipe: Recipe, drawn: Sequence[float] = ()
 ) -> Tensor:
-    """An encoded image, made square: (C, R, R), uint8. With `crop` a part of it.
+    """Decode an image to a square: (C, R, R), uint8. The recipe `crop` decodes a part of it.
 
     Args:
-        data: the image.
+        data: the encoded image.
         channels: C.
         resolution: R.
-        recipe: how it is augmented.
-        drawn: U numbers from 0 to below 1, for training.
+        recipe: the augmentation.
+        drawn: U numbers in [0, 1), for training.
 
     Raises:
-        ValueError: the bytes are no image.
+        ValueError: the bytes are not an image.
     """
     if recipe.kind != "crop":
         return decode_image(data, channels, resolution)
@@ -98,7 +99,7 @@ def decoded(
         is_drawn = recipe.is_training
         box = crop_box(width, height, recipe.crop_area, drawn[6:]) if is_drawn else None
         box = box or middle_box(width, height)
-        # Not smaller than what is cut out of it has to be.
+        # Decode at a reduced size, but keep at least R pixels per side of the crop.
         scale = min(1.0, max(resolution / box[2], resolution / box[3]))
         least = (math.ceil(width * scale), math.ceil(height * scale))
         image = pixels(file, channels, least)
@@ -106,7 +107,7 @@ def decoded(
 
 
 def finished(images: Tensor, recipe: Recipe, drawn: Tensor) -> Tensor:
-    """Square images (N, C, R, R), uint8, moved, mirrored and coloured with (N, U) numbers."""
+    """Shift, mirror and recolour square images (N, C, R, R), uint8, by (N, U) random numbers."""
     if not recipe.is_training:
         return images
     most = int(recipe.max_shift * images.shape[-1])
@@ -121,10 +122,10 @@ def finished(images: Tensor, recipe: Recipe, drawn: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, recipe: Recipe, drawn: Tensor) -> Tensor:
-    """The same of images that were made square before, of which crops may be drawn."""
+    """Crop (if the recipe says so), shift, mirror and recolour images that are square already."""
     if recipe.kind == "crop" and recipe.is_training:
         side = images.shape[-1]
-        boxes = [crop_box(side, side, recipe.crop_area, one) for one in drawn[:, 6:].tolist()]
+        boxes = [crop_box(side, side, recipe.crop_area, row) for row in drawn[:, 6:].tolist()]
         pairs = zip(images, boxes, strict=True)
         images = torch.stack([cut(image, box, (side, side), side) for image, box in pairs])
     return finished(images, recipe, drawn)
@@ -135,7 +136,7 @@ Box = tuple[float, float, float, float]
 
 
 def crop_box(width: int, height: int, least_area: float, drawn: Sequence[float]) -> Box:
-    """A part of an image: an area and a shape at random, anywhere; the middle if none fits."""
+    """A crop of random area, aspect ratio and position; a centre crop if no try fits."""
     low, high = (math.log(shape) for shape in SHAPES)
     for i in range(TRIES):
         area, shape, x, y = drawn[4 * i : 4 * i + 4]
@@ -150,25 +151,25 @@ def crop_box(width: int, height: int, least_area: float, drawn: Sequence[float])
 
 
 def middle_box(width: int, height: int) -> Box:
-    """The square in the middle that is left of an image without its margin."""
+    """Centre crop of a test image: a square without the margin."""
     side = min(width, height) / MARGIN
     return ((width - side) / 2, (height - side) / 2, side, side)
 
 
 def cut(image: Tensor, box: Box, whole: tuple[int, int], resolution: int) -> Tensor:
-    """The part of an image that a box names in pixels of the `whole` one, made square."""
+    """Crop and resize to (C, R, R). The box is in pixels of an image of size `whole`."""
     from torchvision.transforms.v2 import functional as V
 
     across, down = image.shape[2] / whole[0], image.shape[1] / whole[1]
     left, width = round(box[0] * across), max(1, round(box[2] * across))
     top, height = round(box[1] * down), max(1, round(box[3] * down))
     size = [resolution, resolution]
-    found: Tensor = V.resized_crop(image, top, left, height, width, size, antialias=True)
-    return found
+    crop: Tensor = V.resized_crop(image, top, left, height, width, size, antialias=True)
+    return crop
 
 
 def moved(images: Tensor, shifts: Tensor) -> Tensor:
-    """Each (C, H, W) image moved down and right by its (2,) shift; the border is repeated."""
+    """Shift each (C, H, W) image down and right by its (2,) shift; edge pixels are repeated."""
     height, width = images.shape[2:]
     steps = torch.arange(max(height, width), device=images.device)
     rows = (steps[:height] - shifts[:, :1]).clamp(0, height - 1)
@@ -180,7 +181,7 @@ def moved(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def coloured(image: Tensor, recipe: Recipe, drawn: Sequence[float]) -> Tensor:
-    """Brightness, contrast and saturation times 1 - amount to 1 + amount, in this order."""
+    """Scale brightness, contrast and saturation, in this order, by 1 - amount to 1 + amount."""
     from torchvision.transforms.v2 import functional as V
 
     amounts = (recipe.brightness, recipe.contrast, recipe.saturation)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cluster.storage import Storage
 from orchestration.data.parquet import convert as conversion
-from orchestration.data.parquet.convert import Made, convert, make_shard
+from orchestration.data.parquet.convert import ConvertedShard, convert, make_shard
 from orchestration.data.parquet.samples import Listing
 
 
@@ -40,12 +40,12 @@ def image_folder(folder: Path, per_class: int = 40) -> Path:
 
 def here(
     listing: Listing, dest: Storage, todo: Sequence[tuple[str, tuple[int, int]]]
-) -> Iterator[tuple[str, Made]]:
+) -> Iterator[tuple[str, ConvertedShard]]:
     """Make shards in this process, in reverse order: on Ray they may come in any order."""
     for name, (start, stop) in reversed(todo):
         rows = (listing.keys[start:stop], listing.labels[start:stop])
         args = (*rows, listing.content(start, stop), len(listing.classes))
-        yield name, Made.from_dict(make_shard(dest.uri, name, *args))
+        yield name, ConvertedShard.from_dict(make_shard(dest.uri, name, *args))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whether a set of Parquet files can serve a job: asked at the plan, from its index.
+"""Checks of a set of Parquet files for a job, from its row index, while planning.
 
 Shapes: N rows, K classes.
 """
@@ -17,16 +17,17 @@ from orchestration.data.parquet.row_index import RowIndex, row_index
 from orchestration.data.split import Numbers, check_classes, is_architecture, is_test
 
 LOOKED_AT = 64
-"""Row groups that are asked how mixed they are."""
+"""Number of row groups whose mix of classes is checked."""
 ALIKE = 2.0
-"""So many times as often as in the whole set two images of a row group may be of one class."""
+"""Limit of how much more often than in the whole set two images of a row group share a class."""
 
 
 def check_set(job: Job, facts: DataFacts) -> list[str]:
-    """Refuse what cannot work, and say what a person should know of a set that is streamed.
+    """Check a set, and return notes for the plan if the set is streamed.
 
     Raises:
-        SpecError: a part is without a class, or batches and workers do not fit the lanes.
+        SpecError: a part has no image of some class, or there are too many lanes for the batches or
+            too few for the workers.
     """
     index = row_index(job.data, facts, Storage(job.storage))
     _check_parts(job, facts, index)
@@ -81,6 +82,6 @@ def _notes(index: RowIndex, classes: int) -> Iterator[str]:
 
 
 def _alike(labels: Numbers, classes: int) -> float:
-    """How often two rows, drawn at random, have the same label."""
+    """Probability that two rows, drawn at random, have the same label."""
     shares = np.bincount(labels, minlength=classes) / len(labels)
     return float((shares**2).sum())

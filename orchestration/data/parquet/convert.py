@@ -1,7 +1,7 @@
-"""Converting a data set to Parquet, in parallel on Ray; the same command goes on where it stopped.
+"""Convert a data set to Parquet, in parallel on Ray. The same command resumes a stopped conversion.
 
-Every shard is made by one task and written as a whole, with a small file beside it that says what
-it holds. The manifest comes last: a set without one is not finished.
+One task writes one shard as a whole, and a small JSON file that describes it. The manifest is
+written last: a set without one is not finished.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from orchestration.data.parquet.samples import BadImageError, Listing, encoded
 from orchestration.data.streaming.bad_samples import bad_table, complaint
 
 GROUP_BYTES, SHARD_BYTES = 16 * 1024**2, 128 * 1024**2
-"""Of images in a row group, and in a shard, about."""
+"""Approximate size of the images in a row group and in a shard, bytes."""
 FEWEST_SHARDS = 8
-"""However little there is, as long as a shard has `FEWEST_ROWS`."""
+"""Smallest number of shards of small sets, as long as each has at least `FEWEST_ROWS` rows."""
 FEWEST_ROWS = 1024
-SAY_S = 5.0
+LOG_EVERY_S = 5.0
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of a stretch: its shard, and the images that cannot be read."""
+class ConvertedShard:
+    """A shard that was written, and the images that could not be read."""
 
     shard: Shard
     bad: tuple[tuple[str, str], ...]
-    """Key and reason."""
+    """(key, reason) of images that could not be read."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Made:
+    def from_dict(cls, values: Mapping[str, Any]) -> ConvertedShard:
         """The inverse of `asdict`."""
         bad = tuple((str(key), str(reason)) for key, reason in values["bad"])
         return cls(Shard.from_dict(values["shard"]), bad)
 
 
 def convert(listing: Listing, dest: Storage, log: Log) -> Manifest:
-    """Write a set, or what is missing of it.
+    """Convert a data set, or the shards that are missing.
 
     Args:
-        listing: what to convert.
-        dest: a folder of its own, or a prefix in S3.
-        log: takes the lines that a person reads.
+        listing: the images to convert.
+        dest: an empty or new folder, or a prefix in S3.
+        log: receives lines of text.
 
     Raises:
-        SpecError: there is something else, or too many images are unreadable.
-        StorageError: it cannot be written.
+        SpecError: `dest` holds other files, or too many images cannot be read.
+        StorageError: `dest` cannot be written.
     """
     mark = _mark(listing)
     _check_dest(dest, mark)
@@ -77,7 +77,7 @@ def convert(listing: Listing, dest: Storage, log: Log) -> Manifest:
 
 
 def _mark(listing: Listing) -> dict[str, Any]:
-    """What is converted, in a form that another conversion can be compared with."""
+    """Description of the conversion, to recognise whether `dest` holds the same one."""
     content = hashlib.sha256()
     for key, label, size in zip(listing.keys, listing.labels, listing.sizes, strict=True):
         content.update(f"{key}\0{label}\0{size}\n".encode())
@@ -97,7 +97,7 @@ def _check_dest(dest: Storage, mark: Mapping[str, Any]) -> None:
 
 
 def spans_of(listing: Listing) -> list[tuple[int, int]]:
-    """First row, and the one behind the last, of each shard: the same for the same list."""
+    """(first row, row after the last) of each shard. Depends on the listing alone."""
     count, total = len(listing.keys), sum(listing.sizes)
     wanted = max(-(-total // SHARD_BYTES), min(FEWEST_SHARDS, count // FEWEST_ROWS), 1)
     rows = -(-count // wanted)
@@ -110,53 +110,53 @@ def _all_made(
     dest: Storage,
     spans: Sequence[tuple[int, int]],
     log: Log,
-) -> list[Made]:
-    """All shards, those that were there and those that are made now, in their order."""
+) -> list[ConvertedShard]:
+    """All shards in order: those of an earlier run, and those that are converted now."""
     names = [shard_file(number, len(spans)) for number in range(len(spans))]
-    made = {name: one for name in names if (one := _there(dest, name)) is not None}
-    total, before = len(listing.keys), sum(one.shard.rows for one in made.values())
+    made = {name: item for name in names if (item := _there(dest, name)) is not None}
+    total, before = len(listing.keys), sum(item.shard.rows for item in made.values())
     if before:
         log(f"{before:,} of {total:,} images are there; going on")
     todo = [(name, span) for name, span in zip(names, spans, strict=True) if name not in made]
     speed = _Speed(log, total)
-    for name, one in _made_on_ray(listing, dest, todo):
-        made[name] = one
+    for name, item in _made_on_ray(listing, dest, todo):
+        made[name] = item
         _check_bad(made.values(), total, dest)
-        speed.tell(sum(each.shard.rows for each in made.values()))
+        speed.update(sum(item.shard.rows for item in made.values()))
     return [made[name] for name in names]
 
 
 class _Speed:
-    """Says now and then how far it is. Ray's start is not part of the speed."""
+    """Logs progress and speed every few seconds. The time until Ray starts is not counted."""
 
     def __init__(self, log: Log, total: int) -> None:
-        self._say, self._total = log, total
+        self._log, self._total = log, total
         self._first: tuple[float, int] | None = None
-        self._said = time.monotonic()
+        self._logged = time.monotonic()
 
-    def tell(self, done: int) -> None:
-        """So many are done by now."""
+    def update(self, done: int) -> None:
+        """Log the progress, if it is time: `done` images are converted."""
         now = time.monotonic()
         if self._first is None:
             self._first = now, done
-        if now - self._said < SAY_S or now == self._first[0]:
+        if now - self._logged < LOG_EVERY_S or now == self._first[0]:
             return
-        self._said = now
+        self._logged = now
         speed = (done - self._first[1]) / (now - self._first[0])
-        self._say(f"{done:,} of {self._total:,} images, {speed:,.0f} a second")
+        self._log(f"{done:,} of {self._total:,} images, {speed:,.0f} a second")
 
 
-def _there(dest: Storage, name: str) -> Made | None:
-    """A shard of an earlier run, if it lies there in the size that it was written with."""
+def _there(dest: Storage, name: str) -> ConvertedShard | None:
+    """A shard of an earlier run; None if it is missing or its size has changed."""
     values = dest.find_json(shard_note_file(name))
-    made = None if values is None else Made.from_dict(values)
+    made = None if values is None else ConvertedShard.from_dict(values)
     return made if made is not None and dest.size_bytes(name) == made.shard.bytes else None
 
 
 def _made_on_ray(
     listing: Listing, dest: Storage, todo: Sequence[tuple[str, tuple[int, int]]]
-) -> Iterator[tuple[str, Made]]:
-    """Shards as they come. No more are handed out than the cluster works on, and some."""
+) -> Iterator[tuple[str, ConvertedShard]]:
+    """Shards in the order in which they finish. Only a few more tasks than CPUs are submitted."""
     if not todo:
         return
     import ray
@@ -180,7 +180,7 @@ def _made_on_ray(
                 )
                 running[pending] = name
             (ready, *_), _ = ray.wait(list(running), num_returns=1)
-            yield running.pop(ready), Made.from_dict(ray.get(ready))
+            yield running.pop(ready), ConvertedShard.from_dict(ray.get(ready))
 
 
 def make_shard(
@@ -191,7 +191,7 @@ def make_shard(
     content: Mapping[str, Any],
     classes: int,
 ) -> dict[str, Any]:
-    """Encode the images of a stretch and write them, with a file that says what was written."""
+    """Encode some images and write them as a shard, with a JSON file that describes it."""
     rows, bad = [], []
     for key, label, image in zip(keys, labels, encoded(content), strict=True):
         if isinstance(image, BadImageError):
@@ -205,20 +205,20 @@ def make_shard(
     shard = Shard(
         name, len(rows), len(data), hashlib.sha256(data).hexdigest(), groups, tuple(counts)
     )
-    dest, made = Storage(uri), asdict(Made(shard, tuple(bad)))
+    dest, made = Storage(uri), asdict(ConvertedShard(shard, tuple(bad)))
     dest.write_bytes(name, data)
     dest.write_json(shard_note_file(name), made)
     return made
 
 
 def parquet_of(rows: Sequence[tuple[bytes, int, str]]) -> tuple[bytes, tuple[tuple[int, int], ...]]:
-    """A Parquet file of images, labels and keys; rows and bytes of images of its row groups."""
+    """Content of a Parquet file of images, labels and keys; (rows, image bytes) per row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([("image", pa.binary()), ("label", pa.int32()), ("key", pa.string())])
     file, groups = io.BytesIO(), []
-    # Images are compressed already; keys are short. A dictionary of images would hold them twice.
+    # Images are compressed already, and a dictionary of images would store them twice.
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     with pq.ParquetWriter(file, schema, **options) as writer:
         for group in _groups(rows):
@@ -240,9 +240,13 @@ def _groups(rows: Sequence[tuple[bytes, int, str]]) -> Iterator[list[tuple[bytes
         yield group
 
 
-def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str]:
-    """Name the images that cannot be read, by key why, and refuse too many of them."""
-    bad = {key: reason for one in made for key, reason in one.bad}
+def _check_bad(made: Iterable[ConvertedShard], total: int, dest: Storage) -> dict[str, str]:
+    """List images that cannot be read in a file; reasons by key.
+
+    Raises:
+        SpecError: there are too many.
+    """
+    bad = {key: reason for item in made for key, reason in item.bad}
     if bad:
         dest.write_bytes(
             BAD_SAMPLES_FILE, bad_table({"key": k, "reason": r} for k, r in bad.items())
@@ -252,13 +256,13 @@ def _check_bad(made: Iterable[Made], total: int, dest: Storage) -> dict[str, str
     return bad
 
 
-def _finish(listing: Listing, dest: Storage, made: Sequence[Made], log: Log) -> Manifest:
-    """Write the manifest, and remove what only the conversion needed."""
+def _finish(listing: Listing, dest: Storage, made: Sequence[ConvertedShard], log: Log) -> Manifest:
+    """Write the manifest, and delete the files that only the conversion needed."""
     bad = _check_bad(made, len(listing.keys), dest)
     if bad:
         log(f"{len(bad)} images cannot be read and are left out: {dest.where(BAD_SAMPLES_FILE)}")
     source = str(listing.description.get("path") or listing.description["source"])
-    shards = tuple(one.shard for one in made if one.shard.rows)
+    shards = tuple(item.shard for item in made if item.shard.rows)
     manifest = Manifest(listing.classes, shards, source, len(bad))
     empty = [name for name, count in manifest.counts.items() if count == 0]
     if empty:

@@ -1,6 +1,7 @@
-"""Data source `parquet`: what its files hold. No torch in here.
+"""Data source `parquet`: inspect its files. Needs no torch.
 
-The driver reads the ends of the files, where their columns, rows and the range of labels stand.
+The driver reads the footers of the files only: they hold the columns, the number of rows and the
+range of labels.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from orchestration.data.info import DataFacts
 from orchestration.data.parquet.manifest import Manifest, find_manifest
 
 READERS = 16
-"""Ends of files that are read at a time."""
+"""Number of footers that are read at a time."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A Parquet file, as its end tells."""
+    """Facts from the footer of a Parquet file."""
 
     name: str
     rows: int
     most: int
-    """The highest label."""
+    """Highest label."""
     content: str
-    """Of its layout; equal files have equal ones."""
+    """Digest of the file's layout. Equal files have equal digests."""
 
 
 @dataclass(frozen=True)
@@ -41,38 +42,38 @@ class ImageFiles:
 
     folder: Storage
     manifest: Manifest | None
-    """If it was converted by this project."""
+    """Manifest of a set that this project converted; None for other sets."""
     files: tuple[File, ...]
     classes: tuple[str, ...]
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Number of images."""
         return sum(file.rows for file in self.files)
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal content; of files without a manifest, for equal layout and sizes."""
+        """Digest of the content; without a manifest, of the layout and sizes of the files."""
         if self.manifest is not None:
             return self.manifest.fingerprint
         return digest({"files": [[file.name, file.content] for file in self.files]})
 
 
 def describe_parquet(settings: DataSettings) -> DataFacts:
-    """Look at the files without reading their images.
+    """Inspect the files without reading their images.
 
     Raises:
-        SpecError: they cannot serve as training data; names the file.
+        SpecError: a file cannot be used as training data; the message names it.
     """
-    found = image_files(settings)
+    files = image_files(settings)
     channels = settings.channels or 3
     return DataFacts(
-        classes=found.classes,
+        classes=files.classes,
         channels=channels,
         resolution=settings.resolution,
-        count=found.count,
-        test_count=round(settings.test_share * found.count),
-        fingerprint=_fingerprint(found, settings),
+        count=files.count,
+        test_count=round(settings.test_share * files.count),
+        fingerprint=_fingerprint(files, settings),
     )
 
 
@@ -82,10 +83,10 @@ def _fingerprint(files: ImageFiles, settings: DataSettings) -> str:
 
 
 def unchanged_files(settings: DataSettings, facts: DataFacts) -> ImageFiles:
-    """The files of a set that was described before.
+    """Files of a set that the driver has described.
 
     Raises:
-        SpecError: one cannot serve, or they are others by now.
+        SpecError: a file cannot be used, or the files differ from `facts`.
     """
     files = image_files(settings)
     facts.check_unchanged(_fingerprint(files, settings))
@@ -93,19 +94,19 @@ def unchanged_files(settings: DataSettings, facts: DataFacts) -> ImageFiles:
 
 
 def image_files(settings: DataSettings) -> ImageFiles:
-    """The files of a set, each looked at.
+    """Files of a set, after each was inspected.
 
     Raises:
-        SpecError: there are none, or one cannot serve.
+        SpecError: there are none, or one cannot be used.
     """
     try:
         folder = Storage(str(settings.path))
         manifest = find_manifest(folder)
         names = _names(folder, manifest)
-        sizes = {} if manifest is None else {one.name: one.bytes for one in manifest.shards}
+        sizes = {} if manifest is None else {shard.name: shard.bytes for shard in manifest.shards}
         with ThreadPoolExecutor(READERS) as pool:
-            look = [pool.submit(_look, folder, name, settings, sizes.get(name)) for name in names]
-            files = tuple(one.result() for one in look)
+            looks = [pool.submit(_look, folder, name, settings, sizes.get(name)) for name in names]
+            files = tuple(look.result() for look in looks)
     except StorageError as error:
         raise SpecError(f"data.path: {error}") from None
     classes = _classes(settings, manifest, files)
@@ -152,29 +153,29 @@ def _classes(
 
 
 def _look(folder: Storage, name: str, settings: DataSettings, size: int | None) -> File:
-    """What the end of a file tells."""
+    """Check a file by its footer."""
     import pyarrow.parquet as pq
 
     from cluster.files import open_file
 
-    place = f"data.path: {folder.where(name)}"
+    location = f"data.path: {folder.where(name)}"
     if size is not None and folder.size_bytes(name) != size:
         raise SpecError(
-            f"{place} has {folder.size_bytes(name)} bytes, and the manifest says {size}; convert "
-            "the images again"
+            f"{location} has {folder.size_bytes(name)} bytes, and the manifest says {size}; "
+            "convert the images again"
         )
     with whole_parquet(folder.where(name)), open_file(folder.where(name)) as source:
         file = pq.ParquetFile(source)
-        _check_columns(file.schema_arrow, settings, place)
+        _check_columns(file.schema_arrow, settings, location)
         if file.metadata.num_rows == 0:
-            raise SpecError(f"{place} has no rows; remove it")
-        most = _most(file, settings.columns.label, place)
+            raise SpecError(f"{location} has no rows; remove it")
+        most = _most(file, settings.columns.label, location)
         return File(name, file.metadata.num_rows, most, _layout(file.metadata))
 
 
 @contextmanager
-def whole_parquet(place: str) -> Iterator[None]:
-    """Name a file that is read inside the block and is cut off, damaged or gone."""
+def whole_parquet(location: str) -> Iterator[None]:
+    """Raise SpecError with the name of the file if it is truncated, corrupt or missing."""
     import pyarrow as pa
 
     try:
@@ -182,26 +183,26 @@ def whole_parquet(place: str) -> Iterator[None]:
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SpecError(
-            f"data.path: {place} is no whole Parquet file ({reason}); replace it"
+            f"data.path: {location} is no whole Parquet file ({reason}); replace it"
         ) from None
 
 
-def keys_of(table: Any, column: str | None, place: str) -> list[str]:
-    """Keys of the rows of a file: a column of it, else its name and their numbers.
+def keys_of(table: Any, column: str | None, location: str) -> list[str]:
+    """Keys of the rows of a file: from a column, else "<file name>:<row number>".
 
     Raises:
-        SpecError: a row has none.
+        SpecError: a row has no key.
     """
     if column is None:
-        name = place.rpartition("/")[2]
+        name = location.rpartition("/")[2]
         return [f"{name}:{row}" for row in range(table.num_rows)]
     keys: list[str | None] = table.column(column).to_pylist()
     if None in keys:
-        raise SpecError(f"data.path: {place} has no key in row {keys.index(None)}; give it one")
+        raise SpecError(f"data.path: {location} has no key in row {keys.index(None)}; give it one")
     return [str(key) for key in keys]
 
 
-def _check_columns(schema: Any, settings: DataSettings, place: str) -> None:
+def _check_columns(schema: Any, settings: DataSettings, location: str) -> None:
     import pyarrow.types as kinds
 
     columns = settings.columns
@@ -216,38 +217,38 @@ def _check_columns(schema: Any, settings: DataSettings, place: str) -> None:
             continue
         if name not in schema.names:
             raise SpecError(
-                f"{place} has no column {name!r}; it has {', '.join(schema.names)}: say which "
+                f"{location} has no column {name!r}; it has {', '.join(schema.names)}: say which "
                 f"under data.columns.{role}"
             )
         fits, expected = rules[role]
         if not fits(schema.field(name).type):
             raise SpecError(
-                f"{place}: column {name!r} is of type {schema.field(name).type}; expected "
+                f"{location}: column {name!r} is of type {schema.field(name).type}; expected "
                 f"{expected} for data.columns.{role}"
             )
 
 
-def _most(file: Any, name: str, place: str) -> int:
-    """The highest label, from what the end says of each row group, else by reading them."""
+def _most(file: Any, name: str, location: str) -> int:
+    """Highest label, from statistics of the row groups if they are complete, else by reading."""
     import pyarrow.compute as pc
 
     index = file.schema_arrow.names.index(name)
-    found = [
+    stats = [
         file.metadata.row_group(i).column(index).statistics for i in range(file.num_row_groups)
     ]
-    if all(one is not None and one.has_min_max and one.null_count == 0 for one in found):
-        low, high = min(one.min for one in found), max(one.max for one in found)
+    if all(s is not None and s.has_min_max and s.null_count == 0 for s in stats):
+        low, high = min(s.min for s in stats), max(s.max for s in stats)
     else:
         column = file.read(columns=[name]).column(name)
         low, high = (None, None) if column.null_count else pc.min_max(column).as_py().values()
     if low is None or low < 0:
-        said = "no label for some images" if low is None else f"the label {low}"
-        raise SpecError(f"{place} has {said}; expected whole numbers from 0")
+        problem = "no label for some images" if low is None else f"the label {low}"
+        raise SpecError(f"{location} has {problem}; expected whole numbers from 0")
     return int(high)
 
 
 def _layout(metadata: Any) -> str:
-    """Digest of where everything lies in a file: another content hardly has the same."""
+    """Digest of the offsets and sizes of all columns, which differ if the content differs."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     columns = [group.column(j) for group in groups for j in range(group.num_columns)]
     facts = [[c.path_in_schema, c.file_offset, c.total_compressed_size] for c in columns]

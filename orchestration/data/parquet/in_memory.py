@@ -1,4 +1,4 @@
-"""Images of Parquet files in memory: read, verified, decoded, split by their keys.
+"""Load Parquet files into memory: read, verify and decode images, and split them by key.
 
 Shapes: N images, C channels, R pixels of a side.
 """
@@ -36,60 +36,60 @@ from orchestration.data.streaming.bad_samples import bad_table, complaint
 
 
 class Row(NamedTuple):
-    """An image of a file, or why it is none."""
+    """An image of a file, decoded."""
 
     key: str
     label: int
     pixels: Tensor | str
-    """(C, R, R), uint8."""
+    """(C, R, R), uint8, or the reason why the image cannot be decoded."""
 
 
 def load_parquet(
     settings: DataSettings, storage: Storage | None, facts: DataFacts
 ) -> tuple[ImageSet, ImageSet]:
-    """Training and test images.
+    """Load training and test images.
 
     Args:
-        settings: which files.
-        storage: where decoded images are kept for the next time, if anywhere.
-        facts: of the files.
+        settings: the `data:` section of the job.
+        storage: cache of decoded images; None: not cached.
+        facts: facts about the files.
 
     Raises:
-        SpecError: a file or too many images cannot be read, a part would be without a class, or the
-            files are not those of the facts.
+        SpecError: a file or too many images cannot be read, a part would have no image of some
+            class, or the files differ from `facts`.
     """
-    place = f"{data_folder(facts.fingerprint)}/{facts.resolution}x{facts.channels}"
-    kept = [images_file(place, f"{part}-{settings.test_share:g}") for part in PARTS]
-    if storage is not None and all(map(storage.exists, kept)):
-        train, test = (ImageSet(**tensors_from_bytes(storage.read_bytes(key))) for key in kept)
+    folder = f"{data_folder(facts.fingerprint)}/{facts.resolution}x{facts.channels}"
+    paths = [images_file(folder, f"{part}-{settings.test_share:g}") for part in PARTS]
+    if storage is not None and all(map(storage.exists, paths)):
+        train, test = (ImageSet(**tensors_from_bytes(storage.read_bytes(key))) for key in paths)
         return train, test
     rows, bad = _rows(unchanged_files(settings, facts), settings, facts.channels)
-    _tell(bad, facts.count, storage, f"{place}/{BAD_SAMPLES_FILE}")
+    _report_bad(bad, facts.count, storage, f"{folder}/{BAD_SAMPLES_FILE}")
     train, test = _split(rows, settings.test_share, facts)
     if storage is not None:
-        for key, part in zip(kept, (train, test), strict=True):
+        for key, part in zip(paths, (train, test), strict=True):
             storage.write_bytes(key, _to_bytes(part))
     return train, test
 
 
 def _rows(files: ImageFiles, settings: DataSettings, channels: int) -> tuple[list[Row], list[Row]]:
-    """Images that can be decoded, and those that cannot, in the order of the files."""
+    """Images that can be decoded, and images that cannot, each in the order of the files."""
     sums = {} if files.manifest is None else {s.name: s.sha256 for s in files.manifest.shards}
-    found: list[Row] = []
+    rows: list[Row] = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         decode = partial(_decoded, channels=channels, resolution=settings.resolution)
         for file in files.files:
             keys, labels, images = _columns(files.folder, file, settings, sums.get(file.name))
             pixels = pool.map(decode, images)
-            found += map(Row, keys, labels, pixels)
-    good = [row for row in found if not isinstance(row.pixels, str)]
-    return good, [row for row in found if isinstance(row.pixels, str)]
+            rows += map(Row, keys, labels, pixels)
+    good = [row for row in rows if not isinstance(row.pixels, str)]
+    return good, [row for row in rows if isinstance(row.pixels, str)]
 
 
 def _columns(
     folder: Storage, file: File, settings: DataSettings, sha256: str | None
 ) -> tuple[list[str], list[int], list[bytes]]:
-    """Keys, labels and encoded images of a file, verified where it is known what they should be."""
+    """Keys, labels and encoded images of a file. Its checksum is verified if it is known."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -130,13 +130,17 @@ def _split(rows: Sequence[Row], share: float, facts: DataFacts) -> tuple[ImageSe
     return train, test
 
 
-def _tell(bad: Sequence[Row], count: int, storage: Storage | None, key: str) -> None:
-    """Name images that cannot be decoded, and refuse the set if they are too many."""
+def _report_bad(bad: Sequence[Row], count: int, storage: Storage | None, key: str) -> None:
+    """List images that cannot be decoded in a file.
+
+    Raises:
+        SpecError: there are too many.
+    """
     reasons = {row.key: str(row.pixels) for row in bad}
     if bad and storage is not None:
         storage.write_bytes(key, bad_table({"key": k, "reason": r} for k, r in reasons.items()))
-    place = None if storage is None else storage.where(key)
-    if problem := complaint(reasons, count, place):
+    path = None if storage is None else storage.where(key)
+    if problem := complaint(reasons, count, path):
         raise SpecError(f"data.path: {problem}")
 
 

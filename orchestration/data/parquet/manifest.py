@@ -1,4 +1,4 @@
-"""What a converted set holds: `_manifest.json`, written last."""
+"""`_manifest.json`: the description of a converted set, written last."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ COLUMNS = {"image": "binary", "label": "int32", "key": "string"}
 
 @dataclass(frozen=True)
 class Shard:
-    """A Parquet file of the set."""
+    """A Parquet file of a converted set."""
 
     name: str
     rows: int
     bytes: int
     sha256: str
     groups: tuple[tuple[int, int], ...]
-    """Rows and bytes of images of each row group."""
+    """(rows, image bytes) of each row group."""
     labels: tuple[int, ...]
-    """Images of each class."""
+    """Number of images of each class."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Shard:
@@ -36,39 +36,39 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All shards, and what their rows are."""
+    """Shards and classes of a converted set."""
 
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
     source: str
-    """What was converted, for people."""
+    """Description of the source, for readers of the file."""
     skipped: int = 0
-    """Images that could not be read; `bad_samples.csv` names them."""
+    """Number of images that could not be read; `bad_samples.csv` lists them."""
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Number of images."""
         return sum(shard.rows for shard in self.shards)
 
     @property
     def bytes(self) -> int:
-        """Of all shards."""
+        """Size of all shards."""
         return sum(shard.bytes for shard in self.shards)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images of each class, by name."""
+        """Number of images of each class, by name."""
         totals = [sum(column) for column in zip(*(s.labels for s in self.shards), strict=True)]
         return dict(zip(self.classes, totals, strict=True))
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal content."""
+        """Digest of classes and content."""
         shards = [[shard.name, shard.sha256] for shard in self.shards]
         return digest({"classes": list(self.classes), "shards": shards})
 
     def to_dict(self) -> dict[str, Any]:
-        """For the file."""
+        """JSON values for the file."""
         return {
             "format": MANIFEST_FORMAT,
             "source": self.source,
@@ -83,25 +83,25 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        """The inverse.
+        """The inverse of `to_dict`.
 
         Raises:
-            ValueError: it is of another format, or not whole.
+            ValueError: the format is another one, or a value is missing or wrong.
         """
         if values.get("format") != MANIFEST_FORMAT:
             raise ValueError(f"format is {values.get('format')!r}; expected {MANIFEST_FORMAT!r}")
         try:
-            shards = tuple(Shard.from_dict(one) for one in values["shards"])
+            shards = tuple(Shard.from_dict(shard) for shard in values["shards"])
             return cls(tuple(values["classes"]), shards, values["source"], values["skipped"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{error!r} is missing or wrong; convert the images again") from None
 
 
 def find_manifest(folder: Storage) -> Manifest | None:
-    """That of a converted set; None where there is none.
+    """Read the manifest of a set; None if there is none.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the manifest cannot be read.
     """
     values = folder.find_json(MANIFEST_FILE)
     try:

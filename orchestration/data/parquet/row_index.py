@@ -1,7 +1,8 @@
-"""Where every image of a set of Parquet files lies: hash and label of each row, by row group.
+"""Row index of a set of Parquet files: hash and label of each row, by row group.
 
-It is read once, at the plan, and kept in the storage: with it every worker knows, without asking
-anybody, which rows belong to which part, epoch, worker and batch. Shapes: N rows, G row groups.
+The driver builds it once, while planning, and stores it. Workers derive from it, without any
+communication, which rows belong to which part, epoch, worker and batch.
+Shapes: N rows, G row groups.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from orchestration.data.split import Hashes, Numbers, hashes_of
 
 @dataclass(frozen=True)
 class RowIndex:
-    """All rows of a set, in the order of its files."""
+    """Rows of a set, in the order of its files."""
 
-    places: tuple[str, ...]
-    """Of its files: paths, or s3:// addresses."""
+    paths: tuple[str, ...]
+    """Paths or s3:// addresses of the files."""
     files: Numbers
-    """(G,): in which of them a row group is."""
+    """(G,): index in `paths` of each row group's file."""
     numbers: Numbers
-    """(G,): the how manieth of its file it is, from 0."""
+    """(G,): number of each row group within its file, from 0."""
     starts: Numbers
-    """(G + 1,): its first row, and the number of all rows."""
+    """(G + 1,): first row of each row group, and N."""
     hashes: Hashes
-    """(N,): of the keys."""
+    """(N,): hashes of the keys."""
     labels: Numbers
     """(N,)."""
 
@@ -52,22 +53,22 @@ class RowIndex:
 
     @cached_property
     def is_ordered(self) -> bool:
-        """Whether rows stand in the order of their hashes, as in sets that were converted here."""
+        """Whether rows are sorted by hash, as in sets that this project converted."""
         return bool((self.hashes[1:] >= self.hashes[:-1]).all())
 
     def groups_of(self, rows: Numbers) -> Numbers:
-        """(n,): row groups of rows."""
-        found: Numbers = np.searchsorted(self.starts, rows, side="right") - 1
-        return found
+        """Row group of each of `rows`, same shape."""
+        groups: Numbers = np.searchsorted(self.starts, rows, side="right") - 1
+        return groups
 
     def to_bytes(self) -> bytes:
-        """For a file: Parquet, a line for each row; what is known of groups is in its head."""
+        """Content of a Parquet file with one row per image; row groups are in its metadata."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         head = {
             "format": INDEX_FORMAT,
-            "places": list(self.places),
+            "places": list(self.paths),
             "files": self.files.tolist(),
             "numbers": self.numbers.tolist(),
             "starts": self.starts.tolist(),
@@ -79,7 +80,7 @@ class RowIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RowIndex | None:
-        """The inverse; None for what another version has written."""
+        """The inverse of `to_bytes`; None if another version wrote the file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -88,7 +89,7 @@ class RowIndex:
         if head.get("format") != INDEX_FORMAT:
             return None
         return cls(
-            places=tuple(head["places"]),
+            paths=tuple(head["places"]),
             **{name: _whole(head[name]) for name in ("files", "numbers", "starts")},
             hashes=table.column("hash").to_numpy(),
             labels=_whole(table.column("label").to_numpy()),
@@ -100,52 +101,52 @@ def _whole(values: Any) -> Numbers:
 
 
 def row_index(settings: DataSettings, facts: DataFacts, storage: Storage | None) -> RowIndex:
-    """The index of the files that the settings name.
+    """Index of the files that the settings name.
 
     Args:
-        settings: which files.
-        facts: of them.
-        storage: where it is kept for the next time, if anywhere.
+        settings: the `data:` section of the job.
+        facts: facts about the files.
+        storage: cache of the index; None: not cached.
 
     Raises:
-        SpecError: a file cannot be read, or has a label that is none.
+        SpecError: a file cannot be read, or a row has no key.
     """
-    place = f"{data_folder(facts.fingerprint)}/{INDEX_FILE}"
-    data = None if storage is None else storage.find_bytes(place)
-    if data is not None and (kept := RowIndex.from_bytes(data)) is not None:
-        return kept
-    found = index_of(unchanged_files(settings, facts), settings.columns)
+    path = f"{data_folder(facts.fingerprint)}/{INDEX_FILE}"
+    data = None if storage is None else storage.find_bytes(path)
+    if data is not None and (stored := RowIndex.from_bytes(data)) is not None:
+        return stored
+    index = index_of(unchanged_files(settings, facts), settings.columns)
     if storage is not None:
-        storage.write_bytes(place, found.to_bytes())
-    return found
+        storage.write_bytes(path, index.to_bytes())
+    return index
 
 
 def index_of(files: ImageFiles, columns: ColumnSettings) -> RowIndex:
     """Read keys and labels of all files."""
-    places = tuple(files.folder.where(file.name) for file in files.files)
+    paths = tuple(files.folder.where(file.name) for file in files.files)
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(_read, places, [columns] * len(places)))
-    sizes = [size for _, _, each in found for size in each]
+        contents = list(pool.map(_read, paths, [columns] * len(paths)))
+    sizes = [size for _, _, each in contents for size in each]
     return RowIndex(
-        places=places,
-        files=_whole([i for i, (_, _, each) in enumerate(found) for _ in each]),
-        numbers=_whole([number for _, _, each in found for number in range(len(each))]),
+        paths=paths,
+        files=_whole([i for i, (_, _, each) in enumerate(contents) for _ in each]),
+        numbers=_whole([number for _, _, each in contents for number in range(len(each))]),
         starts=_whole(np.cumsum([0, *sizes])),
-        hashes=np.concatenate([hashes for hashes, _, _ in found]),
-        labels=np.concatenate([labels for _, labels, _ in found]),
+        hashes=np.concatenate([hashes for hashes, _, _ in contents]),
+        labels=np.concatenate([labels for _, labels, _ in contents]),
     )
 
 
-def _read(place: str, columns: ColumnSettings) -> tuple[Hashes, Numbers, Sequence[int]]:
-    """Hashes and labels of a file, and rows of its row groups."""
+def _read(path: str, columns: ColumnSettings) -> tuple[Hashes, Numbers, Sequence[int]]:
+    """Hashes and labels of the rows of a file, and the number of rows of each row group."""
     import pyarrow.parquet as pq
 
     from cluster.files import open_file
 
     wanted = [columns.label] if columns.key is None else [columns.label, columns.key]
-    with whole_parquet(place), open_file(place) as source:
+    with whole_parquet(path), open_file(path) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
         table = file.read(columns=wanted)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    hashes = hashes_of(keys_of(table, columns.key, place))
+    hashes = hashes_of(keys_of(table, columns.key, path))
     return hashes, _whole(table.column(columns.label).to_numpy()), sizes

@@ -1,6 +1,6 @@
-"""Where the images of a conversion come from: a folder, a torchvision data set, or glyphs.
+"""Sources of a conversion: a folder of images, a torchvision data set, or glyphs.
 
-The driver lists them; workers get stretches of the list as plain values and encode them.
+The driver lists the images. Workers receive ranges of the list as JSON values and encode them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from orchestration.data.sources import class_files
 from orchestration.data.split import hashes_of
 
 KEPT = ("JPEG", "PNG")
-"""Formats of files that are taken over as they are."""
+"""Formats of files that are copied unchanged."""
 QUALITY = 92
-"""Of JPEG, for images that are rendered."""
+"""Quality of JPEG for rendered images."""
 PART = "converted"
-"""The part whose draws the glyphs of a converted set come from."""
+"""Name of the part from which the random draws of converted glyphs come."""
 TORCHVISION = "torchvision:"
 
 
@@ -35,37 +35,39 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set in the order in which its rows will stand."""
+    """List of the images of a data set, in the order of their rows in the Parquet files."""
 
     classes: tuple[str, ...]
     keys: Sequence[str]
     labels: Sequence[int]
     sizes: Sequence[int]
-    """Bytes of each image when encoded, about."""
+    """Approximate size of each encoded image, bytes."""
     description: Mapping[str, Any]
-    """Plain values, equal where the same is converted in the same way."""
+    """JSON values that identify the source and its options."""
     content: Callable[[int, int], dict[str, Any]]
-    """What a worker needs for `encoded` of the rows from the first to before the second."""
+    """Function (start, stop) -> argument of `encoded` for the rows `start` to before `stop`."""
     align: int = 1
-    """Stretches begin at multiples of it."""
+    """Ranges start at multiples of this number of rows."""
 
 
 def folder_listing(folder: str) -> Listing:
-    """Files in one folder per class.
+    """Images in a folder with one subfolder per class.
 
     Raises:
-        SpecError: there is no such folder, or a class has too few images.
+        SpecError: the folder is missing, or a class has too few images.
     """
     files = class_files(DataSettings(source="imagefolder", path=folder))
-    found = [(path, label) for label, paths in enumerate(files.values()) for path in paths]
+    files_and_labels = [
+        (path, label) for label, paths in enumerate(files.values()) for path in paths
+    ]
     root = Path(folder).expanduser()
-    keys = [path.relative_to(root).as_posix() for path, _ in found]
+    keys = [path.relative_to(root).as_posix() for path, _ in files_and_labels]
     order = _order(keys)
-    paths = [str(found[i][0].absolute()) for i in order]
+    paths = [str(files_and_labels[i][0].absolute()) for i in order]
     return Listing(
         classes=tuple(files),
         keys=[keys[i] for i in order],
-        labels=[found[i][1] for i in order],
+        labels=[files_and_labels[i][1] for i in order],
         sizes=[Path(path).stat().st_size for path in paths],
         description={"source": "imagefolder", "path": str(root.absolute())},
         content=lambda start, stop: {"kind": "files", "paths": paths[start:stop]},
@@ -73,10 +75,10 @@ def folder_listing(folder: str) -> Listing:
 
 
 def torchvision_listing(name: str, root: str) -> Listing:
-    """A data set that torchvision reads and that is on this machine; nothing is loaded.
+    """A data set of torchvision that is on this machine. Nothing is downloaded.
 
     Raises:
-        SpecError: torchvision has none of that name, or it is not there.
+        SpecError: torchvision has no such data set, or its files are not in `root`.
     """
     data = _torchvision(name, root)
     labels = _labels_of(data)
@@ -103,18 +105,18 @@ def torchvision_listing(name: str, root: str) -> Listing:
 def glyph_listing(
     settings: GlyphSettings, count: int, resolution: int, channels: int, suffix: str
 ) -> Listing:
-    """Characters, rendered when they are encoded: any number, of any size.
+    """Glyphs, rendered when they are encoded.
 
     Args:
-        settings: which, and how distorted; `train` and `test` of it are not looked at.
-        count: N.
+        settings: characters and distortions; `train` and `test` are ignored.
+        count: number of images.
         resolution: pixels of a side.
         channels: 1 for grey, 3 for colour.
         suffix: `png` or `jpeg`.
     """
     from orchestration.data.glyphs import CHUNK, letters
 
-    labels, fonts = (one.tolist() for one in letters(settings, PART, count, resolution))
+    labels, fonts = (column.tolist() for column in letters(settings, PART, count, resolution))
     keys = [f"{number:09d}" for number in range(count)]
     asked = {"settings": asdict(settings), "resolution": resolution}
     asked |= {"channels": channels, "suffix": suffix}
@@ -136,7 +138,7 @@ def glyph_listing(
 
 
 def encoded(content: Mapping[str, Any]) -> Iterator[bytes | BadImageError]:
-    """The images of a stretch, in its order: JPEG or PNG, or why one cannot be read."""
+    """Encoded images of a range, in order: JPEG or PNG, or the error if one cannot be read."""
     kinds = {"files": _files, "torchvision": _of_torchvision, "glyphs": _glyphs}
     yield from kinds[content["kind"]](content)
 
@@ -149,16 +151,16 @@ def _order(keys: Sequence[str]) -> list[int]:
 def _files(content: Mapping[str, Any]) -> Iterator[bytes | BadImageError]:
     for path in content["paths"]:
         try:
-            yield _taken_over(Path(path).read_bytes())
+            yield _verified(Path(path).read_bytes())
         except (OSError, BadImageError) as error:
             yield BadImageError(getattr(error, "strerror", None) or str(error))
 
 
-def _taken_over(data: bytes) -> bytes:
-    """A file as it is where it is JPEG or PNG, else as PNG.
+def _verified(data: bytes) -> bytes:
+    """Content of a file, unchanged if it is JPEG or PNG, else converted to PNG.
 
     Raises:
-        BadImageError: it is no image, or only a part of one.
+        BadImageError: it is not an image, or truncated.
     """
     from PIL import Image
 
@@ -166,7 +168,7 @@ def _taken_over(data: bytes) -> bytes:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")
             kind = image.format
-            image.draft("RGB", (1, 1))  # a JPEG is read whole, and not all of it is computed
+            image.draft("RGB", (1, 1))  # reads all of a JPEG, but decodes it at a small size
             image.load()
             return data if kind in KEPT else _png(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -175,8 +177,8 @@ def _taken_over(data: bytes) -> bytes:
 
 def _png(image: Any) -> bytes:
     file = io.BytesIO()
-    kept = image if image.mode in ("L", "RGB") else image.convert("RGB")
-    kept.save(file, format="PNG", compress_level=1)
+    converted = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    converted.save(file, format="PNG", compress_level=1)
     return file.getvalue()
 
 
@@ -207,7 +209,7 @@ def _torchvision(name: str, root: str) -> Any:
 
 
 def _labels_of(data: Any) -> list[int]:
-    """Of every image; most data sets have a list of them."""
+    """Label of every image, from the list that most data sets have, else one by one."""
     known = getattr(data, "targets", None)
     labels = [data[i][1] for i in range(len(data))] if known is None else known
     return [int(label) for label in labels]

@@ -1,7 +1,7 @@
-"""Images that cannot be decoded: named in `bad_samples.csv`, and too many of them refused.
+"""Images that cannot be decoded: they are listed in `bad_samples.csv`; too many stop the job.
 
-Where a set is streamed, workers meet them while they train. Each adds what is not named yet; all
-see the same file, so the job stops by the images of all workers and all its runs together.
+Workers that stream a set find them during training. All workers and all runs of a job add to one
+file, and the limit applies to that file.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from cluster.storage import Storage
 from orchestration.config.storage_layout import BAD_SAMPLES_FILE
 
 MOST_BAD = 0.001
-"""Part of a set that may be undecodable, or unreadable when it is converted."""
+"""Largest fraction of a set that may be impossible to decode, or to read for a conversion."""
 
 
 class BadSamplesError(Exception):
-    """Too many images cannot be decoded; another attempt would not mend that."""
+    """Too many images cannot be decoded. Another attempt would not help."""
 
 
 @dataclass(frozen=True)
 class BadSamples:
-    """What is known of one set in one job."""
+    """Bad samples of one set, as found by one job."""
 
     folder: Storage
-    """The job's."""
+    """Folder of the job."""
     fingerprint: str
-    """Of the set: images of an earlier one are forgotten."""
+    """Fingerprint of the set. Bad samples of other sets are ignored."""
     count: int
-    """Images of the set."""
+    """Number of images of the set."""
 
     def note(self, problems: Sequence[str]) -> None:
-        """Name images: key and reason of each, with a tabulator between them.
+        """Add bad samples to the file: "key<TAB>reason" of each.
 
         Raises:
-            DamageError: they are too many by now.
+            BadSamplesError: the set has too many of them now.
         """
-        told = dict(text.split("\t", 1) for text in problems)
+        new = dict(text.split("\t", 1) for text in problems)
         while True:
             before = self.folder.find_bytes(BAD_SAMPLES_FILE)
             known = self._parsed(before)
-            if told.keys() <= known.keys():
+            if new.keys() <= known.keys():
                 break
-            if self.folder.swap(BAD_SAMPLES_FILE, before, self._table({**known, **told})):
+            if self.folder.swap(BAD_SAMPLES_FILE, before, self._table({**known, **new})):
                 break
         self.check()
 
     def check(self) -> None:
-        """Refuse a set of which too many are named.
+        """Check the number of bad samples in the file.
 
         Raises:
-            DamageError: it is one.
+            BadSamplesError: there are too many.
         """
         if problem := complaint(self.named(), self.count, self.folder.where(BAD_SAMPLES_FILE)):
             raise BadSamplesError(problem)
 
     def named(self) -> Mapping[str, str]:
-        """By key, why an image cannot be decoded."""
+        """Reasons why images cannot be decoded, by key."""
         return self._parsed(self.folder.find_bytes(BAD_SAMPLES_FILE))
 
     def _parsed(self, data: bytes | None) -> dict[str, str]:
@@ -70,21 +70,21 @@ class BadSamples:
         return bad_table({"set": self.fingerprint, "key": k, "reason": known[k]} for k in known)
 
 
-def complaint(bad: Mapping[str, str], count: int, place: str | None) -> str | None:
-    """What is wrong if too many images of a set are bad; None if they are few enough.
+def complaint(bad: Mapping[str, str], count: int, path: str | None) -> str | None:
+    """Error message if too many images of a set are bad; None if few enough are.
 
     Args:
-        bad: by key, why an image cannot be read.
-        count: images of the set.
-        place: where all are named, if anywhere.
+        bad: reasons why images cannot be read, by key.
+        count: number of images of the set.
+        path: path of the list of bad samples, if there is one.
     """
     if len(bad) <= MOST_BAD * count:
         return None
     key, reason = next(iter(bad.items()))
-    named = f"those in {place}" if place else "them"
+    listed = f"those in {path}" if path else "them"
     return (
         f"{len(bad)} of {count:,} images cannot be decoded, e.g. {key}: {reason}; expected at most "
-        f"{MOST_BAD:.1%}: mend or remove {named}, and convert the set again"
+        f"{MOST_BAD:.1%}: mend or remove {listed}, and convert the set again"
     )
 
 

@@ -1,6 +1,6 @@
-"""From blocks, in the order in which they are read, to the rows of each step of an epoch.
+"""Assemble the batches of an epoch from blocks, which come in reading order.
 
-Shapes: n rows of a block.
+Shapes: P pieces of a worker's plan.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from orchestration.data.streaming.epoch_order import Epoch
 from orchestration.data.streaming.reader import Block
 
 Problems = Callable[[list[str]], None]
-"""Told of images that cannot be decoded: key and reason, with a tabulator between them."""
+"""Called with images that cannot be decoded: "key<TAB>reason" of each."""
 
 
 class Source(Protocol):
-    """Blocks in the order of a plan."""
+    """Blocks of a plan, in its order."""
 
     is_finished: bool
-    """Whether all have been handed out."""
+    """Whether all blocks have been returned."""
 
     def __next__(self) -> Block: ...
 
     def close(self) -> None:
-        """End it, read to the end or not."""
+        """Stop reading, even before the end."""
         ...
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """One block of several, one or more."""
+    """Concatenation of one or more blocks."""
     if len(blocks) == 1:
         return blocks[0]
-    return {name: np.concatenate([one[name] for one in blocks]) for name in blocks[0]}
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def some_of(block: Block, places: Numbers | slice) -> Block:
-    """The rows of a block at some places."""
-    return {name: column[places] for name, column in block.items()}
+def rows_at(block: Block, indices: Numbers | slice) -> Block:
+    """Rows of a block at `indices`."""
+    return {name: column[indices] for name, column in block.items()}
 
 
 @dataclass
 class ShuffleBuffer:
-    """Rows of a lane that have come and are not taken: its window in use, and what lies behind."""
+    """Shuffle buffer of one lane: the window that is being taken, and rows read after it."""
 
     epoch: Epoch
     lane: int
     row: int
-    """Of the lane, the next that comes."""
+    """Number of the next row of the lane to be added."""
     _window: int = -1
-    """The one in use; its rows, and the order in which they are taken."""
-    _now: Block = field(default_factory=dict)
+    """Number of the window in use. Below: its rows, and the order in which they are taken."""
+    _window_rows: Block = field(default_factory=dict)
     _order: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     _waiting: list[Block] = field(default_factory=list)
 
@@ -62,47 +62,47 @@ class ShuffleBuffer:
         self._bounds = self.epoch.windows(self.lane)
 
     def add(self, block: Block) -> None:
-        """Keep the next rows of the lane; a copy, so that Ray can let go of its own."""
+        """Add the next rows of the lane. They are copied, so that Ray can free the block."""
         self._waiting.append({name: column.copy() for name, column in block.items()})
         self.row += len(block["label"])
 
     def needs(self, position: int) -> bool:
-        """Whether more has to come before the row at this position can be taken."""
+        """Whether rows have to be added before the row at this position can be taken."""
         return self.row < self._bounds[self._at(position) + 1]
 
     def take(self, first: int, stop: int) -> list[Block]:
-        """Rows at positions of the shuffled lane, none of them before those taken last."""
-        found = []
+        """Take rows `first` to before `stop` of the shuffled lane. Positions must not decrease."""
+        blocks = []
         while first < stop:
             window = self._at(first)
             if window != self._window:
                 self._open(window)
             end = min(self._bounds[window + 1], stop)
             start = self._bounds[window]
-            found.append(some_of(self._now, self._order[first - start : end - start]))
+            blocks.append(rows_at(self._window_rows, self._order[first - start : end - start]))
             first = end
-        return found
+        return blocks
 
     def _at(self, position: int) -> int:
-        """The window of a position."""
+        """Number of the window that holds a position."""
         return int(np.searchsorted(self._bounds, position, side="right")) - 1
 
     def _open(self, window: int) -> None:
-        """Take the next window into use: what waits begins with it."""
-        left, window_rows = self._bounds[window + 1] - self._bounds[window], []
+        """Make a window the current one. The waiting rows begin with it."""
+        left, rows = self._bounds[window + 1] - self._bounds[window], []
         while left:
             block = self._waiting.pop(0)
-            window_rows.append(some_of(block, slice(left)))
-            if len(block["label"]) > left:  # a copy: no view of the rest keeps this window alive
+            rows.append(rows_at(block, slice(left)))
+            if len(block["label"]) > left:  # copied: a view would keep the whole block alive
                 rest = {name: column[left:].copy() for name, column in block.items()}
                 self._waiting.insert(0, rest)
-            left -= len(window_rows[-1]["label"])
-        self._now, self._window = joined(window_rows), window
+            left -= len(rows[-1]["label"])
+        self._window_rows, self._window = joined(rows), window
         self._order = self.epoch.shuffled(self.lane, window)
 
 
 class EpochBatches:
-    """One epoch of one worker."""
+    """Batches of one epoch for one worker."""
 
     def __init__(
         self,
@@ -113,37 +113,38 @@ class EpochBatches:
         starts: Numbers,
         on_problems: Problems,
     ) -> None:
-        """Describe it; its source reads already.
+        """Assemble batches from a source that is already being read.
 
         Args:
-            epoch: the order of all.
-            lanes: those of this worker.
-            first_step: steps before it are left out.
-            source: blocks of the pieces of these lanes from that step on, none of several pieces.
-            starts: (P + 1,): place in the source of the first row of each piece.
-            on_problems: told of images that cannot be decoded.
+            epoch: the order of the epoch.
+            lanes: lanes of this worker.
+            first_step: first step to return, when an epoch is resumed.
+            source: blocks of the pieces of these lanes from that step on. Every block belongs to
+                one piece.
+            starts: (P + 1,), index in the source of the first row of each piece.
+            on_problems: called with images that cannot be decoded.
         """
         self.epoch, self.source = epoch, source
         self._starts, self._on_problems = starts, on_problems
         self._lanes = [piece.lane for piece in epoch.pieces(lanes, first_step)]
-        self._rows = {
+        self._buffers = {
             lane: ShuffleBuffer(epoch, lane, epoch.first_row(lane, first_step)) for lane in lanes
         }
 
     def take(self, step: int) -> Block:
-        """The rows of a step, of the lanes of this worker."""
-        found: list[Block] = []
-        for lane, rows in self._rows.items():
+        """Rows of a step from the lanes of this worker."""
+        blocks: list[Block] = []
+        for lane, buffer in self._buffers.items():
             first, stop = self.epoch.position(lane, step), self.epoch.position(lane, step + 1)
-            while first < stop and rows.needs(stop - 1):
+            while first < stop and buffer.needs(stop - 1):
                 self._pull()
-            found += rows.take(first, stop)
-        return joined(found)
+            blocks += buffer.take(first, stop)
+        return joined(blocks)
 
     def _pull(self) -> None:
         block = next(self.source)
-        piece = int(np.searchsorted(self._starts, block["place"][0], side="right")) - 1
+        piece = int(np.searchsorted(self._starts, block["position"][0], side="right")) - 1
         problems = [text for text in block["problem"] if text]
         if problems:
             self._on_problems(problems)
-        self._rows[self._lanes[piece]].add(block)
+        self._buffers[self._lanes[piece]].add(block)

@@ -1,4 +1,4 @@
-"""A set that is streamed, as workers know it. Shapes: C channels, R pixels, N images."""
+"""A streamed data set in a worker. Shapes: N images, C channels, R pixels of a side."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from orchestration.data.streaming.subset import StreamedSet, all_rows
 from orchestration.data.transforms import Recipe, recipe_of
 
 SAMPLE, SAMPLED_GROUPS = 2048, 8
-"""Training images of which mean and deviation are taken, and row groups that they come from."""
+"""Number of training images for mean and deviation, and of row groups that they come from."""
 
 
 @dataclass(frozen=True)
 class StreamedDataset:
-    """A data source, split; see `orchestration.data.loading.Dataset`."""
+    """A data source that is streamed, split into a training and a test part; compare `Dataset`."""
 
     facts: DataFacts
     train: StreamedSet
     test: StreamedSet
     mean: tuple[float, ...]
-    """Per channel, of some training images, 0 to 1."""
+    """Mean per channel of a sample of the training images, 0 to 1."""
     std: tuple[float, ...]
-    """The same; never below 1/255."""
+    """Standard deviation per channel of the same sample; at least 1/255."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the classes."""
         return self.facts.classes
 
     @property
     def is_cropped(self) -> bool:
-        """Whether networks see the middle of images in the test."""
+        """Whether networks see a centre crop of test images."""
         return self.train.settings.augment == "crop"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, R, R."""
+        """(C, R, R)."""
         return self.train.channels, self.train.settings.resolution, self.train.settings.resolution
 
     def examples(self, count: int) -> Tensor:
@@ -58,16 +58,16 @@ class StreamedDataset:
 def load_streamed(
     settings: DataSettings, storage: Storage | None, facts: DataFacts | None = None
 ) -> StreamedDataset:
-    """Find out which rows belong to which part, and what the images are like.
+    """Split a set by its row index, and get mean and deviation of its images.
 
     Args:
-        settings: which files.
-        storage: where both is kept for the next time, if anywhere.
-        facts: of the files, if they were looked at before.
+        settings: the `data:` section of the job.
+        storage: cache of the row index and the statistics; None: not cached.
+        facts: facts about the files, if they are known.
 
     Raises:
-        SpecError: a file cannot serve.
-        ReadError: one cannot be read.
+        SpecError: a file cannot be used.
+        ReadError: a file cannot be read.
     """
     facts = facts or describe(settings)
     index = row_index(settings, facts, storage)
@@ -79,26 +79,29 @@ def load_streamed(
 def _statistics(
     train: StreamedSet, facts: DataFacts, storage: Storage | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation; kept, since all workers need the same."""
+    """Mean and deviation; stored, since all workers need the same values."""
     settings = train.settings
     size = f"{facts.resolution}x{facts.channels}-{settings.test_share:g}-{settings.augment}"
-    place = statistics_file(facts.fingerprint, size)
-    kept = None if storage is None else storage.find_json(place)
-    if kept is None:
+    path = statistics_file(facts.fingerprint, size)
+    stored = None if storage is None else storage.find_json(path)
+    if stored is None:
         images = some_images(train, SAMPLE, SAMPLED_GROUPS).double() / 255
         mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp_min(1 / 255)
-        kept = {"format": STATISTICS_FORMAT, "mean": mean.tolist(), "std": std.tolist()}
+        stored = {"format": STATISTICS_FORMAT, "mean": mean.tolist(), "std": std.tolist()}
         if storage is not None:
-            storage.write_json(place, kept)
-    return tuple(kept["mean"]), tuple(kept["std"])
+            storage.write_json(path, stored)
+    return tuple(stored["mean"]), tuple(stored["std"])
 
 
 def some_images(part: StreamedSet, count: int, groups: int) -> Tensor:
-    """(N, C, R, R), uint8: up to `count` images that can be decoded, from up to so many row groups
-    that lie evenly apart; as the test sees them."""
+    """Sample of up to `count` images (N, C, R, R), uint8, transformed as for the test.
+
+    It comes from up to `groups` evenly spaced row groups. Images that cannot be decoded are
+    skipped.
+    """
     recipe = recipe_of(part.settings, is_retraining=False).for_test
-    found = list(_decoded(part, recipe, count, groups))
-    return torch.cat(found)[:count]
+    images = list(_decoded(part, recipe, count, groups))
+    return torch.cat(images)[:count]
 
 
 def _decoded(part: StreamedSet, recipe: Recipe, count: int, groups: int) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Batches of images that are too large for memory: what `MemoryLoader` does, from files."""
+"""Batches of images that are streamed from files; the counterpart of `MemoryLoader`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas_core.batch import Batch
 from orchestration.config.loading import SpecError
-from orchestration.data.streaming.batching import EpochBatches, Problems, Source, joined, some_of
+from orchestration.data.streaming.batching import EpochBatches, Problems, Source, joined, rows_at
 from orchestration.data.streaming.epoch_order import Piece, lanes_of
 from orchestration.data.streaming.ray_data import Pipeline, StreamError
 from orchestration.data.streaming.reader import Block, ReadPlan
@@ -19,39 +19,39 @@ from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import Recipe
 
 Normalise = Callable[[Tensor], Tensor]
-"""uint8 (N, C, R, R) to what a network takes, on the worker's device."""
+"""Function from uint8 images (N, C, R, R) to the network's input, on the worker's device."""
 
 
-def nobody(_problems: list[str]) -> None:
-    """Images that cannot be decoded are left out, and nobody is told."""
+def ignore_problems(_problems: list[str]) -> None:
+    """Leave out images that cannot be decoded without reporting them."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a worker reads: the same for all parts."""
+    """Reading options of a worker, the same for all parts of the data."""
 
     normalise: Normalise
     device: torch.device
     readers: int = 1
-    """Tasks at a time."""
+    """Number of tasks that run at a time."""
     ahead_bytes: int = 128 * 1024**2
-    """Of decoded images that wait."""
-    on_problems: Problems = nobody
+    """Limit of decoded images that are prefetched, bytes."""
+    on_problems: Problems = ignore_problems
     opened: Callable[[ReadPlan, int, int], Source] = Pipeline
 
     def source(self, plan: ReadPlan) -> Source:
-        """Blocks of a plan; reading begins at once."""
+        """Start to read the blocks of a plan."""
         return self.opened(plan, self.readers, self.ahead_bytes)
 
     def batch(self, block: Block, total: int, first: int = 0) -> Batch:
-        """Of the images of a block that could be decoded.
+        """Batch of those images of a block that could be decoded.
 
         Raises:
-            StreamError: there is none.
+            StreamError: there are none.
         """
         is_good = block["problem"] == ""
         if not is_good.all():
-            block = some_of(block, np.flatnonzero(is_good))
+            block = rows_at(block, np.flatnonzero(is_good))
         if not len(block["label"]):
             raise StreamError(
                 f"none of a worker's {len(is_good)} images of a batch can be decoded; mend or "
@@ -64,16 +64,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class StreamLoader:
-    """Training batches of one worker, from files; see `MemoryLoader`.
+    """Training batches of one worker, streamed from files.
 
-    Which images a batch holds depends on the seed, the number of lanes and the size of windows; how
-    an image is augmented on its key and the epoch; nothing on the number of workers. An image that
-    cannot be decoded is left out of its batch, whose `total` still counts it: it has the weight 0.
+    The images of a batch depend on the seed, the number of lanes and the size of the windows. The
+    augmentation of an image depends on the seed, its key and the epoch. Neither depends on the
+    number of workers. An image that cannot be decoded is left out of its batch, but still counted
+    by `total`: it has weight 0 in the loss.
     """
 
     data: StreamedSet
     batch_size: int
-    """Images of one step, all workers together; the batches of a pass differ by one at most."""
+    """Images per step of all workers together. Batches of a pass differ in size by one at most."""
     seed: int
     purpose: str
     recipe: Recipe
@@ -96,37 +97,38 @@ class StreamLoader:
 
     @property
     def steps(self) -> int:
-        """Batches of one pass."""
+        """Number of batches per pass."""
         return -(-len(self.data) // self.batch_size)
 
     @property
     def lanes(self) -> range:
-        """Those of this worker."""
+        """Lanes of this worker."""
         return lanes_of(self.rank, self.size, self.data.settings.stream.lanes)
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Endless, from batch number `start` of all passes on.
+        """Yield batches without end, from batch number `start` on, counted over all passes.
 
-        Reading of the next pass begins when this one is read: its start takes a second or two.
+        The next pass is opened as soon as all blocks of the current one are read, because opening
+        takes a second or two.
         """
         number, step = divmod(start, self.steps)
-        feeds = [self._feed(number, step)]
+        epochs = [self._open_epoch(number, step)]
         try:
             while True:
-                for now in range(step, self.steps):
-                    batch = self._batch(feeds[0], now)
-                    if feeds[0].source.is_finished and len(feeds) == 1:
-                        feeds.append(self._feed(number + 1, 0))
+                for current in range(step, self.steps):
+                    batch = self._batch(epochs[0], current)
+                    if epochs[0].source.is_finished and len(epochs) == 1:
+                        epochs.append(self._open_epoch(number + 1, 0))
                     yield batch
-                if len(feeds) == 1:
-                    feeds.append(self._feed(number + 1, 0))
-                feeds.pop(0).source.close()
+                if len(epochs) == 1:
+                    epochs.append(self._open_epoch(number + 1, 0))
+                epochs.pop(0).source.close()
                 number, step = number + 1, 0
         finally:
-            for feed in feeds:
-                feed.source.close()
+            for epoch in epochs:
+                epoch.source.close()
 
-    def _feed(self, number: int, step: int) -> EpochBatches:
+    def _open_epoch(self, number: int, step: int) -> EpochBatches:
         epoch = self.data.epoch(self.batch_size, self.seed, self.purpose, number)
         pieces = epoch.pieces(self.lanes, step)
         plan = self.data.plan(pieces, self.recipe, self.seed, self.purpose, number)
@@ -134,10 +136,10 @@ class StreamLoader:
         source = reading.source(plan)
         return EpochBatches(epoch, self.lanes, step, source, plan.starts, reading.on_problems)
 
-    def _batch(self, feed: EpochBatches, step: int) -> Batch:
-        epoch = feed.epoch
+    def _batch(self, batches: EpochBatches, step: int) -> Batch:
+        epoch = batches.epoch
         before = sum(epoch.share(lane, step) for lane in range(self.lanes.start))
-        return self.reading.batch(feed.take(step), epoch.batch(step), before)
+        return self.reading.batch(batches.take(step), epoch.batch(step), before)
 
 
 def streamed_batches(
@@ -148,7 +150,7 @@ def streamed_batches(
     size: int = 1,
     batch_size: int = 256,
 ) -> Iterator[Batch]:
-    """One worker's part of a set, in order, without augmentation; see `evaluation_batches`."""
+    """Batches of one worker's part of a set, in order, without augmentation."""
     start, stop = (part * len(data) // size for part in (rank, rank + 1))
     plan = data.plan(_pieces(data, start, stop), recipe.for_test, 0, "the test", 0)
     source = reading.source(plan)
@@ -157,28 +159,28 @@ def streamed_batches(
         left = stop - start
         while left:
             count = min(batch_size, left)
-            while sum(len(one["label"]) for one in waiting) < count:
-                waiting.append(_told(next(source), reading))
+            while sum(len(block["label"]) for block in waiting) < count:
+                waiting.append(_reported(next(source), reading))
             whole = joined(waiting)
-            waiting = [some_of(whole, slice(count, None))]
+            waiting = [rows_at(whole, slice(count, None))]
             left -= count
-            yield reading.batch(some_of(whole, slice(count)), count)
+            yield reading.batch(rows_at(whole, slice(count)), count)
     finally:
         source.close()
 
 
-def _told(block: Block, reading: Reading) -> Block:
-    """A block of whose problems somebody was told."""
+def _reported(block: Block, reading: Reading) -> Block:
+    """The same block, after its problems are reported."""
     if problems := [text for text in block["problem"] if text]:
         reading.on_problems(problems)
     return block
 
 
 def _pieces(data: StreamedSet, start: int, stop: int) -> list[Piece]:
-    """Rows of a part from `start` to before `stop`, by row group."""
-    found = []
+    """Rows `start` to before `stop` of a part, one piece per row group."""
+    pieces = []
     for group, (first, end) in enumerate(zip(data.starts[:-1], data.starts[1:], strict=True)):
-        here = max(first, start), min(end, stop)
-        if here[0] < here[1]:
-            found.append(Piece(group, int(here[0] - first), int(here[1] - first), 0, 0.0))
-    return found
+        low, high = max(first, start), min(end, stop)
+        if low < high:
+            pieces.append(Piece(group, int(low - first), int(high - first), 0, 0.0))
+    return pieces

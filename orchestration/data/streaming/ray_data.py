@@ -1,9 +1,9 @@
-"""A stream of decoded images: Ray Data runs the tasks of a plan and hands on their blocks in order.
+"""Stream of decoded images: Ray Data runs the tasks of a plan and returns their blocks in order.
 
-Tasks take no share of the cores that Ray counts: the workers of a case have those, and a stream
-that waited for cores which its own readers hold would wait for ever. How many tasks run at a time
-is said instead. They run on the node of who reads: a head that has no cores would be given some
-too. What waits to be used lies in Ray's object store, and is bounded there.
+Tasks request no CPUs from Ray: the workers of a case hold them, so a stream that waited for CPUs
+would deadlock. The number of concurrent tasks is limited directly instead. Tasks are pinned to the
+node of the worker that reads; otherwise Ray would also place some on a head node without CPUs.
+Prefetched blocks lie in Ray's object store, which bounds their size.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 from orchestration.data.streaming.reader import BLOCK_BYTES, Block, ReadPlan, read_piece
 
 END = None
-"""Behind the last block."""
+"""Marker in the queue after the last block."""
 ROOM = 2
-"""Blocks that lie ready in the worker itself."""
+"""Number of blocks that are prefetched into the worker itself."""
 END_S = 1.0
-"""How long a stream that is left is waited for; it ends by itself, and takes a while."""
+"""Time to wait for a closed stream to end, seconds. It ends by itself, but may take longer."""
 NODE_LABEL = "ray.io/node-id"
-"""What Ray labels every node with."""
+"""Label that Ray sets on every node."""
 LOOK_S = 0.5
-"""How often a thread that waits looks whether it is still wanted."""
+"""Interval at which a blocked thread checks whether the stream was closed, seconds."""
 
 
 class StreamError(Exception):
@@ -35,19 +35,19 @@ class StreamError(Exception):
 
 
 class Pipeline:
-    """The blocks of one plan. Reading begins at once, in the background."""
+    """Blocks of one plan, read in a background thread."""
 
     def __init__(self, plan: ReadPlan, readers: int, ahead_bytes: int) -> None:
-        """Start it.
+        """Start to read.
 
         Args:
-            plan: what to read.
-            readers: tasks at a time.
-            ahead_bytes: of blocks that wait to be used.
+            plan: rows to read.
+            readers: number of tasks that run at a time.
+            ahead_bytes: limit of prefetched blocks, bytes.
         """
         self._queue: queue.Queue[Any] = queue.Queue(ROOM)
         self._is_wanted = True
-        self._next_place, self._rows = 0, len(plan.rows)
+        self._next_position, self._rows = 0, len(plan.rows)
         self.is_finished = self._rows == 0
         self._thread = threading.Thread(
             target=self._fill, args=(plan, readers, ahead_bytes), daemon=True
@@ -60,21 +60,21 @@ class Pipeline:
     def __next__(self) -> Block:
         if self.is_finished:
             raise StopIteration
-        found = self._queue.get()
-        if found is END or isinstance(found, BaseException):
+        item = self._queue.get()
+        if item is END or isinstance(item, BaseException):
             self.is_finished = True
-            if found is END:
+            if item is END:
                 raise StopIteration
-            raise StreamError(reason_of(found)) from None
-        block: Block = found
-        first, count = int(block["place"][0]), len(block["place"])
-        assert first == self._next_place, "blocks come in the order of the plan"
-        self._next_place += count
-        self.is_finished = self._next_place == self._rows
+            raise StreamError(reason_of(item)) from None
+        block: Block = item
+        first, count = int(block["position"][0]), len(block["position"])
+        assert first == self._next_position, "blocks come in the order of the plan"
+        self._next_position += count
+        self.is_finished = self._next_position == self._rows
         return block
 
     def close(self) -> None:
-        """End it, read to the end or not."""
+        """Stop reading, even before the end."""
         self._is_wanted, self.is_finished = False, True
         with suppress(queue.Empty):
             while True:
@@ -82,7 +82,7 @@ class Pipeline:
         self._thread.join(timeout=END_S)
 
     def _fill(self, plan: ReadPlan, readers: int, ahead_bytes: int) -> None:
-        """Body of the thread."""
+        """Body of the background thread."""
         try:
             blocks = ray_blocks(plan, readers, ahead_bytes)
             try:
@@ -95,22 +95,22 @@ class Pipeline:
         except BaseException as error:
             self._put(error)
 
-    def _put(self, what: Any) -> bool:
-        """False where nobody wants it any more."""
+    def _put(self, item: Any) -> bool:
+        """Put an item into the queue. False if the stream was closed."""
         while self._is_wanted:
             with suppress(queue.Full):
-                self._queue.put(what, timeout=LOOK_S)
+                self._queue.put(item, timeout=LOOK_S)
                 return True
         return False
 
 
 def ray_blocks(plan: ReadPlan, readers: int, ahead_bytes: int) -> Any:
-    """The blocks of a plan, by Ray Data: a generator."""
+    """Generator of the blocks of a plan, read by Ray Data."""
     import ray
     import ray.data
     from ray.data import ExecutionResources, TaskPoolStrategy
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures are raised
     pieces = len(plan.files)
     if pieces == 0:
         return
@@ -134,7 +134,7 @@ def ray_blocks(plan: ReadPlan, readers: int, ahead_bytes: int) -> Any:
 
 
 def held_plan(reference: Any) -> ReadPlan:
-    """The plan, of which a process keeps no copy: its arrays lie in the object store."""
+    """The plan. Its arrays stay in the object store, so that processes hold no copy."""
     import ray
 
     plan: ReadPlan = ray.get(reference)
@@ -142,7 +142,7 @@ def held_plan(reference: Any) -> ReadPlan:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a reader said of a file, else the last line: Ray puts tracebacks around it."""
-    told: list[str] = re.findall(r"ReadError: (.+)", str(error))
+    """Message of a ReadError inside Ray's traceback, else the last line of an error."""
+    reasons: list[str] = re.findall(r"ReadError: (.+)", str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return [type(error).__name__, *lines, *told][-1]
+    return [type(error).__name__, *lines, *reasons][-1]

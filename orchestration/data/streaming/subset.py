@@ -1,4 +1,4 @@
-"""A part of a set that is too large for memory: which rows of which files. Nothing is decoded here.
+"""A part of a streamed set: the rows of files that belong to it. Nothing is decoded here.
 
 Shapes: N rows of the part, G row groups that hold some of them.
 """
@@ -19,21 +19,22 @@ from orchestration.data.streaming.reader import ReadPlan, plan_arrays
 from orchestration.data.transforms import Recipe
 
 MOST_TOGETHER = 10_000
-"""Images that are shuffled together, however small: an epoch begins when the first are there."""
+"""Largest number of images that are shuffled together. An epoch cannot start before the first
+windows are read, so small images are limited too."""
 
 
 def all_rows(index: RowIndex, settings: DataSettings, channels: int) -> StreamedSet:
-    """A whole set."""
+    """The whole set, as one part."""
     return StreamedSet(index, np.arange(len(index)), settings, channels)
 
 
 @dataclass(frozen=True)
 class StreamedSet:
-    """Images in files."""
+    """A part of a set of images in files."""
 
     index: RowIndex
     rows: Numbers
-    """(N,): numbers of rows, ascending."""
+    """(N,): row numbers in the index, ascending."""
     settings: DataSettings
     channels: int
 
@@ -42,62 +43,62 @@ class StreamedSet:
 
     @property
     def labels(self) -> Numbers:
-        """(N,)."""
-        found: Numbers = self.index.labels[self.rows]
-        return found
+        """Labels, (N,)."""
+        labels: Numbers = self.index.labels[self.rows]
+        return labels
 
     @property
     def hashes(self) -> Hashes:
-        """(N,): of the keys."""
+        """Hashes of the keys, (N,)."""
         return self.index.hashes[self.rows]
 
     @cached_property
     def starts(self) -> Numbers:
-        """(G + 1,): place in `rows` of the first of each row group."""
+        """(G + 1,): index in `rows` of the first row of each row group, and N."""
         groups = self.index.groups_of(self.rows)
         firsts = np.flatnonzero(np.diff(groups, prepend=-1))
         return np.append(firsts, len(self.rows))
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """(G,): rows of each row group."""
+        """(G,): number of rows of the part in each row group."""
         return tuple(np.diff(self.starts).tolist())
 
     def where(self, is_chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> StreamedSet:
-        """Some of the rows."""
+        """The part with the chosen rows only."""
         return replace(self, rows=self.rows[is_chosen])
 
     def split_test(self) -> tuple[StreamedSet, StreamedSet]:
-        """Test part and training images."""
+        """Split into test part and training images."""
         is_held = is_test(self.hashes, self.settings.test_share)
         return self.where(is_held), self.where(~is_held)
 
     def split_architecture(self, share: float) -> tuple[StreamedSet, StreamedSet]:
-        """Of training images: architecture part and weight part."""
+        """Split training images into architecture part and weight part."""
         is_held = is_architecture(self.hashes, share, self.settings.test_share)
         return self.where(is_held), self.where(~is_held)
 
     def plan(
         self, pieces: Sequence[Piece], recipe: Recipe, seed: int, purpose: str, epoch: int
     ) -> ReadPlan:
-        """What has to be read, in the order of the pieces."""
+        """Plan to read pieces, in their order."""
         index, starts = self.index, self.starts
-        places = [np.arange(starts[one.group] + one.first, starts[one.group] + one.stop)
-                  for one in pieces]  # fmt: skip
-        groups = [int(index.groups_of(self.rows[some[:1]])[0]) for some in places]
-        found = [
+        indices = [np.arange(starts[piece.group] + piece.first, starts[piece.group] + piece.stop)
+                   for piece in pieces]  # fmt: skip
+        groups = [int(index.groups_of(self.rows[some[:1]])[0]) for some in indices]
+        located = [
             (
                 int(index.files[group]),
                 int(index.numbers[group]),
                 self.rows[some] - index.starts[group],
             )
-            for group, some in zip(groups, places, strict=True)
+            for group, some in zip(groups, indices, strict=True)
         ]
-        whole = self.rows[np.concatenate(places)] if places else self.rows[:0]
+        whole = self.rows[np.concatenate(indices)] if indices else self.rows[:0]
         columns, settings = self.settings.columns, self.settings
-        files, numbers, firsts, rows = plan_arrays(found)
+        files, numbers, firsts, rows = plan_arrays(located)
         return ReadPlan(
-            places=index.places,
+            paths=index.paths,
             image_column=columns.image,
             key_column=columns.key,
             channels=self.channels,
@@ -115,7 +116,7 @@ class StreamedSet:
         )
 
     def epoch(self, batch_size: int, seed: int, purpose: str, number: int) -> Epoch:
-        """The order of an epoch."""
+        """Order of an epoch."""
         stream = self.settings.stream
         image_bytes = self.channels * self.settings.resolution**2
         together = min(stream.window_mib * 1024**2 // image_bytes, MOST_TOGETHER)

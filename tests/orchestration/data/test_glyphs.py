@@ -1,4 +1,4 @@
-"""Rendered characters: repeatable, evenly spread, different by part, distorted as asked."""
+"""Rendered characters: reproducible, balanced, different by part, distorted as configured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rendered(settings: GlyphSettings = FEW, part: str = "train", count: int = 64
 
 
 def test_images_are_the_same_as_ever() -> None:
-    """With matplotlib 3.11 and FreeType 2.14, on every machine."""
+    """Checksum for matplotlib 3.11 and FreeType 2.14, the same on every machine."""
     found = render(FEW, "train", 640, resolution=24, channels=1)
     assert checksum(found.images, found.labels) == "5f1ef79818f53e2d"
 
@@ -52,14 +52,14 @@ def test_classes_and_fonts_are_equally_frequent() -> None:
 def test_undistorted_images_are_the_drawings_of_the_fonts() -> None:
     found = rendered(STILL, count=2 * DRAWINGS)
     images, which = found.images.flatten(1).unique(dim=0, return_inverse=True)
-    # Few fonts share a glyph: an image that comes twice is the same drawing.
+    # Few fonts share a glyph, so equal images are the same drawing.
     assert 0.95 * DRAWINGS <= len(images) <= DRAWINGS
     pairs = {(int(a), int(b)) for a, b in zip(which, found.labels, strict=True)}
     assert len(pairs) == len(images)
 
 
 def middle(images: torch.Tensor) -> torch.Tensor:
-    """Centre of the ink (N, 2), pixels from the middle of the image: down, right."""
+    """Centre of mass of the ink (N, 2), in pixels from the centre of the image: down, right."""
     ink = images[:, 0].double()
     steps = torch.arange(ink.shape[1]) - (ink.shape[1] - 1) / 2
     mass = ink.sum((1, 2))
@@ -76,11 +76,10 @@ def test_images_are_moved_by_up_to_what_is_asked() -> None:
 
 
 def test_a_quarter_turn_is_one() -> None:
-    """With the largest angle a right one, turned images reach from one side to the other."""
     turned = rendered(replace(STILL, rotation=3.14159265 / 2), count=DRAWINGS)
     upright = rendered(STILL, count=DRAWINGS)
     mass = turned.images.double().sum((1, 2, 3)) / upright.images.double().sum((1, 2, 3))
-    assert float((mass - 1).abs().max()) < 0.12  # nothing is cut off or made up
+    assert float((mass - 1).abs().max()) < 0.12  # no ink is lost or added
 
 
 def test_a_stretched_image_has_that_much_more_ink() -> None:
@@ -93,7 +92,7 @@ def test_a_stretched_image_has_that_much_more_ink() -> None:
 
 def test_noise_has_the_deviation_that_was_asked_for() -> None:
     noisy = rendered(replace(STILL, noise=0.2), count=200)
-    free = noisy.images[:, 0, :2].double() / 255  # the border; what would be below 0 is cut off
+    free = noisy.images[:, 0, :2].double() / 255  # the border; values below 0 are clipped
     assert float(free[free > 0].square().mean().sqrt()) == pytest.approx(0.2, rel=0.05)
 
 
@@ -152,9 +151,9 @@ def test_images_are_rendered_once_and_kept(
     assert len(storage.list("data")) == 2
     fresh = load_dataset(settings, seed=0)
     monkeypatch.setattr(loading, "render", None)
-    kept = load_dataset(settings, seed=0, storage=storage)
-    assert torch.equal(kept.train.images, fresh.train.images)
-    assert torch.equal(kept.test.labels, fresh.test.labels)
+    stored = load_dataset(settings, seed=0, storage=storage)
+    assert torch.equal(stored.train.images, fresh.train.images)
+    assert torch.equal(stored.test.labels, fresh.test.labels)
 
 
 OTHERS = [

@@ -1,4 +1,4 @@
-"""Images in memory: the split, the order of batches, augmentation, own images."""
+"""Images in memory: split, order of batches, augmentation, image folders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def digits() -> Dataset:
 
 
 def numbered(count: int, classes: int = 3) -> ImageSet:
-    """Images that carry their own number."""
+    """Images whose pixels are their own number."""
     images = torch.arange(count).byte()[:, None, None, None].expand(-1, 1, 4, 4).contiguous()
     return ImageSet(images, torch.arange(count) % classes)
 
@@ -69,9 +69,9 @@ def test_every_image_is_seen_once_a_pass_whatever_the_number_of_workers(size: in
     ]
     for this_pass in range(2):
         start = this_pass * loaders[0].steps
-        batches = [list(itertools.islice(one.batches(start), one.steps)) for one in loaders]
-        seen = torch.cat([b.images[:, 0, 0, 0] for worker in batches for b in worker]).round()
-        assert sorted(seen.int().tolist()) == list(range(50))
+        batches = [list(itertools.islice(each.batches(start), each.steps)) for each in loaders]
+        numbers = torch.cat([b.images[:, 0, 0, 0] for worker in batches for b in worker]).round()
+        assert sorted(numbers.int().tolist()) == list(range(50))
         for parts in zip(*batches, strict=True):
             assert sum(len(part.labels) for part in parts) == parts[0].total <= 16
             assert sum(part.share for part in parts) == pytest.approx(1)
@@ -110,12 +110,12 @@ def test_more_workers_than_images_in_a_batch_are_refused() -> None:
 def test_a_moved_image_is_what_numpy_makes_of_it() -> None:
     images = torch.randint(0, 255, (3, 2, 5, 5), dtype=torch.uint8)
     shifts = torch.tensor([[0, 0], [1, -2], [-3, 4]])
-    for image, (down, right), found in zip(
+    for image, (down, right), shifted in zip(
         images, shifts.tolist(), moved(images, shifts), strict=True
     ):
         padded = np.pad(image.numpy(), ((0, 0), (5, 5), (5, 5)), mode="edge")
         expected = padded[:, 5 - down : 10 - down, 5 - right : 10 - right]
-        assert np.array_equal(found.numpy(), expected)
+        assert np.array_equal(shifted.numpy(), expected)
 
 
 def test_normalised_training_images_have_mean_0_and_deviation_1(digits: Dataset) -> None:

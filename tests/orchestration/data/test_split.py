@@ -1,4 +1,4 @@
-"""Parts by key: the same for ever, of about the size that was asked for, independent of others."""
+"""Split by key: stable parts of about the requested size, independent of other images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KEYS = [f"class/{number}.jpg" for number in range(20_000)]
 
 
 def test_hashes_are_the_same_for_ever() -> None:
-    # As `printf %s KEY | b2sum -l 64` says.
+    # From `printf %s KEY | b2sum -l 64`.
     assert hashes_of(["a", "cats/1.jpg", "Ä"]).tolist() == [
         4681665781835383343,
         4425966198476191418,

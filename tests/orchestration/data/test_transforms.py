@@ -1,4 +1,4 @@
-"""Crops, shifts and colours: as large and as often as said, the same for the same image."""
+"""Crops, shifts and colours: their distributions, and that they repeat for the same image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def drawn(count: int, seed: int = 0) -> Tensor:
 
 
 def image(width: int, height: int, kind: str = "PNG") -> bytes:
-    """Left to right from black to white."""
+    """Horizontal gradient from black to white."""
     row = np.linspace(0, 255, width).round().astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(np.broadcast_to(row[None, :, None], (height, width, 3)).copy()).save(file, kind)
@@ -73,7 +73,7 @@ def test_crops_lie_in_the_image(width: int, height: int, least: float, seed: int
 
 
 def test_crops_have_the_areas_and_shapes_of_the_recipe() -> None:
-    boxes = [crop_box(400, 300, 0.08, one) for one in drawn(3000)[:, 6:].tolist()]
+    boxes = [crop_box(400, 300, 0.08, row) for row in drawn(3000)[:, 6:].tolist()]
     areas = np.array([w * h / 120_000 for _, _, w, h in boxes])
     shapes = np.array([w / h for _, _, w, h in boxes])
     assert areas.min() == pytest.approx(0.08, abs=0.005)

@@ -1,4 +1,4 @@
-"""What the plan refuses and says of a set that is streamed."""
+"""Errors and notes of the plan for a streamed set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def own(tmp_path: Path, without_ray: None) -> str:
 
 
 def notes(storage: Path, path: str, *, lanes: int = 2, **more: Any) -> tuple[str, ...]:
-    """What a plan says of a set; `more` are settings of the data, or whole other sections."""
+    """Notes of the plan for a set; `more` are settings of `data:`, or other whole sections."""
     sections = {name: more.pop(name) for name in ("cluster", "search", "retrain") if name in more}
     data = {"source": "parquet", "path": path, "resolution": 16, "memory_gib": 0.0, **more}
     data["stream"] = {"lanes": lanes}

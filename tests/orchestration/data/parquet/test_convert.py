@@ -1,4 +1,4 @@
-"""Conversions: every image once, in the order of its hash; what stops goes on; damage is named."""
+"""Conversion: every image once, in the order of hashes; resuming; bad images are listed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 def rows(dest: Storage) -> list[dict[str, Any]]:
-    """All rows, shard by shard."""
+    """Rows of all shards, in order."""
     names = [name for name in dest.list() if name.endswith(".parquet")]
     return [row for name in names for row in pq.read_table(dest.path(name)).to_pylist()]
 
@@ -39,7 +39,7 @@ def dest(tmp_path: Path) -> Storage:
 
 def test_a_folder_is_there_as_a_whole_in_the_order_of_hashes(tmp_path: Path, dest: Storage) -> None:
     folder = image_folder(tmp_path / "images")
-    said = converted(folder_listing(str(folder)), dest)
+    logged = converted(folder_listing(str(folder)), dest)
     found = rows(dest)
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
     assert {row["key"] for row in found} == files.keys()
@@ -51,7 +51,7 @@ def test_a_folder_is_there_as_a_whole_in_the_order_of_hashes(tmp_path: Path, des
         assert classes[row["label"]] == row["key"].split("/")[0]
         kept = files[row["key"]].read_bytes()
         assert row["image"] == kept or (row["key"].endswith("gif") and row["image"][1:4] == b"PNG")
-    assert said[-1].startswith("120 images of 3 classes, ")
+    assert logged[-1].startswith("120 images of 3 classes, ")
 
 
 def test_the_manifest_says_what_the_shards_hold(tmp_path: Path, dest: Storage) -> None:
@@ -126,8 +126,8 @@ def test_images_that_cannot_be_read_are_left_out_and_named(
     jpeg = folder / "cats" / "000.jpg"
     jpeg.write_bytes(jpeg.read_bytes()[:200])
     (folder / "dogs" / "001.png").write_bytes(b"no image")
-    said = converted(folder_listing(str(folder)), dest)
-    assert said[0] == f"2 images cannot be read and are left out: {dest.uri}/bad_samples.csv"
+    logged = converted(folder_listing(str(folder)), dest)
+    assert logged[0] == f"2 images cannot be read and are left out: {dest.uri}/bad_samples.csv"
     named = list(csv.DictReader(io.StringIO(dest.read_text("bad_samples.csv"))))
     assert {one["key"] for one in named} == {"cats/000.jpg", "dogs/001.png"}
     assert all(one["reason"].startswith("not an image: ") for one in named)

@@ -1,4 +1,4 @@
-"""Data source `parquet`: parts by key, and what cannot serve is refused with its name."""
+"""Data source `parquet`: split by key, and files that cannot be used are named."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def own(tmp_path: Path, without_ray: None) -> Storage:
 
 
 def others(place: Path, rows: int = 60, **changes: Sequence[Any] | None) -> str:
-    """Two files of somebody else; columns may be changed, or left out with None."""
+    """Two files that another tool wrote. `changes` replaces columns; None leaves one out."""
     place.mkdir()
     for file in range(2):
         columns: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: named once, by all workers together, and too many refused."""
+"""Bad samples: listed once for all workers, and too many stop the job."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ def folder(tmp_path: Path) -> Storage:
 
 
 def test_images_are_named_once_whoever_meets_them(folder: Storage) -> None:
-    one, other = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
-    one.note([B])
-    other.note([A, B])
-    one.note([A])
+    first, second = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
+    first.note([B])
+    second.note([A, B])
+    first.note([A])
     assert folder.read_text(BAD_SAMPLES_FILE).splitlines() == [
         "set,key,reason",
         "parquet/1,cats/a.jpg,not an image: cut off",
         "parquet/1,cats/b.jpg,not an image: cut off",
     ]
-    assert one.named() == {f"cats/{name}.jpg": "not an image: cut off" for name in "ab"}
+    assert first.named() == {f"cats/{name}.jpg": "not an image: cut off" for name in "ab"}
 
 
 def test_too_many_are_refused_with_a_way_out(folder: Storage) -> None:
-    damage = BadSamples(folder, "parquet/1", 2_000)
-    damage.note([A, B])
+    bad_samples = BadSamples(folder, "parquet/1", 2_000)
+    bad_samples.note([A, B])
     with pytest.raises(BadSamplesError) as error:
-        damage.note([C])
+        bad_samples.note([C])
     assert str(error.value) == (
         "3 of 2,000 images cannot be decoded, e.g. cats/a.jpg: not an image: cut off; expected at "
         f"most 0.1%: mend or remove those in {folder.where(BAD_SAMPLES_FILE)}, "
         "and convert the set again"
     )
-    with pytest.raises(BadSamplesError):  # so the next attempt stops before it begins
+    with pytest.raises(BadSamplesError):  # so the next attempt stops at its start
         BadSamples(folder, "parquet/1", 2_000).check()
 
 
@@ -54,14 +54,14 @@ def test_those_of_a_set_that_was_mended_are_forgotten(folder: Storage) -> None:
 
 
 def test_what_another_worker_writes_meanwhile_is_kept(folder: Storage) -> None:
-    one, other = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
-    real, turns = folder.swap, iter([lambda: other.note([A])])
+    first, second = (BadSamples(folder, "parquet/1", 10_000) for _ in range(2))
+    real, turns = folder.swap, iter([lambda: second.note([A])])
 
     def swap(key: str, old: bytes | None, new: bytes | None) -> bool:
         next(turns, lambda: None)()
         return real(key, old, new)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(folder), "swap", lambda _self, *words: swap(*words))
-        one.note([B])
-    assert list(one.named()) == ["cats/a.jpg", "cats/b.jpg"]
+        patch.setattr(type(folder), "swap", lambda _self, *args: swap(*args))
+        first.note([B])
+    assert list(first.named()) == ["cats/a.jpg", "cats/b.jpg"]

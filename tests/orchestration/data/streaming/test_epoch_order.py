@@ -1,4 +1,4 @@
-"""The order of an epoch that is streamed: each row once, in the same batches for all."""
+"""Order of a streamed epoch: each row once, in the same batches for any number of workers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ EPOCH = Epoch(
 )
 
 
-class Made:
-    """A source whose images are the numbers of the rows, in blocks of three."""
+class RowNumbers:
+    """A source whose labels are the numbers of the rows, in blocks of three."""
 
     def __init__(self, epoch: Epoch, pieces: Sequence[Piece]) -> None:
         before = np.cumsum([0, *epoch.sizes])
@@ -35,9 +35,9 @@ class Made:
         for rows, start in zip(pieces, self.starts, strict=False):
             for i in range(0, len(rows), 3):
                 some = rows[i : i + 3]
-                places = np.arange(i, i + len(some)) + start
+                positions = np.arange(i, i + len(some)) + start
                 problem = np.array([""] * len(some), dtype=object)
-                yield {"label": some, "place": places, "problem": problem}
+                yield {"label": some, "position": positions, "problem": problem}
 
     def __next__(self) -> Block:
         block = next(self._blocks)
@@ -49,10 +49,10 @@ class Made:
 
 
 def taken(epoch: Epoch, lanes: Sequence[int], first_step: int = 0) -> list[list[int]]:
-    """Numbers of the rows of each step, for the worker of these lanes."""
-    source = Made(epoch, epoch.pieces(lanes, first_step))
-    feed = EpochBatches(epoch, lanes, first_step, source, source.starts, lambda _: None)
-    return [feed.take(step)["label"].tolist() for step in range(first_step, epoch.steps)]
+    """Row numbers of each step for the worker of these lanes."""
+    source = RowNumbers(epoch, epoch.pieces(lanes, first_step))
+    batches = EpochBatches(epoch, lanes, first_step, source, source.starts, lambda _: None)
+    return [batches.take(step)["label"].tolist() for step in range(first_step, epoch.steps)]
 
 
 @settings(deadline=None, max_examples=60)
@@ -115,11 +115,11 @@ def test_a_resumed_worker_reads_no_more_than_a_window_again() -> None:
 
 def test_no_more_lies_ready_than_windows_and_a_row_group_for_each_lane() -> None:
     epoch = Epoch((100,) * 50, 4, 100, 200, 0, "x", 0)
-    source = Made(epoch, epoch.pieces(range(4)))
-    feed = EpochBatches(epoch, range(4), 0, source, source.starts, lambda _: None)
+    source = RowNumbers(epoch, epoch.pieces(range(4)))
+    batches = EpochBatches(epoch, range(4), 0, source, source.starts, lambda _: None)
     taken_rows, most = 0, 0
     for step in range(epoch.steps):
-        taken_rows += len(feed.take(step)["label"])
+        taken_rows += len(batches.take(step)["label"])
         most = max(most, source.handed_out - taken_rows)
     assert most < 4 * (200 + 100)
 

@@ -1,4 +1,4 @@
-"""Images from files: the same as in memory, each once an epoch, resumed anywhere."""
+"""Streamed images: the same as in memory, each once per epoch, resumable at any step."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def settings(path: str, **more: Any) -> DataSettings:
 def own(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     with pytest.MonkeyPatch.context() as patch:
         small_shards(patch)
-        place = tmp_path_factory.mktemp("set")
-        dest = Storage(str(place / "set"))
-        converted(folder_listing(str(image_folder(place / "images", 60))), dest)
+        folder = tmp_path_factory.mktemp("set")
+        dest = Storage(str(folder / "set"))
+        converted(folder_listing(str(image_folder(folder / "images", 60))), dest)
     return dest
 
 
@@ -55,7 +55,7 @@ def loader(data: StreamedDataset, **changes: Any) -> StreamLoader:
     return replace(one, **changes)
 
 
-def seen(batches: list[Batch]) -> list[bytes]:
+def pixels(batches: list[Batch]) -> list[bytes]:
     return [bytes(image.numpy()) for batch in batches for image in batch.images]
 
 
@@ -70,9 +70,9 @@ def test_images_of_an_epoch_are_those_that_memory_would_hold(
     assert isinstance(held.train, ImageSet)
     expected = sorted(bytes(image.numpy()) for image in held.train.images)
     for number in range(2):
-        assert sorted(seen(whole_pass(loader(data), number))) == expected
+        assert sorted(pixels(whole_pass(loader(data), number))) == expected
     test = list(streamed_batches(data.test, NONE, reading(), batch_size=10))
-    assert sorted(seen(test)) == sorted(bytes(image.numpy()) for image in held.test.images)
+    assert sorted(pixels(test)) == sorted(bytes(image.numpy()) for image in held.test.images)
 
 
 def test_files_that_stay_open_keep_no_row_groups(data: StreamedDataset) -> None:
@@ -82,8 +82,10 @@ def test_files_that_stay_open_keep_no_row_groups(data: StreamedDataset) -> None:
     before = pa.total_allocated_bytes()
     whole_pass(loader(data))
     assert reader._open.cache_info().currsize > 1
-    images = sum(Path(place).stat().st_size for place in data.train.index.places)
-    assert pa.total_allocated_bytes() - before < images / 10  # all of them, if they were buffered
+    images = sum(Path(path).stat().st_size for path in data.train.index.paths)
+    assert (
+        pa.total_allocated_bytes() - before < images / 10
+    )  # with buffering it would be all of them
 
 
 def test_labels_stay_with_their_images(own: Storage, data: StreamedDataset) -> None:
@@ -184,12 +186,12 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_told(
         return real(image, *words)
 
     monkeypatch.setattr(reader, "decoded", decoded)
-    told: list[str] = []
-    one = loader(data, reading=reading(on_problems=told.extend))
+    reported: list[str] = []
+    one = loader(data, reading=reading(on_problems=reported.extend))
     batches = whole_pass(one)
     assert sum(len(batch.labels) for batch in batches) == len(data.train) - 1
     assert sum(batch.total for batch in batches) == len(data.train)
-    (problem,) = set(told)
+    (problem,) = set(reported)
     assert problem.endswith("\tnot an image: cut off")
     assert problem.partition("/")[0] in ("cats", "dogs", "mice")
 

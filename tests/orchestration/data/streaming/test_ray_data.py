@@ -1,4 +1,4 @@
-"""Streams on Ray: in order, with killed readers, files that are gone, and ended early."""
+"""Streams on Ray: order, killed readers, missing files, and streams closed early."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.local_streams import Here, reading
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.ray,
-    # Ray Data warns of settings of its own.
+    # Ray Data warns about its own settings.
     pytest.mark.filterwarnings("ignore:`use_.*` is deprecated"),
 ]
 COUNT = 1500
@@ -48,7 +48,7 @@ def ray_of_two_cores() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """Glyphs, in some twenty row groups."""
+    """A set of glyphs in about twenty row groups."""
     dest = Storage(str(tmp_path_factory.mktemp("set") / "set"))
     settings = GlyphSettings(classes=4, train=16, test=16)
     with pytest.MonkeyPatch.context() as patch:
@@ -74,14 +74,14 @@ def loader(data: StreamedDataset, **words: Any) -> StreamLoader:
 def readers() -> list[psutil.Process]:
     """Processes of this Ray that run a task of a stream."""
     mine = psutil.Process().children(recursive=True)
-    found = []
+    running = []
     for process in mine:
         try:
             if "MapBatches" in " ".join(process.cmdline()):
-                found.append(process)
+                running.append(process)
         except psutil.Error:
             continue
-    return found
+    return running
 
 
 def test_ray_reads_what_one_process_reads(ray_of_two_cores: None, data: StreamedDataset) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_is_gone_is_named(
     place = tmp_path / "set"
     shutil.copytree(own.path(), place)
     index = data.train.index
-    moved = tuple(str(place / Path(file).name) for file in index.places)
+    moved = tuple(str(place / Path(file).name) for file in index.paths)
     there = type(index)(moved, index.files, index.numbers, index.starts, index.hashes, index.labels)
     train = type(data.train)(there, data.train.rows, data.train.settings, 1)
     Path(moved[-1]).unlink()
