@@ -1,6 +1,6 @@
-"""The control of a job: what its driver and the workers of its cases tell each other meanwhile.
+"""Control actor of a job: messages between the driver and the workers of its cases.
 
-An actor of the driver. Workers write how far they are, the driver writes that all are to stop.
+The driver owns the actor. Workers report their progress to it, and the driver requests stops.
 """
 
 from __future__ import annotations
@@ -11,44 +11,44 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class WorkerProgress:
-    """How far a worker is."""
+    """Progress of a worker."""
 
     steps: int
-    """Done in this attempt."""
+    """Steps done in this attempt."""
     activity: str
-    """What it does just now."""
+    """Current activity; see `watchdog.py`."""
 
 
 class ControlClient(Protocol):
-    """What a worker sees of the control."""
+    """Interface of the control actor for a worker."""
 
     def is_stopping(self) -> bool:
-        """Whether the driver wants the case to stop."""
+        """Whether the driver has requested a stop of the case."""
         ...
 
     def is_leaving(self) -> bool:
-        """Whether the node of this worker is announced to be taken away."""
+        """Whether the node of this worker is about to be preempted."""
         ...
 
     def report(self, rank: int, progress: WorkerProgress) -> None:
-        """Write how far worker `rank` is."""
+        """Report the progress of worker `rank`."""
         ...
 
     def progress(self) -> dict[int, WorkerProgress]:
-        """How far the workers are, by rank; those that have written."""
+        """Last reported progress by rank, for workers that have reported."""
         ...
 
     def note(self, text: str) -> None:
-        """Hand the driver a sentence, also where this worker is about to end."""
+        """Send a message to the driver. Returns after it arrived, so the worker may end then."""
         ...
 
     def fail(self, reason: str) -> None:
-        """Say why the case ends without a result."""
+        """Report why the case ends without a result."""
         ...
 
 
 class ControlActor:
-    """What everybody wrote; an actor, so that one thread changes it."""
+    """State shared by the driver and all workers. Runs as a Ray actor, in a single thread."""
 
     def __init__(self) -> None:
         self._is_stopping = False
@@ -59,7 +59,7 @@ class ControlActor:
         self._reasons: dict[str, str] = {}
 
     def stop(self, case: str | None = None) -> None:
-        """A case is to stop; without a name, all are."""
+        """Request a stop of a case; None: of all cases."""
         if case is None:
             self._is_stopping = True
         else:
@@ -69,18 +69,18 @@ class ControlActor:
         return self._is_stopping or case in self._stopped
 
     def start(self, case: str) -> None:
-        """The trial of a case begins to train."""
+        """Record that the trial of a case starts to train."""
         self._running.add(case)
 
     def end(self, case: str) -> None:
-        """It has ended."""
+        """Record that the trial of a case has ended."""
         self._running.discard(case)
 
     def is_running(self, case: str) -> bool:
         return case in self._running
 
     def any_runs(self) -> bool:
-        """Whether the trial of some case trains."""
+        """Whether the trial of any case is training."""
         return bool(self._running)
 
     def report(self, case: str, rank: int, steps: int, activity: str) -> None:
@@ -90,20 +90,20 @@ class ControlActor:
         return self._progress.get(case, {})
 
     def begin(self, case: str) -> None:
-        """A new attempt: what workers of the last one wrote is no longer true."""
+        """Start a new attempt: discard the progress of the previous one."""
         self._progress.pop(case, None)
 
     def note(self, case: str, text: str) -> None:
         self._notes.setdefault(case, []).append(text)
 
     def take_notes(self) -> list[tuple[str, str]]:
-        """(case, note) since the last call."""
-        found = [(case, text) for case, texts in self._notes.items() for text in texts]
+        """Notes since the last call, as (case, text)."""
+        notes = [(case, text) for case, texts in self._notes.items() for text in texts]
         self._notes.clear()
-        return found
+        return notes
 
     def fail(self, case: str, reason: str) -> None:
-        """Why a case ended without a result."""
+        """Record why a case ended without a result."""
         self._reasons[case] = reason
 
     def reasons(self) -> dict[str, str]:
@@ -111,7 +111,7 @@ class ControlActor:
 
 
 class RayControlClient:
-    """The control of one case, through the handle of the actor. An actor that is gone is silent."""
+    """Client of the control actor for one case. If the actor is gone, calls return defaults."""
 
     def __init__(self, actor: Any, case: str) -> None:
         self._actor, self._case = actor, case
@@ -135,31 +135,31 @@ class RayControlClient:
         self._actor.report.remote(self._case, rank, progress.steps, progress.activity)
 
     def progress(self) -> dict[int, WorkerProgress]:
-        found = self._ask("progress", self._case) or {}
-        return {rank: WorkerProgress(*values) for rank, values in found.items()}
+        progress_by_rank = self._ask("progress", self._case) or {}
+        return {rank: WorkerProgress(*values) for rank, values in progress_by_rank.items()}
 
     def note(self, text: str) -> None:
         self._ask("note", self._case, text)
 
     def begin(self) -> None:
-        """A new attempt at the case."""
+        """Start a new attempt at the case."""
         self._ask("begin", self._case)
 
     def fail(self, reason: str) -> None:
         self._ask("fail", self._case, reason)
 
-    def _ask(self, method: str, *words: Any) -> Any:
+    def _ask(self, method: str, *args: Any) -> Any:
         import ray
         from ray.exceptions import RayError
 
         try:
-            return ray.get(getattr(self._actor, method).remote(*words), timeout=10)
+            return ray.get(getattr(self._actor, method).remote(*args), timeout=10)
         except RayError:
             return None
 
 
 class NoControlClient:
-    """For a case without a driver."""
+    """Client of a case that runs without a driver."""
 
     def is_stopping(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""What every Ray Train worker needs: its group, its device, and a way to report an epoch."""
+"""Process group of the Ray Train workers of a case, their device, and their reports."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from orchestration.distributed.watchdog import Watchdog
 Answer = TypeVar("Answer")
 
 VALUE_BYTES = 64
-"""Longest value that workers compare."""
+"""Longest text that workers exchange, bytes."""
 BUCKET_BYTES = 4 * 2**20
-"""Gradients that travel in one message."""
+"""Size of a gradient bucket, which is sent in one message, bytes."""
 
 
 @dataclass
 class StepSignals:
-    """What a worker wants all to do after a step; what all then do, since all hear the same."""
+    """Requests of a worker after a step. They are summed over workers, so all act alike."""
 
     stop: bool = False
     save: bool = False
     finish: bool = False
     """End the stage, done or not."""
     leave: bool = False
-    """The node of a worker is going to be taken away: save often."""
+    """The node of a worker is about to be preempted: save often."""
 
     def to_list(self) -> list[float]:
-        """Numbers that can be added up."""
-        return [float(wish) for wish in astuple(self)]
+        """Signals as numbers, which can be summed over workers."""
+        return [float(signal) for signal in astuple(self)]
 
     @classmethod
     def of(cls, sums: Sequence[float]) -> StepSignals:
-        """A wish of one is a wish of all."""
+        """Signals from sums over workers: each is set if any worker has set it."""
         return cls(*(value > 0 for value in sums))
 
 
 class Stopped(Exception):  # noqa: N818  # a request, not a failure
-    """The driver wants the case to stop, and all that is to be kept is kept."""
+    """The driver has requested a stop, and everything that must be saved is saved."""
 
 
 class DistributedProcessGroup:
@@ -65,17 +65,17 @@ class DistributedProcessGroup:
         self.rank, self.size = rank, size
         self.watchdog = Watchdog(control or NoControlClient(), self.rank, hang_timeout_s)
         self.local_signals: Callable[[], StepSignals] = StepSignals
-        """What this worker wants now; set by the stage."""
+        """Function that returns the current signals of this worker; set by the stage."""
         self.signals = StepSignals()
-        """What all want, since the last step."""
+        """Signals of all workers after the last step."""
         self.waited_s = 0.0
-        """In which this worker has only waited for messages."""
+        """Time in which this worker has only waited for communication, seconds."""
         self.sent = 0
-        """Gradient values that were averaged in the last step."""
+        """Number of gradient values that were averaged in the last step."""
         self._device, self._raises = device, False
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor, in place, by its sum over all workers: one message per data type."""
+        """Replace each tensor in place by its sum over all workers. Sends one message per dtype."""
         if self.size == 1:
             return
         with self._waiting():
@@ -84,7 +84,15 @@ class DistributedProcessGroup:
 
     @contextmanager
     def averaging(self, parameters: Sequence[nn.Parameter], facts: Tensor) -> Iterator[None]:
-        """Gradients travel in buckets, as soon as they are there, while backward still runs."""
+        """Sum the gradients of a backward pass over workers.
+
+        The block runs backward. Buckets are sent as soon as they are complete, so communication
+        overlaps with the computation.
+
+        Args:
+            parameters: in the order of the forward pass.
+            facts: further values to sum; replaced in place.
+        """
         if self.size == 1:
             yield
             return
@@ -96,11 +104,11 @@ class DistributedProcessGroup:
         self.sent = buckets.values
 
     def signal_values(self) -> list[float]:
-        """Of this worker, as numbers."""
+        """Signals of this worker, as numbers."""
         return self.local_signals().to_list()
 
     def apply_signals(self, signals: list[float]) -> None:
-        """Remember what all want; a step is done."""
+        """Finish a step: store the sums of the signals of all workers."""
         self.signals = StepSignals.of(signals)
         self.watchdog.step_done()
         if self._raises and self.signals.stop:
@@ -108,8 +116,10 @@ class DistributedProcessGroup:
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Inside, `Stopped` is raised on all workers after the step in which they are to stop: for
-        work that is kept when it is done, and has no checkpoint."""
+        """Raise `Stopped` on all workers after the step in which a stop is requested.
+
+        For work without checkpoints, which is saved only when it is complete.
+        """
         self.local_signals = lambda: StepSignals(stop=self.watchdog.is_stopping)
         self._raises = True
         try:
@@ -118,13 +128,13 @@ class DistributedProcessGroup:
             self.local_signals, self._raises = StepSignals, False
 
     def agree(self, what: str, value: str) -> None:
-        """Raise DivergenceError on all workers unless all hold the same short text."""
+        """Raise DivergenceError on all workers unless `value` is the same on all of them."""
         values = self.gather(value)
         if len(set(values)) > 1:
             raise DivergenceError(what, values)
 
     def gather(self, value: str) -> list[str]:
-        """The short texts of all workers, by rank."""
+        """Values of all workers, by rank. A value is a text of at most VALUE_BYTES."""
         if self.size == 1:
             return [value]
         mine = value.encode().ljust(VALUE_BYTES, b"\0")
@@ -132,13 +142,13 @@ class DistributedProcessGroup:
         received = [torch.empty_like(sent) for _ in range(self.size)]
         with self._waiting():
             dist.all_gather(received, sent)
-        return [bytes(one.tolist()).rstrip(b"\0").decode() for one in received]
+        return [bytes(text.tolist()).rstrip(b"\0").decode() for text in received]
 
     def broadcast_from_first(self, look: Callable[[], Answer]) -> Answer:
         """Evaluate `look` on the first worker only and return its answer on all workers.
 
-        For decisions that depend on storage: every worker acts on the same state of it, also if one
-        of them has begun to write by then. To be called on all workers; it may take long.
+        Use it for decisions that depend on storage: all workers then act on the same state, even if
+        one of them has started to write. All workers must call it. `look` may take long.
 
         Args:
             look: returns plain values for JSON, of any size. Tuples come back as lists.
@@ -157,7 +167,7 @@ class DistributedProcessGroup:
         return json.loads(sent.cpu().numpy().tobytes())  # type: ignore[no-any-return]
 
     def barrier(self) -> None:
-        """Return when all workers have come here, however long the first has to do before."""
+        """Wait until all workers have arrived, however long the first worker takes."""
         if self.size > 1:
             dist.barrier()
 
@@ -170,7 +180,7 @@ class DistributedProcessGroup:
 
 
 class RayProcessGroup(DistributedProcessGroup):
-    """The workers that Ray Train has started for this run."""
+    """Process group of the workers that Ray Train started for this run."""
 
     def __init__(
         self,
@@ -184,28 +194,28 @@ class RayProcessGroup(DistributedProcessGroup):
 
 
 class Buckets:
-    """The gradients of one backward pass, on their way to all workers."""
+    """Buckets for the gradients of one backward pass, which are summed over workers."""
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], facts: Tensor, size: int = BUCKET_BYTES
     ) -> None:
-        """Gradients come in about the reverse of the order of the forward pass.
+        """Assign parameters to buckets in reverse order, as backward computes their gradients.
 
         Args:
             parameters: in the order of the forward pass.
-            facts: travel with the first bucket; replaced in place.
-            size: bytes of a bucket; the last one is smaller.
+            facts: further values to sum, sent with the first bucket; replaced in place.
+            size: bytes of a bucket; the last one may be smaller.
         """
         self._facts = facts
         self._buckets = _in_buckets(list(reversed(parameters)), size)
         self._missing = [len(bucket) for bucket in self._buckets]
         self._messages: list[tuple[dist.Work, Tensor]] = []
         self.values = 0
-        """Sent by this worker."""
+        """Number of values that this worker has sent."""
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Inside, backward runs; a bucket leaves when it is full and those before have left."""
+        """Send buckets while backward runs in the block. They are sent in order, once complete."""
         handles = [
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                 lambda _p, i=number: self._count(i)
@@ -232,12 +242,12 @@ class Buckets:
         self._messages.append((work, flat))
 
     def _content(self, number: int) -> list[Tensor]:
-        """What a bucket carries, in its order."""
+        """Tensors of a bucket, in order."""
         grads = [_grad_of(parameter) for parameter in self._buckets[number]]
         return [*grads, self._facts] if number == 0 else grads
 
     def collect(self) -> None:
-        """Wait for all and put the sums into the gradients."""
+        """Wait for all buckets and copy the sums into the gradients."""
         for number in range(len(self._messages), len(self._buckets)):
             self._send(number)  # a parameter in it got no gradient
         for number, (work, flat) in enumerate(self._messages):
@@ -246,7 +256,7 @@ class Buckets:
 
 
 def _in_buckets(parameters: Sequence[nn.Parameter], size: int) -> list[list[nn.Parameter]]:
-    """In their order, each bucket full when it has reached `size` bytes."""
+    """Split parameters, in order, into buckets that are full when they reach `size` bytes."""
     buckets: list[list[nn.Parameter]] = [[]]
     filled = 0
     for parameter in parameters:
@@ -271,14 +281,14 @@ def _sum_together(tensors: Sequence[Tensor]) -> None:
 
 
 def _spread(flat: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Put the values of one message back where they came from."""
+    """Copy the values of one message back into the tensors."""
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
 
 
 def worker_device() -> torch.device:
-    """The GPU that Ray gave this worker, or the CPU."""
+    """GPU that Ray assigned to this worker, else the CPU."""
     from ray.train.torch import get_device
 
     device: torch.device = get_device()
@@ -286,15 +296,15 @@ def worker_device() -> torch.device:
 
 
 def report_epoch(record: dict[str, Any]) -> None:
-    """Hand an epoch to the driver; checkpoints are in storage."""
+    """Report an epoch to the driver. Checkpoints are in storage."""
     ray.train.report(record)
 
 
 def report_network(record: dict[str, Any]) -> None:
-    """Hand what became of one network to the driver."""
+    """Report the result of one network to the driver."""
     ray.train.report(record)
 
 
 def report_note(text: str) -> None:
-    """Hand the driver a sentence for the person who reads it."""
+    """Report a line for the log to the driver."""
     ray.train.report({"note": text})

@@ -1,8 +1,9 @@
-"""A worker's second thread: asks what is to come, tells how far the worker is, ends what hangs.
+"""Watchdog thread of a worker: polls for stop requests, reports progress, and ends hung processes.
 
-A hang is a step that does not end. The worker that hangs may be this one, or one for which this
-one waits in a collective; the control tells which. Then the process ends, for nothing else stops a
-thread that waits inside a library, and Ray Train starts the workers again from the last checkpoint.
+A hang is a step that does not end. Either this worker hangs, or it waits in a collective for one
+that does; the control actor has the progress of all workers and tells which. The watchdog then ends
+the process, because a thread that blocks inside a library cannot be interrupted, and Ray Train
+restarts the workers from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -24,35 +25,35 @@ HUNG = 75
 
 
 class Watchdog:
-    """What one worker is doing, looked at once a second."""
+    """Background thread that checks the progress of one worker once a second."""
 
     def __init__(self, control: ControlClient, rank: int, hang_timeout_s: float) -> None:
         self.is_stopping = False
-        """Whether the driver wants all to stop."""
+        """Whether the driver has requested a stop."""
         self.is_leaving = False
-        """Whether the node of this worker is announced to be taken away."""
+        """Whether the node of this worker is about to be preempted."""
         self._control, self._rank, self._timeout_s = control, rank, hang_timeout_s
         self._steps, self._activity, self._since = 0, BUSY, time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop the thread and wait for it."""
         self._ended.set()
         self._thread.join()
 
     def step_done(self) -> None:
-        """Another step was done."""
+        """Count a step."""
         self._steps += 1
         self._since = time.monotonic()
 
     @contextmanager
     def inside(self, activity: str) -> Iterator[None]:
-        """Until the block ends the worker does `activity`; time counts from here on."""
+        """Set the activity of the worker inside the block, and restart the timeout."""
         before, self._activity = self._activity, activity
         self._since = time.monotonic()
         try:
@@ -62,8 +63,11 @@ class Watchdog:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Until the block ends this worker waits for others. Outside of a stage that may take
-        long: the first worker measures and exports."""
+        """Mark the block as waiting for other workers.
+
+        Has no effect outside of a stage, where waiting may take long: the first worker measures and
+        exports.
+        """
         if self._activity == BUSY:
             yield
             return
@@ -92,7 +96,7 @@ class Watchdog:
         os._exit(HUNG)
 
     def _who(self) -> str:
-        """The workers that are behind, or that compute while others wait for them."""
+        """Names of the workers that hang: behind in steps, or computing while others wait."""
         if self._activity == COMPUTING:
             return f"worker {self._rank}"
         workers = self._control.progress()

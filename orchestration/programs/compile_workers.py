@@ -1,9 +1,9 @@
-"""Processes that lower, export and time networks, beside those that train.
+"""Worker processes that lower and export networks, separate from those that train.
 
-They start with the job and end with it: importing a compiler takes seconds and a gigabyte, and if a
-runtime dies, it dies alone and is started again. They reserve no cores: a table is measured while
-`cluster.placement.cores_reserved` holds those of the node, a network while the workers of its case
-wait. Compilers run where the driver is, the stopwatch on the node that has the target.
+They live as long as the job: importing a compiler takes seconds and a gigabyte. If a runtime
+crashes, only its process dies, and it is restarted. They reserve no cores: a table is measured
+while `cluster.placement.cores_reserved` holds the cores of the node, a network while the workers of
+its case wait. Compile workers run on the driver's node, timing workers on the node with the target.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PORTABLE = ("onnxruntime", "executorch")
-"""Runtimes whose programs a trained network has beside it, whatever its target is."""
+"""Runtimes for which every trained network is exported, whatever its target is."""
 
 MOST_COMPILERS = 8
-"""Each takes a gigabyte."""
+"""Largest number of compile workers. Each takes a gigabyte of memory."""
 
 PROGRAMS_A_SWEEP = 8
-"""Made by a compiler between two looks for memory that it can give back."""
+"""Number of programs that a compile worker makes between two garbage collections."""
 
 Subject = OpSignature | Model | None
-"""What is lowered: a part, a whole network, or (None) an empty call."""
+"""Subject to lower: a part, a whole network, or None for an empty call."""
 
 
 @contextmanager
 def compile_workers_running(nodes: Sequence[Node]) -> Iterator[None]:
-    """Keep compilers, and a stopwatch on each of these nodes, while the block runs.
+    """Keep compile workers, and a timing worker on each of these nodes, while the block runs.
 
-    Without it they end after each use.
+    Otherwise they end after each use.
     """
     held = [*_compilers(), *map(timing_worker, nodes)]
     yield
@@ -57,19 +57,19 @@ def compile_workers_running(nodes: Sequence[Node]) -> Iterator[None]:
 
 
 def lower(space: SearchSpace, target: Target, subjects: Sequence[Subject]) -> list[Program]:
-    """Lower subjects, by as many processes as there are compilers.
+    """Lower subjects in parallel, in all compile workers.
 
     Raises:
-        ProgramError: one of them cannot be lowered, or a process died over it, twice.
+        ProgramError: a subject cannot be lowered, or its process died twice.
         MeasurementError: the runtime is not installed.
     """
     pool = _compilers()[: len(subjects)]
-    # Dealt out like cards, whole networks first: they take longest.
-    hands = [
+    # Distributed round-robin. Whole networks come first, since they take longest.
+    futures = [
         compiler.lower.remote(space, target, list(subjects[i :: len(pool)]))
         for i, compiler in enumerate(pool)
     ]
-    done: list[list[Program]] = answer_of(hands, target)
+    done: list[list[Program]] = answer_of(futures, target)
     return [done[i % len(pool)][i // len(pool)] for i in range(len(subjects))]
 
 
@@ -78,13 +78,13 @@ class Exported:
     """A trained network as files."""
 
     files: dict[str, bytes]
-    """By name: those of `export.save_model` and, where the target is measured, its program."""
+    """Content of each file by name: those of `export.save_model`, and programs of runtimes."""
     program: Program | None
     """The program again, ready to be timed."""
     answers: Tensor
-    """What the network says of the images, in eager mode."""
+    """Output of the network for `images`, in eager mode."""
     images: Tensor
-    """A batch that the program takes, or several."""
+    """One or more batches of the program."""
 
 
 def exported(
@@ -94,28 +94,26 @@ def exported(
     facts: ModelFacts,
     example: Tensor,
 ) -> Exported:
-    """Files of a trained network, one of them its program for the target.
-
-    There is no such program for a target that is not measured.
+    """Export a trained network to files, including a program for its target if that is measured.
 
     Args:
-        model: what the network is.
+        model: the network.
         weights: its state dict, on the CPU.
-        target: whose runtime the program is for.
-        facts: goes into the model.
-        example: at least two images as the network wants them.
+        target: target whose runtime the program is for.
+        facts: written into the model.
+        example: at least two normalised images.
 
     Raises:
-        MeasurementError: it cannot be lowered.
+        MeasurementError: the network cannot be lowered.
     """
     compiler = _compilers()[0]
     pending = compiler.export.remote(model, weights, target, facts, example)
-    found: Exported = answer_of(pending, target)
-    return found
+    result: Exported = answer_of(pending, target)
+    return result
 
 
 def is_beside(target: Target, own: Target) -> bool:
-    """Whether a network that was exported for `own` has its program for `target` beside it."""
+    """Whether an export for the target `own` includes a program for `target`."""
     if target.runtime == own.runtime:
         return _form(target) == _form(own)
     return target.runtime in PORTABLE and _form(target) == _form(_plain(target))
@@ -137,7 +135,7 @@ def _compilers() -> list[Any]:
 
 
 class CompileWorker:
-    """Lowers modules to programs."""
+    """Lowers and exports networks. Runs as a Ray actor."""
 
     def __init__(self) -> None:
         import gc
@@ -145,11 +143,11 @@ class CompileWorker:
         import torch
 
         torch.set_num_threads(1)
-        gc.disable()  # a sixth of the time of a lowering; `_made` collects now and then
+        gc.disable()  # takes a sixth of the time of a lowering; see `_made`
         self._uncollected = 0
-        """Programs made since."""
+        """Number of programs made since the last garbage collection."""
         self._again: dict[str, Program] = {}
-        """Whole networks and the empty call: the reference is asked for with every other."""
+        """Cached programs of whole networks and the empty call; the reference is needed often."""
 
     def lower(self, space: SearchSpace, target: Target, subjects: list[Subject]) -> list[Program]:
         """Programs of untrained subjects, in their order."""
@@ -165,7 +163,7 @@ class CompileWorker:
                 self._again[name] = Program(code, shape)
                 self._made(1)
             programs.append(self._again[name])
-            if isinstance(subject, OpSignature):  # its module depends on the space too
+            if isinstance(subject, OpSignature):  # not cached: its module depends on the space too
                 del self._again[name]
         return programs
 
@@ -200,8 +198,11 @@ class CompileWorker:
             return Exported(files, program, network(images), images)
 
     def _made(self, programs: int) -> None:
-        """Count programs. Exporters leave their graphs in cycles: 60 MB of a network for
-        ExecuTorch, 20 MB for ONNX Runtime. To collect takes half a second to one."""
+        """Count programs, and collect garbage every PROGRAMS_A_SWEEP of them.
+
+        Exporters leave reference cycles: 60 MB per network with ExecuTorch, 20 MB with ONNX
+        Runtime. A collection takes half a second to one second.
+        """
         import gc
 
         self._uncollected += programs
@@ -211,8 +212,11 @@ class CompileWorker:
 
 
 def _elsewhere(target: Target, network: nn.Module, image: Tensor) -> dict[str, bytes]:
-    """Programs of a trained network for processors of servers and of phones, one image at a time,
-    where the runtimes are installed and can express it; for whoever has another device."""
+    """Programs of a trained network for the CPUs of servers and phones, with batch size 1.
+
+    They are for users with another device. Runtimes that are not installed or cannot compile the
+    network are skipped with a warning.
+    """
     files = {}
     for name in set(PORTABLE) - {target.runtime}:
         runtime = runtime_of(replace(_plain(target), runtime=name))
@@ -230,8 +234,8 @@ def _compiled(runtime: Runtime, module: nn.Module, example: Tensor) -> bytes:
     except MeasurementError:
         raise
     except Exception as error:  # exporters raise anything
-        words = f"{runtime.name} cannot compile it: {type(error).__name__}: {first_line(error)}"
-        raise ProgramError(words) from error
+        message = f"{runtime.name} cannot compile it: {type(error).__name__}: {first_line(error)}"
+        raise ProgramError(message) from error
 
 
 def _module(space: SearchSpace, subject: Subject) -> Any:
@@ -254,6 +258,6 @@ def _module(space: SearchSpace, subject: Subject) -> Any:
 def _input_shape(space: SearchSpace, subject: Subject) -> tuple[int, int, int]:
     if subject is None:
         return (1, 1, 1)
-    if not isinstance(subject, OpSignature):  # whole networks are for the images of the job
+    if not isinstance(subject, OpSignature):  # whole networks take images of the job
         return (space.in_channels, space.resolution, space.resolution)
     return (subject.in_channels, subject.resolution, subject.resolution)

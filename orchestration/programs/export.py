@@ -1,8 +1,8 @@
-"""A trained network as files that run without this project, and back.
+"""Export a trained network to files that run without this project, and load them again.
 
-`model.pt2` is a `torch.export` program with a free batch size, `model.json` says what goes in and
-what comes out, `example.json` holds a few images as the network wants them. There is no pickle of
-ours; a program that holds another pickle than plain tensors is refused.
+`model.pt2` is a `torch.export` program with a dynamic batch size, `model.json` describes inputs and
+outputs, `example.json` holds a few normalised images. No pickles are written, and programs that
+contain pickles of anything but tensors are refused.
 Shapes: N = batch, C = channels, H, W = height and width.
 """
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH_SIZES = (1, 2, 7)
-"""Batch sizes at which a saved program is compared with the network it was made from."""
+"""Batch sizes for which a saved program is compared with its network."""
 LARGEST_ERROR = 1e-3
 EXAMPLE_IMAGES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a person needs to know to use a model: how images go in, what the answers mean."""
+    """Facts needed to use a model: preprocessing of images and meaning of the outputs."""
 
     classes: tuple[str, ...]
     """Name of every output, in order."""
@@ -45,16 +45,16 @@ class ModelFacts:
     """(C, H, W) of one image."""
 
     mean: tuple[float, ...]
-    """Per channel, of pixels between 0 and 1."""
+    """Mean per channel of pixels in [0, 1]."""
 
     std: tuple[float, ...]
-    """Per channel: the model wants (pixel - mean) / std."""
+    """Standard deviation per channel. The input of the model is (pixel - mean) / std."""
 
     architecture: Mapping[str, Any]
     """JSON of the architecture, or of the baseline."""
 
     is_cropped: bool = False
-    """Whether the model sees the middle of an image, and not the whole of it made square."""
+    """Whether the input is a centre crop. False: the whole image, resized to a square."""
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
@@ -66,10 +66,10 @@ class ModelFacts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelFacts:
-        """From the content of `model.json`.
+        """Facts from the content of `model.json`.
 
         Raises:
-            ValueError: another format, or a field is missing.
+            ValueError: the format is another one, or a field is missing.
         """
         if values.get("format") != MODEL_FORMAT:
             raise ValueError(f"not a model of format {MODEL_FORMAT!r}: {values.get('format')!r}")
@@ -87,7 +87,7 @@ class ModelFacts:
             raise ValueError(f"the facts of this model lack {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """JSON values."""
         return {"format": MODEL_FORMAT, **asdict(self)}
 
 
@@ -95,14 +95,14 @@ def save_model(network: nn.Module, example: Tensor, facts: ModelFacts, folder: P
     """Write `network` and its facts to `folder`.
 
     Args:
-        network: in any mode, on any device; it is left as it is.
-        example: images as the network wants them, shape (N, C, H, W), N at least 2.
-        facts: goes into `model.json`, with the error of the program that was written.
-        folder: made if missing.
+        network: in any mode, on any device. It is not changed.
+        example: normalised images, shape (N, C, H, W), N at least 2.
+        facts: written to `model.json`, with the largest error of the saved program.
+        folder: created if missing.
 
     Raises:
-        ValueError: one image only, or of another shape than the facts say; or the program, read
-            back, answers otherwise than the network.
+        ValueError: there is only one image, its shape is not that of the facts, or the outputs of
+            the saved program differ from those of the network.
     """
     _check_example(example, facts)
     import torch
@@ -124,10 +124,10 @@ def save_model(network: nn.Module, example: Tensor, facts: ModelFacts, folder: P
 
 
 def load_model(folder: Path) -> tuple[Callable[[Tensor], Tensor], ModelFacts]:
-    """The inverse of `save_model`: images (N, C, H, W) -> logits (N, classes), and the facts.
+    """Load a saved model: function from images (N, C, H, W) to logits (N, classes), and its facts.
 
     Raises:
-        ValueError: a file is missing, of another format, or a program that could run foreign code.
+        ValueError: a file is missing or of another format, or loading the program could run code.
     """
     for name in (PROGRAM_FILE, MODEL_FACTS_FILE):
         if not (folder / name).is_file():
@@ -137,10 +137,10 @@ def load_model(folder: Path) -> tuple[Callable[[Tensor], Tensor], ModelFacts]:
 
 
 def load_program(path: Path) -> Callable[[Tensor], Tensor]:
-    """A saved program as a function, without gradients.
+    """Load a saved program as a function that computes no gradients.
 
     Raises:
-        ValueError: it holds something else than numbers.
+        ValueError: the file contains pickles of anything but tensors.
     """
     import torch
 
@@ -164,7 +164,7 @@ def _check_example(example: Tensor, facts: ModelFacts) -> None:
 
 
 def _largest_error(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """Largest difference of any logit, over all BATCH_SIZES."""
+    """Largest absolute difference of any logit, over all BATCH_SIZES."""
     import torch
 
     errors = []
@@ -172,7 +172,7 @@ def _largest_error(network: nn.Module, run: Callable[[Tensor], Tensor], images: 
         batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
         with torch.no_grad():
             errors.append((run(batch) - network(batch)).abs().max())
-    return torch.stack(errors).max().item()  # not a number if any is not
+    return torch.stack(errors).max().item()  # NaN if any is NaN
 
 
 _PLAIN_RECORD = re.compile(
@@ -183,7 +183,7 @@ _SAMPLE_RECORD = re.compile(r"data/sample_inputs/[^/]+\.pt")
 
 
 def _refuse_pickles(path: Path) -> None:
-    # torch.export.load unpickles what an archive declares as pickled and runs bundled libraries.
+    # torch.export.load unpickles records declared as pickled, and runs libraries in the archive.
     try:
         with zipfile.ZipFile(path) as archive:
             for record in archive.infolist():
@@ -212,7 +212,7 @@ def _holds_only_tensors(content: bytes) -> bool:
 
     try:
         torch.load(io.BytesIO(content), weights_only=True)
-    except Exception:  # whatever the restricted reader does not know
+    except Exception:  # the restricted unpickler raises many types
         return False
     return True
 

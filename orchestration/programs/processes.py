@@ -1,4 +1,4 @@
-"""Processes that runtimes live in: one may die without the others, and is started again."""
+"""Processes that run compilers and runtimes. One may crash without the others; it is restarted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cluster.runtimes.base import MeasurementError, ProgramError
 
 
 def process(kind: type, name: str, node: str) -> Any:
-    """The process of that name on a node, started if there is none or if it died for good."""
+    """Actor of that name on a node, started if there is none or if it is dead."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -22,7 +22,7 @@ def process(kind: type, name: str, node: str) -> Any:
             max_restarts=-1,
             max_task_retries=1,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            # It times on GPUs that it did not reserve: the workers that hold them wait.
+            # It may use GPUs without reserving them, while the workers that hold them wait.
             runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
         )
         .remote()
@@ -30,12 +30,11 @@ def process(kind: type, name: str, node: str) -> Any:
 
 
 def answer_of(answer: Any, target: Target) -> Any:
-    """What a process answers; where it refuses, that in its own words.
+    """Wait for the answer of a process.
 
     Raises:
-        ProgramError: the runtime fails at what it was given, or took its process along, and did so
-            again when it was tried once more.
-        MeasurementError: the process refuses, or cannot be reached.
+        ProgramError: the runtime failed on the program, or crashed its process twice.
+        MeasurementError: the process raised it, or cannot be reached.
     """
     import ray
     from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
@@ -45,13 +44,13 @@ def answer_of(answer: Any, target: Target) -> Any:
     except (ActorDiedError, ActorUnavailableError) as error:
         raise ProgramError(f"{target.runtime} took its process with it") from error
     except RayTaskError as error:
-        raise _in_its_words(getattr(error, "cause", error), target) from error
+        raise _original_error(getattr(error, "cause", error), target) from error
     except RayError as error:
         raise MeasurementError(f"{target.runtime}: {first_line(error)}") from error
 
 
-def _in_its_words(cause: BaseException, target: Target) -> MeasurementError:
-    """What a process said, without Ray's words and the traceback around it."""
+def _original_error(cause: BaseException, target: Target) -> MeasurementError:
+    """Error with the original message of a process, without Ray's traceback."""
     for kind in (ProgramError, MeasurementError):
         if isinstance(cause, kind):
             return kind(str(cause))
@@ -59,5 +58,5 @@ def _in_its_words(cause: BaseException, target: Target) -> MeasurementError:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that compilers add."""
+    """First line of an error message; compilers add many more."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

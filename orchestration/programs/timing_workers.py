@@ -1,4 +1,4 @@
-"""Processes that time networks, each on the node that has a target."""
+"""Worker processes that time programs, each on the node with the target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered network or part of one, and the input that it takes."""
+    """A lowered network or part of a network, and the shape of its input."""
 
     code: bytes
     input_shape: tuple[int, ...]
@@ -30,11 +30,11 @@ class Program:
 def timed(
     programs: Sequence[Program], target: Target, settings: MeasureSettings, rounds: int, node: Node
 ) -> list[Timing]:
-    """Time programs against each other, in a process of that node that does nothing else.
+    """Time programs in interleaved rounds, in a process on the node that does nothing else.
 
     Raises:
-        ProgramError: a program crashes, or takes the process along.
-        MeasurementError: the target refuses.
+        ProgramError: a program fails, or crashes the process.
+        MeasurementError: the target cannot be measured.
     """
     pending = timing_worker(node).time.remote(list(programs), target, settings, rounds)
     timings: list[Timing] = answer_of(pending, target)
@@ -42,10 +42,10 @@ def timed(
 
 
 def target_facts(target: Target, node: Node) -> dict[str, str | int | float]:
-    """What the node and the runtime know of the hardware, and where that is.
+    """Facts of the node and the runtime about the hardware, and the name of the host.
 
     Raises:
-        MeasurementError: the hardware is not there.
+        MeasurementError: the hardware is not available.
     """
     known: dict[str, str | int | float] = answer_of(
         timing_worker(node).facts.remote(target), target
@@ -57,8 +57,8 @@ def version_there(target: Target, node: Node) -> str:
     """Version of the target's runtime on a node.
 
     Raises:
-        MeasurementError: it is not installed there, or is another than here, where programs are
-            made and tables are named by it.
+        MeasurementError: it is not installed there, or differs from the version here, which
+            compiles programs and enters the keys of tables.
     """
     here = runtime_of(target).version()
     there: str = answer_of(timing_worker(node).version.remote(target), target)
@@ -71,22 +71,22 @@ def version_there(target: Target, node: Node) -> str:
 
 
 def answered(program: Program, images: Tensor, target: Target, node: Node) -> Tensor:
-    """What a program says of images, on its target.
+    """Outputs of a program for images, computed on its target.
 
     Raises:
-        MeasurementError: it cannot be run.
+        MeasurementError: the program cannot be run.
     """
     answers: Tensor = answer_of(timing_worker(node).answer.remote(program, images, target), target)
     return answers
 
 
 def timing_worker(node: Node) -> Any:
-    """The process that times on a node, started if there is none."""
+    """Timing worker of a node, started if there is none."""
     return process(TimingWorker, "stopwatch", node.id)
 
 
 class TimingWorker:
-    """Times programs."""
+    """Times programs on its node. Runs as a Ray actor."""
 
     def __init__(self) -> None:
         import torch
@@ -95,19 +95,19 @@ class TimingWorker:
         self._known: dict[str, dict[str, str | int | float]] = {}
 
     def facts(self, target: Target) -> dict[str, str | int | float]:
-        """Of the hardware that is measured: this machine and what the runtime drives, or a phone.
+        """Facts about the hardware that is measured: this machine and its devices, or a phone.
 
-        Clocks and temperatures are those behind the last timing, where there was one.
+        Clocks and temperatures are those after the last timing, if there was one.
         """
         known = self._known.get(str(target)) or dict(runtime_of(target).facts())
         return known if target.device == "android" else {**hardware.facts(), **known}
 
     def version(self, target: Target) -> str:
-        """Of the runtime on this machine."""
+        """Version of the runtime on this machine."""
         return runtime_of(target).version()
 
     def answer(self, program: Program, images: Tensor, target: Target) -> Tensor:
-        """What the program says of the images, as many at a time as it takes."""
+        """Outputs of the program for images, computed in batches of its own size."""
         import torch
 
         loaded = runtime_of(target).load(program.code)
@@ -124,8 +124,8 @@ class TimingWorker:
         rng = torch.Generator().manual_seed(0)
         loaded = [runtime.load(program.code) for program in programs]
         calls = [
-            one.prepared(torch.randn(program.input_shape, generator=rng))
-            for one, program in zip(loaded, programs, strict=True)
+            runnable.prepared(torch.randn(program.input_shape, generator=rng))
+            for runnable, program in zip(loaded, programs, strict=True)
         ]
         timings = time_calls(
             calls,

@@ -1,4 +1,4 @@
-"""Gradients of a path on their way between two workers over gloo; what workers wish."""
+"""Gradient averaging between two workers over gloo, and signals between workers."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found() -> list[dict[str, Any]]:
-    """What two workers say at their end."""
+def outputs() -> list[dict[str, Any]]:
+    """Output of two workers."""
     port = str(free_port())
     workers = [
         subprocess.Popen(
@@ -90,47 +90,47 @@ def found() -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_gradients_are_those_of_the_whole_batch_on_both(found: list[dict[str, Any]]) -> None:
-    for one in found:
-        assert one["worst"] < 1e-6
+def test_gradients_are_those_of_the_whole_batch_on_both(outputs: list[dict[str, Any]]) -> None:
+    for output in outputs:
+        assert output["worst"] < 1e-6
 
 
 @pytest.mark.slow
-def test_facts_travel_along_and_are_summed(found: list[dict[str, Any]]) -> None:
-    assert [one["facts"] for one in found] == [[3.0, 20.0]] * 2
+def test_facts_travel_along_and_are_summed(outputs: list[dict[str, Any]]) -> None:
+    assert [output["facts"] for output in outputs] == [[3.0, 20.0]] * 2
 
 
 @pytest.mark.slow
-def test_what_is_not_on_the_path_does_not_travel(found: list[dict[str, Any]]) -> None:
+def test_what_is_not_on_the_path_does_not_travel(outputs: list[dict[str, Any]]) -> None:
     on_path = 4 * (50 * 50 + 50) + (3 * 3 + 3)
-    for one in found:
-        assert one["sent"] == on_path + 2  # the facts
-        assert one["unused"]
-        assert one["silent"] == 0.0  # it was said to be on the path, and got no gradient
+    for output in outputs:
+        assert output["sent"] == on_path + 2  # the facts
+        assert output["unused"]
+        assert output["silent"] == 0.0  # declared to be on the path, but without a gradient
 
 
 @pytest.mark.slow
-def test_buckets_leave_while_backward_still_runs(found: list[dict[str, Any]]) -> None:
-    for one in found:
-        assert one["sizes"] == [2600 + 2, 5050, 2550]  # full with 2,600 values; the facts lead
-        assert one["early"] == 3
+def test_buckets_leave_while_backward_still_runs(outputs: list[dict[str, Any]]) -> None:
+    for output in outputs:
+        assert output["sizes"] == [2600 + 2, 5050, 2550]  # full with 2,600 values; the facts lead
+        assert output["early"] == 3
 
 
 @pytest.mark.slow
 def test_workers_read_each_others_short_texts_and_name_a_difference(
-    found: list[dict[str, Any]],
+    outputs: list[dict[str, Any]],
 ) -> None:
-    for one in found:
-        assert one["gathered"] == ["worker 0", "worker 1"]
-        assert "workers disagree on colours (worker 0: red, worker 1: blue)" in one["said"]
+    for output in outputs:
+        assert output["gathered"] == ["worker 0", "worker 1"]
+        assert "workers disagree on colours (worker 0: red, worker 1: blue)" in output["said"]
 
 
 def test_the_first_worker_looks_and_all_get_its_answer_of_any_length(
-    found: list[dict[str, Any]],
+    outputs: list[dict[str, Any]],
 ) -> None:
     answer = {"seen by": 0, "names": [f"case-{i}" for i in range(1000)]}
-    assert [one["answers"] for one in found] == [[answer, None]] * 2
-    assert [one["looks"] for one in found] == [[0], []]
+    assert [output["answers"] for output in outputs] == [[answer, None]] * 2
+    assert [output["looks"] for output in outputs] == [[0], []]
 
 
 def test_one_worker_gets_what_several_would() -> None:
@@ -150,6 +150,6 @@ def test_work_without_a_checkpoint_is_left_at_the_step_after_the_driver_has_said
         group.watchdog.is_stopping = True
         with pytest.raises(Stopped):
             group.apply_signals(group.signal_values())
-    group.apply_signals([1.0, 0.0, 0.0, 0.0])  # elsewhere it is only remembered
+    group.apply_signals([1.0, 0.0, 0.0, 0.0])  # outside the block it is only stored
     assert group.signals == StepSignals(stop=True)
     assert group.signal_values() == [0.0, 0.0, 0.0, 0.0]

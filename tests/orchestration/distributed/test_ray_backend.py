@@ -1,4 +1,4 @@
-"""A worker group that does not come up. Ray's part is its own class, without a Ray that runs."""
+"""A worker group that fails to start, tested with Ray's own class but without a running Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 
 
 class Group(ray_groups.WorkerGroup):  # type: ignore[misc]  # ray has no types
-    """One whose workers are there, but do not find each other."""
+    """A group whose workers start, but cannot connect to each other."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -50,11 +50,11 @@ def test_who_only_manages_workers_needs_no_torch() -> None:
         "import ray.tune, ray.train;"
         "print('torch' in sys.modules)"
     )
-    words = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    args = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(args, capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_the_network_interface_is_the_one_with_the_address() -> None:
     assert interface_of("127.0.0.1") == "lo"
-    assert interface_of("192.0.2.1") is None  # an address that documents alone may use
+    assert interface_of("192.0.2.1") is None  # reserved for documentation

@@ -1,4 +1,4 @@
-"""Who hangs, and what the first and the second signal do."""
+"""Watchdog: which worker hangs. Signals: effects of the first and the second."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.conftest import REPOSITORY
 
 
 class Others(NoControlClient):
-    """A control on which other workers have written."""
+    """A control client with progress of other workers."""
 
     def __init__(self, progress: dict[int, WorkerProgress]) -> None:
-        self._found = progress
+        self._progress = progress
 
     def progress(self) -> dict[int, WorkerProgress]:
-        return self._found
+        return self._progress
 
 
 def late(progress: dict[int, WorkerProgress], activity: str, steps: int) -> str:
-    """Whom worker 0 names."""
+    """Workers that worker 0 names."""
     watchdog = Watchdog(Others(progress), 0, 10.0)
     for _ in range(steps):
         watchdog.step_done()
@@ -61,7 +61,7 @@ from orchestration.distributed.control_actor import NoControlClient
 from orchestration.distributed.watchdog import COMPUTING, Watchdog
 watchdog = Watchdog(NoControlClient(), 3, 0.5)
 watchdog.start()
-time.sleep(1.5)  # outside of a stage anything may take its time
+time.sleep(1.5)  # outside of a stage there is no timeout
 with watchdog.inside(COMPUTING):
     for _ in range(4):
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""Files of trained networks of every kind, made as a compiler process makes them."""
+"""Exports of trained networks of every kind, by a compile worker in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BASELINE = for_space("mobilenet_v2_0.35", SPACE)
 
 @contextmanager
 def compiling() -> Iterator[CompileWorker]:
-    """A compiler in this process, which has its memory and its threads back afterwards."""
+    """A compile worker in this process; garbage collection and threads are restored afterwards."""
     threads = torch.get_num_threads()
     try:
         yield CompileWorker()
@@ -41,7 +41,7 @@ def compiling() -> Iterator[CompileWorker]:
 
 
 def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
-    """A network with some training behind it, and its files."""
+    """A network with trained BatchNorm statistics, and its export."""
     torch.manual_seed(0)
     network = model.build(dropout=0.2)
     network(torch.randn(8, 1, 16, 16))
@@ -58,7 +58,7 @@ def exported(model: Model, target: str) -> tuple[torch.nn.Module, Exported]:
 
 
 class Graph:
-    """What an exporter leaves: an object that holds itself."""
+    """Reference cycle, as exporters leave it."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -79,10 +79,10 @@ def test_a_compiler_gives_back_what_exporters_leave(monkeypatch: pytest.MonkeyPa
     assert len(networks) == PROGRAMS_A_SWEEP
     with compiling() as compiler:
         compiler.lower(SPACE, HERE["cpu"], networks[:-1])
-        assert all(one() is not None for one in left)
-        compiler.lower(SPACE, HERE["cpu"], networks)  # those of before are kept
+        assert all(ref() is not None for ref in left)
+        compiler.lower(SPACE, HERE["cpu"], networks)  # earlier programs are cached
     assert len(left) == PROGRAMS_A_SWEEP
-    assert all(one() is None for one in left)
+    assert all(ref() is None for ref in left)
 
 
 @pytest.mark.long
