@@ -1,14 +1,15 @@
-"""Stage: the latency table of a target, and the latency of whole networks on it.
+"""Measure the latency table of a target.
 
-    parts of the space -> rows -> whole networks -> a line through them -> how right it is
+    parts of the space -> rows -> whole networks -> fitted line -> errors of the fit
 
-Parts are lowered in parallel processes and timed by one process, on a node that nothing else may
-use meanwhile, in groups whose rounds are interleaved; an empty call is timed with each group and
-taken off, and so is the reference network: what it takes now over what it took first is taken out
-of the group. Parts are dealt out, so that the ops of a site are in different groups: what is wrong
-with a group is not wrong with one op. Rows are kept as they come. The sum over parts leaves out
-what runs between them, so a line is fitted to whole networks (`calibrate.py`). Later measurements
-are interleaved with the reference network, too, which tells how much slower the machine is now.
+Parts are lowered in parallel and timed by one process, on a node whose cores are reserved. Parts
+are timed in groups, whose rounds are interleaved. Two more programs are timed with each group: an
+empty call, which is subtracted, and the reference network, whose latency relative to the first
+group is the drift of the machine, which is divided out. The ops of a site are in different groups,
+so a disturbance of one group does not favour one op. Rows are stored after each group.
+
+The sum over parts lacks the cost between them, so a line is fitted to whole networks
+(`calibrate.py`). Later measurements include the reference network too, to correct for drift.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from orchestration.programs.compile_workers import compile_workers_running
 from orchestration.programs.timing_workers import target_facts, version_there
 
 GROUP = 12
-"""Parts that are lowered, timed against each other, and kept, before the next ones."""
+"""Largest number of parts that are lowered and timed together and then stored."""
 
 Progress = Callable[[int, int], None]
-"""Told how many parts and networks are measured, of how many."""
+"""Called with the number of parts and networks measured so far, and their total."""
 
 
 def measure_table(
@@ -64,23 +65,23 @@ def measure_table(
     progress: Progress = lambda _done, _all: None,
     known: LatencyTable | None = None,
 ) -> LatencyTable:
-    """Measure all parts of a space and some whole networks; kept in storage.
+    """Measure all parts of a space and some whole networks, and store the table.
 
-    A measurement that was stopped goes on with what is missing.
+    A measurement that was stopped is resumed.
 
     Args:
-        space: whose parts.
-        target: on what.
-        settings: how.
-        storage: holds the table, and its rows while they come.
-        key: of the table.
-        log: takes lines for a person.
-        extent: which networks to calibrate with; as many as the settings allow where left out.
-        progress: told how far it is.
-        known: a table whose rows are taken over; its networks are measured anew.
+        space: search space whose parts are measured.
+        target: target to measure on.
+        settings: settings of the measurement.
+        storage: storage of the table, and of its rows during the measurement.
+        key: key of the table.
+        log: receives lines of text.
+        extent: networks to calibrate with. None: as many as `settings.calibrate_s` allows.
+        progress: called after each group.
+        known: a table whose rows are reused. Its networks are measured again.
 
     Raises:
-        MeasurementError: the target cannot be measured, or is too noisy; rows so far are kept.
+        MeasurementError: the target cannot be measured or is too noisy. Rows so far are stored.
         PlacementError: no node has the target.
     """
     bench = MeasurementSetup(space, target, settings, node_for(target, nodes()))
@@ -99,7 +100,7 @@ def measure_table(
             table = _table(bench, rows, median(store.overheads_ms), version)
             table = calibrated(table, bench, extent, steps.networks_done)
             table.check()
-        except ValueError as error:  # times that no line goes through
+        except ValueError as error:  # no line fits the times
             raise MeasurementError(f"{error} (all rows are kept)") from error
     store_table(storage, key, table)
     store.clear()
@@ -108,7 +109,7 @@ def measure_table(
 
 
 class _Steps:
-    """Counts parts, then networks."""
+    """Progress over parts, then over networks."""
 
     def __init__(self, progress: Progress, parts: int, networks: int) -> None:
         self._progress, self._parts, self._networks = progress, parts, networks
@@ -123,7 +124,7 @@ class _Steps:
 def _rows(
     bench: MeasurementSetup, store: RowStore, steps: _Steps, log: Callable[[str], None]
 ) -> tuple[LatencyEntry, ...]:
-    """All rows, measured where they are missing, and once more where they are noisy."""
+    """Rows of all parts: measures missing ones, then noisy ones again."""
     parts = op_signatures(bench.space)
     _measure_missing(bench, store, parts, steps)
     noisy = noisy_entries(store.rows)
@@ -172,14 +173,14 @@ def _measure_group(
     *,
     is_anchored: bool = True,
 ) -> list[str]:
-    """Measure and keep some parts; those with which the runtime fails, in words."""
+    """Measure some parts and store their rows; descriptions of parts that the runtime fails on."""
     try:
         store.add(*_group_rows(bench, store, parts, is_anchored))
     except ProgramError as error:
-        if len(parts) == 1 and is_anchored:  # it may be the anchor that fails
+        if len(parts) == 1 and is_anchored:  # the reference network may be what fails
             return _measure_group(bench, store, parts, is_anchored=False)
         if len(parts) == 1:
-            return [f"{_words(parts[0])}: {error}"]
+            return [f"{_description(parts[0])}: {error}"]
         return [failed for part in parts for failed in _measure_group(bench, store, [part])]
     return []
 
@@ -187,7 +188,7 @@ def _measure_group(
 def _group_rows(
     bench: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], is_anchored: bool
 ) -> tuple[list[LatencyEntry], float]:
-    """Rows of some parts, and the empty call that was taken off."""
+    """Rows of some parts, and the latency of the empty call, which is subtracted."""
     anchors = [Architecture.reference(bench.space)] if is_anchored else []
     *timings, empty = bench.timed_with_empty([*anchors, *parts], bench.settings.rounds)
     if is_anchored:
@@ -217,7 +218,7 @@ def _row(part: OpSignature, timing: Timing, drift: float) -> LatencyEntry:
     )
 
 
-def _words(part: OpSignature) -> str:
+def _description(part: OpSignature) -> str:
     shape = f"{part.in_channels} to {part.out_channels} channels, stride {part.stride}"
     return f"'{part.op}' ({shape}, {part.resolution} pixels)"
 

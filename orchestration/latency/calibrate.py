@@ -1,8 +1,7 @@
-"""Calibration of a latency table: whole networks, measured where its parts were.
+"""Calibration of a latency table by whole networks, measured on the same node as its parts.
 
-Random networks of the space are lowered as long as time allows, all are timed against each other,
-a line is fitted to the first of them and judged on the others. The reference network is one of
-those that are fitted.
+Random networks of the space are lowered as long as time allows and timed in interleaved rounds. A
+line is fitted to some of them, the reference network included, and evaluated on the others.
 """
 
 from __future__ import annotations
@@ -25,52 +24,53 @@ if TYPE_CHECKING:
     from orchestration.latency.measurement_setup import MeasurementSetup
 
 TIMING_S = 60.0
-"""Time that all networks of a calibration are timed for, about; five rounds at least."""
+"""Approximate duration of the timing of all networks, seconds. It has at least five rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSize:
-    """How much of a calibration there is."""
+    """Number of networks of a calibration."""
 
     fitted: int = 12
     checked: int = 24
     seconds: float | None = None
-    """No more networks are lowered after this time; 4 are fitted and 4 checked in any case."""
+    """Time limit for lowering networks; at least 4 are fitted and 4 checked. None: no limit."""
     others: tuple[Model, ...] = ()
-    """Networks that are measured beside them: baselines, published ones."""
+    """Further networks to measure: baselines and published ones."""
     names: tuple[str, ...] = ()
-    """What they are called."""
+    """Names of `others`."""
 
     @property
     def networks(self) -> int:
-        """At most."""
+        """Largest number of random networks."""
         return self.fitted + self.checked
 
 
 def random_networks(table: LatencyTable, count: int) -> list[Architecture]:
-    """Different random networks of a space, from the fastest to the slowest, not the reference.
+    """Distinct random networks of a space, spread from the fastest to the slowest.
 
-    Evenly drawn networks would be of one size, and of large kernels where these are slow; budgets
-    are below that. Each network is asked for a latency of its own, by the sum of its parts: evenly
-    spread on a logarithmic scale, the same for everyone who asks.
+    Networks with uniformly drawn ops would all have similar latencies, above the usual budgets.
+    Instead, each network is drawn for a latency of its own (the sum of its parts); these latencies
+    are evenly spread on a logarithmic scale. The result is
+    deterministic and does not contain the reference network.
     """
-    found: dict[Architecture, None] = {}
+    networks: dict[Architecture, None] = {}
     reference = Architecture.reference(table.space)
     for draw in range(20 * count):
-        if len(found) == count:
+        if len(networks) == count:
             break
-        one = Architecture.from_path(table.space, _network_near(table, draw))
-        if one != reference:
-            found[one] = None
-    return list(found)
+        network = Architecture.from_path(table.space, _network_near(table, draw))
+        if network != reference:
+            networks[network] = None
+    return list(networks)
 
 
 GOLDEN = 0.618
-"""Multiples of it, less their whole part, are spread evenly, however many there are."""
+"""Golden ratio: fractional parts of its multiples are evenly spread in [0, 1) for any number."""
 
 
 def _network_near(table: LatencyTable, draw: int) -> list[int]:
-    """A random network, changed at random sites as long as that brings it nearer to its latency."""
+    """Random network near a latency: random changes are kept if they do not increase the error."""
     import torch
 
     from nas_core.gates import uniform_path
@@ -100,7 +100,7 @@ def calibrated(
     extent: CalibrationSize,
     progress: Callable[[int], None],
 ) -> LatencyTable:
-    """The table, fitted to whole networks, with all that was measured for it."""
+    """Measure whole networks and fit the table to them."""
     reference, others = Architecture.reference(bench.space), list(extent.others)
     programs = lower(bench.space, bench.target, [reference, *others, None])
     networks: list[Architecture] = []
@@ -118,7 +118,7 @@ def calibrated(
 def _lowered(
     table: LatencyTable, bench: MeasurementSetup, extent: CalibrationSize
 ) -> Iterator[tuple[Sequence[Architecture], list[Program]]]:
-    """Random networks with their programs, a few at a time, until time or networks are over."""
+    """Yield random networks with their programs, a few at a time, until the time is up."""
     drawn, began, few = random_networks(table, extent.networks), time.monotonic(), FEWEST
     for first in range(0, len(drawn), few):
         is_over = extent.seconds is not None and time.monotonic() - began > extent.seconds
@@ -129,7 +129,7 @@ def _lowered(
 
 
 def timed_networks(bench: MeasurementSetup, programs: Sequence[Program]) -> list[Timing]:
-    """Timings of whole networks, call overhead included; in fewer rounds where they are slow."""
+    """Time whole networks, call overhead included. Slow networks are timed in fewer rounds."""
     settings, target = bench.settings, bench.target
     quick = replace(settings, samples_per_round=1)
     first = timed(programs, target, quick, 2, bench.node)
@@ -185,14 +185,14 @@ def fitted(
     checked: Sequence[MeasuredNetwork],
     others: Sequence[MeasuredNetwork] = (),
 ) -> LatencyTable:
-    """The table with a line through `networks`, judged on those that are `checked`."""
-    parts = [one.parts_ms for one in networks if one.parts_ms is not None]
+    """Table with a line fitted to `networks` and evaluated on `checked`."""
+    parts = [net.parts_ms for net in networks if net.parts_ms is not None]
     fastest = table.parts_ms(table.fastest())
-    scale, offset_ms = affine_fit(parts, [one.measured_ms for one in networks], fastest)
+    scale, offset_ms = affine_fit(parts, [net.measured_ms for net in networks], fastest)
     errors = None
     if len(checked) >= FEWEST:
-        predicted = [scale * (one.parts_ms or 0.0) + offset_ms for one in checked]
-        errors = Errors.of(predicted, [one.measured_ms for one in checked])
+        predicted = [scale * (net.parts_ms or 0.0) + offset_ms for net in checked]
+        errors = Errors.of(predicted, [net.measured_ms for net in checked])
     calibration = Calibration(
         fitted=tuple(networks), checked=tuple(checked), errors=errors, others=tuple(others)
     )
@@ -200,8 +200,11 @@ def fitted(
 
 
 def refitted(table: LatencyTable, network: Architecture, measured_ms: float) -> LatencyTable:
-    """The table after a derived network missed its budget: its measurement joins the fit, and the
-    table is scaled to pass through it, since it is the network that counts."""
+    """Refit the table after a derived network missed its budget.
+
+    The measurement of the network is added to the fit, and the table is then scaled to predict that
+    network exactly.
+    """
     known = table.calibration
     if known is None:
         return table.through(network, measured_ms)

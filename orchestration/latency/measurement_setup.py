@@ -17,7 +17,7 @@ from orchestration.programs.timing_workers import timed
 
 @dataclass(frozen=True)
 class MeasurementSetup:
-    """What is measured, how, and where."""
+    """Space, target, settings and node of a measurement."""
 
     space: SearchSpace
     target: Target
@@ -25,9 +25,9 @@ class MeasurementSetup:
     node: Node
 
     def timed_with_empty(self, subjects: Sequence[Subject], rounds: int) -> list[Timing]:
-        """Subjects timed against each other, call overhead included, the empty call behind them."""
+        """Time subjects and, last, an empty call in interleaved rounds. Overhead is included."""
         programs = lower(self.space, self.target, [*subjects, None])
         timings = timed(programs, self.target, self.settings, rounds, self.node)
         if self.target.device == "android":
-            check_throttling(timings[:-1], self.target.name)  # a call alone is all noise
+            check_throttling(timings[:-1], self.target.name)  # the empty call is mostly noise
         return timings

@@ -1,4 +1,4 @@
-"""Latency of a whole network on its target, in rounds interleaved with the reference network."""
+"""Measure the latency of a whole network on its target, together with the reference network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from orchestration.programs.timing_workers import Program, timed
 
 @dataclass(frozen=True)
 class Measured:
-    """Latency of a whole network, comparable with the table's."""
+    """Latency of a whole network, corrected for drift so that it is comparable with the table."""
 
     ms: float
-    """What the clock said, divided by `drift`."""
+    """Measured latency divided by `drift`, milliseconds."""
     spread: float
     """(largest - smallest median of a round) / median."""
     drift: float
-    """Latency of the reference network in the same run, by that at the time of the table."""
+    """Latency of the reference network in the same run, divided by that when the table was made."""
 
 
 def measure_network(
@@ -34,10 +34,10 @@ def measure_network(
     settings: MeasureSettings,
     budget_ms: float | None = None,
 ) -> Measured:
-    """Time a whole network against the reference network, the empty call taken off.
+    """Time a whole network; the empty call is subtracted.
 
-    One that misses `budget_ms` is timed once more, and the mean of both counts: other cases may
-    train on the machine, and a network is not given up for a disturbance.
+    A network that misses `budget_ms` is timed once more, and the mean of both is returned, since
+    other cases that train on the machine may have disturbed the first measurement.
     """
     (program,) = lower(table.space, target, [model])
     return measure_program(program, table, target, settings, budget_ms)
@@ -50,7 +50,7 @@ def measure_program(
     settings: MeasureSettings,
     budget_ms: float | None = None,
 ) -> Measured:
-    """The same for a network that is lowered or exported already."""
+    """Same as `measure_network`, for a network that is lowered or exported already."""
     first = _measured_once(program, table, target, settings)
     if budget_ms is None or is_within(first.ms, budget_ms):
         return first
@@ -65,9 +65,9 @@ def measure_program(
 def _measured_once(
     program: Program, table: LatencyTable, target: Target, settings: MeasureSettings
 ) -> Measured:
-    beside = lower(table.space, target, [Architecture.reference(table.space), None])
+    others = lower(table.space, target, [Architecture.reference(table.space), None])
     node = node_of(table, target)
-    timings = timed([program, *beside], target, settings, settings.network_rounds, node)
+    timings = timed([program, *others], target, settings, settings.network_rounds, node)
     if target.device == "android":
         check_throttling(timings[:-1], target.name)
     network, reference, empty = timings

@@ -1,12 +1,12 @@
-"""Latency tables from files that somebody else measured: rows as CSV, YAML or JSON.
+"""Latency tables from files that were measured elsewhere: rows as CSV, YAML or JSON.
 
     op,in_channels,out_channels,stride,resolution,ms
     stem,1,8,2,32,0.012
     mbconv_k3_e3,8,16,2,16,0.020
 
-A row is a part of the space with its time per batch, in a column `ms`, `us` or `s`; `site` may name
-the one site that it holds at, `p10_ms`, `p90_ms`, `spread` and `count` may say how it was measured.
-Skips have no rows unless they take time. JSON may also be the file of a whole table.
+A row is a part of the space with its time per batch, in a column `ms`, `us` or `s`. Optional
+columns are `site`, if the row holds for one site only, and `p10_ms`, `p90_ms`, `spread` and
+`count`. Skips have no rows unless they take time. A JSON file may also hold a whole table.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from nas_core.space import SearchSpace
 SHAPE = ("in_channels", "out_channels", "stride", "resolution")
 NEEDED = ("op", *SHAPE, "ms")
 UNITS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
-"""What the column of the time may be called, in milliseconds."""
+"""Factor to milliseconds, by name of the time column."""
 OPTIONAL = ("site", "p10_ms", "p90_ms", "spread", "count")
 READERS = {".csv": "CSV", ".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 
 
 def read_table(path: Path, space: SearchSpace, target: Target) -> LatencyTable:
-    """The table of a file, for a space.
+    """Read the table of a space from a file.
 
     Raises:
         ValueError: the file cannot be read; a row is wrong; a row that the space needs is missing
-            (the text names op and site); or the times cannot be latencies.
+            (the message names op and site); or the times cannot be latencies.
     """
     values = _content(path)
     if isinstance(values, Mapping) and "format" in values:
@@ -97,52 +97,54 @@ def _rows(path: Path, values: Any) -> tuple[LatencyEntry, ...]:
     rows = values.get("rows") if isinstance(values, Mapping) else values
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError(f"{path} has no rows; expected a list of {{{', '.join(NEEDED)}}}")
-    found = tuple(_row(f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
-    seen: dict[tuple[str, OpSignature], int] = {}
-    for number, row in enumerate(found, start=1):
-        first = seen.setdefault((row.site, row.part), number)
+    entries = tuple(_row(f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
+    numbers: dict[tuple[str, OpSignature], int] = {}
+    for number, row in enumerate(entries, start=1):
+        first = numbers.setdefault((row.site, row.part), number)
         if first != number:
             raise ValueError(f"{path}: row {number} is of the same part as row {first}; keep one")
-    return found
+    return entries
 
 
-def _row(place: str, values: Any) -> LatencyEntry:
+def _row(location: str, values: Any) -> LatencyEntry:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{place} is {values!r}; expected {', '.join(NEEDED)}")
+        raise ValueError(f"{location} is {values!r}; expected {', '.join(NEEDED)}")
     unit = next((name for name in UNITS if name in values), "ms")
     needed = (*NEEDED[:-1], unit)
     unknown = [str(name) for name in values if name not in (*needed, *OPTIONAL)]
     missing = [name for name in needed if values.get(name) in (None, "")]
     if unknown or missing:
-        said = f"has no {missing[0]}" if missing else f"has {unknown[0]!r}"
+        problem = f"has no {missing[0]}" if missing else f"has {unknown[0]!r}"
         raise ValueError(
-            f"{place} {said}; expected {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}"
+            f"{location} {problem}; expected {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}"
         )
-    ms = _number(place, unit, values[unit]) * UNITS[unit]
-    shape = [_whole_number(place, name, values[name]) for name in SHAPE]
+    ms = _number(location, unit, values[unit]) * UNITS[unit]
+    shape = [_whole_number(location, name, values[name]) for name in SHAPE]
     return LatencyEntry(
         part=OpSignature(str(values["op"]), *shape),
         median_ms=ms,
-        p10_ms=_number(place, "p10_ms", values.get("p10_ms") or ms),
-        p90_ms=_number(place, "p90_ms", values.get("p90_ms") or ms),
-        spread=_number(place, "spread", values.get("spread") or 0.0),
-        count=_whole_number(place, "count", values.get("count") or 0),
+        p10_ms=_number(location, "p10_ms", values.get("p10_ms") or ms),
+        p90_ms=_number(location, "p90_ms", values.get("p90_ms") or ms),
+        spread=_number(location, "spread", values.get("spread") or 0.0),
+        count=_whole_number(location, "count", values.get("count") or 0),
         site=str(values.get("site") or ""),
     )
 
 
-def _number(place: str, name: str, value: Any) -> float:
+def _number(location: str, name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if not isfinite(number):
-        raise ValueError(f"{place}: {name} is {value!r}; expected a number, milliseconds per batch")
+        raise ValueError(
+            f"{location}: {name} is {value!r}; expected a number, milliseconds per batch"
+        )
     return number
 
 
-def _whole_number(place: str, name: str, value: Any) -> int:
-    number = _number(place, name, value)
+def _whole_number(location: str, name: str, value: Any) -> int:
+    number = _number(location, name, value)
     if number != int(number) or number < 0:
-        raise ValueError(f"{place}: {name} is {value!r}; expected a whole number")
+        raise ValueError(f"{location}: {name} is {value!r}; expected a whole number")
     return int(number)

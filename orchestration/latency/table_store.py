@@ -1,6 +1,6 @@
-"""Latency tables of a job: measured and kept, shipped, or from a file of the user's.
+"""Latency tables of a job: from storage, shipped with the project, or from a file of the user.
 
-Only what needs no torch, so that a plan is made quickly.
+Needs no torch, so that plans are made quickly.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def _pixel1(space: SearchSpace) -> LatencyTable:
 
 
 SHIPPED: dict[str, Callable[[SearchSpace], LatencyTable]] = {"pixel1": _pixel1}
-"""How to get the table of a target that is not measured, by its name."""
+"""Functions that build the shipped tables, by name of the target."""
 
 
 def shipped_table(target: Target, space: SearchSpace) -> LatencyTable | None:
-    """The table of a target that is not measured; None for one that is.
+    """Table of a target that is not measured; None for measured targets.
 
     Raises:
-        SpecError: it does not cover the space.
+        SpecError: the table does not cover the space.
     """
     if target.is_measured:
         return None
@@ -44,27 +44,27 @@ def shipped_table(target: Target, space: SearchSpace) -> LatencyTable | None:
 
 
 def stored_table(storage: Storage, key: str, *, accept_noisy: bool = True) -> LatencyTable | None:
-    """The latency table that is in storage, or None.
+    """Read a latency table from storage; None if there is none.
 
     Args:
-        storage: a job's.
-        key: of the table.
-        accept_noisy: whether one counts that was kept although it is noisy.
+        storage: storage of the job.
+        key: key of the table.
+        accept_noisy: whether to return a noisy table.
 
     Raises:
-        SpecError: it is there but cannot be read.
+        SpecError: the table exists but cannot be read.
     """
-    place = table_file(key)
-    values = storage.find_json(place)
+    path = table_file(key)
+    values = storage.find_json(path)
     if values is None:
         return None
     try:
         table = LatencyTable.from_dict(values)
     except ValueError as error:
-        raise SpecError(f"{storage.where(place)}: {error}; remove it to measure again") from None
+        raise SpecError(f"{storage.where(path)}: {error}; remove it to measure again") from None
     return table if accept_noisy or not is_noisy(table.rows) else None
 
 
 def store_table(storage: Storage, key: str, table: LatencyTable) -> None:
-    """Keep a table, where records and pictures look for it."""
+    """Write a table to storage."""
     storage.write_json(table_file(key), table.to_dict())

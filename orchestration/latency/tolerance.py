@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 def tolerance(budget_ms: float) -> float:
-    """How far over its budget a measurement may lie: 2 %, 5 % below a millisecond."""
+    """Tolerance as a fraction of the budget: 0.02, or 0.05 below 1 ms."""
     return 0.05 if budget_ms < 1 else 0.02
 
 
 def is_within(measured_ms: float, budget_ms: float) -> bool:
-    """Whether a measurement is within its budget, as near as measuring can tell."""
+    """Whether a measurement is within its budget plus the tolerance."""
     return measured_ms <= budget_ms * (1 + tolerance(budget_ms))
 
 
 def over_budget(measured_ms: float | None, budget_ms: float | None, tries: int) -> str | None:
-    """What to say of a network that was measured over its budget; None for all others."""
+    """Message about a network whose measurement exceeds its budget; None if it does not."""
     if measured_ms is None or budget_ms is None or is_within(measured_ms, budget_ms):
         return None
     return (

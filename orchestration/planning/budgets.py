@@ -1,4 +1,4 @@
-"""Latency budgets: in milliseconds, whether a network can keep them, and whether one did."""
+"""Latency budgets: conversion to milliseconds, defaults, and checks of feasibility."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nas_core.search_settings import SearchSettings
 from orchestration.config.loading import SpecError
 
 DEFAULT_BUDGETS = ("60%", "80%", "100%", "125%", "160%")
-"""Where a job names none: of the reference network's latency, so that they suit every device."""
+"""Default budgets, relative to the reference network, so that they suit every device."""
 
 
 NETWORKS = 2000
-"""Drawn to tell how a space lies to a budget."""
+"""Number of networks that are drawn to estimate the distribution of latencies."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class LatencyRange:
     median: float
     slowest: float
     within: float
-    """Part of the networks that keep the budget."""
+    """Fraction of the networks that keep the budget."""
 
     def text(self) -> str:
-        """For people."""
+        """Description for the plan."""
         share = f"{self.within:.0%}" if self.within >= 0.01 else "under 1%"
         return (
             f"{share} of networks keep it (fastest {self.fastest:.4g}, median {self.median:.4g}, "
@@ -38,7 +38,10 @@ class LatencyRange:
 
 
 def span_of(table: LatencyTable, budget_ms: float) -> LatencyRange:
-    """How the networks of a space lie to a budget; median and part of evenly drawn ones."""
+    """Distribution of latencies in a space relative to a budget.
+
+    Median and fraction are estimated from networks with uniformly drawn ops.
+    """
     costs, fixed_ms = table.costs_ms(table.space), table.fixed_ms(table.space)
     rng = Random(0)  # noqa: S311  # no secret
     drawn = sorted(
@@ -51,18 +54,18 @@ def span_of(table: LatencyTable, budget_ms: float) -> LatencyRange:
 
 
 def default_budgets(table: LatencyTable) -> tuple[str | float, ...]:
-    """Those of a target whose entry names none: what is beyond the space is clipped to its end."""
+    """Default budgets of a target, clipped to the latency range of the space."""
     fastest, slowest = table.range_ms()
-    found: dict[float, str | float] = {}
+    budgets: dict[float, str | float] = {}
     for budget in DEFAULT_BUDGETS:
         asked = budget_in_ms(budget, table)
         budget_ms = min(max(asked, fastest), slowest)
-        found.setdefault(budget_ms, budget if budget_ms == asked else budget_ms)
-    return tuple(found.values())
+        budgets.setdefault(budget_ms, budget if budget_ms == asked else budget_ms)
+    return tuple(budgets.values())
 
 
 def budget_in_ms(budget: str | float, table: LatencyTable) -> float:
-    """Milliseconds, from milliseconds or from a percentage of the reference network's latency."""
+    """Budget in milliseconds, given in milliseconds or as a percentage of the reference network."""
     if isinstance(budget, str):
         assert table.reference_ms is not None, "the measure stage measures the reference network"
         return float(budget.strip().removesuffix("%")) / 100 * table.reference_ms
@@ -70,13 +73,18 @@ def budget_in_ms(budget: str | float, table: LatencyTable) -> float:
 
 
 def middle_budget(budgets_ms: list[float]) -> float:
-    """The middle one, which a search that all of them share is run against; the smaller of two."""
+    """Median budget, against which a shared search runs; the smaller of the two middle ones."""
     return sorted(budgets_ms)[(len(budgets_ms) - 1) // 2]
 
 
-def check_feasible(place: str, budget: str | float, budget_ms: float, table: LatencyTable) -> None:
-    """Raise SpecError unless the fastest network keeps the budget and the slowest does not beat it;
-    it names both ends, and the nearest budget that can be kept."""
+def check_feasible(
+    setting: str, budget: str | float, budget_ms: float, table: LatencyTable
+) -> None:
+    """Check that a budget is within the latency range of the space.
+
+    Raises:
+        SpecError: it is not. The message has the range and the nearest feasible budget.
+    """
     fastest, slowest = table.range_ms()
     if fastest <= budget_ms <= slowest:
         return
@@ -84,7 +92,7 @@ def check_feasible(place: str, budget: str | float, budget_ms: float, table: Lat
     reference = table.reference_ms or table.latency_ms(Architecture.reference(table.space))
     nearest = f"{_up(fastest):g}" if budget_ms < fastest else f"{_down(slowest):g}"
     raise SpecError(
-        f"{place} is {asked}; networks of '{table.space.name}' take from {fastest:.4g} to "
+        f"{setting} is {asked}; networks of '{table.space.name}' take from {fastest:.4g} to "
         f"{slowest:.4g} ms on '{table.hardware}' ({fastest / reference:.0%} to "
         f"{slowest / reference:.0%} of the reference network); name a budget between them, the "
         f"nearest is {nearest}"
@@ -92,26 +100,26 @@ def check_feasible(place: str, budget: str | float, budget_ms: float, table: Lat
 
 
 def _up(value: float) -> float:
-    """Four digits, not below the value."""
+    """Value rounded up to four digits."""
     rounded = float(f"{value:.4g}")
     return rounded if rounded >= value else float(f"{value * 1.0006:.4g}")
 
 
 def _down(value: float) -> float:
-    """Four digits, not above the value."""
+    """Value rounded down to four digits."""
     rounded = float(f"{value:.4g}")
     return rounded if rounded <= value else float(f"{value / 1.0006:.4g}")
 
 
 def check_objective(
-    place: str, settings: SearchSettings, budget_ms: float, table: LatencyTable
+    setting: str, settings: SearchSettings, budget_ms: float, table: LatencyTable
 ) -> None:
-    """Raise SpecError if the objective is no number at this budget."""
-    if settings.objective_name != "mul_log":  # the only one that is not for all latencies
+    """Raise SpecError if the objective is not finite at this budget."""
+    if settings.objective_name != "mul_log":  # all others are defined for all latencies
         return
     from nas_core.objective import check_goal
 
     try:
         check_goal(settings, table.range_ms()[0], budget_ms)
     except ValueError as error:
-        raise SpecError(f"{place}: {error}") from None
+        raise SpecError(f"{setting}: {error}") from None

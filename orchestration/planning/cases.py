@@ -1,6 +1,6 @@
-"""The cases of a job: which networks it makes, and how each is recognised.
+"""Cases of a job: the networks that it makes, with their content keys.
 
-Only what needs no torch, so that a finished job is recognised quickly.
+Needs no torch, so that a finished job is recognised quickly.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from orchestration.planning.content_keys import (
 from orchestration.planning.plan import Plan
 
 ORDER = ("reference", "search", "random", "given", "baseline")
-"""Kinds of cases, as they stand in tables."""
+"""Kinds of cases, in the order of tables."""
 
 KNOWN = frozenset({"reference", "given", "baseline"})
-"""Kinds whose network is known beforehand."""
+"""Kinds of cases whose network is known in advance."""
 
 STORED = (
     *("name", "kind", "target", "budget", "budget_ms", "key", "table_key", "model", "seed"),
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def name_of_all_seeds(self) -> str:
-        """Equal for cases that differ in nothing but their seed."""
+        """Name without the seed: equal for cases that differ in the seed alone."""
         return self.name.removesuffix(_seed_end(self.seed))
 
     @property
@@ -88,7 +88,7 @@ class Case:
 
     @property
     def hosts_search(self) -> bool:
-        """Whether it runs the search that others share."""
+        """Whether the case runs the search that others share."""
         return False
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class SearchCase(BudgetCase):
 
     @property
     def hosts_search(self) -> bool:
-        """Whether it runs the search that others share."""
+        """Whether the case runs the search that others share."""
         return self.search_key is not None and self.search_ms == self.budget_ms
 
 
@@ -196,7 +196,7 @@ class RandomCase(BudgetCase):
 
 @dataclass(frozen=True, kw_only=True)
 class UnplannedCase(Case):
-    """A case of which only name and key are known, from its checkpoints. It counts as a search."""
+    """A case of which only name and key are known, from its checkpoints; treated as a search."""
 
     kind = "search"
 
@@ -205,16 +205,16 @@ class UnplannedCase(Case):
 
 
 KINDS: Mapping[str, type[Case]] = {
-    one.kind: one
-    for one in (WarmUpCase, ReferenceCase, SearchCase, RandomCase, GivenCase, BaselineCase)
+    case.kind: case
+    for case in (WarmUpCase, ReferenceCase, SearchCase, RandomCase, GivenCase, BaselineCase)
 }
-"""The class of each kind."""
+"""Class of each kind of case."""
 
 
 def training_of(case: Case) -> str:
-    """Equal for cases that train the same network alike: where it is to run makes no difference.
+    """Key of a training: equal for cases that train the same network, for any target.
 
-    What a search will find is not known beforehand, so that no other case has its training.
+    The network of a search is not known in advance, so a search shares its training with no other.
     """
     if case.kind not in KNOWN:
         return case.name
@@ -240,20 +240,20 @@ def cases_of(plan: Plan, tables: dict[str, LatencyTable]) -> list[Case]:
         SpecError: a budget is outside the space's range on its target, or two cases would have the
             same name.
     """
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for seed in plan.job.all_seeds:
-        for place, case in _all_cases(replace(plan, job=plan.job.with_seed(seed)), tables):
-            if case.name in found:
+        for setting, case in _all_cases(replace(plan, job=plan.job.with_seed(seed)), tables):
+            if case.name in cases:
                 raise SpecError(
-                    f"{place} makes a second '{case.name}', which names its folder; "
+                    f"{setting} makes a second '{case.name}', which names its folder; "
                     "take one of them out, or name the file otherwise"
                 )
-            found[case.name] = case
-    return list(found.values())
+            cases[case.name] = case
+    return list(cases.values())
 
 
 def _all_cases(plan: Plan, tables: dict[str, LatencyTable]) -> Iterator[tuple[str, Case]]:
-    """Each case of one seed behind the place in the job file that asks for it."""
+    """(path in the job file, case) of every case of one seed."""
     if plan.job.retrain is not None:
         first = {case.target: i for i, case in reversed(list(enumerate(plan.job.cases)))}
     else:
@@ -279,7 +279,7 @@ def _reference(plan: Plan, target: str) -> ReferenceCase:
 
 
 def named_case(plan: Plan, settings: CaseSettings, model: Model) -> NamedCase:
-    """The case of a network that is known beforehand."""
+    """Case of a network that is known in advance."""
     table, values = plan.table_keys[settings.target], model.to_dict()
     parts = model_parts(plan.job, plan.data, plan.space, table, values)
     name = f"{settings.target}-{settings.model_name}"
@@ -309,14 +309,14 @@ def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str
     warmup = warmup_key(job, plan.data, plan.space) if job.search.has_warmup else None
     budgets = settings.budgets_ms or default_budgets(table)
     for number, budget in enumerate(budgets):
-        place, budget_ms = f"cases[{index}].budgets_ms[{number}]", budget_in_ms(budget, table)
-        check_feasible(place, budget, budget_ms, table)
-        check_objective(place, job.search, budget_ms, table)
+        setting, budget_ms = f"cases[{index}].budgets_ms[{number}]", budget_in_ms(budget, table)
+        check_feasible(setting, budget, budget_ms, table)
+        check_objective(setting, job.search, budget_ms, table)
         search_ms = middle if job.search.share == "target" else budget_ms
         table_id = plan.table_keys[settings.target]
         parts = search_parts(job, plan.data, plan.space, table_id, budget_ms, search_ms)
         yield (
-            place,
+            setting,
             _case(
                 SearchCase,
                 plan,
@@ -331,7 +331,7 @@ def _searches(plan: Plan, index: int, table: LatencyTable) -> Iterator[tuple[str
             ),
         )
         if job.controls:
-            yield place, _random(plan, settings.target, budget, budget_ms)
+            yield setting, _random(plan, settings.target, budget, budget_ms)
 
 
 def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> RandomCase:
@@ -342,10 +342,10 @@ def _random(plan: Plan, target: str, budget: str | float, budget_ms: float) -> R
 
 
 def _in_ms(case: CaseSettings, like: CaseSettings, table: LatencyTable) -> list[float]:
-    """Budgets of an entry, if it asks for searches for the same target as another."""
+    """Budgets of an entry in milliseconds; empty unless it searches for the target of `like`."""
     if case.target != like.target or case.kind != "search":
         return []
-    return [budget_in_ms(one, table) for one in case.budgets_ms or default_budgets(table)]
+    return [budget_in_ms(budget, table) for budget in case.budgets_ms or default_budgets(table)]
 
 
 def plan_facts(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:

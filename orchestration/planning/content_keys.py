@@ -1,7 +1,7 @@
-"""Content addresses: what a table, a warm-up and a case depend on, as a short digest.
+"""Content keys: digests of everything that a table, a warm-up or a case depends on.
 
-A finished job is recognised by these, not by its name; what a change does not touch is kept. What a
-case depends on is kept part by part, so that a plan can say why it has to be done again.
+Finished work is recognised by its key, not by its name, so a change of the job redoes only what
+depends on it. Cases keep a digest per dependency, so that a plan can say why one has to be redone.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from orchestration.config.job import Job
 from orchestration.data.info import DataFacts, is_streamed
 
 Parts = dict[str, str]
-"""By name of something that a result depends on, the digest of it."""
+"""Digest of each dependency of a result, by name."""
 
 
 def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> str:
-    """Of a latency table: the space, the target, its runtime and how it is measured.
+    """Key of a latency table: space, target, version of the runtime, and settings of measuring.
 
-    Where the target is this host, its processor belongs to the key; a node that is asked for by
-    what it offers is taken to be the same as long as the same is asked for.
+    If the target is this host, its processor is part of the key. A node that is selected by
+    resources or labels is identified by these.
     """
     is_here = target.device == "cpu" and not target.resources and not target.labels
     return digest(
@@ -43,8 +43,8 @@ def table_key(space: SearchSpace, target: Target, measure: MeasureSettings) -> s
 
 
 def _how(measure: MeasureSettings) -> dict[str, Any]:
-    """What rows depend on; how many networks a table was fitted to makes no other table, nor does
-    what is measured later."""
+    """Settings that rows depend on. The number of calibration networks and later measurements do
+    not change the key."""
     values = asdict(measure)
     for name in ("calibrate_s", "accept_noisy", "across"):
         del values[name]
@@ -52,17 +52,17 @@ def _how(measure: MeasureSettings) -> dict[str, Any]:
 
 
 def shipped_key(table: LatencyTable) -> str:
-    """Of a latency table that was not measured: what it says."""
+    """Key of a latency table that was not measured: a digest of its content."""
     return digest(table.to_dict())
 
 
 def warmup_key(job: Job, data: DataFacts, space: SearchSpace) -> str:
-    """Of a warm-up: space, images, seed and the settings that it depends on; no hardware."""
+    """Key of a warm-up: space, images, seed and its settings. It does not depend on hardware."""
     return digest({**_images(job, data, space), "warm-up": digest(job.search.warmup_facts())})
 
 
 def training_parts(job: Job, data: DataFacts, space: SearchSpace, table: str) -> Parts:
-    """Of the reference network's result: everything but the search."""
+    """Dependencies of the reference network's result: everything but the search."""
     retrain = asdict(job.retrain) if job.retrain else {}
     images = _images(job, data, space)
     return {**images, "retrain": digest(retrain), "latency table": table}
@@ -71,11 +71,11 @@ def training_parts(job: Job, data: DataFacts, space: SearchSpace, table: str) ->
 def search_parts(
     job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float, search_ms: float
 ) -> Parts:
-    """Of a searched case's result: the search ran against `search_ms`."""
+    """Dependencies of a searched case's result. The search itself runs against `search_ms`."""
     settings = job.search.outcome_facts()
-    found = training_parts(job, data, space, table)
+    parts = training_parts(job, data, space, table)
     return {
-        **found,
+        **parts,
         "search": digest({**settings, "budget_ms": search_ms}),
         "budget": digest({"ms": budget_ms}),
     }
@@ -84,20 +84,20 @@ def search_parts(
 def model_parts(
     job: Job, data: DataFacts, space: SearchSpace, table: str, model: dict[str, Any]
 ) -> Parts:
-    """Of the result of a baseline or a given architecture, by its JSON."""
+    """Dependencies of the result of a baseline or a given architecture, which is given as JSON."""
     return {**training_parts(job, data, space, table), "network": digest(model)}
 
 
 def random_parts(
     job: Job, data: DataFacts, space: SearchSpace, table: str, budget_ms: float
 ) -> Parts:
-    """Of the result of random networks at a latency: as many as the cost of a search pays for."""
+    """Dependencies of the result of random networks. The cost of a search sets their number."""
     settings = {**job.search.cost_facts(), "budget_ms": budget_ms}
     return {**training_parts(job, data, space, table), "random": digest(settings)}
 
 
 def search_key(parts: Parts) -> str:
-    """Of a search that several budgets share: all but the budget and the retraining."""
+    """Key of a search that several budgets share: everything but budget and retraining."""
     return digest({name: part for name, part in parts.items() if name not in ("budget", "retrain")})
 
 
@@ -110,21 +110,21 @@ def _images(job: Job, data: DataFacts, space: SearchSpace) -> Parts:
 
 
 def _looks(settings: DataSettings, data: DataFacts) -> dict[str, Any]:
-    """What images look like, and in which order they come.
+    """Settings that affect the content or the order of images.
 
-    The fingerprint stands for what there is. Settings that ask for nothing are left out, so that
-    what was made before there were such settings still holds.
+    The fingerprint represents the source itself. Settings that are off are left out, so that keys
+    from before these settings existed stay valid.
     """
-    found = asdict(settings)
+    values = asdict(settings)
     for name in ("path", "glyphs", "columns", "classes", "memory_gib", "stream"):
-        del found[name]
+        del values[name]
     for name in ("brightness", "contrast", "saturation"):
-        if found[name] == 0:
-            del found[name]
-    if found["augment"] != "crop":
-        del found["crop_area"]
-    if found["augment"] == "shift":
-        del found["augment"]
+        if values[name] == 0:
+            del values[name]
+    if values["augment"] != "crop":
+        del values["crop_area"]
+    if values["augment"] == "shift":
+        del values["augment"]
     if is_streamed(settings, data):
-        found["stream"] = [settings.stream.lanes, settings.stream.window_mib]
-    return found
+        values["stream"] = [settings.stream.lanes, settings.stream.window_mib]
+    return values

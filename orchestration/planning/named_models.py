@@ -1,4 +1,4 @@
-"""The networks that a job names instead of searching: baselines and given architectures."""
+"""Networks that a job names instead of searching: baselines and given architectures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from orchestration.config.cases import CaseSettings
 from orchestration.config.loading import SpecError
 
 
-def named_model(settings: CaseSettings, space: SearchSpace, place: str) -> Model | None:
-    """What an entry of `cases:` names; None where it asks for a search.
+def named_model(settings: CaseSettings, space: SearchSpace, entry: str) -> Model | None:
+    """Model that an entry of `cases:` names; None if the entry asks for a search.
 
     Args:
         settings: the entry.
-        space: of the job; the model is for its images and classes.
-        place: of the entry in the job file, goes in front of what is wrong.
+        space: space of the job. The model is built for its images and classes.
+        entry: path of the entry in the job file, for messages.
 
     Raises:
         SpecError: there is no such model, or it is for other images or classes.
@@ -31,7 +31,7 @@ def named_model(settings: CaseSettings, space: SearchSpace, place: str) -> Model
         if settings.architecture is not None:
             return _architecture(settings, space)
     except ValueError as error:
-        raise SpecError(f"{place}.{settings.setting}: {error}") from None
+        raise SpecError(f"{entry}.{settings.setting}: {error}") from None
     return None
 
 
@@ -51,17 +51,17 @@ def _architecture(settings: CaseSettings, space: SearchSpace) -> Architecture:
 
 def _read(path: Path, space: SearchSpace) -> Architecture:
     try:
-        found = Architecture.from_json(path.expanduser().read_text(encoding="utf-8"))
+        architecture = Architecture.from_json(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if _images(found.space) != _images(space):
+    if _images(architecture.space) != _images(space):
         raise ValueError(
-            f"{path} is for {_images(found.space)}, but the data has {_images(space)}; "
+            f"{path} is for {_images(architecture.space)}, but the data has {_images(space)}; "
             "name an architecture for such images, or change data"
         )
-    return found
+    return architecture
 
 
 def _images(space: SearchSpace) -> str:
@@ -70,7 +70,7 @@ def _images(space: SearchSpace) -> str:
 
 
 def table_latency_ms(model: Model, table: LatencyTable) -> float | None:
-    """Latency of a model by the table; None where a part of it has no row, as in a baseline."""
+    """Latency of a model by the table; None if a part has no row, as in baselines."""
     if not isinstance(model, Architecture):
         return None
     try:
@@ -80,7 +80,7 @@ def table_latency_ms(model: Model, table: LatencyTable) -> float | None:
 
 
 def total_stride(model: Model) -> int:
-    """Pixels of the image, in one direction, for each pixel in front of the pooling."""
+    """Factor by which height and width shrink before the pooling."""
     if isinstance(model, Architecture):
         space = model.space
         return space.stem_stride * prod(site.stride for site in space.sites)

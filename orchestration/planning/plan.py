@@ -1,6 +1,6 @@
-"""Whether a job can be done, and what it is done with: images, space, networks, targets.
+"""Plan of a job: checked images, space, networks and targets.
 
-Only what needs no torch, so that a finished job is recognised quickly.
+Needs no torch, so that a finished job is recognised quickly.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ class Plan:
     data: DataFacts
     space: SearchSpace
     models: tuple[Model | None, ...]
-    """Per entry of `cases:`, the model that it names; None where it asks for a search."""
+    """Model that each entry of `cases:` names; None if the entry asks for a search."""
     targets: tuple[Target, ...]
-    """Of the job, in its order, as they are measured: a stand-in is one."""
+    """Targets of the job, in its order, as they are measured: stand-ins in place of phones."""
     table_keys: dict[str, str]
-    """By target."""
+    """Key of the latency table, by target."""
     shipped: dict[str, LatencyTable]
-    """By target, tables of those that are not measured."""
+    """Tables of targets that are not measured, by target."""
     notes: tuple[str, ...] = ()
-    """What a person should know about the data."""
+    """Notes about the data for the plan."""
 
     @property
     def lanes(self) -> int | None:
-        """How many workers a case may have at most; None where any number may be."""
+        """Largest number of workers of a case, if images are streamed; None: no limit."""
         data = self.job.data
         return data.stream.lanes if is_streamed(data, self.data) else None
 
 
 def make_plan(job: Job) -> Plan:
-    """Look at the data, put the space together and find the models that are named.
+    """Inspect the data, build the space, and load the models that the job names.
 
     Raises:
-        SpecError: the data is not there, the space cannot be built for it, a model is not for it,
-            or a target that is not measured has no latencies of one of them.
+        SpecError: the data is missing, the space or a model does not fit it, or the table of a
+            target that is not measured does not cover the space or a model.
     """
     data = describe(job.data)
     try:
@@ -66,8 +66,8 @@ def make_plan(job: Job) -> Plan:
     notes = _check_files(job, data)
     models = tuple(named_model(case, space, f"cases[{i}]") for i, case in enumerate(job.cases))
     targets = _present_targets(job)
-    found = {target.name: shipped_table(target, space) for target in targets}
-    shipped = {name: table for name, table in found.items() if table is not None}
+    tables = {target.name: shipped_table(target, space) for target in targets}
+    shipped = {name: table for name, table in tables.items() if table is not None}
     for i, (case, model) in enumerate(zip(job.cases, models, strict=True)):
         if model is not None and case.target in shipped:
             _check_covered(f"cases[{i}]", case, model, shipped[case.target])
@@ -89,7 +89,7 @@ def _check_files(job: Job, data: DataFacts) -> tuple[str, ...]:
 
 
 def _present_targets(job: Job) -> tuple[Target, ...]:
-    """Targets of the job as they can be measured from here."""
+    """Targets of the job as they are measured: stand-ins in place of phones that are missing."""
     names = dict.fromkeys(case.target for case in job.cases)
     try:
         return tuple(present(job.target(name)) for name in names)
@@ -122,7 +122,7 @@ def _check_seeds(job: Job) -> None:
 
 
 def search_steps(job: Job, data: DataFacts) -> int:
-    """Weight steps of an epoch of the search, about: classes are split each by itself."""
+    """Approximate number of weight steps per epoch of the search: classes are split separately."""
     images = data.count - data.test_count
     return -(-round(images * (1 - job.search.architecture_share)) // job.search.batch_size)
 
@@ -136,7 +136,7 @@ def _check_updates(job: Job, data: DataFacts) -> None:
         raise SpecError(f"search.{error}") from None
 
 
-def _check_covered(place: str, case: CaseSettings, model: Model, table: LatencyTable) -> None:
+def _check_covered(entry: str, case: CaseSettings, model: Model, table: LatencyTable) -> None:
     reason = "its table has rows for parts of the searched space alone"
     if isinstance(model, Architecture):
         try:
@@ -146,6 +146,6 @@ def _check_covered(place: str, case: CaseSettings, model: Model, table: LatencyT
         else:
             return
     raise SpecError(
-        f"{place}.{case.setting}: nothing is measured on '{case.target}', and {reason}; "
+        f"{entry}.{case.setting}: nothing is measured on '{case.target}', and {reason}; "
         "name a target that is measured, e.g. mobile"
     )

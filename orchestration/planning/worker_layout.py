@@ -1,7 +1,8 @@
-"""How many workers train a case, with what each, and how many cases run beside each other.
+"""Worker layout: number and resources of the workers of a case, and how many cases run at once.
 
-A trial of Ray Tune reserves next to nothing and its workers come in a placement group of their own,
-so as many trials are let in at once as groups fit: none waits for another that waits for it.
+A Ray Tune trial reserves almost nothing, and its workers come in a placement group of their own.
+The number of concurrent trials is therefore limited to the number of groups that fit. Otherwise
+trials would start and wait for resources that others hold.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from dataclasses import dataclass, replace
 from orchestration.config.job import ClusterSettings
 
 FEWEST_IMAGES = 16
-"""Of a batch for each worker of a warm-up: BatchNorm over fewer is noise."""
+"""Fewest images of a batch per worker of a warm-up. BatchNorm is too noisy with fewer."""
 
 
 @dataclass(frozen=True)
 class NodeResources:
-    """What a node offers to workers."""
+    """Resources of a node for workers."""
 
     cpus: int
     gpus: float = 0.0
 
     def slots(self, cpus: int, gpus: float) -> int:
-        """Workers that fit, with so much each. A part of a GPU is of one GPU."""
+        """Number of workers that fit. A fraction of a GPU must come from one GPU."""
         by_cpu = self.cpus // cpus
         if gpus == 0:
             return by_cpu
@@ -34,18 +35,18 @@ class NodeResources:
 
 @dataclass(frozen=True)
 class WorkerLayout:
-    """How the workers of one case are placed."""
+    """Number and resources of the workers of one case."""
 
     workers: int
-    """The most, where their number may change."""
+    """Number of workers; the largest one if it is elastic."""
     cpus_per_worker: int
     gpus_per_worker: float
     at_once: int
-    """Cases that run beside each other; 0 where not even one fits."""
+    """Number of cases that run at the same time; 0 if not even one fits."""
     least: int | None = None
-    """Workers with which a case begins where there is no room for more; None: always `workers`."""
+    """Fewest workers that a case runs with, if the number is elastic; None: always `workers`."""
     backend: str | None = None
-    """Of torch.distributed; None: NCCL where workers have GPUs, else gloo."""
+    """Backend of torch.distributed. None: NCCL if workers have GPUs, else gloo."""
 
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
@@ -56,7 +57,7 @@ class WorkerLayout:
 
 
 def worker_layout(settings: ClusterSettings, rooms: Sequence[NodeResources]) -> WorkerLayout:
-    """Workers of a case on nodes like these: one per GPU, else one per two cores."""
+    """Layout of a case on these nodes. `auto` workers: one per GPU, else one per two cores."""
     gpus, per_worker = sum(int(room.gpus) for room in rooms), settings.gpus_per_worker
     share = float(min(1, gpus)) if per_worker == "auto" else float(per_worker)
     least, workers = _asked_workers(settings, rooms, share)
@@ -70,8 +71,8 @@ def worker_layout(settings: ClusterSettings, rooms: Sequence[NodeResources]) -> 
 def _asked_workers(
     settings: ClusterSettings, rooms: Sequence[NodeResources], share: float
 ) -> tuple[int | None, int]:
-    """The least and the most; one where it takes a part of a GPU, which several workers of a case
-    cannot share."""
+    """(fewest, most) workers. With a fraction of a GPU there is one, since workers of a case cannot
+    share a GPU."""
     asked, cores = settings.workers, settings.cpus_per_worker
     if isinstance(asked, tuple):
         return asked
@@ -90,8 +91,8 @@ def _slots(rooms: Sequence[NodeResources], cpus: int, gpus: float) -> int:
 
 
 def _fair_cores(rooms: Sequence[NodeResources], workers: int, share: float) -> int:
-    """Cores of a worker: its GPU's part of those of a node; without GPUs as many as leave room for
-    all workers of one case."""
+    """Cores per worker: each GPU's share of its node's cores. Without GPUs: the largest number with
+    which all workers of a case fit."""
     if share > 0:
         parts = [room.cpus // slots for room in rooms if (slots := room.slots(1, share)) > 0]
         return max(1, min(parts, default=1))
@@ -104,8 +105,10 @@ def _fair_cores(rooms: Sequence[NodeResources], workers: int, share: float) -> i
 def warmup_layout(
     layout: WorkerLayout, rooms: Sequence[NodeResources], batch_size: int, most: int | None = None
 ) -> WorkerLayout:
-    """Workers of a warm-up: all that the nodes hold, `most` of them where that is said, each with
-    images enough and whole GPUs, since nothing else runs meanwhile."""
+    """Layout of a warm-up. It runs alone, so it gets as many workers as fit, up to `most`.
+
+    Each worker has whole GPUs and at least FEWEST_IMAGES images of a batch.
+    """
     share = max(1.0, layout.gpus_per_worker) if layout.gpus_per_worker else 0.0
     slots = _slots(rooms, layout.cpus_per_worker, share)
     wanted = min(slots, batch_size // FEWEST_IMAGES)
@@ -117,7 +120,7 @@ def warmup_layout(
 
 
 def check_placeable(layout: WorkerLayout, rooms: Sequence[NodeResources]) -> str | None:
-    """What is wrong if these workers can never be placed; None if they can."""
+    """Error message if these workers can never be placed; None if they can."""
     if layout.at_once > 0:
         return None
     needed = layout.least or layout.workers

@@ -1,4 +1,4 @@
-"""Measuring with a runtime that sleeps for known times: rows, overhead, fit, deaths, resumption."""
+"""Measuring with a runtime that sleeps for known times: rows, fit, crashes, resuming."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ QUICK = MeasureSettings(
     samples_per_round=2,
     sample_ms=1.0,
     calibrate_s=0.0,
-    accept_noisy=True,  # other tests may run beside these
+    accept_noisy=True,  # other tests may run at the same time
 )
 
 
 @pytest.fixture(scope="module")
 def ray_with_sleepers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Ray of two cores in whose processes the runtime is known; the file of deaths."""
+    """Ray with two cores whose processes know the runtime; yields the file that makes it crash."""
     import ray
 
     deaths = tmp_path_factory.mktemp("deaths") / "deaths.txt"
@@ -97,16 +97,16 @@ def module_of(op: str, part: Any) -> Any:
     return build_op(op, OpShape(part.in_channels, part.out_channels, part.stride))
 
 
-def measured(folder: Path, said: list[str] | None = None, **changes: Any) -> LatencyTable:
-    lines: list[str] = [] if said is None else said
+def measured(folder: Path, logged: list[str] | None = None, **changes: Any) -> LatencyTable:
+    lines: list[str] = [] if logged is None else logged
     storage = Storage(str(folder))
-    words: dict[str, Any] = {"settings": QUICK, "target": SLEEPER, **changes}
-    settings, target = words.pop("settings"), words.pop("target")
-    return measure_table(SPACE, target, settings, storage, "key", log=lines.append, **words)
+    options: dict[str, Any] = {"settings": QUICK, "target": SLEEPER, **changes}
+    settings, target = options.pop("settings"), options.pop("target")
+    return measure_table(SPACE, target, settings, storage, "key", log=lines.append, **options)
 
 
 def kept_rows(folder: Path) -> RowStore:
-    """Rows that a measurement on this machine has left."""
+    """Rows stored by a measurement on this machine."""
     return RowStore(Storage(str(folder)), "key", identity(hardware.facts()))
 
 
@@ -167,7 +167,7 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "GROUP", 2)
-    monkeypatch.setattr(latency, "NOISY_SPREAD", 100.0)  # what is noisy would be measured again
+    monkeypatch.setattr(latency, "NOISY_SPREAD", 100.0)  # so that no row is measured again
 
     class StoppedError(Exception):
         pass
@@ -253,7 +253,7 @@ def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
 def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
     ray_with_sleepers.write_text("7 once")
     found = measured(tmp_path)
-    assert ray_with_sleepers.read_text() == ""  # it did die
+    assert ray_with_sleepers.read_text() == ""  # the process did crash
     assert len(found.rows) == len(op_signatures(SPACE))
 
 
@@ -311,12 +311,12 @@ def test_a_noisy_table_is_measured_once_more_and_refused_unless_asked_for(
     ray_with_sleepers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency, "NOISY_SPREAD", -1.0)  # every row is noisy
-    said: list[str] = []
+    logged: list[str] = []
     with pytest.raises(MeasurementError, match=r"twice; expected .* measure.accept_noisy: true"):
-        measured(tmp_path, said, settings=replace(QUICK, accept_noisy=False))
-    assert sum("once more" in line for line in said) == 1
-    assert len(measured(tmp_path, said).rows) == len(op_signatures(SPACE))
-    assert said[-2].startswith(f"WARNING {len(op_signatures(SPACE))} of them still do; kept")
+        measured(tmp_path, logged, settings=replace(QUICK, accept_noisy=False))
+    assert sum("once more" in line for line in logged) == 1
+    assert len(measured(tmp_path, logged).rows) == len(op_signatures(SPACE))
+    assert logged[-2].startswith(f"WARNING {len(op_signatures(SPACE))} of them still do; kept")
 
 
 @pytest.mark.slow

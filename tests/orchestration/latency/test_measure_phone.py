@@ -1,4 +1,4 @@
-"""Measuring on a phone that becomes slower: refused, wherever a figure is made."""
+"""Measurements on a phone that throttles are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def timing(ms: float = 1.0, rise: float = 1.0) -> Timing:
 
 @pytest.fixture
 def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
-    """What the phone will say, answer by answer."""
+    """Timings that the phone returns, call by call."""
     answers: list[list[Timing]] = []
 
     def lower(_space: Any, _target: Any, subjects: list[Any]) -> list[Program]:
@@ -90,7 +90,7 @@ def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
     timings: list[list[Timing]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lower(_space: Any, _target: Any, subjects: list[Any]) -> list[Program]:
-        if any(isinstance(one, Architecture) for one in subjects):
+        if any(isinstance(subject, Architecture) for subject in subjects):
             raise ProgramError("it crashes")
         return [PROGRAM] * len(subjects)
 
@@ -113,7 +113,7 @@ def test_a_derived_network_is_not_timed_on_a_phone_that_throttles(
 @pytest.mark.parametrize(
     ("calls_ms", "budget_ms", "expected"),
     [
-        ([0.5], 0.49, 0.5),  # within 5 %, as near as measuring can tell
+        ([0.5], 0.49, 0.5),  # within the tolerance of 5 %
         ([0.6, 0.5], 0.5, 0.55),
         ([0.6, 0.7], 0.5, 0.65),
         ([0.6], None, 0.6),

@@ -1,4 +1,4 @@
-"""Tables that somebody else measured: read in three forms, and refused with place and reason."""
+"""Tables measured elsewhere: read from three formats, errors name row and reason."""
 
 from __future__ import annotations
 

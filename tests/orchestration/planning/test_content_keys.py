@@ -1,4 +1,4 @@
-"""Finished cases are known by their content; a plan says what is done again, and why."""
+"""Finished cases are recognised by content keys; a plan says what is redone and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cases(folder: Path, budgets: list[Any] | None = None, **sections: Any) -> di
     entry: dict[str, Any] = {"target": "mobile"}
     job = tiny_job(folder, [entry | ({"budgets_ms": budgets} if budgets else {})], **sections)
     plan = make_plan(job)
-    return {one.name: one for one in cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})}
+    return {case.name: case for case in cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})}
 
 
 def finish(folder: Storage, case: Case, name: str | None = None) -> None:

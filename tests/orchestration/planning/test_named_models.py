@@ -1,4 +1,4 @@
-"""Networks that a job names: found, for the images of the job, and refused where they are not."""
+"""Networks that a job names: loaded for the images of the job, or refused."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def test_a_search_names_no_model() -> None:
 
 
 def test_a_baseline_is_for_the_images_of_the_job() -> None:
-    found = named_model(CaseSettings(target="mobile", baseline="mnasnet"), SPACE, "cases[0]")
-    assert isinstance(found, Baseline)
-    assert (found.in_channels, found.resolution, found.classes) == (1, 32, 10)
+    model = named_model(CaseSettings(target="mobile", baseline="mnasnet"), SPACE, "cases[0]")
+    assert isinstance(model, Baseline)
+    assert (model.in_channels, model.resolution, model.classes) == (1, 32, 10)
 
 
 def test_a_published_network_is_for_the_images_of_the_job() -> None:
     settings = CaseSettings(target="mobile", architecture="proxyless_gpu")
-    found = named_model(settings, SPACE, "cases[0]")
-    assert found == architecture("proxyless_gpu", classes=10, in_channels=1, resolution=32)
+    model = named_model(settings, SPACE, "cases[0]")
+    assert model == architecture("proxyless_gpu", classes=10, in_channels=1, resolution=32)
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

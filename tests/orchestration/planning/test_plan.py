@@ -1,4 +1,4 @@
-"""Plans: budgets in milliseconds, what is feasible, what is done, what a change redoes."""
+"""Plans: budgets in milliseconds, feasibility, and what a change of the job redoes."""
 
 from __future__ import annotations
 

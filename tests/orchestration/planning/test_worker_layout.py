@@ -1,4 +1,4 @@
-"""Workers of a case on nodes of all kinds, and how many cases run beside each other."""
+"""Layout of the workers of a case on nodes of all kinds, and the number of concurrent cases."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def layout(rooms: list[NodeResources], **settings: Any) -> WorkerLayout:
         (EIGHT_GPUS, {}, (8, 8, 1.0, 1)),
         (EIGHT_GPUS, {"workers": 2}, (2, 8, 1.0, 4)),
         (EIGHT_GPUS, {"workers": 1, "gpus_per_worker": 0.25}, (1, 2, 0.25, 32)),
-        # 0.4 of a GPU fits twice, not two and a half times.
+        # Two workers with 0.4 of a GPU fit on one.
         ([NodeResources(16, 2.0)], {"workers": 1, "gpus_per_worker": 0.4}, (1, 4, 0.4, 4)),
         ([NodeResources(64, 8.0)], {"workers": 1, "gpus_per_worker": 2}, (1, 16, 2.0, 4)),
-        # `auto` takes what there is room for.
+        # `auto` takes as many workers as fit.
         ([NodeResources(16)], {"cpus_per_worker": 4}, (4, 4, 0.0, 1)),
         ([NodeResources(16, 4.0)], {"gpus_per_worker": 2}, (2, 8, 2.0, 1)),
         ([NodeResources(16, 4.0)], {"gpus_per_worker": 0.5}, (1, 2, 0.5, 8)),
-        # Nodes without a GPU, such as a head, hold no worker that wants one.
+        # Nodes without a GPU, such as a head node, hold no worker that needs one.
         ([NodeResources(8), NodeResources(16, 2.0)], {"workers": 1}, (1, 8, 1.0, 2)),
     ],
 )
@@ -88,7 +88,7 @@ def test_what_runs_at_once_fits_on_the_nodes(
 
 
 def _placed(node: list[float], cores: int, share: float) -> bool:
-    """Take what a worker needs from a node that has it: a part of one GPU, or whole ones."""
+    """Take the resources of a worker from a node: a fraction of one GPU, or whole GPUs."""
     cpus, gpus = node[0], node[1:]
     taken = [i for i, gpu in enumerate(gpus) if gpu >= min(share, 1.0) - 1e-9]
     count = 1 if share < 1 else int(share)
@@ -107,7 +107,7 @@ def test_a_warm_up_takes_the_whole_cluster_with_images_enough_for_each() -> None
     assert warmup_layout(case, EIGHT_GPUS, 256, most=3).workers == 3
     small = layout(TWO_CORES, workers=1, cpus_per_worker=1)
     assert warmup_layout(small, TWO_CORES, 32) == WorkerLayout(2, 1, 0.0, 1)
-    # 16 images are few for two: one worker with both cores.
+    # 16 images are too few for two workers: one worker with both cores.
     assert warmup_layout(small, TWO_CORES, 16) == WorkerLayout(1, 2, 0.0, 1)
 
 
