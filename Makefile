@@ -82,6 +82,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.support.docstrings
 
 bench: .venv/installed-dev
 	$(BIN)/python tests/benchmarks/bench.py
