@@ -85,7 +85,9 @@ def test_a_warm_up_is_trained_once_and_every_search_starts_from_it(
     alone = search(context_for(dataset, tmp_path / "alone", 80))
     reports.epochs.clear()
     first = context_for(dataset, tmp_path / "sweep", 110)
-    warm_up(context_with(first.task.job, dataset, warmup_case(first.task.case), first.table))
+    key = first.task.case.warmup_key
+    assert key is not None
+    warm_up(context_with(first.task.job, dataset, warmup_case(key, seed=0), first.table))
     assert phases(reports) == ["warmup"]
     search(first)
     shared = search(context_for(dataset, tmp_path / "sweep", 80))

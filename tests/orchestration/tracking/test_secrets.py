@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from orchestration.config.loading import load_job
 from orchestration.driver import pipeline
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
+from orchestration.reports.table import ordered_results
 from orchestration.stages.context import CaseTask
+from orchestration.state.snapshot import read_snapshot
 from tests.support.faulty_proxy import Proxy
 from tests.support.job_folder import result, write_job
 from tests.support.latency_tables import by_kernel, table_of
@@ -70,8 +73,16 @@ def written(job: Job, text: str, model: Path) -> Storage:
     folder.delete("job.json")
     data = replace(job.data, source="imagefolder", path=f"/images?password={SECRETS[4]}")
     plan = replace(make_plan(job), job=replace(job, data=data))
-    pipeline._write_job(plan, folder, [], text, [], {})
+    pipeline._write_job(plan, folder, [], text, None, [], {})
     return storage
+
+
+def recorded(job: Job, storage: Storage, log: Callable[[str], None]) -> tuple[str, ...]:
+    """Links that the driver logs when it has recorded the job."""
+    folder = storage.sub(job.name)
+    facts = folder.read_json("job.json")
+    results = ordered_results(read_snapshot(folder, job.asha).results.values(), facts)
+    return pipeline._record(job, storage, results, facts, log)
 
 
 @pytest.mark.slow
@@ -86,11 +97,11 @@ def test_no_secret_is_in_mlflow_in_storage_or_in_what_is_said(
     job, text = job_with_secrets(tmp_path / "storage", proxy.uri)
     storage, said = written(job, text, model_folder), list[str]()
     with caplog.at_level(logging.DEBUG):
-        links = pipeline._record(job, storage, said.append)
+        links = recorded(job, storage, said.append)
         assert (len(links), said) == (4, [])
         proxy.fault = lambda _number: "before"
         hurried = replace(job, record=replace(job.record, patience_s=2))
-        assert pipeline._record(hurried, storage, said.append) == ()
+        assert recorded(hurried, storage, said.append) == ()
         proxy.fault = lambda _number: 403
         assert main(["record", str(storage.path("search_mobile"))]) == 1
     proxy.heal()
@@ -123,7 +134,7 @@ def test_a_login_in_a_database_address_is_in_no_message(tmp_path: Path) -> None:
     job = replace(job, record=replace(job.record, patience_s=2))
     said: list[str] = []
     write_job(tmp_path, [result(CASE)])
-    assert pipeline._record(job, Storage(str(tmp_path)), said.append) == ()
+    assert recorded(job, Storage(str(tmp_path)), said.append) == ()
     assert said[0].startswith("WARNING not recorded: MLflow at postgresql://127.0.0.1:1/x: ")
     assert "MLFLOW_TRACKING_URI" in said[2]
     assert not [secret for secret in SECRETS if secret in "\n".join(said)]
