@@ -1,7 +1,7 @@
-"""Submission of a job to Ray, following it to its end; used by `make search`.
+"""Submit a job to Ray and follow it until it ends; used by `make search`.
 
-The job is submitted to the running Ray cluster, to one that is started for it and stopped
-afterwards, or to a remote one at a given address.
+The job runs on a remote Ray cluster if an address is given, else on the running local one. If none
+is running, a local cluster is started for the job and stopped afterwards.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ file, since command lines are visible to all users.
 """
 
 TOKEN = {"RAY_AUTH_MODE": "token"}
+"""Environment that makes Ray's client send the token of a local cluster."""
 
 REMOTE_TIMEOUT_S = 30.0
 """Time limit of each request to a remote cluster."""
 
 POLL_S = 0.3
+"""Interval between two requests for the state and output of a job."""
+
 PATIENCE_S = 60.0
-"""Time for which Ray may fail to answer while a job runs; a busy machine is slow."""
+"""Time for which Ray may fail to answer while a job runs, e.g. because the machine is busy."""
 
 PREAMBLE = re.compile(
     r"^.* -- Runtime env is setting up\.\n|^Running entrypoint for job .*\n", re.M
@@ -59,13 +62,13 @@ def submit(
 ) -> int:
     """Run `job_file` as a Ray job and copy its output to stdout.
 
-    Ctrl-C and SIGTERM stop the job, which gets time to finish its writes.
+    Ctrl-C and SIGTERM stop the job. It has `stop_wait_s` seconds to finish its writes.
 
     Args:
         job_file: an executable file inside `working_dir`.
-        working_dir: folder to upload to the cluster, without what `.gitignore` excludes.
+        working_dir: folder to upload to the cluster, except for files that `.gitignore` excludes.
         arguments: arguments for the job file.
-        address: dashboard of a remote cluster; None: the running local one, or a new one.
+        address: dashboard of a remote cluster. None: the running local cluster, or a new one.
         with_aws_keys: whether to pass on the S3 keys of this environment to a remote cluster.
         stop_wait_s: seconds between SIGTERM and SIGKILL when the job is stopped.
 
@@ -123,7 +126,7 @@ def _entry_point(job_file: Path, folder: Path) -> str:
 
 @contextmanager
 def _head(folder: Path) -> Iterator[str]:
-    """Address of the running Ray cluster, or of one that runs as long as the block."""
+    """Address of the running Ray cluster, or of one that is stopped when the context exits."""
     address = running_head()
     if address:
         yield address
@@ -187,7 +190,7 @@ def _submit(address: str, submission: _Submission, auth: Mapping[str, str] = TOK
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C must only reach this process
+            start_new_session=True,  # So that Ctrl-C reaches this process only.
         )
     if done.returncode:
         raise ClusterError(f"Ray does not take the job:\n{done.stdout[-2000:].strip()}")
@@ -199,7 +202,8 @@ def _follow(api: JobsApi, job: str, output: _Output, timeout_s: float = float("i
     last_answer = time.monotonic()
     while True:
         try:
-            state = api.state(job)  # before the logs, which are complete once the job has ended
+            # The state is read first: logs read after the job has ended are complete.
+            state = api.state(job)
             output.show(api.logs(job), is_complete=state.has_ended)
             last_answer = time.monotonic()
             if state.has_ended or last_answer > end:
@@ -214,7 +218,7 @@ def _stop(api: JobsApi, job: str, output: _Output, stop_wait_s: int) -> JobState
     try:
         api.stop(job)
         return _follow(api, job, output, timeout_s=stop_wait_s + 5)
-    except ClusterError as error:  # it was not submitted yet, or Ray has stopped
+    except ClusterError as error:  # The job was not submitted yet, or Ray has stopped.
         return JobState(status="STOPPED", message=str(error), exit_code=None)
 
 
@@ -230,7 +234,7 @@ def _exit_code(state: JobState) -> int:
 
 
 class _Output:
-    """Writes the new part of a growing text, in whole lines."""
+    """Prints the output of a job as it grows, in whole lines."""
 
     def __init__(self) -> None:
         self._shown = 0

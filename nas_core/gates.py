@@ -1,8 +1,7 @@
 """Binary gates: run one candidate op per site, keep a gradient for every op.
 
 Source: Cai, Zhu & Han, "ProxylessNAS" (ICLR 2019), section 3.2.
-Random draws are made on the CPU, whatever device the probabilities are on, so that they are the
-same on every device.
+Random draws are made on the CPU, so that they do not depend on the device of the probabilities.
 Shapes: K = candidate ops at a site.
 """
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from nas_core.randomness import generator
 
 Pair = tuple[int, int]
+"""Indices of two candidate ops of one site."""
 
 
 def sample_path(probs: Sequence[Tensor], rng: torch.Generator) -> list[int]:
@@ -29,11 +29,11 @@ def uniform_path(choices: Sequence[int], rng: torch.Generator) -> list[int]:
 
 
 def fair_path(choices: Sequence[int], step: int, seed: int) -> list[int]:
-    """One op per site, such that every op of a site is drawn once in K steps (FairNAS).
+    """One op per site, such that every op of a site is drawn exactly once every K steps (FairNAS).
 
-    Each round of K steps uses a random permutation of the site's ops. Deviation: every path gets
-    its own optimizer step, while FairNAS sums the gradients of the K paths of a round before one
-    step. This is the cheaper and weaker form.
+    Each round of K steps uses a new random permutation of the site's ops. Deviation: FairNAS sums
+    the gradients of the K paths of a round and then makes one optimizer step; here, every path has
+    its own optimizer step. This is cheaper, but the fairness is weaker.
     """
     path = []
     for site, k in enumerate(choices):
@@ -84,18 +84,26 @@ def alpha_grad(gate_grad: Tensor, alpha: Tensor) -> Tensor:
             f"{tuple(alpha.shape)}; a site needs one gate per candidate op"
         )
     p = alpha.softmax(dim=0)
-    return p * (gate_grad - (gate_grad * p).sum())  # no matrix product: autocast would round it
+    # Not `gate_grad @ p`: autocast would compute it in half precision.
+    return p * (gate_grad - (gate_grad * p).sum())
 
 
 def gate_grad(output_grad: Tensor, op_output: Tensor) -> Tensor:
-    """dL/dg_j = <dL/d(site output), o_j(x)>, a scalar; both tensors have the output's shape."""
-    if output_grad.dtype in (torch.float16, torch.bfloat16):  # a sum over a whole site
+    """Gradient of the gate of op j, a scalar: dL/dg_j = <dL/d(site output), o_j(x)>.
+
+    Both arguments have the shape of the site's output.
+    """
+    # The sum has one term per element of the output: too many for half precision.
+    if output_grad.dtype in (torch.float16, torch.bfloat16):
         output_grad, op_output = output_grad.float(), op_output.float()
     return (output_grad * op_output).sum()
 
 
 def log_prob_grad(probs: Tensor, choice: int) -> Tensor:
-    """d log p(choice) / d alpha = onehot(choice) - p, shape (K,); p = softmax(alpha)."""
+    """Gradient of log p(choice) with respect to alpha: onehot(choice) - p, shape (K,).
+
+    `probs` is p = softmax(alpha), shape (K,).
+    """
     grad = -probs
     grad[choice] += 1
     return grad
@@ -105,7 +113,7 @@ def log_prob_grad(probs: Tensor, choice: int) -> Tensor:
 def rescale_pair(alpha: Tensor, target: Tensor, pair: Pair) -> None:
     """Shift the pair of `alpha` in place so that its sum of exponentials equals that in `target`.
 
-    The gradient of a pair changes the sum of both; without the shift, ops that were not compared
+    An update of the pair changes its sum of exponentials. Without the shift, ops outside the pair
     would gain or lose probability (section 3.2.1, "rescale").
 
     Args:

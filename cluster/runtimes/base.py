@@ -1,4 +1,4 @@
-"""Protocol of a runtime, and its errors."""
+"""Interface of runtimes, which compile and time modules on a target, and their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MeasurementError(Exception):
 
 
 class ProgramError(MeasurementError):
-    """A runtime cannot compile or run a program: it rejects it, crashes, or kills its process.
+    """A program cannot be compiled or run: the runtime rejects it, crashes, or kills its process.
 
     Other programs may still work, so the measurement continues without this one.
     """
@@ -30,22 +30,22 @@ class LoadedProgram(Protocol):
         ...
 
     def prepared(self, images: Tensor) -> Callable[[], object]:
-        """Return the call to be timed, which only computes the output for `images`."""
+        """Return a callable for timing that only computes the output for `images`."""
         ...
 
 
 class Runtime(Protocol):
-    """Compiles modules for one target, loads programs, and times them by the target's clock."""
+    """Compiles modules for one target, loads the programs, and times them with its clock."""
 
     name: str
 
     file_name: str
-    """File name of a stored program: `model.onnx`."""
+    """File name of a stored program, e.g. `model.onnx`."""
 
     def __init__(self, target: Target) -> None: ...
 
     def version(self) -> str:
-        """Version of the library that compiles and runs; latencies are valid for one version.
+        """Version of the runtime's library. Latencies are valid for one version only.
 
         Raises:
             MeasurementError: the library is not installed; the message says how to install it.
@@ -68,17 +68,17 @@ class Runtime(Protocol):
         ...
 
     def load(self, program: bytes) -> LoadedProgram:
-        """Load a program that `compile` made, ready to run on the target.
+        """Load a program that `compile` returned, ready to run on the target.
 
         Raises:
-            MeasurementError: it is not such a program.
+            MeasurementError: `program` is not a program of this runtime.
         """
         ...
 
     def run_ms(self, call: Callable[[], object], times: int) -> float:
-        """Milliseconds of `times` successive executions of a prepared call, by the target's clock.
+        """Run a prepared call `times` times; return the total milliseconds by the target's clock.
 
-        See `timing.host_ms` for everything that runs on this machine's processor.
+        Runtimes on a CPU of this machine use `timing.host_ms`.
         """
         ...
 

@@ -18,26 +18,27 @@ from statistics import median, quantiles
 from cluster.runtimes.base import MeasurementError
 
 MAX_BATCH = 1 << 22
-"""Largest number of calls per sample; a call that needs more to fill a sample does no work."""
+"""Largest number of calls per sample. A call that would need more is assumed to do no work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Statistics of the time of one call, over `count` samples."""
+    """Statistics of the time of one call."""
 
     median_ms: float
     p10_ms: float
     p90_ms: float
     spread: float
-    """(largest - smallest median of a round) / median."""
+    """Largest minus smallest median of a round, relative to `median_ms`."""
     rise: float
-    """Largest median of a later round / median of the first; above 1 on a throttling device."""
+    """Largest median of a later round / median of the first; above 1 if the device throttles."""
     count: int
+    """Number of samples."""
 
     def without(self, overhead_ms: float) -> Timing:
         """Subtract the time of an empty call; results are at least 0.
 
-        The spread is rescaled to the remaining time, of which the same variation is a larger part.
+        The absolute spread does not change, so the relative one grows.
         """
         left_ms = self.median_ms - overhead_ms
         return replace(
@@ -58,10 +59,10 @@ def time_calls(
     run_ms: Callable[[Callable[[], object], int], float] | None = None,
     rest: Callable[[], None] | None = None,
 ) -> list[Timing]:
-    """Time calls alternately, after a warm-up.
+    """Time calls alternately, after a warm-up. Garbage collection is disabled meanwhile.
 
-    A call shorter than a sample takes about `rounds * samples_per_round * sample_ms`, and a third
-    more for the warm-up. Garbage collection is disabled meanwhile.
+    Timing a call that is shorter than a sample takes about
+    `rounds * samples_per_round * sample_ms`, plus a third for the warm-up.
 
     Args:
         calls: the calls to time; each runs in this thread.
@@ -106,9 +107,9 @@ def _batch_size(
     batch = 1
     while batch <= MAX_BATCH:
         elapsed_ms = run_ms(call, batch)
-        if elapsed_ms >= sample_ms * (1 - 1e-9):  # repeat: it may have been a stall
+        # The factor 1 - 1e-9 allows for rounding when a batch fills a sample exactly.
+        if elapsed_ms >= sample_ms * (1 - 1e-9):  # Repeated, since the machine may have stalled.
             elapsed_ms = min(elapsed_ms, run_ms(call, batch))
-        # Relative tolerance of 1e-9 for the rounding of batches that fill a sample exactly.
         if elapsed_ms >= sample_ms * (1 - 1e-9):
             return batch
         fill = math.ceil(batch * sample_ms / elapsed_ms * (1 - 1e-9)) if elapsed_ms > 0 else 0
@@ -122,7 +123,7 @@ def _batch_size(
 def host_ms(
     call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Milliseconds of `times` calls in this thread, by a clock in seconds."""
+    """Time `times` calls in this thread, in total milliseconds. `clock` returns seconds."""
     start = clock()
     for _ in range(times):
         call()

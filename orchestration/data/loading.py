@@ -2,7 +2,6 @@
 
 The test part is used once per network, after its last epoch. Search splits the training images into
 a weight and an architecture part; retraining uses both.
-
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ def load_dataset(
     storage: Storage | None = None,
     facts: DataFacts | None = None,
 ) -> Dataset:
-    """Decode or render a source and split off its test part.
+    """Load a data source: decode or render its images, and split off the test part.
 
     Args:
         settings: the `data:` section of the job.
         seed: seed of the split. Glyphs have a seed of their own.
-        storage: cache of rendered and decoded images; None: not cached.
-        facts: facts about the source from the driver. Images are compared with them while they are
-            read. None: the source is described again.
+        storage: cache for rendered and decoded images. None: no cache.
+        facts: facts about the source that the driver computed. Images are checked against them
+            while they are read. None: the source is inspected again instead.
 
     Raises:
         SpecError: an image cannot be decoded, a part would have no image of some class, or the
@@ -62,7 +61,10 @@ def load_dataset(
 
 
 def keep_images(settings: DataSettings, storage: Storage, facts: DataFacts | None = None) -> None:
-    """Render or decode images that take long, so that `load_dataset` finds them in storage."""
+    """Fill the cache of `load_dataset`: store rendered glyphs or decoded Parquet images.
+
+    Other sources are not cached.
+    """
     facts = facts or describe(settings)
     if settings.source == "parquet":
         from orchestration.data.parquet.in_memory import load_parquet
@@ -78,9 +80,17 @@ def split_classes(
 ) -> tuple[ImageSet, ImageSet]:
     """Split off `share` of every class: at least one image of each class, and never all.
 
-    If images have groups, `share` of the groups is split off: at least one, and never all. If they
-    have hashes of keys, the hashes decide, independent of seed and purpose; `test_share` is then
-    the range of hashes that belong to the test part.
+    Images with groups are split by group: `share` of the groups is split off, at least one, and
+    never all. Images with key hashes are split by hash; see `split.py`.
+
+    Args:
+        whole: the images to split.
+        share: fraction to split off.
+        seed: seed of the random choice; not used for images with key hashes.
+        purpose: name of the split, so that splits with the same seed are independent; not used for
+            images with key hashes.
+        test_share: fraction of all images in the test part, which is already removed from `whole`;
+            used for images with key hashes only.
 
     Returns:
         The part that is split off, and the rest; both in the order of `whole`.
@@ -92,17 +102,17 @@ def split_classes(
         return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
     if whole.groups is not None:
         groups = torch.tensor(sorted(set(whole.groups.tolist())))
-        chosen = torch.isin(whole.groups, _some_of(groups, share, generator(seed, purpose)))
+        chosen = torch.isin(whole.groups, _random_subset(groups, share, generator(seed, purpose)))
         return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
     chosen = torch.zeros(len(whole), dtype=torch.bool)
     for label in sorted(set(whole.labels.tolist())):
         members = (whole.labels == label).nonzero().flatten()
-        chosen[_some_of(members, share, generator(seed, purpose, label))] = True
+        chosen[_random_subset(members, share, generator(seed, purpose, label))] = True
     return whole.subset(chosen.nonzero().flatten()), whole.subset((~chosen).nonzero().flatten())
 
 
-def _some_of(members: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """Random members: `share` of them, at least one, and not all."""
+def _random_subset(members: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Random subset that holds `share` of the members: at least one, and not all."""
     count = min(max(1, round(share * len(members))), len(members) - 1)
     return members[torch.randperm(len(members), generator=rng)[:count]]
 
@@ -120,18 +130,16 @@ def _load_digits(settings: DataSettings) -> tuple[ImageSet, tuple[str, ...]]:
 def _glyphs(
     settings: DataSettings, part: str, storage: Storage | None, facts: DataFacts
 ) -> ImageSet:
-    """Glyphs of a part: from storage, else rendered and stored."""
+    """Load the glyphs of a part from storage; render and store them if they are missing."""
     key = images_file(data_folder(facts.fingerprint), part)
     stored = None if storage is None else storage.find_bytes(key)
     if stored is not None:
         glyphs = Glyphs(**tensors_from_bytes(stored))
     else:
-        facts.check_unchanged(
-            describe(settings).fingerprint
-        )  # other versions of libraries render other images
-        asked = settings.glyphs
-        count = asked.test if part == "test" else asked.train
-        glyphs = render(asked, part, count, settings.resolution, settings.channels or 1)
+        # The fingerprint covers library versions: another version may render different images.
+        facts.check_unchanged(describe(settings).fingerprint)
+        count = settings.glyphs.test if part == "test" else settings.glyphs.train
+        glyphs = render(settings.glyphs, part, count, settings.resolution, settings.channels or 1)
         if storage is not None:
             storage.write_bytes(key, tensors_to_bytes(**glyphs._asdict()))
     groups = glyphs.fonts if settings.glyphs.separate_fonts else None
@@ -141,12 +149,12 @@ def _glyphs(
 def _load_folder(
     settings: DataSettings, facts: DataFacts | None
 ) -> tuple[ImageSet, tuple[str, ...]]:
-    files, seen = class_files(settings), FolderFingerprint()
+    files, fingerprint = class_files(settings), FolderFingerprint()
     images, labels = [], []
     for label, (name, paths) in enumerate(files.items()):
         for path in paths:
             content = path.read_bytes()
-            seen.add(name, path, content)
+            fingerprint.add(name, path, content)
             try:
                 image = decode_image(content, settings.channels or 3, settings.resolution)
             except ValueError as error:
@@ -154,5 +162,5 @@ def _load_folder(
             images.append(image)
             labels.append(label)
     if facts is not None:
-        facts.check_unchanged(seen.text)
+        facts.check_unchanged(fingerprint.text)
     return ImageSet(torch.stack(images), torch.tensor(labels)), tuple(files)

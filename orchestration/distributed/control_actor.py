@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class WorkerProgress:
-    """Progress of a worker."""
+    """Progress of a worker in the current attempt at its case."""
 
     steps: int
-    """Steps done in this attempt."""
+    """Number of completed steps."""
     activity: str
     """Current activity; see `watchdog.py`."""
 
 
 class ControlClient(Protocol):
-    """Interface of the control actor for a worker."""
+    """Interface of the control actor as seen by a worker of one case."""
 
     def is_stopping(self) -> bool:
         """Whether the driver has requested a stop of the case."""
@@ -35,11 +35,11 @@ class ControlClient(Protocol):
         ...
 
     def progress(self) -> dict[int, WorkerProgress]:
-        """Last reported progress by rank, for workers that have reported."""
+        """Last reported progress by rank; workers that have not reported yet are missing."""
         ...
 
     def note(self, text: str) -> None:
-        """Send a message to the driver. Returns after it arrived, so the worker may end then."""
+        """Send a message to the driver. Blocks until the actor has it, so the worker may exit."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -59,7 +59,7 @@ class ControlActor:
         self._reasons: dict[str, str] = {}
 
     def stop(self, case: str | None = None) -> None:
-        """Request a stop of a case; None: of all cases."""
+        """Request a stop of one case; None: of all cases, including later ones."""
         if case is None:
             self._is_stopping = True
         else:
@@ -97,7 +97,7 @@ class ControlActor:
         self._notes.setdefault(case, []).append(text)
 
     def take_notes(self) -> list[tuple[str, str]]:
-        """Notes since the last call, as (case, text)."""
+        """Return the notes since the last call, as (case, text), and clear them."""
         notes = [(case, text) for case, texts in self._notes.items() for text in texts]
         self._notes.clear()
         return notes
@@ -111,13 +111,17 @@ class ControlActor:
 
 
 class RayControlClient:
-    """Client of the control actor for one case. If the actor is gone, calls return defaults."""
+    """Client of the control actor for one case.
+
+    If the actor is gone or does not answer in time, calls do not raise: questions return False or
+    an empty dict, and messages are lost.
+    """
 
     def __init__(self, actor: Any, case: str) -> None:
         self._actor, self._case = actor, case
 
     def is_stopping(self) -> bool:
-        return bool(self._ask("is_stopping", self._case))
+        return bool(self._call("is_stopping", self._case))
 
     def is_leaving(self) -> bool:
         import ray
@@ -126,29 +130,29 @@ class RayControlClient:
         from cluster.ray_internals import draining_nodes
 
         try:
-            leaving = draining_nodes()
+            draining = draining_nodes()
         except RayError:
             return False
-        return ray.get_runtime_context().get_node_id() in leaving
+        return ray.get_runtime_context().get_node_id() in draining
 
     def report(self, rank: int, progress: WorkerProgress) -> None:
         self._actor.report.remote(self._case, rank, progress.steps, progress.activity)
 
     def progress(self) -> dict[int, WorkerProgress]:
-        progress_by_rank = self._ask("progress", self._case) or {}
+        progress_by_rank = self._call("progress", self._case) or {}
         return {rank: WorkerProgress(*values) for rank, values in progress_by_rank.items()}
 
     def note(self, text: str) -> None:
-        self._ask("note", self._case, text)
+        self._call("note", self._case, text)
 
     def begin(self) -> None:
         """Start a new attempt at the case."""
-        self._ask("begin", self._case)
+        self._call("begin", self._case)
 
     def fail(self, reason: str) -> None:
-        self._ask("fail", self._case, reason)
+        self._call("fail", self._case, reason)
 
-    def _ask(self, method: str, *args: Any) -> Any:
+    def _call(self, method: str, *args: Any) -> Any:
         import ray
         from ray.exceptions import RayError
 
@@ -159,7 +163,7 @@ class RayControlClient:
 
 
 class NoControlClient:
-    """Client of a case that runs without a driver."""
+    """Client for a case that runs without a driver: nothing requests a stop or reads reports."""
 
     def is_stopping(self) -> bool:
         return False

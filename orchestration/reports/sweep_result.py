@@ -27,8 +27,8 @@ from orchestration.state.result import Result, value_of
 if TYPE_CHECKING:
     import pandas as pd
 
-FIGURES = ("top1", "measured_ms", "table_ms")
-"""Columns whose mean and spread are in a summary."""
+SUMMARIZED = ("top1", "measured_ms", "table_ms")
+"""Columns that a summary gives as mean and standard deviation over seeds."""
 
 COLUMNS = (
     *("target", "hardware", "kind", "network", "budget", "budget_ms", "seed"),
@@ -38,7 +38,7 @@ COLUMNS = (
 
 SUMMARY_COLUMNS = (
     *("target", "kind", "network", "budget_ms", "seeds"),
-    *(f"{name}_{what}" for name in FIGURES for what in ("mean", "sd")),
+    *(f"{name}_{what}" for name in SUMMARIZED for what in ("mean", "sd")),
 )
 
 
@@ -55,25 +55,28 @@ class SweepResult:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Reasons of failed cases, by case name."""
+        """Why cases failed: the reason by case name."""
         return self.job.failed
 
     @property
     def links(self) -> tuple[str, ...]:
-        """Pages of the MLflow UI; empty if recording failed."""
+        """Addresses of the job's pages in the MLflow UI; empty if recording to MLflow failed."""
         return self.job.links
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each finished network; accuracies are fractions, unknown values are missing."""
+        """Data frame with one row per finished network.
+
+        Accuracies are fractions from 0 to 1. Unknown values are missing values (NaN or None).
+        """
         import pandas as pd
 
         frame = pd.DataFrame([_row(case) for case in self.cases], columns=list(COLUMNS))
-        return frame.astype(dict.fromkeys(("budget_ms", *FIGURES, "top5"), float))
+        return frame.astype(dict.fromkeys(("budget_ms", *SUMMARIZED, "top5"), float))
 
     def summary(self) -> pd.DataFrame:
-        """A row for each network, with the mean and sample standard deviation over its seeds.
+        """Data frame with one row per network: mean and sample standard deviation over its seeds.
 
-        Covers accuracy and latencies. The standard deviation is missing if there is one seed.
+        Covers accuracy and latencies. The standard deviation is missing if there is only one seed.
         """
         import pandas as pd
 
@@ -85,9 +88,9 @@ class SweepResult:
     def best(self, target: str, budget: float | str) -> CaseResult:
         """The most accurate searched network of a target within a budget.
 
-        Searches for smaller budgets are candidates as well. The latency that counts is the measured
-        one, or the table's on a target that is not measured. Without accuracies the fastest network
-        is returned.
+        Networks that were searched for a smaller budget are candidates as well. Latency is the
+        measured one; on a target that is not measured, it is the latency according to the table. If
+        no network has an accuracy, the fastest one is returned.
 
         Choosing among seeds by test accuracy is biased: the accuracy of the chosen network is the
         highest of several draws. Report the mean over seeds (`summary`), and use this method to
@@ -112,9 +115,9 @@ class SweepResult:
         return max(fitting, key=lambda case: (case.top1 or 0.0, -latency_ms(case.values)))
 
     def pareto(self, target: str) -> list[CaseResult]:
-        """The Pareto front of a target, fastest first: more accurate networks have higher latency.
+        """Pareto front of accuracy and latency on a target, fastest network first.
 
-        Includes all kinds of networks, to show whether searched ones are better than baselines.
+        Includes all kinds of networks, to show whether searched networks are better than baselines.
 
         Raises:
             KeyError: no network of this target has an accuracy.
@@ -126,16 +129,16 @@ class SweepResult:
         return pareto_front(timed, lambda case: (latency_ms(case.values), case.top1 or 0.0))
 
     def plot(self, path: str | Path) -> Path:
-        """Draw accuracy against latency, a panel for each target, as PNG, SVG or PDF.
+        """Plot accuracy against latency as PNG, SVG or PDF, with one panel per target.
 
         Points are means over seeds, with their standard deviations. The line is the Pareto front
         of these means.
 
         Returns:
-            The path.
+            `path`.
 
         Raises:
-            ValueError: no network has an accuracy, or the suffix is of another format.
+            ValueError: no network has an accuracy, or the suffix of `path` is not supported.
         """
         from orchestration.reports.figures.sweep import write_sweep
 
@@ -150,8 +153,8 @@ class SweepResult:
 
     def __repr__(self) -> str:
         """Text for a console: the number of networks, and the summary."""
-        ends = f"{len(self.cases)} networks, {len(self.failed)} failed"
-        return f"sweep {self.job.name}: {ends}\n{self.summary().to_string(index=False)}"
+        counts = f"{len(self.cases)} networks, {len(self.failed)} failed"
+        return f"sweep {self.job.name}: {counts}\n{self.summary().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         """HTML for a notebook: the summary, and the failed cases."""
@@ -176,14 +179,14 @@ def _summary(group: list[Result]) -> dict[str, Any]:
     first = group[0]
     row = {name: value_of(first, name) for name in ("target", "kind", "budget_ms")}
     row |= {"network": name_without_seed(first), "seeds": len(group)}
-    for name in FIGURES:
+    for name in SUMMARIZED:
         values = [value_of(result, name) for result in group]
         row |= {f"{name}_mean": mean(values), f"{name}_sd": spread(values)}
     return row
 
 
 def _budget_ms(searched: list[CaseResult], target: str, budget: float | str) -> float:
-    """A budget in milliseconds, given as such or as the text of a case's budget."""
+    """Convert a budget to milliseconds. A string is looked up among the budgets of the cases."""
     if not isinstance(budget, str):
         return float(budget)
     known = {str(case.values["budget"]).replace(" ", ""): case.budget_ms for case in searched}
@@ -194,11 +197,12 @@ def _budget_ms(searched: list[CaseResult], target: str, budget: float | str) -> 
 
 
 def _fits(case: CaseResult, budget_ms: float) -> bool:
-    """Whether a search was for at most this budget, and the network is within it."""
-    budget_of_case_ms = needed_budget_ms(case.values)
-    as_named = float(f"{budget_of_case_ms:.4g}")  # a case's name says four digits: these will do
-    was_for = min(budget_of_case_ms, as_named) <= budget_ms
-    return was_for and is_within(latency_ms(case.values), budget_ms)
+    """Whether the budget of a search is at most `budget_ms`, and its network is within it."""
+    exact_ms = needed_budget_ms(case.values)
+    # Case names show budgets with four digits; the rounded budget is accepted as well.
+    rounded_ms = float(f"{exact_ms:.4g}")
+    is_candidate = min(exact_ms, rounded_ms) <= budget_ms
+    return is_candidate and is_within(latency_ms(case.values), budget_ms)
 
 
 def _latencies(cases: Iterable[CaseResult]) -> str:

@@ -1,6 +1,6 @@
 """Stage: evaluate how well the supernet of a search ranks networks, if the job requests it.
 
-Every ranked network is stored, so that a case that is stopped resumes with the next one.
+Each network is stored as soon as it is ranked. A case that was stopped resumes with the next one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from orchestration.stages.search import Searched, search_parts
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranked network, and the time that its training took."""
+    """A ranked network, and how long it took."""
 
     network: RankedNetwork
     seconds: float
+    """Time to score the network, train it from scratch and evaluate it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; None in place of NaN."""
+        """Values for JSON, with None instead of NaN."""
         return {**to_values(self.network), "seconds": self.seconds}
 
     @classmethod
@@ -38,32 +39,36 @@ class Ranked:
 
 
 def measured_ranking(context: WorkerContext, searched: Searched) -> dict[str, Any] | None:
-    """Rank as many networks as the job requests. Called by all workers.
+    """Rank `search.ranking_networks` random networks. Called by all workers.
+
+    A network is scored with the weights of the supernet and then trained from scratch; see
+    `nas_core/ranking.py`.
 
     Returns:
-        Facts for the result; None if the job requests no ranking.
+        The `ranking` entry of the result: rank correlations, the time, and all networks. None if
+        the job requests no ranking.
     """
     count = context.task.job.search.ranking_networks
     if count == 0:
         return None
-    done = _stored(context)
-    with context.group.stoppable():  # what is ranked is stored
+    done = _load(context)
+    with context.group.stoppable():  # A stop loses only the network in training.
         training = _training(context)
-        for ranked in _ranked(context, searched, training, [one.network for one in done]):
+        for ranked in _ranked(context, searched, training, [ranked.network for ranked in done]):
             done.append(ranked)
             _store(context, done)
             _report(context, done, training.steps)
-    found = Ranking.of([one.network for one in done])
+    ranking = Ranking.of([ranked.network for ranked in done])
     return {
-        "accuracy": asdict(found.accuracy),
-        "cross_entropy": asdict(found.cross_entropy),
-        "seconds": sum(one.seconds for one in done),
-        "networks": [one.to_dict() for one in done],
+        "accuracy": asdict(ranking.accuracy),
+        "cross_entropy": asdict(ranking.cross_entropy),
+        "seconds": sum(ranked.seconds for ranked in done),
+        "networks": [ranked.to_dict() for ranked in done],
     }
 
 
 def _training(context: WorkerContext) -> Loader:
-    """Batches of the weight part with the recipe of retraining."""
+    """Batches of the weight split, with the batch size and augmentation of retraining."""
     retrain = context.task.job.retrain
     assert retrain is not None, "checked when the job was read"
     _, weight = search_parts(context)
@@ -84,19 +89,19 @@ def _ranked(
         began = time.perf_counter()
 
 
-def _kept(context: WorkerContext) -> NetworkLog:
+def _network_log(context: WorkerContext) -> NetworkLog:
     case = context.task.case
     return NetworkLog(context.storage, f"{case.folder}/{RANKING_FILE}", RANKING_FORMAT, case.key)
 
 
-def _stored(context: WorkerContext) -> list[Ranked]:
-    stored = context.group.broadcast_from_first(_kept(context).read)
-    return [Ranked.from_dict(one) for one in stored]
+def _load(context: WorkerContext) -> list[Ranked]:
+    stored = context.group.broadcast_from_first(_network_log(context).read)
+    return [Ranked.from_dict(values) for values in stored]
 
 
 def _store(context: WorkerContext, done: list[Ranked]) -> None:
     if context.group.rank == 0:
-        _kept(context).write([one.to_dict() for one in done])
+        _network_log(context).write([ranked.to_dict() for ranked in done])
 
 
 def _report(context: WorkerContext, done: list[Ranked], steps: int) -> None:

@@ -1,6 +1,7 @@
-"""Assemble the batches of an epoch from blocks, which come in reading order.
+"""Assemble the batches of an epoch from blocks of decoded images, with a shuffle buffer per lane.
 
-Shapes: P pieces of a worker's plan.
+Blocks come in the order in which they are read; `epoch_order.py` defines lanes, windows and pieces.
+Shapes: P pieces that a worker reads.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from orchestration.data.streaming.epoch_order import Epoch
 from orchestration.data.streaming.reader import Block
 
 Problems = Callable[[list[str]], None]
-"""Called with images that cannot be decoded: "key<TAB>reason" of each."""
+"""Callback for images that cannot be decoded, with one "key<TAB>reason" for each."""
 
 
 class Source(Protocol):
-    """Blocks of a plan, in its order."""
+    """Reader of the blocks of a worker's pieces, in a fixed order."""
 
     is_finished: bool
     """Whether all blocks have been returned."""
@@ -28,7 +29,7 @@ class Source(Protocol):
     def __next__(self) -> Block: ...
 
     def close(self) -> None:
-        """Stop reading, even before the end."""
+        """Stop reading, even if blocks are left."""
         ...
 
 
@@ -46,17 +47,20 @@ def rows_at(block: Block, indices: Numbers | slice) -> Block:
 
 @dataclass
 class ShuffleBuffer:
-    """Shuffle buffer of one lane: the window that is being taken, and rows read after it."""
+    """Shuffle buffer of one lane: rows of the current window, and later rows of the lane."""
 
     epoch: Epoch
     lane: int
     row: int
-    """Number of the next row of the lane to be added."""
+    """Index in the lane of the next row to be added."""
     _window: int = -1
-    """Number of the window in use. Below: its rows, and the order in which they are taken."""
+    """Index of the current window; -1 before the first."""
     _window_rows: Block = field(default_factory=dict)
+    """Rows of the current window, in the order in which they were read."""
     _order: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Permutation of the rows of the current window."""
     _waiting: list[Block] = field(default_factory=list)
+    """Rows after the current window."""
 
     def __post_init__(self) -> None:
         self._bounds = self.epoch.windows(self.lane)
@@ -71,7 +75,7 @@ class ShuffleBuffer:
         return self.row < self._bounds[self._at(position) + 1]
 
     def take(self, first: int, stop: int) -> list[Block]:
-        """Take rows `first` to before `stop` of the shuffled lane. Positions must not decrease."""
+        """Rows [first, stop) of the shuffled lane. Successive calls must not go back."""
         blocks = []
         while first < stop:
             window = self._at(first)
@@ -84,19 +88,19 @@ class ShuffleBuffer:
         return blocks
 
     def _at(self, position: int) -> int:
-        """Number of the window that holds a position."""
+        """Index of the window that contains a position."""
         return int(np.searchsorted(self._bounds, position, side="right")) - 1
 
     def _open(self, window: int) -> None:
-        """Make a window the current one. The waiting rows begin with it."""
-        left, rows = self._bounds[window + 1] - self._bounds[window], []
-        while left:
+        """Make a window the current one. Its rows must be the first waiting rows."""
+        missing, rows = self._bounds[window + 1] - self._bounds[window], []
+        while missing:
             block = self._waiting.pop(0)
-            rows.append(rows_at(block, slice(left)))
-            if len(block["label"]) > left:  # copied: a view would keep the whole block alive
-                rest = {name: column[left:].copy() for name, column in block.items()}
+            rows.append(rows_at(block, slice(missing)))
+            if len(block["label"]) > missing:  # Copied: a view would keep the whole block alive.
+                rest = {name: column[missing:].copy() for name, column in block.items()}
                 self._waiting.insert(0, rest)
-            left -= len(rows[-1]["label"])
+            missing -= len(rows[-1]["label"])
         self._window_rows, self._window = joined(rows), window
         self._order = self.epoch.shuffled(self.lane, window)
 
@@ -113,26 +117,26 @@ class EpochBatches:
         starts: Numbers,
         on_problems: Problems,
     ) -> None:
-        """Assemble batches from a source that is already being read.
+        """Start at `first_step`, with a source that is already being read.
 
         Args:
             epoch: the order of the epoch.
             lanes: lanes of this worker.
             first_step: first step to return, when an epoch is resumed.
-            source: blocks of the pieces of these lanes from that step on. Every block belongs to
+            source: blocks of the pieces of these lanes, from that step on. Each block belongs to
                 one piece.
             starts: (P + 1,), index in the source of the first row of each piece.
             on_problems: called with images that cannot be decoded.
         """
         self.epoch, self.source = epoch, source
         self._starts, self._on_problems = starts, on_problems
-        self._lanes = [piece.lane for piece in epoch.pieces(lanes, first_step)]
+        self._lane_of_piece = [piece.lane for piece in epoch.pieces(lanes, first_step)]
         self._buffers = {
             lane: ShuffleBuffer(epoch, lane, epoch.first_row(lane, first_step)) for lane in lanes
         }
 
     def take(self, step: int) -> Block:
-        """Rows of a step from the lanes of this worker."""
+        """Rows of the batch of a step that come from this worker's lanes. Steps must increase."""
         blocks: list[Block] = []
         for lane, buffer in self._buffers.items():
             first, stop = self.epoch.position(lane, step), self.epoch.position(lane, step + 1)
@@ -147,4 +151,4 @@ class EpochBatches:
         problems = [text for text in block["problem"] if text]
         if problems:
             self._on_problems(problems)
-        self._buffers[self._lanes[piece]].add(block)
+        self._buffers[self._lane_of_piece[piece]].add(block)

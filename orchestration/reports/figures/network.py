@@ -1,7 +1,8 @@
 """A network as a figure and as text: the op and its latency at every site.
 
-A block per site: colour and label = kernel, height = expansion, a gap = skipped. Its share of the
-latency is below the block.
+The figure has one block per site. Colour and label show the kernel size, and the height shows the
+expansion. A skipped site has the word "skip" instead. The bar below shows the latency of the part,
+labelled with its share of the total.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: suits colour-blind readers, and differs in lightness in greyscale.
 KERNEL_COLOURS = {3: "#56B4E9", 5: "#E69F00", 7: "#009E73"}
 OTHER_COLOUR, FIXED_COLOUR, BAR_COLOUR = "#CC79A7", "#D5D9DE", "#5B6770"
-TALLEST = 6  # the largest expansion of the published space
+TALLEST = 6
+"""Expansion of a block of full height: the largest in the ProxylessNAS space."""
 COLUMNS = 12
-"""Parts side by side; longer networks continue in the next row."""
+"""Maximum number of parts in a row; longer networks continue in the next row."""
 HEADING_IN = 0.75
+"""Height of the heading, inches."""
 
 
 def kernel_of(op: str) -> int | None:
@@ -42,7 +45,7 @@ def expansion_of(op: str) -> int | None:
 
 
 def op_label(op: str) -> str:
-    """Label of an op in two lines, kernel and further properties; its name if it has no kernel."""
+    """Two-line label of an op: kernel size and other properties. The op's name without a kernel."""
     kernel = kernel_of(op)
     if kernel is None:
         return op
@@ -53,12 +56,12 @@ def op_label(op: str) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a network, in the order of its layers."""
+    """One part of a network: the stem, a site or the head."""
 
     name: str
     shape: OpSignature
     ms: float | None
-    """Latency by the table; None without a table."""
+    """Latency according to the table; None without a table."""
     share: float | None
     """Fraction of the latency of the whole network; None without a table."""
 
@@ -84,14 +87,14 @@ class Part:
 
 
 def parts(architecture: Mapping[str, Any], table: Mapping[str, Any] | None) -> list[Part]:
-    """Stem, sites and head of a network.
+    """Stem, sites and head of a network, in the order of its layers.
 
     Args:
         architecture: JSON of the network.
-        table: JSON of a latency table of the same space; without it parts have no latencies.
+        table: JSON of a latency table of the same space. None: parts have no latencies.
 
     Raises:
-        ValueError: one of them cannot be read, or the table lacks an op.
+        ValueError: an argument is not valid, or the table lacks an op.
     """
     network = Architecture.from_dict(dict(architecture))
     chosen = zip(network.space.sites, network.ops, strict=True)
@@ -126,7 +129,7 @@ def architecture_text(architecture: Mapping[str, Any], table: Mapping[str, Any] 
 
 
 def latency_text(architecture: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Latency of a network by a table, and how much of it is not attributed to parts."""
+    """Latency of a network according to a table, and the constant that belongs to no part."""
     costs = LatencyTable.from_dict(dict(table))
     total_ms = costs.latency_ms(Architecture.from_dict(dict(architecture)))
     text = f"{total_ms:.3f} ms by the table of {costs.hardware}"
@@ -152,7 +155,7 @@ def architecture_png(
 ) -> bytes:
     """Figure of a network, with latencies if a table is given.
 
-    Its background is opaque and light, so that it suits light and dark pages.
+    The background is opaque and light, so that the figure is readable on light and dark pages.
 
     Raises:
         ValueError: see `parts`.
@@ -256,7 +259,7 @@ def draw_block(
 def _draw_latency(axes: Axes, x: float, part: Part, length: float) -> None:
     base, tallest = -2.0, 0.65
     axes.plot([x - 0.42, x + 0.42], [base, base], color=FAINT, linewidth=1)
-    length = max(0.0, length)  # an offset may be negative: the number below shows it
+    length = max(0.0, length)  # Negative latencies have no bar, only the number below.
     axes.bar(x, length * tallest, width=0.5, bottom=base, color=BAR_COLOUR)
     if part.ms:
         share = f"{100 * (part.share or 0):.0f} %"
