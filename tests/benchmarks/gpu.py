@@ -300,11 +300,11 @@ def main() -> None:
         free()
     if not options.no_steps:
         log("steps")
-        keep("gpu_steps", steps_that_fit(extent, device.place), {}, device, options.out)
+        keep("gpu_steps", steps_that_fit(extent, device.torch_name), {}, device, options.out)
     if not options.no_memory:
         free()
         log("memory")
-        found = memory_that_fits(device.place, extent.memory_batch)
+        found = memory_that_fits(device.torch_name, extent.memory_batch)
         keep("gpu_memory", found, {}, device, options.out)
 
 

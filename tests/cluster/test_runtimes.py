@@ -172,6 +172,8 @@ def test_a_prepared_call_outlives_its_program(
         torch.testing.assert_close(call(), expected, atol=0, rtol=0)
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 def test_the_overhead_of_a_call_is_measurable(runtime: Runtime, images: Tensor) -> None:
     nothing = runtime.load(runtime.compile(nn.Identity(), images))
     torch.testing.assert_close(nothing(images), images)
@@ -179,6 +181,8 @@ def test_the_overhead_of_a_call_is_measurable(runtime: Runtime, images: Tensor) 
     assert 0 < timing.median_ms < 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 def test_a_wider_convolution_takes_longer(runtime: Runtime, program: bytes, images: Tensor) -> None:
     wide = runtime.compile(nn.Conv2d(3, 1024, 3, padding=1), images)
     timings = time_calls([runtime.load(data).prepared(images) for data in (program, wide)])
