@@ -2,7 +2,8 @@
 
 An objective has two methods: `loss`, of cross entropy and expected latency, for strategies that
 follow gradients, and `reward`, of the accuracy and latency of one network, for strategies that
-score sampled networks. E = expected latency, T = budget, both in milliseconds.
+score sampled networks. `alpha_step.py` adds `loss` to the loss of an update.
+E = expected latency, T = budget, both in milliseconds.
 
     name         loss                              reward
     none         CE                                acc

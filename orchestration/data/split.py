@@ -1,7 +1,8 @@
 """Split by key: a hash of an image's key alone decides which part the image belongs to.
 
 The split is therefore the same on every machine and for any seed, and adding or removing an image
-moves no other. Shapes: N images.
+moves no other. Sources without keys are split class by class: `split_classes` in `loading.py`.
+Shapes: N images.
 """
 
 from __future__ import annotations

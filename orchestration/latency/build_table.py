@@ -6,7 +6,8 @@ Parts are lowered in parallel and timed by one process, on a node whose cores ar
 are timed in groups, whose rounds are interleaved. Two more programs are timed with each group: an
 empty call, which is subtracted, and the reference network, whose latency relative to the first
 group is the drift of the machine, which is divided out. The ops of a site are in different groups,
-so a disturbance of one group does not favour one op. Rows are stored after each group.
+so a disturbance of one group does not favour one op. Rows are stored after each group. The clock is
+`time_calls` in `cluster/runtimes/timing.py`.
 
 The sum over parts lacks the cost between them, so a line is fitted to whole networks
 (`calibrate.py`). Later measurements include the reference network too, to correct for drift.

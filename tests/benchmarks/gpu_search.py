@@ -138,7 +138,7 @@ class Bench:
             began, state = self.clock(), copy.deepcopy(warm)
             budget_ms = budget * self.work.reference_ms
             if budget_ms < table.range_ms()[0]:
-                gpu.say(f"no network within {budget:.0%} of the reference network's latency")
+                gpu.log(f"no network within {budget:.0%} of the reference network's latency")
                 continue
             goal = LatencyGoal(table, budget_ms, self.device)
             for _ in search_epochs(state, data, goal, settings, self.seed, SingleProcess()):
@@ -211,7 +211,7 @@ def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) ->
     found = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
     for one in found:
         if "median" in one and ":" in str(one["what"]):
-            gpu.say(f"{one['what']} {one['median']}")
+            gpu.log(f"{one['what']} {one['median']}")
     file = options.out / gpu.file_name(f"gpu_table_{precision}", device)
     table = LatencyTable.from_dict(json.loads(file.read_text()))
     file.rename(options.out / gpu.file_name(f"gpu_search_{options.name}_table", device))
@@ -272,17 +272,17 @@ def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]
     """Measure the latency table, then search and train all seeds in processes."""
     data = dataset(job, job.all_seeds[0])  # rendered once and stored for the other processes
     space = job.space.build(len(data.classes), *data.shape[:2])
-    gpu.say(f"{len(data.train)} images; table of {space.resolution} px")
+    gpu.log(f"{len(data.train)} images; table of {space.resolution} px")
     table = table_of(space, device, options)
     gpu.free()
-    work = Work(job, device.place, table, tuple(options.budgets), tuple(options.widths))
+    work = Work(job, device.torch_name, table, tuple(options.budgets), tuple(options.widths))
     found: list[Row] = []
     several = [(work, seed, is_searched) for seed in job.all_seeds for is_searched in (True, False)]
     for rows in lines.as_they_come(of_seed, several, min(options.processes, len(several))):
         found += rows
         with (options.out / f"gpu_search_{job.name}.part").open("a") as part:  # not yet timed
             part.writelines(json.dumps(row) + "\n" for row in rows)
-        gpu.say(f"seed {rows[0]['seed']}: " + ", ".join(f"{r['what']} {r['top1']}" for r in rows))
+        gpu.log(f"seed {rows[0]['seed']}: " + ", ".join(f"{r['what']} {r['top1']}" for r in rows))
     return found
 
 
@@ -301,7 +301,7 @@ def main() -> None:
     rows += also(options.also)
     networks = {model.digest(): model for model in (model_from_dict(r["network"]) for r in rows)}
     space = next(m for m in networks.values() if isinstance(m, Architecture)).space
-    gpu.say(f"timing {len(networks)} networks")
+    gpu.log(f"timing {len(networks)} networks")
     found = timed(list(networks.values()), space, device, options)
     rows = with_latency(rows, dict(zip(networks, found, strict=True)))
     facts: Row = {"torch": lines.TORCH, "commit": lines.commit(), "job": job.name}
