@@ -98,6 +98,7 @@ def test_a_run_takes_what_the_phone_says_without_its_warm_up(
     assert runtime.run_ms(call, 3) == pytest.approx(6.0)
 
 
+@pytest.mark.slow
 def test_medians_and_the_rest_between_rounds_are_known(phone: FakePhone, target: Target) -> None:
     slept: list[float] = []
     timings = timed(AndroidExecuTorch(target, sleep=slept.append), "fast", "slow", "nothing")
@@ -106,6 +107,7 @@ def test_medians_and_the_rest_between_rounds_are_known(phone: FakePhone, target:
     assert slept == [7.0, 7.0]
 
 
+@pytest.mark.slow
 def test_a_phone_that_throttles_is_refused_with_figures(phone: FakePhone, target: Target) -> None:
     runtime = AndroidExecuTorch(target, sleep=lambda _: phone.change(factor=1.34))
     timings = timed(runtime, "fast", "slow", rounds=2)

@@ -99,6 +99,7 @@ def test_no_group_is_made_that_lets_the_world_in(prepared: dict[str, Any], aws: 
     assert aws.SecurityGroup(own).ip_permissions == []
 
 
+@pytest.mark.slow
 def test_nodes_can_be_started_as_they_are_described(prepared: dict[str, Any], aws: Any) -> None:
     from ray.autoscaler._private.aws.config import bootstrap_aws
 

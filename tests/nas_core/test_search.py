@@ -581,6 +581,7 @@ def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     assert float(budget.expected_ms(state.supernet.probs())) < 0.25 * slowest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", LEARN)
 def test_a_score_in_between_leaves_the_search_as_it_is(strategy: str) -> None:
     settings = replace(SETTINGS, strategy=strategy)

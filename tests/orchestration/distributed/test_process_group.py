@@ -125,6 +125,7 @@ def test_workers_read_each_others_short_texts_and_name_a_difference(
         assert "workers disagree on colours (worker 0: red, worker 1: blue)" in output["said"]
 
 
+@pytest.mark.slow
 def test_the_first_worker_looks_and_all_get_its_answer_of_any_length(
     outputs: list[dict[str, Any]],
 ) -> None:

@@ -37,6 +37,7 @@ def saved(tmp_path_factory):
     return network, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])
 def test_a_loaded_model_answers_as_the_network_at_any_batch_size(saved, batch):
     network, folder = saved

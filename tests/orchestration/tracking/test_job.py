@@ -21,6 +21,7 @@ from tests.support.recording import CASE, REFERENCE
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
+@pytest.mark.slow
 def test_the_run_of_a_case_says_what_was_asked_for(standing):
     assert standing.runs("case")[CASE].data.params == {
         "target": "mobile",

@@ -13,7 +13,10 @@ from tests.support.job_folder import (
 from tests.support.recording import CASE
 
 # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [
+    pytest.mark.slow,  # networks are exported, and loaded by MLflow
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
+]
 
 
 def test_the_best_version_of_a_target_that_is_not_measured_keeps_its_budget_by_the_table(place):

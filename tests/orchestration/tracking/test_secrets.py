@@ -115,6 +115,7 @@ def test_no_secret_is_in_mlflow_in_storage_or_in_what_is_said(
     assert not files_with(server[0], SECRETS)
 
 
+@pytest.mark.slow
 def test_a_job_that_was_written_with_its_login_is_recorded_without(
     proxy: Proxy, server: tuple[Path, int], model_folder: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ pytestmark = [
     # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
     pytest.mark.timeout(600),
+    pytest.mark.slow,
 ]
 
 

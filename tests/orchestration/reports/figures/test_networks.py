@@ -132,6 +132,7 @@ def test_every_network_has_a_row_and_more_make_the_picture_taller(count: int) ->
 LONG = {"hardware": "a board with a long name " * 5, "budget_ms": None, "kind": "given"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "results",
     [
