@@ -13,7 +13,7 @@ help:
 	@echo "make stop      stop that Ray"
 	@echo "make test      unit tests and one small job on Ray; make unit: without the job;"
 	@echo "               make test-all: the slow ones too; make lint: ruff and mypy"
-	@echo "make bench     the evidence of the README, into tests/benchmarks (two hours and a half on two cores;"
+	@echo "make bench     the evidence in tests/benchmarks/RESULTS.md (two hours and a half on two cores;"
 	@echo "               goes on where it was stopped); make bench-checks: random networks and longer"
 	@echo "               trainings beside it; make bench-quick: to see that it runs; make bench-parts: all"
 	@echo "               other figures"

@@ -136,7 +136,7 @@ def test_a_yaml_block_is_a_job(page: Path, text: str, tmp_path: Path) -> None:
         usual = yaml.safe_load((REPOSITORY / "jobs/search_mobile.yaml").read_text())
         text = yaml.safe_dump({**usual, **documents[0]})
     file.write_text(text)
-    load_job(file)
+    assert load_job(file).cases
 
 
 def test_the_readme_is_short() -> None:

@@ -32,7 +32,7 @@ from orchestration.config.storage_layout import (
     warmup_folder,
 )
 from orchestration.driver.progress import Log
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 from orchestration.state.case_files import stopped_searches
 from orchestration.state.job_folder import JobFolder, jobs_in
 from orchestration.state.results_on_disk import is_done, stored_key

@@ -23,7 +23,7 @@ from orchestration.driver.progress import Log, OnRecord, ProgressLines, case_bar
 from orchestration.driver.run_stats import RunStats
 from orchestration.driver.session import JobSession, open_session
 from orchestration.driver.tune_callbacks import asha_scheduler
-from orchestration.planning.cases import KNOWN, Case
+from orchestration.planning.case import KNOWN, Case
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import plan_lines

@@ -32,7 +32,8 @@ from orchestration.config.storage_layout import (
 from orchestration.driver.cross_target import targets_to_measure
 from orchestration.driver.progress import Log, OnRecord
 from orchestration.latency.table_store import store_table, stored_table
-from orchestration.planning.cases import Case, cases_of, plan_facts
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of, plan_facts
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.reports.results import JobResult, case_result
 from orchestration.reports.table import ordered_results

@@ -20,7 +20,8 @@ from orchestration.config.digest import digest
 from orchestration.config.loading import SpecError
 from orchestration.config.storage_layout import timings_file, timings_folder
 from orchestration.driver.progress import Log
-from orchestration.planning.cases import Case, NamedCase, cases_of
+from orchestration.planning.case import Case, NamedCase
+from orchestration.planning.cases import cases_of
 from orchestration.planning.content_keys import training_parts
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import NodeResources, worker_layout

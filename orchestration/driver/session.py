@@ -15,7 +15,8 @@ from orchestration.config.loading import SpecError
 from orchestration.config.storage_layout import table_file
 from orchestration.driver.progress import Log
 from orchestration.driver.stopping import StopSignal
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan
 from orchestration.planning.worker_layout import (
     NodeResources,

@@ -33,7 +33,7 @@ from orchestration.distributed.control_actor import RayControlClient
 from orchestration.driver.loading_speed import reading_speed
 from orchestration.driver.stopping import StopSignal
 from orchestration.driver.trials import run_cases
-from orchestration.planning.cases import NamedCase, SearchCase
+from orchestration.planning.case import NamedCase, SearchCase
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.estimate import Timings
 from orchestration.stages.candidate import measured_together

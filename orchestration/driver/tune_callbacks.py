@@ -14,7 +14,7 @@ from cluster.storage import Storage
 from orchestration.config.job import Job
 from orchestration.config.storage_layout import RUNGS_FILE
 from orchestration.driver.stopping import PATIENCE_S
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 from orchestration.scheduling.successive_halving import group_of, rungs_of
 
 

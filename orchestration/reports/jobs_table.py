@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.config.storage_layout import table_name
 from orchestration.latency.device import identity
-from orchestration.planning.cases import ORDER
+from orchestration.planning.case import ORDER
 from orchestration.reports.findings import findings
 from orchestration.reports.results import name_without_seed, repeats, seed_of
 from orchestration.reports.table import (

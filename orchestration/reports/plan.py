@@ -12,7 +12,7 @@ from nas_core.space import SearchSpace
 from orchestration.config.job import Job
 from orchestration.data.info import is_streamed
 from orchestration.planning.budgets import DEFAULT_BUDGETS, span_of
-from orchestration.planning.cases import BudgetCase, Case, SearchCase
+from orchestration.planning.case import BudgetCase, Case, SearchCase
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.reports.text import duration
 from orchestration.scheduling.estimate import Estimate, Feeding, training_steps

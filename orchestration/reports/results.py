@@ -13,7 +13,7 @@ from typing import TypeVar
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import Baseline, model_from_dict
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 from orchestration.state.result import Latencies, Result, Scored
 
 

@@ -15,7 +15,8 @@ from typing import Literal
 from cluster.lease import Holder, holder
 from cluster.storage import Storage
 from orchestration.config.storage_layout import warmup_folder
-from orchestration.planning.cases import Case, warmup_case
+from orchestration.planning.case import Case
+from orchestration.planning.cases import warmup_case
 from orchestration.reports.results import has_latency, latency_ms
 from orchestration.scheduling.estimate import longest_lane
 from orchestration.state.case_files import CaseFiles, Values, case_files, stopped_searches

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cluster.storage import Storage
 from orchestration.config.storage_layout import JOB_FILE
 from orchestration.latency.tolerance import is_within
-from orchestration.planning.cases import ORDER
+from orchestration.planning.case import ORDER
 from orchestration.reports.findings import findings, random_networks
 from orchestration.reports.results import (
     latency_ms,

@@ -15,7 +15,7 @@ from nas_core.search_settings import WITHOUT_HOLD
 from orchestration.config.digest import digest
 from orchestration.config.job import Job
 from orchestration.config.storage_layout import TIMINGS_FORMAT
-from orchestration.planning.cases import Case, NamedCase, training_of
+from orchestration.planning.case import Case, NamedCase, training_of
 from orchestration.planning.plan import Plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.scheduling.order import Schedule, co_scheduled_groups

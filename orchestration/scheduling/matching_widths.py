@@ -22,7 +22,8 @@ from nas_core.space import SearchSpace
 from orchestration.config.cases import CaseSettings
 from orchestration.config.loading import SpecError
 from orchestration.config.storage_layout import WIDTHS_FORMAT, table_widths_file
-from orchestration.planning.cases import Case, NamedCase, SearchCase, named_case
+from orchestration.planning.case import Case, NamedCase, SearchCase
+from orchestration.planning.cases import named_case
 from orchestration.planning.plan import Plan
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)

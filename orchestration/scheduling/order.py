@@ -12,14 +12,8 @@ from dataclasses import dataclass
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import search_folder, warmup_folder
-from orchestration.planning.cases import (
-    KNOWN,
-    ORDER,
-    Case,
-    WarmUpCase,
-    training_of,
-    warmup_case,
-)
+from orchestration.planning.case import KNOWN, ORDER, Case, WarmUpCase, training_of
+from orchestration.planning.cases import warmup_case
 from orchestration.state.checkpoint_index import is_ended
 
 

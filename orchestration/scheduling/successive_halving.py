@@ -20,7 +20,7 @@ from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.storage_layout import RUNGS_FILE, RUNGS_FORMAT
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 
 
 class Rungs:

@@ -28,7 +28,7 @@ from orchestration.data.streaming.subset import StreamedSet
 from orchestration.data.transforms import recipe_of
 from orchestration.distributed.control_actor import ControlClient, NoControlClient, RayControlClient
 from orchestration.distributed.process_group import RayProcessGroup, worker_device
-from orchestration.planning.cases import Case, SearchCase, checkpoints_place
+from orchestration.planning.case import Case, SearchCase, checkpoints_place
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nas_core.architecture import Architecture, Model
 from nas_core.baselines.registry import model_from_dict
 from orchestration.config.storage_layout import DERIVED_FILE
 from orchestration.latency.network import Measured
-from orchestration.planning.cases import Case, NamedCase, RandomCase, ReferenceCase
+from orchestration.planning.case import Case, NamedCase, RandomCase, ReferenceCase
 from orchestration.planning.named_models import table_latency_ms
 from orchestration.stages.candidate import Candidate, measured_together, tried
 from orchestration.stages.context import WorkerContext

@@ -26,7 +26,7 @@ from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
 from orchestration.config.storage_layout import RANDOM_FILE, RANDOM_FORMAT
 from orchestration.distributed.process_group import report_network
-from orchestration.planning.cases import RandomCase
+from orchestration.planning.case import RandomCase
 from orchestration.stages.candidate import Candidate, measured_together
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.derive import derive_measured

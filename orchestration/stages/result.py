@@ -18,7 +18,7 @@ from orchestration.config.storage_layout import (
     RESULT_FORMAT,
 )
 from orchestration.latency.tolerance import over_budget
-from orchestration.planning.cases import BudgetCase, Case, SearchCase
+from orchestration.planning.case import BudgetCase, Case, SearchCase
 from orchestration.planning.named_models import total_stride
 from orchestration.stages.candidate import Candidate
 from orchestration.stages.context import WorkerContext

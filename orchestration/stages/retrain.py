@@ -32,7 +32,7 @@ from orchestration.config.storage_layout import MODEL, RETRAIN
 from orchestration.data.dataset import normalise
 from orchestration.latency.device import node_of
 from orchestration.latency.network import measure_program
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 from orchestration.programs.compile_workers import Exported, exported
 from orchestration.programs.export import EXAMPLE_IMAGES, ModelFacts
 from orchestration.programs.timing_workers import answered

@@ -22,7 +22,7 @@ from orchestration.config.storage_layout import SEARCH, search_folder, warmup_fo
 from orchestration.data.dataset import ImageSet
 from orchestration.data.loading import split_classes
 from orchestration.data.streaming.subset import StreamedSet
-from orchestration.planning.cases import WarmUpCase
+from orchestration.planning.case import WarmUpCase
 from orchestration.stages.checkpoint import Checkpoints
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.meter import ThroughputMeter, TimedLoader

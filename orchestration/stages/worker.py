@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestration.distributed.control_actor import RayControlClient
-from orchestration.planning.cases import WarmUpCase, checkpoints_place
+from orchestration.planning.case import WarmUpCase, checkpoints_place
 from orchestration.state.results_on_disk import is_done
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from orchestration.config.storage_layout import (
     SEARCH,
     search_folder,
 )
-from orchestration.planning.cases import Case, checkpoints_place
+from orchestration.planning.case import Case, checkpoints_place
 from orchestration.state.checkpoint_index import StageProgress, stage_progress
 from orchestration.state.result import Latencies, Result
 from orchestration.state.run_file import JobPlan

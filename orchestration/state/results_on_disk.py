@@ -14,7 +14,7 @@ from orchestration.config.storage_layout import (
     result_file,
     search_folder,
 )
-from orchestration.planning.cases import Case, checkpoints_place
+from orchestration.planning.case import Case, checkpoints_place
 from orchestration.planning.content_keys import Parts
 from orchestration.state.checkpoint_index import is_ended
 from orchestration.state.snapshot import JobSnapshot, read_snapshot

@@ -25,7 +25,7 @@ from orchestration.config.storage_layout import (
     case_of_checkpoints,
     case_of_result,
 )
-from orchestration.planning.cases import Case, UnplannedCase
+from orchestration.planning.case import Case, UnplannedCase
 from orchestration.planning.plan import Plan
 
 LONG = ("model", "parts")

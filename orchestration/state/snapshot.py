@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from cluster.storage import Storage
 from orchestration.config.early_stopping import AshaSettings
 from orchestration.config.storage_layout import CASES, RUNGS_FILE, case_of_result, result_file
-from orchestration.planning.cases import Case
+from orchestration.planning.case import Case
 from orchestration.state.result import Result
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from orchestration.config.job import Job
-from orchestration.planning.cases import Case, cases_of, checkpoints_place
+from orchestration.planning.case import Case, checkpoints_place
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.state.run_file import begun
 from tests.support.job_folder import result

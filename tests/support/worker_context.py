@@ -23,7 +23,8 @@ from orchestration.data.sources import describe
 from orchestration.distributed.control_actor import NoControlClient
 from orchestration.distributed.process_group import StepSignals
 from orchestration.distributed.watchdog import Watchdog
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.stages import derive, random_search, stage, supernet_ranking
 from orchestration.stages.context import CaseTask, WorkerContext

@@ -17,7 +17,7 @@ from cluster.storage import Storage, StorageError
 from orchestration.cli.app import main
 from orchestration.cli.clean import clean, size_text
 from orchestration.driver import pipeline
-from orchestration.planning.cases import checkpoints_place
+from orchestration.planning.case import checkpoints_place
 from orchestration.state.job_folder import job_folder
 from orchestration.state.results_on_disk import is_done
 from tests.support.unfinished_job import BegunJob, checkpoint

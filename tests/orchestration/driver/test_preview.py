@@ -13,7 +13,8 @@ from nas_core.architecture import Architecture
 from nas_core.published.pixel1 import table
 from nas_core.space import proxyless_imagenet, proxyless_small
 from orchestration.config.loading import SpecError, load_job
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.reports.plan import plan_lines
 from tests.conftest import REPOSITORY

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage, StorageError
-from orchestration.planning.cases import (
+from orchestration.planning.case import (
     KINDS,
     ORDER,
     BaselineCase,
@@ -18,9 +18,8 @@ from orchestration.planning.cases import (
     ReferenceCase,
     SearchCase,
     WarmUpCase,
-    cases_of,
-    warmup_case,
 )
+from orchestration.planning.cases import cases_of, warmup_case
 from orchestration.planning.plan import make_plan
 from orchestration.state.run_file import read_plan
 from tests.support.latency_tables import by_kernel, table_of

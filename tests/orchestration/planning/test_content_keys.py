@@ -10,7 +10,8 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration.config.loading import SpecError
-from orchestration.planning.cases import Case, cases_of, checkpoints_place
+from orchestration.planning.case import Case, checkpoints_place
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.state.results_on_disk import adopt, is_done, why
 from orchestration.state.snapshot import read_snapshot

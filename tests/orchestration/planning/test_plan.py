@@ -11,7 +11,8 @@ from cluster.storage import Storage
 from orchestration.config.loading import SpecError, load_job
 from orchestration.latency.table_store import stored_table
 from orchestration.planning.budgets import budget_in_ms
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.content_keys import search_parts, table_key
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.reports.plan import plan_lines

@@ -14,7 +14,8 @@ from cluster.storage import Storage
 from orchestration.config.digest import digest
 from orchestration.driver.run_stats import RunStats
 from orchestration.planning.budgets import LatencyRange, span_of
-from orchestration.planning.cases import NamedCase, cases_of
+from orchestration.planning.case import NamedCase
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import feeding_lines, time_lines

@@ -17,7 +17,8 @@ from nas_core.baselines.registry import for_space
 from nas_core.latency import LatencyTable
 from orchestration.config.loading import SpecError
 from orchestration.driver import pipeline
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.scheduling import matching_widths
 from orchestration.scheduling.matching_widths import (

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.storage import Storage
 from orchestration.config.storage_layout import STAGE_END_FILE, search_folder, warmup_folder
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.scheduling.order import Schedule, co_scheduled_groups, schedule
 from tests.support.latency_tables import by_kernel, table_of

@@ -20,7 +20,7 @@ from orchestration.config.job import Job
 from orchestration.config.loading import SpecError, load_job
 from orchestration.config.storage_layout import RUNGS_FILE
 from orchestration.driver.tune_callbacks import asha_scheduler
-from orchestration.planning.cases import Case, SearchCase
+from orchestration.planning.case import Case, SearchCase
 from orchestration.planning.plan import make_plan
 from orchestration.scheduling.successive_halving import Rungs, group_of, rungs_of
 from orchestration.state.snapshot import read_snapshot

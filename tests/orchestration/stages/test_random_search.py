@@ -15,7 +15,8 @@ from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
 from orchestration.data.dataset import Dataset
 from orchestration.latency.network import Measured
-from orchestration.planning.cases import Case, cases_of
+from orchestration.planning.case import Case
+from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.reports.plan import plan_lines
 from orchestration.stages import random_search
