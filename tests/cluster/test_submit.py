@@ -133,6 +133,7 @@ def test_logins_travel_in_a_file_for_this_user_alone(folder: Path, monkeypatch) 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_job_runs_on_a_head_of_its_own_and_nothing_is_left(
     folder: Path, own_ray: Path, monkeypatch, capsys
 ) -> None:

@@ -33,7 +33,6 @@ from cluster.storage import Storage
 from orchestration.cli.app import main
 from orchestration.data.split import hashes_of, is_test
 from tests.conftest import REPOSITORY
-from tests.orchestration.end_to_end.test_main_job import FOUR_SITES
 from tests.support.faulty_proxy import Proxy, half
 from tests.support.image_sets import encoded
 from tests.support.mlflow_server import mlflow_server
@@ -51,6 +50,13 @@ IMAGES, STORAGE = f"s3://{BUCKET}/images", f"s3://{BUCKET}/runs"
 COUNT, TEST_SHARE = 1500, 0.25
 KEYS = [f"image-{number}" for number in range(COUNT)]
 HASHES = hashes_of(KEYS)
+FOUR_SITES = {
+    "stem": {"channels": 16, "stride": 1},
+    "stages": [{"width": 16, "blocks": 2, "stride": 2}, {"width": 32, "blocks": 2, "stride": 2}],
+    "head": 64,
+    "ops": ["mbconv_k3_e3", "mbconv_k3_e6", "skip"],
+}
+"""A space in which networks keep half the latency of the reference."""
 SMALL = {
     "data": {
         "source": "parquet",
