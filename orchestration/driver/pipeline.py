@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,25 @@ def run(
     """
     storage = Storage(job.storage)
     storage.check_writable()
-    plan = make_plan(job)
-    with Lease(storage.sub(job.name)):
-        storage.sub(job.name).delete_unfinished()  # partial writes of a killed driver
-        return _run_owned(plan, storage, job_file, log, on_record)
+    plan, folder = make_plan(job), storage.sub(job.name)
+    with Lease(folder):
+        folder.delete_unfinished()  # partial writes of a killed driver
+        before = folder.find_json(JOB_FILE) or {}
+        known = _known(plan, storage, log)
+        cases, seen, failed, runs = known.cases, known.seen, {}, before.get("runs", [])
+        if known.is_done:
+            count = len(cases) - len(seen.stopped_early(cases))
+            log(f"all {count} networks of {job.name} are in {folder.uri}; nothing to train")
+        else:
+            from orchestration.driver.executor import run_missing
+
+            with begun(plan, cases, folder, known.tables, is_complete=known.is_complete):
+                done = run_missing(plan, storage, known.tables, log, on_record)
+            cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
+            seen = read_snapshot(folder, job.asha)
+        _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
+        end_plan(folder)
+        return _conclude(job, storage, cases, failed, seen, log)
 
 
 def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
@@ -93,10 +109,23 @@ def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
     show(plan, storage, _known_tables(plan, storage), log)
 
 
-def _run_owned(
-    plan: Plan, storage: Storage, job_file: str, log: Log, on_record: OnRecord
-) -> JobResult:
-    """Run the missing parts. The caller holds the lease of the job's folder."""
+@dataclass(frozen=True)
+class _Known:
+    """State of a job in the storage, before it runs."""
+
+    tables: dict[str, LatencyTable]
+    """Latency tables, by target."""
+    cases: list[Case]
+    """Cases that follow from these tables."""
+    seen: JobSnapshot
+    is_complete: bool
+    """Whether `cases` are all cases of the job."""
+    is_done: bool
+    """Whether nothing is left to train or to measure."""
+
+
+def _known(plan: Plan, storage: Storage, log: Log) -> _Known:
+    """Tables and cases that the storage knows; cases take over results under their old names."""
     folder, tables = storage.sub(plan.job.name), _known_tables(plan, storage)
     for target, table in plan.shipped.items():
         store_table(storage, plan.table_keys[target], table)
@@ -112,21 +141,8 @@ def _run_owned(
     is_complete = tables.keys() == plan.table_keys.keys() and are_matched_widths_known(
         plan, cases, tables, storage
     )
-    before = folder.find_json(JOB_FILE) or {}
-    failed, runs = {}, before.get("runs", [])
-    if is_complete and _is_done(plan, cases, tables, folder, seen):
-        count = len(cases) - len(seen.stopped_early(cases))
-        log(f"all {count} networks of {plan.job.name} are in {folder.uri}; nothing to train")
-    else:
-        from orchestration.driver.executor import run_missing
-
-        with begun(plan, cases, folder, tables, is_complete=is_complete):
-            done = run_missing(plan, storage, tables, log, on_record)
-        cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
-        seen = read_snapshot(folder, plan.job.asha)
-    _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
-    end_plan(folder)
-    return _conclude(plan.job, storage, cases, failed, seen, log)
+    is_done = is_complete and _is_done(plan, cases, tables, folder, seen)
+    return _Known(tables, cases, seen, is_complete, is_done)
 
 
 def _is_done(
