@@ -3,7 +3,7 @@
 Exit codes:
     0: done.
     1: a case failed, or `record` or `predict` did.
-    2: the job is invalid or owned by another driver; nothing was trained.
+    2: the job is invalid, owned by another driver, or its storage fails; finished results are kept.
     130: stopped; the same command resumes the job.
 """
 
