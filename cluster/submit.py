@@ -116,7 +116,7 @@ def _submission_id(job_file: Path) -> str:
 def _entry_point(job_file: Path, folder: Path) -> str:
     path = (folder / job_file).resolve()
     if not path.is_relative_to(folder):
-        raise ClusterError(f"{job_file} is not in {folder}, which is all that travels to Ray")
+        raise ClusterError(f"{job_file} is not in {folder}, and only that folder is sent to Ray")
     if not path.is_file():
         raise ClusterError(f"{job_file} does not exist in {folder}")
     if not os.access(path, os.X_OK):
@@ -193,7 +193,7 @@ def _submit(address: str, submission: _Submission, auth: Mapping[str, str] = TOK
             start_new_session=True,  # So that Ctrl-C reaches this process only.
         )
     if done.returncode:
-        raise ClusterError(f"Ray does not take the job:\n{done.stdout[-2000:].strip()}")
+        raise ClusterError(f"Ray refused the job:\n{done.stdout[-2000:].strip()}")
 
 
 def _follow(api: JobsApi, job: str, output: _Output, timeout_s: float = float("inf")) -> JobState:

@@ -131,14 +131,14 @@ def _timed_estimate(session: JobSession, seen: JobSnapshot, log: Log) -> Estimat
 def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:
     from orchestration.driver.step_timing import timed_steps
 
-    place, lanes = session.storage.sub(folder), _lanes(cases, session.layout.at_once)
+    place, timed = session.storage.sub(folder), _cases_to_time(cases, session.layout.at_once)
     models = list(_named_networks(cases).values())
     works = [
-        session.task(lane, models[i :: len(lanes)], session.layout, place.uri)
-        for i, lane in enumerate(lanes)
+        session.task(case, models[i :: len(timed)], session.layout, place.uri)
+        for i, case in enumerate(timed)
     ]
     warmup = None
-    searches = [lane for lane in lanes if lane.warmup_key is not None]
+    searches = [case for case in timed if case.warmup_key is not None]
     if session.warmup_layout != session.layout and searches:
         first = replace(searches[0], name="warm-up")
         warmup = session.task(first, (), session.warmup_layout, place.uri)
@@ -152,13 +152,13 @@ def _named_networks(cases: Sequence[Case]) -> dict[str, NamedCase]:
     return {digest(case.model): case for case in cases if isinstance(case, NamedCase)}
 
 
-def _lanes(cases: Sequence[Case], at_once: int) -> list[Case]:
+def _cases_to_time(cases: Sequence[Case], at_once: int) -> list[Case]:
     """Cases to time: one or more per target, searches preferred, as many as run concurrently."""
     ordered = sorted(cases, key=lambda case: case.kind != "search")
     first = {case.target: case for case in reversed(ordered)}
     count = max(len(first), min(at_once, len(cases)))
     chosen = list(islice(cycle(first.values()), count))
-    return [replace(case, name=f"lane-{i}") for i, case in enumerate(chosen)]
+    return [replace(case, name=f"timed-{i}") for i, case in enumerate(chosen)]
 
 
 def _check_targets(plan: Plan) -> None:

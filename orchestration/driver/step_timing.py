@@ -53,7 +53,7 @@ STEPS = ("own_warmup_step_s", "search_step_s", "retrain_step_s")
 
 
 @dataclass(frozen=True)
-class Lane:
+class CaseTiming:
     """Measurements of one worker group."""
 
     target: str
@@ -82,42 +82,42 @@ def timed_steps(
     Raises:
         RuntimeError: workers failed.
     """
-    lanes = _lanes(tasks, layouts[0], folder, stop_signal, time_case)
-    steps = {name: fmean(lane.values[name] for lane in lanes) for name in STEPS}
+    timings = _case_timings(tasks, layouts[0], folder, stop_signal, time_case)
+    steps = {name: fmean(timing.values[name] for timing in timings) for name in STEPS}
     warm = {"warmup_start_s": 0.0, "warmup_step_s": steps["own_warmup_step_s"]}
     if warmup is not None:
-        (alone,) = _lanes([warmup], layouts[1], folder, stop_signal, time_warm_up)
+        (alone,) = _case_timings([warmup], layouts[1], folder, stop_signal, time_warm_up)
         step_s = alone.values["warmup_step_s"]
         warm = {"warmup_start_s": alone.start_s, "warmup_step_s": step_s}
-    models = [item for lane in lanes for item in lane.values["model_step_s"].items()]
-    waits = [lane.values["waits"] for lane in lanes]
-    reading = [speed for lane in lanes if (speed := lane.values["reading"]) is not None]
+    models = [item for timing in timings for item in timing.values["model_step_s"].items()]
+    waits = [timing.values["waits"] for timing in timings]
+    reading = [speed for timing in timings if (speed := timing.values["reading"]) is not None]
     return Timings(
-        start_s=fmean(lane.start_s for lane in lanes[: layouts[0].at_once]),
+        start_s=fmean(timing.start_s for timing in timings[: layouts[0].at_once]),
         **warm,
         **steps,
-        measure_s=_by_target(lanes, "measure_s"),
-        export_s=_by_target(lanes, "export_s"),
+        measure_s=_by_target(timings, "measure_s"),
+        export_s=_by_target(timings, "export_s"),
         model_step_s=dict(models),
         waits={phase: fmean(share[phase] for share in waits) for phase in waits[0]},
         reading_per_s=fmean(reading) if reading else None,
     )
 
 
-def _by_target(lanes: Sequence[Lane], name: str) -> dict[str, float]:
+def _by_target(timings: Sequence[CaseTiming], name: str) -> dict[str, float]:
     return {
-        target: fmean(lane.values[name] for lane in lanes if lane.target == target)
-        for target in {lane.target for lane in lanes}
+        target: fmean(timing.values[name] for timing in timings if timing.target == target)
+        for target in {timing.target for timing in timings}
     }
 
 
-def _lanes(
+def _case_timings(
     tasks: Sequence[CaseTask],
     layout: WorkerLayout,
     folder: Storage,
     stop_signal: StopSignal,
     body: Callable[[dict[str, Any]], None],
-) -> list[Lane]:
+) -> list[CaseTiming]:
     """Measurements of all tasks, ordered by their start."""
     began = time.time()
     failed = run_cases(tasks, layout, folder, lambda _case, _record: None, stop_signal, body=body)
@@ -130,7 +130,7 @@ def _lanes(
     ]
     tail_s = ended - max(values["ended"] for _, values in found)
     return [
-        Lane(target, values["began"] - began + tail_s + values["load_s"], values)
+        CaseTiming(target, values["began"] - began + tail_s + values["load_s"], values)
         for target, values in sorted(found, key=lambda one: float(one[1]["began"]))
     ]
 

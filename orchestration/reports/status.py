@@ -18,7 +18,7 @@ from orchestration.config.storage_layout import warmup_folder
 from orchestration.planning.case import Case
 from orchestration.planning.cases import warmup_case
 from orchestration.reports.results import has_latency, latency_ms
-from orchestration.scheduling.estimate import longest_lane
+from orchestration.scheduling.estimate import makespan
 from orchestration.state.case_files import CaseFiles, Values, case_files, stopped_searches
 from orchestration.state.checkpoint_index import StageProgress, is_ended, stage_progress
 from orchestration.state.result import Latencies
@@ -98,9 +98,9 @@ class JobStatus:
         """Remaining training of the job."""
         warm = [self.case_left(part) for part in self.warmups]
         cases = [self.case_left(part) for part in self.cases]
-        lanes = self.plan.at_once or self.count("begun")
+        at_once = self.plan.at_once or self.count("begun")
         seconds = sum(part.seconds for part in warm)
-        seconds += longest_lane([part.seconds for part in cases], lanes)
+        seconds += makespan([part.seconds for part in cases], at_once)
         return Left(seconds, self.plan.is_complete and all(part.is_all for part in (*warm, *cases)))
 
 

@@ -155,19 +155,19 @@ def estimate(
     warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
     number, fixed_s = len(order.warmups), RAY_S if found else 0.0
-    lanes = [
-        longest_lane([case.seconds for case in wave.values()], layout.at_once)
+    wave_s = [
+        makespan([case.seconds for case in wave.values()], layout.at_once)
         for wave in (first, followers)
     ]
     alone = [
         _alone(plan, case, found[case.name], timings) for case in order.cases if case.name in found
     ]
     return Estimate(
-        seconds=fixed_s + number * warmup_s + sum(lanes),
+        seconds=fixed_s + number * warmup_s + sum(wave_s),
         warmup_s=number * warmup_s,
         warmup_steps=number * warmup_steps,
         cases=found,
-        alone_s=fixed_s + longest_lane(alone, layout.at_once),
+        alone_s=fixed_s + makespan(alone, layout.at_once),
         workers=layout.workers,
         at_once=layout.at_once,
         nodes=nodes,
@@ -190,9 +190,9 @@ def _feeding(job: Job, timings: Timings) -> Feeding | None:
     return Feeding(timings.reading_per_s, training, timings.waits)
 
 
-def longest_lane(seconds: Iterable[float], lanes: int) -> float:
-    """Time of tasks that are started in order, at most `lanes` at a time."""
-    free = [0.0] * max(1, lanes)
+def makespan(seconds: Iterable[float], at_once: int) -> float:
+    """Time of tasks that are started in order, at most `at_once` at a time."""
+    free = [0.0] * max(1, at_once)
     for task_s in seconds:
         first = free.index(min(free))
         free[first] += task_s

@@ -60,7 +60,7 @@ def test_a_job_file_that_cannot_be_executed_is_refused(folder: Path) -> None:
 
 
 def test_a_job_file_outside_the_working_folder_is_refused(folder: Path) -> None:
-    with pytest.raises(ClusterError, match=r"is not in .*jobs, which is all that travels"):
+    with pytest.raises(ClusterError, match=r"is not in .*jobs, and only that folder is sent"):
         submit(folder / "driver.py", folder / "jobs")
 
 
@@ -127,7 +127,7 @@ def test_logins_travel_in_a_file_for_this_user_alone(folder: Path, monkeypatch) 
 
     monkeypatch.setattr(module.subprocess, "run", ray)
     work = module._Submission("x", folder, ["./jobs/job.yaml"], module.FORWARDED, 5)
-    with pytest.raises(ClusterError, match="Ray does not take the job") as told:
+    with pytest.raises(ClusterError, match="Ray refused the job") as told:
         module._submit("http://127.0.0.1:1", work)
     assert not Path(str(told.value).splitlines()[-1]).exists()
 

@@ -93,7 +93,7 @@ def test_steps_are_timed_as_long_as_needed_and_whole_turns(
 
 def test_workers_that_fail_are_no_timing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
-        step_timing, "run_cases", lambda *_words, **_named: {"lane-0": "out of memory"}
+        step_timing, "run_cases", lambda *_words, **_named: {"timed-0": "out of memory"}
     )
     words: Any = ([], None, (None, None), None, None)
     with pytest.raises(RuntimeError, match="steps could not be timed: out of memory"):

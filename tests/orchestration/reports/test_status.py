@@ -150,7 +150,7 @@ def test_a_search_that_was_ended_early_says_why(tmp_path: Path) -> None:
     assert of(job, job.first.name).state == "not begun"
 
 
-def test_the_time_that_is_left_is_that_of_the_longest_lane(begun: BegunJob) -> None:
+def test_the_time_that_is_left_is_the_makespan_of_the_rest(begun: BegunJob) -> None:
     # Epochs are 2 s of search, 1 s of retraining. Left are 3 x 1 s of the reference, 1 x 2 + 4 x 1
     # of the first case, and 2 x 2 + 4 x 1 of the second, which follows the reference: 3 + 8 s.
     known_further(list(begun.cases.values()), begun.folder, at_once=2)

@@ -19,7 +19,7 @@ from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import Plan, make_plan, search_steps
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.reports.plan import feeding_lines, time_lines
-from orchestration.scheduling.estimate import RAY_S, Estimate, Timings, estimate, longest_lane
+from orchestration.scheduling.estimate import RAY_S, Estimate, Timings, estimate, makespan
 from orchestration.scheduling.order import schedule
 from tests.support.latency_tables import by_kernel, table_of
 from tests.support.worker_context import tiny_job
@@ -66,7 +66,7 @@ def test_cases_run_behind_each_other_after_their_warm_up(tmp_path: Path) -> None
     assert found.seconds == pytest.approx(RAY_S + found.warmup_s + 3 * SEARCHED_S + REFERENCE_S)
 
 
-def test_two_lanes_take_as_long_as_the_longer_one(tmp_path: Path) -> None:
+def test_two_groups_take_as_long_as_the_longer_one(tmp_path: Path) -> None:
     found = planned(tmp_path, BUDGETS, 2)
     first = SEARCHED_S + REFERENCE_S  # hosts the reference network; then the third case follows
     longer = max(first, 2 * SEARCHED_S)
@@ -113,11 +113,11 @@ def test_a_plan_says_time_and_cost_with_sharing_and_without(tmp_path: Path) -> N
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.integers(1, 5))
-def test_no_lane_is_shorter_than_its_share_or_longer_than_all(
-    seconds: list[float], lanes: int
+def test_a_makespan_is_between_the_share_of_a_group_and_the_sum(
+    seconds: list[float], at_once: int
 ) -> None:
-    longest = longest_lane(seconds, lanes)
-    assert sum(seconds) / lanes - 1e-6 <= longest <= sum(seconds) + 1e-6
+    longest = makespan(seconds, at_once)
+    assert sum(seconds) / at_once - 1e-6 <= longest <= sum(seconds) + 1e-6
     assert longest >= max(seconds, default=0.0)
 
 
