@@ -74,8 +74,8 @@ def run_missing(
     with open_session(plan, storage, tables, log) as session:
         stats.measured_s = time.monotonic() - began
         known_further(session.cases, session.folder, session.layout.at_once)
-        seen = session.snapshot()
-        expected = known_estimate(session, seen)
+        snapshot = session.snapshot()
+        expected = known_estimate(session, snapshot)
         for line in plan_lines(
             plan,
             session.tables,
@@ -83,11 +83,11 @@ def run_missing(
             session.folder,
             str(session.layout),
             expected,
-            seen=seen,
+            snapshot=snapshot,
         ):
             log(line)
-        stats.networks = len(session.order(seen).cases)
-        failed = CaseRunner(session, stats, log, on_record).run(seen)
+        stats.networks = len(session.order(snapshot).cases)
+        failed = CaseRunner(session, stats, log, on_record).run(snapshot)
         ended = time.monotonic()
         if not session.stop_signal.is_stopping:
             results = session.snapshot().finished(session.cases)
@@ -116,18 +116,18 @@ class CaseRunner:
     log: Log
     on_record: OnRecord
 
-    def run(self, seen: JobSnapshot) -> dict[str, str]:
+    def run(self, snapshot: JobSnapshot) -> dict[str, str]:
         """Run the missing cases; returns the reasons of failures, by name.
 
         Args:
-            seen: state of the job before anything is trained.
+            snapshot: state of the job before anything is trained.
         """
         session = self.session
-        with self._shown(session.missing(seen)) as show, ExitStack() as held:
+        with self._shown(session.missing(snapshot)) as show, ExitStack() as held:
             # All drivers acquire leases in the same order, which avoids deadlocks.
-            for case in sorted(session.order(seen).warmups, key=lambda case: case.key):
+            for case in sorted(session.order(snapshot).warmups, key=lambda case: case.key):
                 self._hold_warmup(case, held)
-            order = session.order(seen)  # another job may have finished a warm-up since
+            order = session.order(snapshot)  # another job may have finished a warm-up since
             failed = self._warm_up(order, show)
             if session.warmup_layout != session.layout:
                 held.close()
@@ -146,11 +146,11 @@ class CaseRunner:
         if not order.warmups:
             return {}
         if self.session.warmup_layout != self.session.layout:
-            tasks = [(one, ()) for one in order.warmups]
+            tasks = [(warmup, ()) for warmup in order.warmups]
             reasons = self._run(tasks, self.session.warmup_layout, show)
-            broken = {one.key: reasons[one.name] for one in order.warmups if one.name in reasons}
+            broken = {w.key: reasons[w.name] for w in order.warmups if w.name in reasons}
             return self._failed_with(broken, order.cases)
-        hosts = [_first_of(one.key, order.first) for one in order.warmups]
+        hosts = [_first_of(warmup.key, order.first) for warmup in order.warmups]
         groups = self._groups([*hosts, *_references_of(hosts, order.first)], {})
         failed = self._run(groups, self.session.layout, show)
         broken = {
@@ -158,7 +158,7 @@ class CaseRunner:
             for host in hosts
             if host.name in failed and not self._is_warm(host)
         }
-        return failed | self._failed_with(broken, [one for one in order.cases if one not in hosts])
+        return failed | self._failed_with(broken, [c for c in order.cases if c not in hosts])
 
     def _is_warm(self, case: Case) -> bool:
         return is_ended(self.session.storage.sub(warmup_folder(str(case.warmup_key))))

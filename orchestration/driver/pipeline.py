@@ -77,9 +77,9 @@ def run(
         folder.delete_unfinished()  # partial writes of a killed driver
         before = folder.find_json(JOB_FILE) or {}
         known = _known(plan, storage, log)
-        cases, seen, failed, runs = known.cases, known.seen, {}, before.get("runs", [])
+        cases, snapshot, failed, runs = known.cases, known.snapshot, {}, before.get("runs", [])
         if known.is_done:
-            count = len(cases) - len(seen.stopped_early(cases))
+            count = len(cases) - len(snapshot.stopped_early(cases))
             log(f"all {count} networks of {job.name} are in {folder.uri}; nothing to train")
         else:
             from orchestration.driver.executor import run_missing
@@ -87,10 +87,10 @@ def run(
             with begun(plan, cases, folder, known.tables, is_complete=known.is_complete):
                 done = run_missing(plan, storage, known.tables, log, on_record)
             cases, failed, runs = done.cases, done.failed, [*runs, done.facts]
-            seen = read_snapshot(folder, job.asha)
+            snapshot = read_snapshot(folder, job.asha)
         _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
         end_plan(folder)
-        return _conclude(job, storage, cases, failed, seen, log)
+        return _conclude(job, storage, cases, failed, snapshot, log)
 
 
 def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:
@@ -117,7 +117,7 @@ class _Known:
     """Latency tables, by target."""
     cases: list[Case]
     """Cases that follow from these tables."""
-    seen: JobSnapshot
+    snapshot: JobSnapshot
     is_complete: bool
     """Whether `cases` are all cases of the job."""
     is_done: bool
@@ -132,17 +132,17 @@ def _known(plan: Plan, storage: Storage, log: Log) -> _Known:
     cases = cases_of(plan, tables)
     cases += matched_width_cases(plan, cases, tables, storage)
     finish_adopting(folder)  # what a driver that was killed has begun
-    seen = read_snapshot(folder, plan.job.asha)
-    adopted = adopt(cases, folder, seen)
+    snapshot = read_snapshot(folder, plan.job.asha)
+    adopted = adopt(cases, folder, snapshot)
     for name, old in adopted.items():
         log(f"{name} was named {old} before; its result is reused")
     if adopted:
-        seen = read_snapshot(folder, plan.job.asha)
+        snapshot = read_snapshot(folder, plan.job.asha)
     is_complete = tables.keys() == plan.table_keys.keys() and are_matched_widths_known(
         plan, cases, tables, storage
     )
-    is_done = is_complete and _is_done(plan, cases, tables, folder, seen)
-    return _Known(tables, cases, seen, is_complete, is_done)
+    is_done = is_complete and _is_done(plan, cases, tables, folder, snapshot)
+    return _Known(tables, cases, snapshot, is_complete, is_done)
 
 
 def _is_done(
@@ -150,13 +150,13 @@ def _is_done(
     cases: list[Case],
     tables: dict[str, LatencyTable],
     folder: Storage,
-    seen: JobSnapshot,
+    snapshot: JobSnapshot,
 ) -> bool:
     """Whether nothing is left to train or to measure."""
-    early = seen.stopped_early(cases)
-    if not all(case.name in early or seen.is_done(case) for case in cases):
+    early = snapshot.stopped_early(cases)
+    if not all(case.name in early or snapshot.is_done(case) for case in cases):
         return False
-    return not targets_to_measure(plan, seen.finished(cases), tables, folder)
+    return not targets_to_measure(plan, snapshot.finished(cases), tables, folder)
 
 
 def _conclude(
@@ -164,20 +164,20 @@ def _conclude(
     storage: Storage,
     cases: list[Case],
     failed: Mapping[str, str],
-    seen: JobSnapshot,
+    snapshot: JobSnapshot,
     log: Log,
 ) -> JobResult:
     """Write the comparison, record the job, and log the outcome of every case."""
     folder = storage.sub(job.name)
-    finished = [case for case in cases if seen.is_done(case)]
-    early = seen.stopped_early(cases)
+    finished = [case for case in cases if snapshot.is_done(case)]
+    early = snapshot.stopped_early(cases)
     undone = [case.name for case in cases if case not in finished and case.name not in early]
     # Read back, since pages and records take values as JSON gives them, lists in place of tuples.
     facts = folder.read_json(JOB_FILE)
-    results = ordered_results(seen.results.values(), facts)
+    results = ordered_results(snapshot.results.values(), facts)
     reasons = {name: failed.get(name, STOPPED) for name in undone}
     try:
-        _compare(storage, folder, seen.finished(cases), results, facts, log)
+        _compare(storage, folder, snapshot.finished(cases), results, facts, log)
     except Exception as error:  # drawing can raise any error, and the job itself is done
         log(f"WARNING not all figures were drawn: {type(error).__name__}: {error}")
     links = _record(job, storage, results, facts, log)
@@ -187,8 +187,8 @@ def _conclude(
         log(f"FAILED {name}: {reason}")
     for link in links:
         log(link)
-    told = tuple(case_result(seen.results[case.name], case, folder) for case in finished)
-    return JobResult(job.name, told, reasons, links)
+    done = tuple(case_result(snapshot.results[case.name], case, folder) for case in finished)
+    return JobResult(job.name, done, reasons, links)
 
 
 def _known_tables(plan: Plan, storage: Storage) -> dict[str, LatencyTable]:

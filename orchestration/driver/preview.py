@@ -58,8 +58,8 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
     _check_targets(plan)
     cases_of(plan, tables)  # raises errors before Ray is started
     with open_session(plan, storage, tables, log) as session:
-        seen = session.snapshot()
-        expected = known_estimate(session, seen) or _timed_estimate(session, seen, log)
+        snapshot = session.snapshot()
+        expected = known_estimate(session, snapshot) or _timed_estimate(session, snapshot, log)
         for line in plan_lines(
             plan,
             session.tables,
@@ -67,24 +67,24 @@ def show_plan(plan: Plan, storage: Storage, tables: dict[str, LatencyTable], log
             session.folder,
             str(session.layout),
             expected,
-            seen=seen,
+            snapshot=snapshot,
         ):
             log(line)
 
 
-def known_estimate(session: JobSession, seen: JobSnapshot) -> Estimate | None:
+def known_estimate(session: JobSession, snapshot: JobSnapshot) -> Estimate | None:
     """Estimate of a run; None if its steps were not timed before or nothing is left to do."""
     place = timings_file(_timings_key(session))
-    if not session.storage.exists(place) or not session.missing(seen):
+    if not session.storage.exists(place) or not session.missing(snapshot):
         return None
     timings = Timings.from_dict(session.storage.read_json(place))
-    return None if timings is None else _estimate(session, seen, timings)
+    return None if timings is None else _estimate(session, snapshot, timings)
 
 
-def _estimate(session: JobSession, seen: JobSnapshot, timings: Timings) -> Estimate:
+def _estimate(session: JobSession, snapshot: JobSnapshot, timings: Timings) -> Estimate:
     return estimate(
         session.plan,
-        session.order(seen),
+        session.order(snapshot),
         timings,
         session.layout,
         len(session.rooms),
@@ -110,9 +110,9 @@ def _timings_key(session: JobSession) -> str:
     return digest(values)
 
 
-def _timed_estimate(session: JobSession, seen: JobSnapshot, log: Log) -> Estimate | None:
+def _timed_estimate(session: JobSession, snapshot: JobSnapshot, log: Log) -> Estimate | None:
     """Time a few steps of each phase and estimate the run; None if nothing is left to do."""
-    order = session.order(seen)
+    order = session.order(snapshot)
     if not order.cases:
         return None
     log("time     a few steps of each phase ...")
@@ -125,7 +125,7 @@ def _timed_estimate(session: JobSession, seen: JobSnapshot, log: Log) -> Estimat
     finally:
         session.storage.delete(folder)
     session.storage.write_json(timings_file(key), timings.to_dict())
-    return _estimate(session, seen, timings)
+    return _estimate(session, snapshot, timings)
 
 
 def _timed(session: JobSession, cases: Sequence[Case], folder: str) -> Timings:

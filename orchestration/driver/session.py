@@ -61,13 +61,13 @@ class JobSession:
         """State of the cases as it is now; to be read anew after anything was trained."""
         return read_snapshot(self.folder, self.plan.job.asha)
 
-    def missing(self, seen: JobSnapshot) -> list[Case]:
+    def missing(self, snapshot: JobSnapshot) -> list[Case]:
         """Cases that have to be run."""
-        return seen.missing(self.cases)
+        return snapshot.missing(self.cases)
 
-    def order(self, seen: JobSnapshot) -> Schedule:
+    def order(self, snapshot: JobSnapshot) -> Schedule:
         """Schedule of the missing cases."""
-        return schedule(self.missing(seen), self.storage, self.folder)
+        return schedule(self.missing(snapshot), self.storage, self.folder)
 
     def task(
         self, case: Case, co_scheduled: Sequence[Case], layout: WorkerLayout, place: str

@@ -28,7 +28,7 @@ def plan_lines(
     workers: str,
     expected: Estimate | None = None,
     *,
-    seen: JobSnapshot | None = None,
+    snapshot: JobSnapshot | None = None,
 ) -> list[str]:
     """Lines that describe the plan.
 
@@ -39,10 +39,10 @@ def plan_lines(
         folder: of the job; shows which cases are done.
         workers: description of the workers of a case.
         expected: estimated time and cost, if steps were timed.
-        seen: the state of its cases; None: it is read here.
+        snapshot: the state of its cases; None: it is read here.
     """
     job, data, space = plan.job, plan.data, plan.space
-    seen = read_snapshot(folder, job.asha) if seen is None else seen
+    snapshot = read_snapshot(folder, job.asha) if snapshot is None else snapshot
     test = data.test_count
     size = f"{data.channels}x{data.resolution}x{data.resolution}"
     lines = [
@@ -54,12 +54,12 @@ def plan_lines(
         f"supernet {_supernet_params(space) / 1e6:.2f} M parameters",
     ]
     lines += [_target_line(target, tables.get(target.name)) for target in plan.targets]
-    states = {name: f"done, as {old}" for name, old in seen.renamed(cases).items()}
-    early = seen.stopped_early(cases)
+    states = {name: f"done, as {old}" for name, old in snapshot.renamed(cases).items()}
+    early = snapshot.stopped_early(cases)
     states |= {name: f"stopped early {reason}" for name, reason in early.items()}
     texts = dict[str, str]()
     for case in cases:
-        state = states.get(case.name) or why(case, folder, seen)
+        state = states.get(case.name) or why(case, folder, snapshot)
         parts = [_asked(case), *_feasible(case, tables), state]
         texts[case.name] = "; ".join([*parts, *_effort(case, expected)])
     lines += [*_case_lines(cases, texts), *_later(plan, tables)]

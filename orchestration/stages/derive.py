@@ -57,14 +57,14 @@ def derive(context: WorkerContext, searched: Searched) -> Candidate:
             return reranking.choose(table)
         return choose(searched.state, table, budget_ms, settings)
 
-    found = derive_measured(
+    candidate = derive_measured(
         chosen, context.table, budget_ms, lambda model: measured_together(context, model, budget_ms)
     )
-    missed = over_budget(found.measured_ms, budget_ms, len(found.tries))
+    missed = over_budget(candidate.measured_ms, budget_ms, len(candidate.tries))
     if missed is not None:
         report_note(missed)
     return replace(
-        found,
+        candidate,
         history=searched.history,
         alphas=context.group.gather(alphas_digest(searched.state.supernet)),
         search={

@@ -20,22 +20,22 @@ def find_network(context: WorkerContext, case: Case) -> Candidate:
     """The network of a case. Called by all workers."""
     if isinstance(case, ReferenceCase):
         return _reference(context)
-    stored = _stored(context, case)
+    stored = _read(context, case)
     if stored is not None:
         return stored
     if isinstance(case, NamedCase):
-        found = _measured(context, model_from_dict(case.model))
+        candidate = _measured(context, model_from_dict(case.model))
     elif isinstance(case, RandomCase):
         from orchestration.stages.random_search import best_random
 
-        found = best_random(context, case)
+        candidate = best_random(context, case)
     else:
         from orchestration.stages.derive import derive
         from orchestration.stages.search import search
 
-        found = derive(context, search(context))
-    _store(context, case, found)
-    return found
+        candidate = derive(context, search(context))
+    _write(context, case, candidate)
+    return candidate
 
 
 def _measured(context: WorkerContext, model: Model) -> Candidate:
@@ -60,19 +60,19 @@ def _reference(context: WorkerContext) -> Candidate:
     return Candidate(architecture, table_ms, measured.ms, measured.spread, tries)
 
 
-def _place(case: Case) -> str:
+def _path(case: Case) -> str:
     return f"{case.folder}/{DERIVED_FILE}"
 
 
-def _store(context: WorkerContext, case: Case, found: Candidate) -> None:
+def _write(context: WorkerContext, case: Case, candidate: Candidate) -> None:
     if context.group.rank == 0:
-        values = finite({**vars(found), "model": found.model.to_dict()})
-        context.storage.write_json(_place(case), {"key": case.key, **values})
+        values = finite({**vars(candidate), "model": candidate.model.to_dict()})
+        context.storage.write_json(_path(case), {"key": case.key, **values})
     context.group.barrier()
 
 
-def _stored(context: WorkerContext, case: Case) -> Candidate | None:
-    values = context.group.broadcast_from_first(lambda: context.storage.find_json(_place(case)))
+def _read(context: WorkerContext, case: Case) -> Candidate | None:
+    values = context.group.broadcast_from_first(lambda: context.storage.find_json(_path(case)))
     if values is None or values.pop("key") != case.key:
         return None
     values["model"] = model_from_dict(values["model"])

@@ -55,27 +55,27 @@ class TrainedNetwork:
 def best_random(context: WorkerContext, case: RandomCase) -> Candidate:
     """The best random network within the budget of the case. Called by all workers."""
     work = _work(context, case)
-    done = _stored(context, case, work.paths)
+    done = _trained_before(context, case, work.paths)
     with context.group.stoppable():  # what is trained is stored
         for network in work.trained(len(done)):
             done.append(network)
-            _store(context, case, done)
+            _write(context, case, done)
             _report(work, case, done)
-    best = sorted(done, key=lambda one: -one.accuracy)
-    networks = [work.architecture(one.path) for one in best]
-    found = derive_measured(
-        lambda table: _first_within(networks, table, work.goal.budget_ms),
+    best = sorted(done, key=lambda network: -network.accuracy)
+    architectures = [work.architecture(network.path) for network in best]
+    candidate = derive_measured(
+        lambda table: _first_within(architectures, table, work.goal.budget_ms),
         context.table,
         work.goal.budget_ms,
         lambda model: measured_together(context, model, work.goal.budget_ms),
     )
-    shown = zip(best[:SHOWN], networks, strict=False)
+    shown = zip(best[:SHOWN], architectures, strict=False)
     facts = {
         "networks": len(done),
-        "best": [{**to_values(one), "ops": list(network.ops)} for one, network in shown],
-        "seconds": sum(one.seconds for one in done),
+        "best": [{**to_values(network), "ops": list(model.ops)} for network, model in shown],
+        "seconds": sum(network.seconds for network in done),
     }
-    return replace(found, search={"random": facts})
+    return replace(candidate, search={"random": facts})
 
 
 def _first_within(
@@ -110,10 +110,10 @@ class _Work:
         """Train the networks from this index on, one after the other."""
         for path in self.paths[begun:]:
             began = time.perf_counter()
-            seen = self._evaluation(path)
+            evaluation = self._evaluation(path)
             seconds = time.perf_counter() - began
             latency_ms = self.goal.path_ms(list(path))
-            yield TrainedNetwork(path, latency_ms, seen.top1, seen.loss, seconds)
+            yield TrainedNetwork(path, latency_ms, evaluation.top1, evaluation.loss, seconds)
 
     def _evaluation(self, path: Sequence[int]) -> Evaluation:
         context, job = self.context, self.context.task.job
@@ -149,22 +149,22 @@ def _number(context: WorkerContext, data: SearchData) -> int:
     return max(1, round(passes / retrain.epochs))
 
 
-def _kept(context: WorkerContext, case: RandomCase) -> NetworkLog:
+def _log(context: WorkerContext, case: RandomCase) -> NetworkLog:
     return NetworkLog(context.storage, f"{case.folder}/{RANDOM_FILE}", RANDOM_FORMAT, case.key)
 
 
-def _stored(
+def _trained_before(
     context: WorkerContext, case: RandomCase, paths: Sequence[tuple[int, ...]]
 ) -> list[TrainedNetwork]:
     """Networks trained by earlier attempts; none if the sample has changed."""
-    stored = context.group.broadcast_from_first(_kept(context, case).read)
-    found = [TrainedNetwork(**from_values(one)) for one in stored]
-    return found if [one.path for one in found] == list(paths[: len(found)]) else []
+    stored = context.group.broadcast_from_first(_log(context, case).read)
+    networks = [TrainedNetwork(**from_values(values)) for values in stored]
+    return networks if [n.path for n in networks] == list(paths[: len(networks)]) else []
 
 
-def _store(context: WorkerContext, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
+def _write(context: WorkerContext, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
     if context.group.rank == 0:
-        _kept(context, case).write([to_values(one) for one in done])
+        _log(context, case).write([to_values(network) for network in done])
 
 
 def _report(work: _Work, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:

@@ -26,24 +26,26 @@ from orchestration.stages.network_log import finite
 from orchestration.state.result import AskedFor, Costs, FoundNetwork, Images, Result, Retrained
 
 
-def write_result(context: WorkerContext, case: Case, found: Candidate, outcome: Retrained) -> None:
+def write_result(
+    context: WorkerContext, case: Case, candidate: Candidate, outcome: Retrained
+) -> None:
     """Write `architecture.json` and then `result.json`.
 
     Args:
         context: the first worker writes, the others wait.
         case: finished case.
-        found: network of the case with its latency.
+        candidate: network of the case with its latency.
         outcome: of its retraining; empty where there was none.
     """
     if context.group.rank == 0:
-        text = json.dumps(found.model.to_dict(), indent=1) + "\n"
+        text = json.dumps(candidate.model.to_dict(), indent=1) + "\n"
         context.storage.write_text(f"{case.folder}/{ARCHITECTURE_FILE}", text)
         _write_or_delete(
-            context.storage, f"{case.folder}/{PROBABILITIES_FILE}", probabilities(found)
+            context.storage, f"{case.folder}/{PROBABILITIES_FILE}", probabilities(candidate)
         )
         if not outcome:
             context.storage.delete(f"{case.folder}/{MODEL}")  # of an earlier result
-        values = finite(result_of(context, case, found, outcome))
+        values = finite(result_of(context, case, candidate, outcome))
         context.storage.write_json(f"{case.folder}/{RESULT_FILE}", values)
     context.group.barrier()
 
@@ -56,19 +58,21 @@ def _write_or_delete(storage: Storage, key: str, values: dict[str, Any] | None) 
         storage.write_json(key, values)
 
 
-def result_of(context: WorkerContext, case: Case, found: Candidate, outcome: Retrained) -> Result:
+def result_of(
+    context: WorkerContext, case: Case, candidate: Candidate, outcome: Retrained
+) -> Result:
     """The content of `result.json`."""
-    measured_ms = outcome.get("measured_ms", found.measured_ms)
-    missed = over_budget(measured_ms, case.limit_ms, len(found.tries))
-    notes = [*found.search.get("notes", []), *([] if missed is None else [missed])]
+    measured_ms = outcome.get("measured_ms", candidate.measured_ms)
+    missed = over_budget(measured_ms, case.limit_ms, len(candidate.tries))
+    notes = [*candidate.search.get("notes", []), *([] if missed is None else [missed])]
     return {
         **_asked(context, case),
-        **_network(found),
-        **_costs(context, found, outcome),
+        **_network(candidate),
+        **_costs(context, candidate, outcome),
         "workers": context.group.size,
-        "alphas": found.alphas,
-        "search_history": [_without(epoch, "probs") for epoch in found.history],
-        **found.search,
+        "alphas": candidate.alphas,
+        "search_history": [_without(epoch, "probs") for epoch in candidate.history],
+        **candidate.search,
         "notes": notes,
         **_images(context),
         "top1": None,
@@ -79,19 +83,19 @@ def result_of(context: WorkerContext, case: Case, found: Candidate, outcome: Ret
     }
 
 
-def probabilities(found: Candidate) -> dict[str, Any] | None:
+def probabilities(candidate: Candidate) -> dict[str, Any] | None:
     """Op probabilities of a search by epoch: the content of `probabilities.json`.
 
     They have their own file to keep `result.json`, which every comparison reads, small.
     """
     epochs = [
         {"epoch": one["epoch"], "probs": [[round(p, 5) for p in site] for site in one["probs"]]}
-        for one in found.history
+        for one in candidate.history
         if one.get("probs") is not None
     ]
-    if not epochs or not isinstance(found.model, Architecture):
+    if not epochs or not isinstance(candidate.model, Architecture):
         return None
-    sites = found.model.space.sites
+    sites = candidate.model.space.sites
     return {
         "format": PROBABILITIES_FORMAT,
         "sites": [site.name for site in sites],
@@ -129,28 +133,28 @@ def _asked(context: WorkerContext, case: Case) -> AskedFor:
     }
 
 
-def _network(found: Candidate) -> FoundNetwork:
-    model = found.model
+def _network(candidate: Candidate) -> FoundNetwork:
+    model = candidate.model
     return {
         "space": model.space.name if isinstance(model, Architecture) else None,
         "architecture_hash": model.digest(),
         "architecture": model.to_dict(),
-        "table_ms": found.table_ms,
-        "measured_ms": found.measured_ms,
-        "measured_spread": found.measured_spread,
-        "tries": found.tries,
+        "table_ms": candidate.table_ms,
+        "measured_ms": candidate.measured_ms,
+        "measured_spread": candidate.measured_spread,
+        "tries": candidate.tries,
         "params": model.num_params(),
         "macs": model.macs(),
         "total_stride": total_stride(model),
     }
 
 
-def _costs(context: WorkerContext, found: Candidate, outcome: Retrained) -> Costs:
+def _costs(context: WorkerContext, candidate: Candidate, outcome: Retrained) -> Costs:
     """Seconds and GPU hours. The warm-up's are shared by all searches that start from it."""
-    warm = [epoch for epoch in found.history if epoch["phase"] == "warmup"]
-    own = [epoch for epoch in found.history if epoch["phase"] != "warmup"]
+    warm = [epoch for epoch in candidate.history if epoch["phase"] == "warmup"]
+    own = [epoch for epoch in candidate.history if epoch["phase"] != "warmup"]
     trained = outcome.get("retrain_history", [])
-    random_s = found.search.get("random", {}).get("seconds", 0.0)
+    random_s = candidate.search.get("random", {}).get("seconds", 0.0)
     random_hours = random_s * context.group.size * context.task.gpus / 3600
     return {
         "warmup_s": _seconds(warm),

@@ -72,12 +72,12 @@ def retrain(
     key = model.digest()
     if key not in trained:
         trained[key] = _train(context, case, model)
-    found = trained[key]
-    shared: Training = {} if found.case == case.name else {"trained_with": found.case}
+    done = trained[key]
+    shared: Training = {} if done.case == case.name else {"trained_with": done.case}
     program: Program = {}
     if context.group.rank == 0:
-        program = export_network(context, found.network, case, model)
-    return {**found.facts, **shared, **program}
+        program = export_network(context, done.network, case, model)
+    return {**done.facts, **shared, **program}
 
 
 def _train(context: WorkerContext, case: Case, model: Model) -> TrainedNetwork:
@@ -137,12 +137,12 @@ class RetrainTrainable:
 
 def _test(context: WorkerContext, network: nn.Module) -> Retrained:
     """Evaluate on the test images, which are used only here."""
-    found = evaluate(network, context.test_batches(), context.group)
+    evaluation = evaluate(network, context.test_batches(), context.group)
     return {
-        "top1": found.top1,
-        "top5": found.top5,
-        "test_loss": found.loss,
-        "tested": found.count,
+        "top1": evaluation.top1,
+        "top5": evaluation.top5,
+        "test_loss": evaluation.loss,
+        "tested": evaluation.count,
     }
 
 

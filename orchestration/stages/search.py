@@ -72,10 +72,10 @@ def _origin(context: WorkerContext, folder: Storage) -> Storage | None:
     None for a search in progress whose warm-up has been deleted: it is not trained again.
     """
     key = context.task.case.warmup_key
-    place = None if key is None else context.root.sub(warmup_folder(key))
+    warmup = None if key is None else context.root.sub(warmup_folder(key))
 
     def is_past_it() -> bool:
-        is_there = place is not None and is_ended(place)
+        is_there = warmup is not None and is_ended(warmup)
         return not is_there and bool(Checkpoints(folder).complete())
 
     return None if context.group.broadcast_from_first(is_past_it) else warm_up(context)
@@ -92,8 +92,8 @@ def search(context: WorkerContext) -> Searched:
     """Search to the end, from the last checkpoint if there is one, else from the warm-up."""
     case, job = context.search_case, context.task.job
     shared = case.search_key
-    place = context.checkpoints(case).sub(SEARCH)
-    folder = place if shared is None else context.storage.sub(search_folder(shared))
+    own = context.checkpoints(case).sub(SEARCH)
+    folder = own if shared is None else context.storage.sub(search_folder(shared))
     origin = _origin(context, folder)
     location = CheckpointLocation(folder, is_kept=shared is not None, origin=origin)
     goal = LatencyGoal(context.table, case.search_ms, context.device)

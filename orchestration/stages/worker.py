@@ -78,11 +78,11 @@ def _do_case(context: WorkerContext) -> None:
         if is_finished:
             continue
         own = context.of(case)
-        found = find_network(own, case)
+        candidate = find_network(own, case)
         outcome: Retrained = (
-            {} if task.job.retrain is None else retrain(own, case, found.model, trained)
+            {} if task.job.retrain is None else retrain(own, case, candidate.model, trained)
         )
-        write_result(own, case, found, outcome)
+        write_result(own, case, candidate, outcome)
     context.group.barrier()
     if context.group.rank == 0:
         for case in cases:

@@ -49,7 +49,7 @@ def is_searched(case: Case, folder: Storage) -> bool:
 
 
 def adopt(
-    cases: Sequence[Case], folder: Storage, seen: JobSnapshot | None = None
+    cases: Sequence[Case], folder: Storage, snapshot: JobSnapshot | None = None
 ) -> dict[str, str]:
     """Move the results of renamed cases to their current names.
 
@@ -59,15 +59,15 @@ def adopt(
     Args:
         cases: of the job.
         folder: of the job.
-        seen: state of the job, read after `finish_adopting`; None to read it here.
+        snapshot: state of the job, read after `finish_adopting`; None to read it here.
 
     Returns:
         The old name of each renamed case, by its current name.
     """
-    if seen is None:
+    if snapshot is None:
         finish_adopting(folder)
-        seen = read_snapshot(folder)
-    old_names = seen.renamed(cases)
+        snapshot = read_snapshot(folder)
+    old_names = snapshot.renamed(cases)
     if not old_names:
         return {}
     for name, old in old_names.items():
@@ -102,13 +102,13 @@ def _copy(folder: Storage, old: str, new: str, changes: Mapping[str, str]) -> No
     )
 
 
-def why(case: Case, folder: Storage, seen: JobSnapshot) -> str:
+def why(case: Case, folder: Storage, snapshot: JobSnapshot) -> str:
     """State of a case as text, with the reason why it has to be run."""
-    if seen.is_done(case):
+    if snapshot.is_done(case):
         return "done"
     if is_found(case, folder):
         return "to do: derived and measured, not retrained"
-    found = seen.results.get(case.name)
+    found = snapshot.results.get(case.name)
     if found is None:
         is_begun = bool(folder.list(checkpoints_place(case)))
         return "to do: resumes from its checkpoint" if is_begun else "to do"
