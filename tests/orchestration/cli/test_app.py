@@ -3,31 +3,66 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cluster.storage import Storage
+from orchestration.cli.app import main
 from orchestration.config.loading import load_job
 from orchestration.planning.plan import make_plan
 from tests.conftest import REPOSITORY
 from tests.support.latency_tables import by_kernel, table_of
 
 
-def orchestration(*args: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m orchestration ARGS`. Starting Ray would fail: its address does not exist."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "orchestration", *args],
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process. Starting Ray would fail: its address does not exist."""
+    monkeypatch.setenv("RAY_ADDRESS", "no-such-cluster:1")
+
+    def run(*args: str) -> Ended:
+        code = main(list(args))
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def test_a_wrong_job_ends_a_process_with_code_2(job_file: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "orchestration",
+            str(job_file),
+            "--set",
+            "name=../x",
+        ],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "RAY_ADDRESS": "no-such-cluster:1"},
         timeout=60,
         check=False,
     )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{job_file}: name is '../x'; expected letters")
 
 
 @pytest.mark.parametrize(
@@ -41,78 +76,77 @@ def orchestration(*args: str) -> subprocess.CompletedProcess[str]:
         ("search.strategy=luck", "search.strategy is 'luck'; expected one of 'two_path'"),
         ("data.source=web", "data.source is 'web'; expected one of 'digits', "),
         ("storage=/proc/nowhere", "storage /proc/nowhere cannot be written"),
-        ("name=../x", "name is '../x'; expected letters"),
     ],
 )
 def test_a_wrong_job_ends_with_code_2_and_one_line(
-    job_file: Path, override: str, complaint: str
+    job_file: Path, command: Command, override: str, complaint: str
 ) -> None:
-    done = orchestration(str(job_file), "--set", override)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{job_file}: {complaint}")
-    assert done.stderr.count("\n") == 1
+    done = command(str(job_file), "--set", override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"{job_file}: {complaint}")
+    assert done.err.count("\n") == 1
 
 
-def test_a_yaml_error_names_the_line(job_file: Path) -> None:
+def test_a_yaml_error_names_the_line(job_file: Path, command: Command) -> None:
     job_file.write_text("name: x\n data: [\n")
-    done = orchestration(str(job_file))
-    assert done.returncode == 2
-    assert "line 2" in done.stderr
+    done = command(str(job_file))
+    assert done.code == 2
+    assert "line 2" in done.err
 
 
-def test_a_budget_outside_the_stored_table_is_refused_at_the_plan(job_file: Path) -> None:
+def test_a_budget_outside_the_stored_table_is_refused_at_the_plan(
+    job_file: Path, command: Command
+) -> None:
     job = load_job(job_file)
     plan = make_plan(job)
     table = table_of(plan.space, by_kernel)
     path = f"tables/{plan.table_keys['mobile']}.json"
     Storage(job.storage).write_json(path, table.to_dict())
     for args in (["--plan"], []):
-        done = orchestration(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *args)
-        assert done.returncode == 2
-        assert "take from 0.11 to 0.44 ms on 'mobile on host" in done.stderr
+        done = command(str(job_file), "--set", "cases.0.budgets_ms=[0.01]", *args)
+        assert done.code == 2
+        assert "take from 0.11 to 0.44 ms on 'mobile on host" in done.err
 
 
 def test_a_target_that_is_not_here_is_refused_at_the_plan_with_what_is_here(
-    job_file: Path,
+    job_file: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = "targets={far: {runtime: onnxruntime, resources: {quantum: 2}}}"
     args = ("--set", asked, "--set", "cases.0.target=far", "--plan")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "orchestration", str(job_file), *args],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "target 'far' needs a node with 2 quantum; the cluster has this machine (" in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.delenv("RAY_ADDRESS")
+    done = command(str(job_file), *args)
+    assert done.code == 2
+    assert "target 'far' needs a node with 2 quantum; the cluster has this machine (" in done.err
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_a_table_is_read_from_a_file_and_a_job_can_take_it(job_file: Path, tmp_path: Path) -> None:
+def test_a_table_is_read_from_a_file_and_a_job_can_take_it(
+    job_file: Path, tmp_path: Path, command: Command
+) -> None:
     plan = make_plan(load_job(job_file))
     (tmp_path / "mine.json").write_text(json.dumps(table_of(plan.space, by_kernel).to_dict()))
     space = ("--space", "proxyless_small", "--set", "resolution=32", "--set", "channels=1")
     source = ("--import", str(tmp_path / "mine.json"), "--storage", str(tmp_path / "kept"))
-    done = orchestration("measure", "--target", "board", *space, "--set", "classes=10", *source)
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
+    done = command("measure", "--target", "board", *space, "--set", "classes=10", *source)
+    assert done.code == 0, done.err
+    last = done.out.splitlines()[-1]
     assert last.startswith("use      in a job file: targets: {board: {table: ")
     table = last.rpartition("table: ")[2].rstrip("}")
     args = ("--set", f"targets={{board: {{table: {table}}}}}", "--set", "cases.0.target=board")
-    planned = orchestration(str(job_file), *args, "--plan", "--quick")
-    assert planned.returncode == 0, planned.stderr
-    assert f"latency table from {table}" in planned.stdout
+    planned = command(str(job_file), *args, "--plan", "--quick")
+    assert planned.code == 0, planned.err
+    assert f"latency table from {table}" in planned.out
 
 
-def test_a_quick_plan_starts_nothing_and_writes_nothing(job_file: Path, tmp_path: Path) -> None:
-    done = orchestration(str(job_file), "--plan", "--quick")
-    assert done.returncode == 0, done.stderr
-    assert "latency table to be measured" in done.stdout
+def test_a_quick_plan_starts_nothing_and_writes_nothing(
+    job_file: Path, tmp_path: Path, command: Command
+) -> None:
+    done = command(str(job_file), "--plan", "--quick")
+    assert done.code == 0, done.err
+    assert "latency table to be measured" in done.out
     assert {path.name for path in tmp_path.iterdir()} == {"job.yaml"}
 
 
-def test_an_unknown_option_ends_with_code_2(job_file: Path) -> None:
-    assert orchestration(str(job_file), "--plam").returncode == 2
+def test_an_unknown_option_ends_with_code_2(job_file: Path, command: Command) -> None:
+    assert command(str(job_file), "--plam").code == 2
