@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
 from nas_core.baselines.registry import for_space
 from nas_core.latency import LatencyEntry, LatencyTable, op_signatures
 from nas_core.space import SearchSpace, proxyless_small
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HARDWARE = "mobile on host x86-64 (XNNPACK)"
 SPACE = proxyless_small(resolution=8)
@@ -36,8 +39,13 @@ def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
     )
 
 
-def save_small_network(folder: Path) -> Path:
-    """Export an untrained network for ten digits to a folder; always the same one."""
+def save_small_network(folder: Path, layers: nn.Module | None = None) -> Path:
+    """Export an untrained network for ten digits to a folder; always the same one.
+
+    Args:
+        folder: created if missing.
+        layers: exported in place of the network, which takes longer; from (N, 1, 8, 8) to (N, 10).
+    """
     import torch
 
     from orchestration.programs.export import ModelFacts, save_model
@@ -52,7 +60,7 @@ def save_small_network(folder: Path) -> Path:
         architecture=network.to_dict(),
     )
     folder.mkdir(exist_ok=True)
-    save_model(network.build(), torch.randn(4, 1, 8, 8), facts, folder)
+    save_model(layers or network.build(), torch.randn(4, 1, 8, 8), facts, folder)
     return folder
 
 

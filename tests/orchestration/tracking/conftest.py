@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 from mlflow import MlflowClient
+from torch import nn
 
 from tests.support.faulty_proxy import Proxy
 from tests.support.job_folder import save_small_network
@@ -21,8 +22,9 @@ def empty_database(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """An exported network."""
-    return save_small_network(tmp_path_factory.mktemp("model"))
+    """An exported network of one layer: what is recorded are its files."""
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return save_small_network(tmp_path_factory.mktemp("model"), layers)
 
 
 @pytest.fixture

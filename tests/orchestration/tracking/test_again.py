@@ -14,7 +14,10 @@ from tests.support.job_folder import (
 from tests.support.recording import CASE, RECORDING, REFERENCE, Place, recorder
 
 # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
+]
 
 
 def test_recording_twice_changes_nothing(place):
@@ -54,7 +57,6 @@ def killed(place, monkeypatch, before_request):
     return False
 
 
-@pytest.mark.slow
 def test_a_recorder_that_is_killed_again_and_again_completes(
     place, tmp_path, empty_database, monkeypatch
 ):
@@ -67,7 +69,6 @@ def test_a_recorder_that_is_killed_again_and_again_completes(
     assert place.state() == undisturbed.state()
 
 
-@pytest.mark.slow
 def test_recording_goes_on_from_every_single_request(place, tmp_path, empty_database, monkeypatch):
     place.write([result(CASE)])
     place.record()
@@ -100,7 +101,6 @@ client.Patience = Dying
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", [8, 16, 33, 47])
 def test_a_process_that_is_killed_leaves_a_database_that_is_completed(place, undisturbed, moment):
     process = recorder(place, KILLED.replace("MOMENT", str(moment)))
