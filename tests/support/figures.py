@@ -22,7 +22,8 @@ def drawn_texts(figure: Figure) -> list[Text]:
         draw(text, renderer, *args, **more)
 
     with patch.object(Text, "draw", note):
-        FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure)  # measures text; nothing is painted
+        figure.draw_without_rendering()
     return texts
 
 
