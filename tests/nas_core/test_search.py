@@ -54,6 +54,7 @@ SETTINGS = SearchSettings(
     batch_size=8,
     alpha_lr=0.05,
     alpha_every=2,
+    bn_images=16,
 )
 
 LEARN = [name for name, make in STRATEGIES.items() if make().weights in ("path", "mixture")]

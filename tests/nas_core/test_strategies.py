@@ -41,6 +41,7 @@ def settings(strategy: Any, objective: Any = None, **values: Any) -> SearchSetti
             "population": 2,
             "tournament": 2,
             "trial_epochs": 1,
+            "bn_images": 16,
             **values,
         },
     )

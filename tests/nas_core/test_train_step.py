@@ -202,6 +202,7 @@ def test_searches_with_one_and_two_workers_agree_where_parts_are_the_same(strate
         alpha_every=2,
         micro_batch_size=4,
         samples=2,
+        bn_images=16,
     )
 
     def work(member: ProcessGroup) -> tuple[SearchState, list[EpochReport]]:
