@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -56,9 +57,14 @@ MODULES = {
 }
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names, imports inside functions and under TYPE_CHECKING included."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         if isinstance(node, ast.ImportFrom):
@@ -153,7 +159,7 @@ def test_only_one_file_takes_anything_from_private_modules_of_ray() -> None:
 def names_in(path: Path) -> Iterator[str]:
     """Imports, and chains of attributes: `ray._private` is reached without an import of its own."""
     yield from imports(path)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and node.attr in ("_private", "_internal"):
             yield ast.unparse(node)
 

@@ -22,7 +22,7 @@ from nas_core.gates import (
     uniform_path,
 )
 
-DRAWS = 20_000
+DRAWS = 5000
 ALPHAS = st.lists(st.floats(-5, 5), min_size=2, max_size=7)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v2
 
 from nas_core.architecture import Architecture
 from nas_core.space import SearchSpace, Stage, chain
@@ -33,6 +32,8 @@ def as_chain() -> SearchSpace:
 @pytest.fixture(scope="module")
 def pair() -> tuple[nn.Module, nn.Module]:
     """Our network with torchvision's weights and non-initial statistics, and torchvision's own."""
+    from torchvision.models import mobilenet_v2  # loading it takes seconds
+
     torch.manual_seed(0)
     theirs = mobilenet_v2()
     for name, values in theirs.state_dict().items():

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nas_core.architecture import Architecture
@@ -135,6 +135,7 @@ def test_what_the_model_does_not_know_is_refused(
         table(make())
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(32, 200))
 def test_the_best_network_within_a_budget_is_within_it(seed: int, budget_ms: float) -> None:
     rng = torch.Generator().manual_seed(seed)
