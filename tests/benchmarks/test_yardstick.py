@@ -17,6 +17,7 @@ def test_every_network_of_the_space_is_there_once() -> None:
     assert len({network_of(path) for path in paths}) == len(paths) == yardstick.SPACE.size() == 192
 
 
+@pytest.mark.slow
 def test_trainings_of_another_recipe_or_version_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     first = digest()
     assert digest() == first
@@ -26,6 +27,7 @@ def test_trainings_of_another_recipe_or_version_are_others(monkeypatch: pytest.M
     assert len({first, other, digest()}) == 3
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_again_and_another_from_another_seed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

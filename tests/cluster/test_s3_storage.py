@@ -78,6 +78,7 @@ def test_more_files_than_a_request_deletes_or_lists(
     assert storage.list() == []
 
 
+@pytest.mark.slow
 def test_a_large_file_goes_in_parts_and_is_verified(storage: Storage, server: S3) -> None:
     data = os.urandom(s3_store.PART_BYTES * 2 + 5)
     storage.write_bytes("large", data)

@@ -86,6 +86,7 @@ def test_an_op_gives_the_channels_and_the_size_of_its_site(op: str, shape: OpSha
     assert y.shape == (2, shape.out_channels, size, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", KINDS)
 def test_an_op_can_be_exported_with_a_free_batch_size(op: str) -> None:
     block = build_op(op, OpShape(8, 8, 1)).eval()

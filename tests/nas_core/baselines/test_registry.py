@@ -76,6 +76,7 @@ def test_a_baseline_has_the_macs_of_the_published_network(name: str) -> None:
     assert Baseline(name).macs() / 1e6 == pytest.approx(COUNTS[name]["macs_m"], abs=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params_m", "macs_m"), [("nasnet_a", 5.3, 564), ("amoebanet_a", 5.1, 555)]
 )

@@ -79,6 +79,7 @@ def test_results_tables_and_comparison_stay(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_finished_job_that_was_cleaned_has_nothing_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,6 +227,7 @@ def test_the_comparison_is_on_one_page_too(written):
     assert "<td>mobile-0.31ms</td>" in written.read_text("comparison/report.html")
 
 
+@pytest.mark.slow
 def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path):
     given = result("mobile-my", kind="given", budget=None, budget_ms=None, table_ms=None)
     job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
@@ -236,6 +237,7 @@ def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_pa
     assert "comparison/mobile-mnasnet-network.png" not in pictures
 
 
+@pytest.mark.slow
 def test_the_comparison_is_the_same_twice(written, tmp_path):
     again = write_job(tmp_path, [CASE, REFERENCE])
     write_comparison(again, Storage(str(tmp_path / "tables")))
@@ -271,6 +273,7 @@ def test_the_faster_of_two_equally_accurate_networks_is_the_best():
     assert best_result([slow, fast]) is fast
 
 
+@pytest.mark.slow
 def test_networks_of_the_job_are_marked_where_its_table_is_judged(tmp_path, monkeypatch):
     job = write_job(tmp_path, [CASE, REFERENCE, baseline_result("mobilenet_v2_0.35")])
     one = MeasuredNetwork(name="random", ops=None, parts_ms=0.1, measured_ms=0.1, spread=0.0)

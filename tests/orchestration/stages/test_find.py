@@ -109,6 +109,7 @@ def result(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return values
 
 
+@pytest.mark.slow
 def test_the_result_of_a_search_says_how_it_was_found(result: dict[str, Any]) -> None:
     assert (result["strategy"], result["objective"]) == ("evolution", "none")
     assert result["trials"]["number"] > 0

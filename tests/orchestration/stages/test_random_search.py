@@ -75,6 +75,7 @@ def cases(storage: Path, **sections: Any) -> list[Case]:
 # The stage
 
 
+@pytest.mark.slow
 def test_as_many_networks_are_trained_as_the_search_costs(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
@@ -96,6 +97,7 @@ def test_where_a_training_costs_more_than_the_search_one_network_is_trained(
     assert found.search["random"]["networks"] == 1
 
 
+@pytest.mark.slow
 def test_the_most_accurate_on_the_architecture_part_is_taken_and_measured(
     dataset: Dataset, tmp_path: Path, reports: Reports, measured: list[Model]
 ) -> None:
@@ -124,6 +126,7 @@ def test_one_that_is_measured_over_the_budget_gives_way_to_the_next(
         _first_within([better, faster], corrected, times["f"])
 
 
+@pytest.mark.slow
 def test_all_of_them_are_at_the_latency_of_the_budget(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
@@ -180,6 +183,7 @@ def test_a_loss_that_is_no_number_is_kept_and_read_back() -> None:
     assert to_values(TrainedNetwork(**from_values(values))) == values
 
 
+@pytest.mark.slow
 def test_the_result_says_of_how_many_it_is_the_best(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:

@@ -100,6 +100,7 @@ def derived(dataset: Dataset, folder: Path, **settings: Any) -> Candidate:
         return derive(context, search(context))
 
 
+@pytest.mark.slow
 def test_a_derivation_without_it_takes_the_most_probable_network(
     dataset: Dataset, finished: Searched, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_derivation_without_it_takes_the_most_probable_network(
     assert found.search["ranking"] is None
 
 
+@pytest.mark.slow
 def test_a_derivation_says_what_it_did(dataset: Dataset, tmp_path: Path) -> None:
     found = derived(dataset, tmp_path, rerank=3, rerank_min_spearman=-1.0, ranking_networks=2)
     assert found.search["rerank"]["used"]

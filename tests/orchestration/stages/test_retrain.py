@@ -74,6 +74,7 @@ def test_the_state_of_a_retraining_is_read_from_checkpoints_that_were_written_be
     assert trainable.state_dict() == written
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped(digits: Dataset) -> None:
     def weights(stops: list[int]) -> torch.Tensor:
         state = start_training(SMALLEST, SETTINGS, 0, torch.device("cpu"))

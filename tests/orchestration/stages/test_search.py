@@ -74,6 +74,7 @@ STEPS = {"random": 18, "evolution": 18, "rl_trials": 3}
 """Steps of a search: 9 an epoch, or 4 and 5 networks after a warm-up of 9, or one an epoch."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part",
     [0.5, *(pytest.param(p, marks=(pytest.mark.slow, pytest.mark.long)) for p in (0.2, 0.9))],

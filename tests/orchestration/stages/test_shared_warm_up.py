@@ -53,6 +53,7 @@ def phases(reports: Reports) -> list[str]:
     return [one["phase"] for one in reports.epochs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [
@@ -79,6 +80,7 @@ def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
     assert phases(reports)[0] == "warmup"
 
 
+@pytest.mark.slow
 def test_a_warm_up_is_trained_once_and_every_search_starts_from_it(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_warm_up_belongs_to_no_job_and_no_target(
     assert phases(reports) == ["search", "search"]
 
 
+@pytest.mark.slow
 def test_budgets_that_share_a_search_train_it_once(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:

@@ -43,6 +43,7 @@ def test_nobody_asked_for_a_ranking(dataset: Dataset, reports: Reports, tmp_path
     assert reports.networks == []
 
 
+@pytest.mark.slow
 def test_every_network_is_reported_and_counted(
     dataset: Dataset, reports: Reports, tmp_path: Path
 ) -> None:

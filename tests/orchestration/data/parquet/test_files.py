@@ -108,6 +108,7 @@ def test_files_of_others_are_read_by_their_columns(tmp_path: Path) -> None:
     assert describe(settings(str(asked.path), classes=("a", "b", "c"), **OTHERS)).classes[0] == "a"
 
 
+@pytest.mark.slow
 def test_sets_in_s3_are_read_as_those_in_folders(
     own: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

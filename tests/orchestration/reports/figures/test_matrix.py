@@ -118,7 +118,10 @@ def _luminance(colour: Any) -> float:
 
 @pytest.mark.parametrize(
     ("targets", "budgets"),
-    [(1, 1), (5, 3), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (2, 8, 12))],
+    [
+        (2, 2),
+        *(pytest.param(*n, marks=pytest.mark.slow) for n in ((1, 1), (5, 3), (8, 1), (12, 1))),
+    ],
 )
 def test_no_text_meets_another(targets: int, budgets: int) -> None:
     figure = matrix_figure(many(targets, budgets), title="many targets and a long title " * 4)
@@ -133,6 +136,7 @@ def test_every_word_of_a_cell_is_in_it() -> None:
         assert words[1] == "best" or words[1].endswith("times")
 
 
+@pytest.mark.slow
 def test_the_picture_is_an_opaque_png_and_the_same_twice() -> None:
     data = matrix_png(SMALL, title="small")
     assert data == matrix_png(SMALL, title="small")

@@ -184,6 +184,7 @@ def test_no_text_meets_another(space: SearchSpace, epochs: range) -> None:
     assert_legible(figure)
 
 
+@pytest.mark.slow
 def test_the_picture_is_an_opaque_png_and_the_same_twice() -> None:
     probs = probs_of(SPACE, range(2, 4))
     trace = SearchTrace("small", HISTORY, probs, *names_of(SPACE), 0.31)
