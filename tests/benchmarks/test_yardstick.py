@@ -42,6 +42,7 @@ def test_a_training_is_the_same_again_and_another_from_another_seed(
     assert first.count == 500
 
 
+@pytest.mark.slow
 def test_the_kept_table_is_that_of_this_yardstick_and_tells_networks_apart() -> None:
     facts = json.loads(yardstick.place("-latency.json").read_text())
     for target in ("cpu", "mobile"):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.models import get_model, get_model_weights
 
 from nas_core.architecture import Architecture, count_macs, count_params
 from nas_core.space import SearchSpace, proxyless_imagenet
@@ -55,6 +54,8 @@ def test_published_networks_have_their_macs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "shufflenet_v2_x1_5"])
 def test_any_module_is_counted_as_torchvision_counts_it(name: str) -> None:
+    from torchvision.models import get_model, get_model_weights  # loading it takes seconds
+
     facts = get_model_weights(name)["IMAGENET1K_V1"].meta
     build = partial(get_model, name)
     assert count_params(build) == facts["num_params"]

@@ -78,6 +78,7 @@ def a_table_in_which_7x7_costs_30_times_as_much() -> LatencyTable:
     return table_of(proxyless_small(), cost_ms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "c"),
     [

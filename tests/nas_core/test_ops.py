@@ -7,8 +7,6 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualConfig
-from torchvision.ops import SqueezeExcitation
 
 from nas_core.blocks import SqueezeExcite
 from nas_core.ops import OPS, build_op
@@ -42,6 +40,8 @@ def image(channels: int) -> Tensor:
 
 
 def torchvision_block(kernel: int, expansion: int, out: int, stride: int, *, se: bool) -> nn.Module:
+    from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualConfig
+
     config = InvertedResidualConfig(16, kernel, 16 * expansion, out, se, "HS", stride, 1, 1.0)
     return moved(InvertedResidual(config, partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1)))
 
@@ -73,6 +73,8 @@ def test_an_mbconv_with_squeeze_is_the_block_of_mobilenet_v3_with_relu6(
 
 
 def test_squeeze_and_excite_answers_like_that_of_torchvision() -> None:
+    from torchvision.ops import SqueezeExcitation
+
     published = moved(SqueezeExcitation(48, 16, scale_activation=nn.Hardsigmoid))
     ours = with_weights_of(SqueezeExcite(48), published)
     torch.testing.assert_close(ours(image(48)), published(image(48)))

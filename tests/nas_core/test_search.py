@@ -39,7 +39,9 @@ from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, Search, SearchState
 from nas_core.train_step import Trainer
 from nas_core.workers import DivergenceError, ProcessGroup, SingleProcess
+from tests.support.supernets import EVERY_STRATEGY
 from tests.support.thread_workers import Member, on_all
+from tests.support.tiers import slow
 from tests.support.tiny import K3, K5, K7, Images, all_paths, noisy_table, table_of, two_sites
 
 SPACE = two_sites()
@@ -463,7 +465,7 @@ OF_STRATEGY = {
 }
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY_STRATEGY)
 def test_a_search_resumed_after_every_epoch_equals_an_uninterrupted_one_bit_for_bit(
     strategy: Any,
 ) -> None:
@@ -487,7 +489,7 @@ STOPS = [1, 3, 6, 7, 10, 13]
 """Steps in the middle of epochs, and at the end of one."""
 
 
-@pytest.mark.parametrize("strategy", ["two_path", "reinforce", "darts", "random"])
+@pytest.mark.parametrize("strategy", ["two_path", *slow("reinforce", "darts"), "random"])
 def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_bit_for_bit(
     strategy: Any,
 ) -> None:
@@ -567,6 +569,7 @@ def test_workers_that_do_not_average_are_found_out_at_the_end_of_the_epoch(
 # It is a search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cheap", "dear"), [(K7, K3), (K3, K7)])
 def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     space = two_sites((K3, K7))

@@ -24,6 +24,7 @@ from nas_core.train_step import LossError, StepTarget, Trainer
 from nas_core.workers import ProcessGroup, SingleProcess
 from tests.nas_core.test_search import data, goal
 from tests.support.thread_workers import Member, on_all
+from tests.support.tiers import slow
 from tests.support.tiny import K3, K5, Images, two_sites
 
 CPU = torch.device("cpu")
@@ -192,7 +193,7 @@ def test_on_a_cpu_training_is_in_float32_unless_asked() -> None:
     assert precision_of(SearchSettings(precision="bfloat16"), CPU).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("strategy", ["two_path", "full_path", "darts", "reinforce"])
+@pytest.mark.parametrize("strategy", ["two_path", *slow("full_path", "darts", "reinforce")])
 def test_searches_with_one_and_two_workers_agree_where_parts_are_the_same(strategy: Any) -> None:
     settings = SearchSettings(
         strategy=strategy,

@@ -13,13 +13,17 @@ from nas_core.batch import Batch, SearchData
 from nas_core.latency import LatencyTable
 from nas_core.objective import LatencyGoal, objective_of
 from nas_core.search_settings import SearchSettings
-from nas_core.search_state import Search, SearchState
+from nas_core.search_state import STRATEGIES, Search, SearchState
 from nas_core.strategy import UpdateContext
 from nas_core.supernet import Supernet
 from nas_core.workers import ProcessGroup, SingleProcess
+from tests.support.tiers import slow
 from tests.support.tiny import K3, K5, K7, Images, images_and_labels, noisy_table, two_sites
 
 CPU = torch.device("cpu")
+QUICK = ("two_path", "random")
+EVERY_STRATEGY = [*QUICK, *slow(*(name for name in STRATEGIES if name not in QUICK))]
+"""All strategies as parameters of tests that run whole searches: one of each kind is not slow."""
 
 
 def a_supernet(seed: int, ops: Sequence[str] = (K3, K5, K7, "skip")) -> Supernet:

@@ -126,6 +126,7 @@ def test_the_published_recipe_costs_what_its_steps_take() -> None:
     assert row["trainings"] == pytest.approx(1 + (320 + 20) / 600, abs=0.01)
 
 
+@pytest.mark.slow
 def test_baselines_are_pictured_on_every_target_and_others_on_their_own() -> None:
     seen = [(one["kind"], one["target"], one["measured_ms"]) for one in pictured(BOTH)]
     assert seen.count(("search", "cpu", 2.0)) == 2

@@ -55,6 +55,7 @@ def test_the_chain_has_the_multiply_accumulates_of_mobilenet_v2() -> None:
     assert Architecture.reference(as_chain()).macs() == 300_774_272
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_chain_answers_like_mobilenet_v2(pair: tuple[nn.Module, nn.Module]) -> None:
     images = torch.randn(2, 3, 224, 224, dtype=torch.float64)
@@ -63,6 +64,7 @@ def test_the_chain_answers_like_mobilenet_v2(pair: tuple[nn.Module, nn.Module]) 
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_chain_has_the_gradients_of_mobilenet_v2(pair: tuple[nn.Module, nn.Module]) -> None:
     images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     grads = []

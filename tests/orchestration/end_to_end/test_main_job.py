@@ -35,6 +35,10 @@ SMALL = {
     "data.resolution": "16",
     "space": json.dumps(TWO_SITES),
     "measure.calibrate_s": "0",  # the smallest number of networks for a calibration
+    "measure.rounds": "5",
+    "measure.network_rounds": "5",
+    "measure.samples_per_round": "2",
+    "measure.sample_ms": "1",
     "search.batch_size": "32",
     "search.warmup_epochs": "1",
     "search.epochs": "2",

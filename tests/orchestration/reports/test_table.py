@@ -164,6 +164,7 @@ def written(tmp_path_factory):
     return job
 
 
+@pytest.mark.slow
 def test_the_comparison_is_written_as_json(written):
     rows = written.read_json("comparison/comparison.json")["rows"]
     assert [(row["case"], row["measured_ms"]) for row in rows] == [

@@ -117,6 +117,7 @@ def test_the_result_of_a_search_says_how_it_was_found(result: dict[str, Any]) ->
     assert result["notes"] == []
 
 
+@pytest.mark.slow
 def test_the_result_of_a_search_has_no_field_that_its_type_does_not_have(
     result: dict[str, Any],
 ) -> None:

@@ -42,6 +42,7 @@ def reranking(
     return Reranking(finished, finished.needed_goal.budget_ms, asked, ranking, OneWorker())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "used", "reason"),
     [

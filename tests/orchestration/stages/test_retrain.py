@@ -112,6 +112,7 @@ def test_a_network_goes_on_with_the_workers_of_another_case(
     assert found["retrained_weights"] == whole["retrained_weights"]
 
 
+@pytest.mark.slow
 def test_a_network_that_two_targets_ask_for_is_trained_once_and_exported_for_both(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

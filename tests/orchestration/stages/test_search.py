@@ -138,6 +138,7 @@ def test_a_search_ends_in_time_and_says_so(dataset: Dataset, tmp_path: Path) -> 
     assert "max_hours is 1e-09), in epoch 2 of 3" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_epochs_tell_where_the_time_goes(whole: Finished) -> None:
     for left, epoch in zip((2, 1, 0), whole[1], strict=True):
         assert epoch["images_per_s"] > 0
@@ -146,6 +147,7 @@ def test_epochs_tell_where_the_time_goes(whole: Finished) -> None:
         assert epoch["eta_s"] == pytest.approx(left * epoch["seconds"])
 
 
+@pytest.mark.slow
 def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_on(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +179,7 @@ def test_a_loss_that_is_not_finite_goes_back_once_with_half_the_rate(
     assert reports.notes == found.notes
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_twice_fails_with_what_explains_it(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

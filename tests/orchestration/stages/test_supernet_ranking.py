@@ -38,6 +38,7 @@ def without_clock(found: dict[str, Any] | None) -> dict[str, Any]:
     return {**found, "networks": networks, "seconds": None}
 
 
+@pytest.mark.slow
 def test_nobody_asked_for_a_ranking(dataset: Dataset, reports: Reports, tmp_path: Path) -> None:
     assert measured_ranking(*searched(dataset, tmp_path, networks=0)) is None
     assert reports.networks == []

@@ -13,11 +13,13 @@ from orchestration.tracking import RecordError
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_the_working_directory(place):
     place.record()
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_named_with_the_way_out(place):
     place.record()
     place.client.delete_experiment("1")
@@ -25,6 +27,7 @@ def test_a_deleted_experiment_is_named_with_the_way_out(place):
         place.record()
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_opened_is_one_clear_line(place):
     uri = f"sqlite:///{place.root}/mlflow.db/no-folder/x.db"
     with pytest.raises(RecordError, match=f"^MLflow at {uri}: [^\n]*$"):

@@ -51,6 +51,7 @@ def test_the_run_of_a_case_says_what_was_found(standing):
     }
 
 
+@pytest.mark.slow
 def test_a_baseline_is_recorded_beside_the_others_and_not_registered(place):
     place.write([result(CASE), baseline_result("mnasnet"), result(REFERENCE)])
     assert place.record().models == ("models:/digits-mobile/1",)
@@ -61,6 +62,7 @@ def test_a_baseline_is_recorded_beside_the_others_and_not_registered(place):
     assert "table_ms" not in run.data.metrics
 
 
+@pytest.mark.slow
 def test_the_ranking_of_a_supernet_is_recorded(place):
     agreement = {"spearman": 0.6, "kendall": 0.4}
     ranking = {"accuracy": agreement, "cross_entropy": {"spearman": 0.7, "kendall": 0.5}}
@@ -75,6 +77,7 @@ def test_the_ranking_of_a_supernet_is_recorded(place):
     }
 
 
+@pytest.mark.slow
 def test_a_network_that_was_not_measured_has_no_measured_metric(place):
     place.write([pixel1_result("pixel1-0.31ms"), pixel1_result("pixel1-reference")])
     assert place.record().models == ("models:/digits-pixel1/1",)
@@ -119,6 +122,7 @@ def test_a_stand_in_is_named_on_every_run_of_a_case(standing):
         assert run.data.tags["hardware"] == "mobile on host x86-64 (XNNPACK)"
 
 
+@pytest.mark.slow
 def test_a_run_has_its_files(place):
     for end in ("-network.png", "-search.png"):
         place.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
@@ -192,6 +196,7 @@ def described(place, **changes):
     place.job.write_json("job.json", values | changes)
 
 
+@pytest.mark.slow
 def test_the_images_of_a_job_are_its_data_set(place):
     described(place, plan=plan_facts())
     place.record()
@@ -206,6 +211,7 @@ def test_the_images_of_a_job_are_its_data_set(place):
     }
 
 
+@pytest.mark.slow
 def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(place):
     spent = {"wall_s": 300.0, "estimate_s": 270.0, "estimate_error": -0.1, "steps": {"search": 7}}
     run = spent | {"started": "2026-11-22T21:13:00+00:00"}
@@ -228,6 +234,7 @@ FAILING = {"name": "mobile-0.2ms", "key": "key-of-0.2", "kind": "search", "targe
 }
 
 
+@pytest.mark.slow
 def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
     asked = plan_facts(FAILING, *({"name": n, "key": f"key-of-{n}"} for n in (CASE, REFERENCE)))
     described(place, plan=asked, failed={"mobile-0.2ms": "it hung"})
@@ -248,6 +255,7 @@ def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
     assert "failed" not in note
 
 
+@pytest.mark.slow
 def test_runs_of_earlier_settings_are_no_longer_listed_with_the_job(place):
     place.record()
     place.write([result(CASE, key="another"), result(REFERENCE)])
@@ -260,6 +268,7 @@ def test_runs_of_earlier_settings_are_no_longer_listed_with_the_job(place):
     assert [run.data.tags["proxyless.key"] for run in old] == [f"key-of-{CASE}"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_drawn_later_is_recorded_too(place):
     place.record()
     place.job.write_bytes("comparison/matrix.png", b"picture")
@@ -270,6 +279,7 @@ def test_a_picture_that_was_drawn_later_is_recorded_too(place):
     assert files == {"comparison/matrix.png"}
 
 
+@pytest.mark.slow
 def test_a_case_that_is_not_retrained_any_more_registers_no_old_model(place):
     place.write([result(CASE, top1=None, top5=None), result(REFERENCE)])
     assert place.record().models == ()

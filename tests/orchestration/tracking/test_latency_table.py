@@ -36,6 +36,7 @@ def run_of(link: str) -> str:
     return link.rpartition("/")[2].partition("?")[0]
 
 
+@pytest.mark.slow
 def test_a_table_is_a_run_with_its_errors_and_what_was_measured(place: Place) -> None:
     link = record(place, measured_table())
     run = place.client.get_run(run_of(link))
@@ -50,6 +51,7 @@ def test_a_table_is_a_run_with_its_errors_and_what_was_measured(place: Place) ->
     assert "Predictions on 3 networks that had no part in the fit: mean error 3.3%" in note
 
 
+@pytest.mark.slow
 def test_a_table_is_recorded_with_its_file_and_picture(place: Place, tmp_path: Path) -> None:
     table = measured_table()
     run_id = run_of(record(place, table))
@@ -59,6 +61,7 @@ def test_a_table_is_recorded_with_its_file_and_picture(place: Place, tmp_path: P
     assert LatencyTable.from_dict(json.loads(kept.read_text())) == table
 
 
+@pytest.mark.slow
 def test_a_table_is_recorded_once_and_another_beside_it(place: Place) -> None:
     first = record(place, measured_table())
     assert record(place, measured_table()) == first

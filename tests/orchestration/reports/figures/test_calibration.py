@@ -59,6 +59,7 @@ def test_random_networks_are_spread_from_the_fastest_to_the_slowest() -> None:
     assert found[-3] > fastest * (slowest / fastest) ** 0.75
 
 
+@pytest.mark.slow
 def test_the_picture_is_the_same_twice_and_another_with_a_baseline() -> None:
     baseline = MeasuredNetwork(
         name="mobilenet_v2", ops=None, parts_ms=None, measured_ms=0.3, spread=0.0

@@ -76,6 +76,7 @@ def test_many_networks_have_a_picture_for_each_target_and_some_pages(tmp_path: P
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank")
 def test_no_two_pictures_have_one_name(tmp_path: Path) -> None:
     awkward = ["accuracy", "networks", "matrix", "mobile-latency", "a-search", "a-network", "a"]
@@ -122,6 +123,7 @@ def test_baselines_alone_have_no_networks_to_show(tmp_path: Path) -> None:
     assert names(job) == {"accuracy.png"}
 
 
+@pytest.mark.slow
 def test_without_accuracies_there_is_no_picture_of_them(tmp_path: Path) -> None:
     job, _ = drawn(tmp_path, [CASE | {"top1": None}])
     assert "accuracy.png" not in names(job)
