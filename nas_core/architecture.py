@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nas_core.space import SearchSpace, check_format
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Size, nn
 
     from nas_core.network import Network
 
@@ -145,16 +145,30 @@ def count_params(build: Callable[[], nn.Module]) -> int:
 
 def count_macs(build: Callable[[], nn.Module], in_channels: int, resolution: int) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image, without computing."""
+    layers = output_shapes(build, in_channels, resolution)
+    return sum(_layer_macs(layer, shape) for layer, shape in layers)
+
+
+def output_shapes(
+    build: Callable[[], nn.Module], in_channels: int, resolution: int
+) -> list[tuple[nn.Module, Size]]:
+    """Convolutions and linear layers in the order in which they run, with their output shapes."""
     import torch
+    from torch import nn
+
+    from nas_core.blocks import ReLU6
 
     network = on_meta(build).eval()
-    counts: list[int] = []
+    found: list[tuple[nn.Module, Size]] = []
     for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            layer.register_forward_hook(lambda m, _i, out: counts.append(_layer_macs(m, out)))
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda m, _i, out: found.append((m, out.shape)))
+        elif isinstance(layer, nn.BatchNorm2d | nn.ReLU | ReLU6):
+            # They keep the shape, and on the meta device they would take most of the time.
+            layer.forward = nn.Identity().forward  # type: ignore[method-assign]
     with torch.no_grad():
         network(torch.empty(1, in_channels, resolution, resolution, device="meta"))
-    return sum(counts)
+    return found
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
@@ -165,7 +179,7 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
-def _layer_macs(layer: nn.Module, output: Any) -> int:
+def _layer_macs(layer: nn.Module, shape: Size) -> int:
     weight: Any = layer.weight
-    positions = output.shape[2] * output.shape[3] if output.dim() == 4 else 1
+    positions = shape[2] * shape[3] if len(shape) == 4 else 1
     return int(weight.numel() * positions)
