@@ -31,6 +31,7 @@ from nas_core.supernet import Supernet
 from nas_core.train import (
     REFRESH_BATCHES,
     TrainState,
+    average_statistics,
     averaged_copy,
     evaluate,
     refresh_statistics,
@@ -115,7 +116,8 @@ def score(
     first = next(batches, None)
     if first is not None:
         refresh_statistics(network, chain([first], batches))
-    return evaluate(averaged_copy(network, group), held_out, group)
+    average_statistics(network, group)
+    return evaluate(network.eval(), held_out, group)
 
 
 def scoring_batches(

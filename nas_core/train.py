@@ -141,12 +141,17 @@ def averaged_copy(network: nn.Module, group: ProcessGroup) -> nn.Module:
     was evaluated.
     """
     network = copy.deepcopy(network).eval()
+    average_statistics(network, group)
+    return network
+
+
+def average_statistics(network: nn.Module, group: ProcessGroup) -> None:
+    """Replace BatchNorm statistics, in place, by their mean over all workers."""
     if group.size > 1:
         buffers = [b for b in network.buffers() if b.is_floating_point()]
         for buffer in buffers:
             buffer.div_(group.size)
         group.sum(buffers)
-    return network
 
 
 REFRESH_BATCHES = 20
