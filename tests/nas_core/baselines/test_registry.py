@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_core.architecture import Architecture, on_meta
+from nas_core.architecture import Architecture, on_meta, output_shapes
 from nas_core.baselines import registry
 from nas_core.baselines.registry import (
     BASELINES,
@@ -32,10 +33,8 @@ KINDS = (
     "mnasnet",
     "shufflenet_v2_1.5",
     "resnet18",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("mobilenet_v1", "resnet34", "darts", "nasnet_a", "amoebanet_a")
-    ),
+    "darts",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("nasnet_a", "amoebanet_a")),
 )
 """One baseline of every builder. Networks of cells have hundreds of layers and are slow."""
 SMALL = proxyless_small(classes=5, resolution=40)
@@ -53,17 +52,19 @@ DEEP = chain(
 )
 
 
+TINY = proxyless_small(classes=5, resolution=16)
+
+
 def last_size(baseline: Baseline) -> int:
     """Height of the output of the last convolution."""
-    sizes: list[int] = []
-    network = on_meta(baseline.build).eval()
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape[2]))
-    size = baseline.resolution
-    with torch.no_grad():
-        network(torch.empty(1, baseline.in_channels, size, size, device="meta"))
-    return sizes[-1]
+    layers = output_shapes(baseline.build, baseline.in_channels, baseline.resolution)
+    return [shape[2] for layer, shape in layers if isinstance(layer, nn.Conv2d)][-1]
+
+
+@cache
+def described(name: str) -> nn.Module:
+    """A baseline for three classes and with dropout, without values."""
+    return on_meta(lambda: Baseline(name, classes=3).build(0.3))
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -95,21 +96,13 @@ def test_mobilenets_of_other_widths_have_the_size_that_the_paper_prints(
     assert round(Baseline(f"mobilenet_v1_{width}").num_params() / 1e6, 1) == params_m
 
 
-THEIRS = (
+THEIRS: tuple[Any, ...] = (
     ("mobilenet_v2_0.5", "mobilenet_v2(width_mult=0.5)"),
     ("mnasnet_0.75", "mnasnet0_75()"),
     ("shufflenet_v2_0.5", "shufflenet_v2_x0_5()"),
     ("resnet18", "resnet18()"),
-    *(
-        pytest.param(name, theirs, marks=pytest.mark.slow)
-        for name, theirs in (
-            ("mobilenet_v2_1.4", "mobilenet_v2(width_mult=1.4)"),
-            ("mnasnet_1.3", "mnasnet1_3()"),
-            ("shufflenet_v2_2.0", "shufflenet_v2_x2_0()"),
-            ("resnet34", "resnet34()"),
-            ("resnet50", "resnet50()"),
-        )
-    ),
+    pytest.param(("resnet34", "resnet34()"), marks=pytest.mark.slow),
+    pytest.param(("resnet50", "resnet50()"), marks=pytest.mark.slow),
 )
 """A baseline, and a torchvision function that builds the same network."""
 
@@ -123,19 +116,27 @@ def of_torchvision(theirs: str) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize(("name", "theirs"), THEIRS)
-def test_a_baseline_with_the_weights_of_torchvision_answers_like_it(name: str, theirs: str) -> None:
-    original = of_torchvision(theirs).eval()
-    ours = Baseline(name).build().eval()
-    weights = zip(ours.state_dict(), original.state_dict().values(), strict=True)
-    ours.load_state_dict(dict(weights))
+Pair = tuple[nn.Module, nn.Module]
+
+
+@pytest.fixture(scope="module", params=THEIRS, ids=lambda names: names[0])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """A baseline and the same network of torchvision, each with random weights of its own."""
+    name, theirs = request.param
+    return Baseline(name).build().eval(), of_torchvision(theirs).eval()
+
+
+@torch.no_grad()
+def test_a_baseline_with_the_weights_of_torchvision_answers_like_it(pair: Pair) -> None:
+    ours, original = pair
+    weights = dict(zip(ours.state_dict(), original.state_dict().values(), strict=True))
     images = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(ours(images), original(images))
+    answer = torch.func.functional_call(ours, weights, (images,))
+    torch.testing.assert_close(answer, original(images))
 
 
-@pytest.mark.parametrize(("name", "theirs"), THEIRS)
-def test_weights_are_drawn_as_widely_as_by_torchvision(name: str, theirs: str) -> None:
-    ours, original = Baseline(name).build(), of_torchvision(theirs)
+def test_weights_are_drawn_as_widely_as_by_torchvision(pair: Pair) -> None:
+    ours, original = pair
     for mine, other in zip(ours.parameters(), original.parameters(), strict=True):
         if mine.numel() > 2000 or mine.dim() == 1:  # the deviation of fewer values is too uncertain
             assert float(mine.detach().std()) == pytest.approx(
@@ -145,7 +146,7 @@ def test_weights_are_drawn_as_widely_as_by_torchvision(name: str, theirs: str) -
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_batch_norm_has_momentum_a_tenth(name: str) -> None:
-    norms = [m for m in on_meta(Baseline(name).build).modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in described(name).modules() if isinstance(m, nn.BatchNorm2d)]
     assert {norm.momentum for norm in norms} == {0.1}
 
 
@@ -169,8 +170,8 @@ def test_sizes_that_strides_do_not_divide_are_rounded_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_strides_change_no_parameters(name: str) -> None:
-    small = Baseline(name, resolution=32, strides=(1, 2, 1, 1, 1))
-    assert small.num_params() == Baseline(name).num_params()
+    small = Baseline(name, classes=3, resolution=32, strides=(1, 2, 1, 1, 1))
+    assert small.num_params() == sum(p.numel() for p in described(name).parameters())
 
 
 def test_a_baseline_for_small_images_has_the_total_stride_of_their_space() -> None:
@@ -192,16 +193,16 @@ def test_from_128_pixels_on_strides_are_as_published(resolution: int, stride: in
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_training_step_at_batch_2_gives_every_weight_a_gradient(name: str) -> None:
-    network = for_space(name, SMALL).build(dropout=0.2).train()
-    loss = nn.functional.cross_entropy(network(torch.randn(2, 1, 40, 40)), torch.tensor([0, 4]))
+    network = for_space(name, TINY).build(dropout=0.2).train()
+    loss = nn.functional.cross_entropy(network(torch.randn(2, 1, 16, 16)), torch.tensor([0, 4]))
     loss.backward()
     assert all(p.grad is not None for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mnasnet", "shufflenet_v2_0.5", "resnet18"])
 def test_a_copy_of_a_baseline_answers_like_its_original(name: str) -> None:
-    network = for_space(name, SMALL).build().eval()
-    images = torch.randn(1, 1, 40, 40)
+    network = for_space(name, TINY).build().eval()
+    images = torch.randn(1, 1, 16, 16)
     assert torch.equal(copy.deepcopy(network)(images), network(images))
 
 
@@ -227,9 +228,7 @@ def test_every_baseline_trains_at_224_pixels(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_dropout_stands_before_the_classifier(name: str) -> None:
     *_, dropout, classifier = [
-        layer
-        for layer in on_meta(lambda: Baseline(name, classes=3).build(0.3)).modules()
-        if not list(layer.children())
+        layer for layer in described(name).modules() if not list(layer.children())
     ]
     assert isinstance(dropout, nn.Dropout)
     assert isinstance(classifier, nn.Linear)
@@ -240,10 +239,10 @@ def test_dropout_stands_before_the_classifier(name: str) -> None:
     "name", ["mobilenet_v1_0.25", "mnasnet_0.5", "shufflenet_v2_0.5", "resnet18"]
 )
 def test_weights_trained_with_dropout_fit_a_network_without(name: str) -> None:
-    trained, plain = Baseline(name).build(0.5), Baseline(name).build()
-    plain.load_state_dict({key: value.clone() for key, value in trained.state_dict().items()})
+    trained, plain = Baseline(name).build(0.5).eval(), on_meta(Baseline(name).build).eval()
     images = torch.randn(1, 3, 32, 32)
-    assert torch.equal(plain.eval()(images), trained.eval()(images))
+    answer = torch.func.functional_call(plain, trained.state_dict(), (images,), strict=True)
+    assert torch.equal(answer, trained(images))
 
 
 @pytest.mark.parametrize("baseline", [Baseline("darts"), for_space("mobilenet_v2_0.35", SMALL)])
