@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_core.architecture import Architecture, count_macs, count_params
@@ -54,7 +54,7 @@ def test_published_networks_have_their_macs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "shufflenet_v2_x1_5"])
 def test_any_module_is_counted_as_torchvision_counts_it(name: str) -> None:
-    from torchvision.models import get_model, get_model_weights  # loading it takes seconds
+    from torchvision.models import get_model, get_model_weights
 
     facts = get_model_weights(name)["IMAGENET1K_V1"].meta
     build = partial(get_model, name)
@@ -65,6 +65,7 @@ def test_any_module_is_counted_as_torchvision_counts_it(name: str) -> None:
 @pytest.mark.parametrize("space", [SPACE, proxyless_imagenet()], ids=["tiny", "imagenet"])
 def test_an_architecture_survives_json(space: SearchSpace) -> None:
     @given(architectures(space))
+    @settings(max_examples=20)
     def check(architecture: Architecture) -> None:
         assert Architecture.from_json(architecture.to_json()) == architecture
 

@@ -40,7 +40,7 @@ def solve(problem: Problem, budget: float) -> tuple[int, ...] | None:
 
 
 @given(problems(), st.floats(-10, 450))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_best_path_is_that_of_brute_force(problem: Problem, budget: float) -> None:
     within = {path: value for path, (cost, value) in totals(problem).items() if cost <= budget}
     found = solve(problem, budget)
@@ -52,7 +52,7 @@ def test_best_path_is_that_of_brute_force(problem: Problem, budget: float) -> No
 
 
 @given(problems(), st.integers(0, 255))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_a_network_that_costs_exactly_the_budget_is_within_it(problem: Problem, n: int) -> None:
     all_totals = totals(problem)
     budget = list(all_totals.values())[n % len(all_totals)][0]
@@ -65,6 +65,7 @@ def test_a_network_that_costs_exactly_the_budget_is_within_it(problem: Problem, 
 
 
 @given(problems())
+@settings(max_examples=60)
 def test_just_below_the_cheapest_network_there_is_none(problem: Problem) -> None:
     cheapest = min(cost for cost, _ in totals(problem).values())
     below = cheapest - 1e-12 * max(1.0, abs(cheapest))

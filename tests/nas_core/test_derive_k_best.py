@@ -39,7 +39,7 @@ def ranked(problem: Problem, budget: float) -> list[tuple[float, float, tuple[in
 
 
 @given(problems(), BUDGETS, st.integers(1, 40))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_the_k_best_are_worth_what_those_of_brute_force_are(
     problem: Problem, budget: float, k: int
 ) -> None:
@@ -58,7 +58,7 @@ def test_the_k_best_are_different_and_within_the_budget(
 
 
 @given(exact_problems(), st.integers(-16, 16), st.integers(1, 40))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_ties_go_to_the_faster_then_to_the_earlier_ops(
     problem: Problem, budget: int, k: int
 ) -> None:

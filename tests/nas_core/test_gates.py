@@ -22,7 +22,7 @@ from nas_core.gates import (
     uniform_path,
 )
 
-DRAWS = 5000
+DRAWS = 4_000
 ALPHAS = st.lists(st.floats(-5, 5), min_size=2, max_size=7)
 
 
@@ -85,9 +85,9 @@ def test_fair_paths_take_each_op_of_a_site_once_per_round() -> None:
 
 
 def test_fair_paths_pair_the_ops_of_two_sites_in_every_way() -> None:
-    pairs = Counter(tuple(fair_path([3, 3], step, seed=0)) for step in range(3000))
+    pairs = Counter(tuple(fair_path([3, 3], step, seed=0)) for step in range(900))
     assert len(pairs) == 9
-    assert min(pairs.values()) > 250
+    assert min(pairs.values()) > 75
 
 
 @pytest.mark.parametrize("choice", [0, 1, 2])

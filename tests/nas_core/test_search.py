@@ -507,19 +507,21 @@ def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_
 
 
 def test_a_state_left_in_evaluation_mode_searches_like_any_other() -> None:
-    whole, evaluated = start(), start()
+    settings = replace(SETTINGS, epochs=1, hold_epochs=0)
+    whole, evaluated = start(settings), start(settings)
     evaluated.supernet.eval()
-    assert search(evaluated) == search(whole)
+    assert search(evaluated, settings) == search(whole, settings)
     assert_same(evaluated, whole)
 
 
 def test_a_copied_state_searches_on_by_itself() -> None:
-    whole, first = start(), start()
-    search(whole)
-    next(search_epochs(first, data(), goal(), SETTINGS, 0, SingleProcess()))
+    settings = replace(SETTINGS, epochs=1, hold_epochs=0)
+    whole, first = start(settings), start(settings)
+    search(whole, settings)
+    next(search_epochs(first, data(), goal(), settings, 0, SingleProcess()))
     second = copy.deepcopy(first)
-    search(first)
-    search(second)
+    search(first, settings)
+    search(second, settings)
     assert_same(second, whole)
 
 
@@ -575,7 +577,7 @@ def test_the_derived_network_follows_the_table(cheap: str, dear: str) -> None:
     space = two_sites((K3, K7))
     table = table_of(space, lambda part: {cheap: 1.0, dear: 10.0}.get(part.op, 0.1))
     fastest, slowest = table.range_ms()
-    settings = replace(SETTINGS, epochs=12, beta=1.0, alpha_every=1, alpha_lr=0.1)
+    settings = replace(SETTINGS, epochs=5, beta=1.0, alpha_every=1, alpha_lr=0.25)
     state = start_search(space, settings, 0, CPU)
     budget = LatencyGoal(table, fastest, CPU)
     list(search_epochs(state, data(), budget, settings, 0, SingleProcess()))

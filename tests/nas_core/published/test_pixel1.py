@@ -82,6 +82,7 @@ def test_what_does_not_change_the_sites_does_not_change_their_costs(change: dict
 
 
 @given(st.permutations(MOBILE_OPS), st.integers(2, 7))
+@settings(max_examples=30)
 def test_a_choice_of_the_ops_costs_what_it_costs_among_all(ops: list[str], number: int) -> None:
     chosen = ops[:number]
     assume(len([op for op in chosen if op != "skip"]) >= 2)
@@ -137,6 +138,7 @@ def test_what_the_model_does_not_know_is_refused(
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(32, 200))
+@settings(max_examples=40)
 def test_the_best_network_within_a_budget_is_within_it(seed: int, budget_ms: float) -> None:
     rng = torch.Generator().manual_seed(seed)
     log_probs = [torch.randn(len(s.ops), generator=rng).log_softmax(0) for s in SPACE.sites]
