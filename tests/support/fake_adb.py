@@ -1,20 +1,19 @@
 """A fake phone: a folder, an `adb` that acts on it, and an `executor_runner` to send there.
 
-Both programs are this file, started by short scripts. Commands for the phone's shell run in the
-shell of this machine, with the phone's paths replaced by paths in the folder; redirections, exit
-codes and permissions are therefore real. `state.json`, which a test changes through `FakePhone`,
+Both programs are in `phone_programs.py`. Commands for the phone's shell run in the shell of this
+machine, with the phone's paths replaced by paths in the folder; redirections, exit codes and
+permissions are therefore real. The file `state`, which a test changes through `FakePhone`,
 determines which phones are attached, how long programs take, and how they end.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.support import phone_programs
 
 SERIAL = "R58N12ABCDE"
 FOLDER = "data/local/tmp/proxyless"
@@ -77,16 +76,18 @@ class FakePhone:
             file.write_text(f"{round(ghz * 1e6)}\n")
         for name, value in PROPERTIES.items():
             (folder / "properties" / name).write_text(f"{value}\n")
-        self.change(**STATE)
+        phone_programs.keep_state(str(folder), STATE)
 
     @classmethod
     def plugged_in(cls, folder: Path, setenv: Callable[[str, str], None]) -> FakePhone:
         """Create a phone that `adb` finds, in a new folder; `runner` is in the folder of `adb`."""
         phone = cls(folder / "phone")
         phone.runner.parent.mkdir()
-        this = f"{sys.executable} -ISB {__file__}"
-        _script(phone.runner.with_name("adb"), f'exec {this} adb "$@"')
-        _script(phone.runner, f'exec {this} runner "$@"')
+        where = Path(phone_programs.__file__).parent
+        code = f"import sys; sys.path.append('{where}'); import phone_programs as p; p.main()"
+        this = f'exec {sys.executable} -ISB -c "{code}"'
+        _script(phone.runner.with_name("adb"), f'{this} adb "$@"')
+        _script(phone.runner, f'{this} runner "$@"')
         phone.runner.chmod(0o644)  # as a download leaves it
         setenv("PATH", f"{phone.runner.parent}:/usr/bin:/bin")
         setenv("FAKE_PHONE", str(phone.folder))
@@ -94,18 +95,18 @@ class FakePhone:
 
     def change(self, **state: Any) -> None:
         """Change the behaviour of the phone from now on."""
-        (self.folder / "state.json").write_text(json.dumps({**_state(self.folder), **state}))
+        before = phone_programs.state_of(str(self.folder))
+        phone_programs.keep_state(str(self.folder), {**before, **state})
 
     def said(self, verb: str) -> list[list[str]]:
         """Arguments of all calls of `adb VERB`, or of the runner."""
-        lines = _lines(self.folder / "calls")
-        return [words for words in map(json.loads, lines) if verb in words[:3]]
+        return [words for words in phone_programs.calls(str(self.folder)) if verb in words[:3]]
 
     def masks(self) -> list[str]:
-        return _lines(self.folder / "masks")
+        return phone_programs.lines_of(f"{self.folder}/masks")
 
     def runs(self) -> list[str]:
-        return _lines(self.folder / "runs")
+        return phone_programs.lines_of(f"{self.folder}/runs")
 
     def files(self) -> set[str]:
         return {path.name for path in (self.folder / FOLDER).iterdir()}
@@ -114,113 +115,6 @@ class FakePhone:
         return [path.read_bytes() for path in (self.folder / FOLDER).iterdir()]
 
 
-def adb(folder: Path, words: list[str]) -> int:
-    """Run `adb` with these arguments; return its exit code."""
-    _note(folder, words)
-    phones = _state(folder)["phones"]
-    if words == ["devices"]:
-        lines = "".join(f"{serial}\t{state}\n" for serial, state in phones.items())
-        print(f"* daemon started successfully\nList of devices attached\n{lines}")
-        return 0
-    option, serial, verb, *rest = words
-    assert option == "-s"
-    if phones.get(serial) != "device":
-        print(f"adb: device '{serial}' not found", file=sys.stderr)
-        return 1
-    if verb == "shell":
-        return _shell(folder, " ".join(rest))
-    source, to = (_here(folder, word) for word in rest)
-    try:
-        shutil.copyfile(source, to)
-    except OSError as error:
-        print(f"adb: error: failed to copy '{rest[0]}' to '{rest[1]}': {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _shell(folder: Path, command: str) -> int:
-    state = _state(folder)
-    runs = len(_lines(folder / "runs"))
-    if "--num_executions" in command and runs == state["leaves_after"]:
-        state["phones"] = {}
-        (folder / "state.json").write_text(json.dumps(state))
-        return 255  # like an unplugged phone: no message, no exit code of the command
-    os.environ["PATH"] = f"{folder / 'bin'}:/usr/bin:/bin"
-    return os.execv("/bin/sh", ["sh", "-c", _here(folder, command)])  # exits as the command does
-
-
-def runner(folder: Path, words: list[str]) -> int:
-    """Run `executor_runner`: prints the lines of the real one, to the same streams."""
-    _note(folder, ["runner", *words])
-    state = _state(folder)
-    if words == ["--help"]:
-        print("executor_runner: Warning: SetUsageMessage() never called\n")
-        print("  Flags from executor_runner.cpp:")
-        for name, default in state["flags"].items():
-            print(f'    -{name} (What it does.) type: string\n      default: "{default}"')
-        return 1
-    flags = dict(word.removeprefix("--").split("=") for word in words)
-    unknown = [name for name in flags if name not in state["flags"]]
-    if unknown:
-        print(f"ERROR: unknown command line flag '{unknown[0]}'", file=sys.stderr)
-        return 1
-    return _execute(folder, state, flags)
-
-
-def _execute(folder: Path, state: dict[str, Any], flags: dict[str, str]) -> int:
-    content, images = Path(flags["model_path"]).read_bytes(), Path(flags["inputs"]).read_bytes()
-    with (folder / "runs").open("a") as file:
-        settings = f"executions {flags['num_executions']} threads {flags['cpu_threads']}"
-        file.write(f"{settings} bytes {len(images)}\n")
-    _log(state, "Model file model.pte is loaded.")
-    if state["exit_code"]:
-        _log(state, "assert failed (method.ok()): Loading of method failed with status 0x20", "F")
-        return int(state["exit_code"])
-    known = (ms for word, ms in state["ms"].items() if word.encode() in content)
-    ms = next(known, 1.0) * state["factor"]
-    times = int(flags["num_executions"])
-    each = [ms * state["first"], *[ms] * (times - 1)]
-    for number, iteration_ms in enumerate(each, start=1):
-        _log(state, f"Iteration {number} of {times}: {iteration_ms:f} ms")
-    _log(state, f"Model executed successfully {times} time(s) in {sum(each):f} ms.")
-    _log(state, "1 outputs: ")
-    if "output_file" in flags:
-        shutil.copyfile(state["answer"], f"{flags['output_file']}-0.bin")
-    return 0
-
-
-def _log(state: dict[str, Any], text: str, level: str = "I") -> None:
-    if not state["is_silent"]:
-        print(
-            f"{level} 00:00:00.000932 executorch:executor_runner.cpp:779] {text}", file=sys.stderr
-        )
-
-
-def _here(folder: Path, text: str) -> str:
-    """Replace the phone's paths in a text by paths of this machine."""
-    return text.replace("/data/local/", f"{folder}/data/local/").replace("/sys/", f"{folder}/sys/")
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    file = folder / "state.json"
-    state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return state
-
-
-def _note(folder: Path, words: list[str]) -> None:
-    with (folder / "calls").open("a") as file:
-        file.write(json.dumps(words) + "\n")
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def _script(file: Path, text: str) -> None:
     file.write_text(f"#!/bin/sh\n{text}\n")
     file.chmod(0o755)
-
-
-if __name__ == "__main__":
-    program = {"adb": adb, "runner": runner}[sys.argv[1]]
-    sys.exit(program(Path(os.environ["FAKE_PHONE"]), sys.argv[2:]))
