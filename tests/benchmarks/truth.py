@@ -42,12 +42,12 @@ def paired(differences: Sequence[float]) -> Interval:
     Raises:
         ValueError: there are fewer than two.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes two seconds to import
 
     number = len(differences)
     if number < 2:
         raise ValueError(f"{number} differences have no spread; expected two or more")
-    half = float(t.ppf(0.975, number - 1)) * stdev(differences) / number**0.5
+    half = float(stdtrit(number - 1, 0.975)) * stdev(differences) / number**0.5
     mean = fmean(differences)
     return Interval(mean, mean - half, mean + half, number)
 
