@@ -19,10 +19,9 @@ from nas_core.architecture import Architecture
 from nas_core.network import Head, Stem
 from nas_core.ops import build_op
 from nas_core.shapes import OpShape
-from nas_core.space import proxyless_small
-from tests.support.small_block import small_block, small_image
+from tests.support.small_block import small_block, small_image, small_space
 
-SPACE = proxyless_small()
+SPACE = small_space()
 HERE: dict[str, Target] = {
     "executorch": TARGETS["mobile"].on_host(),
     "onnxruntime": TARGETS["cpu"],
@@ -165,7 +164,7 @@ def test_a_prepared_call_outlives_its_program(
         return runtime.load(bytes(bytearray(program))).prepared(images.clone())
 
     expected = prepared()()  # None if the output stays in the library's memory
-    calls = [prepared() for _ in range(20)]
+    calls = [prepared() for _ in range(10)]
     gc.collect()
     # Using freed memory would crash the process rather than raise an error.
     for call in calls:

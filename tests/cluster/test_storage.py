@@ -131,7 +131,7 @@ def _write_forever(uri: str) -> None:
 
 
 def test_a_killed_writer_leaves_no_part(storage: Storage) -> None:
-    for delay_s in (0.003, 0.007, 0.015):
+    for delay_s in (0.003, 0.015):
         writer = multiprocessing.get_context("spawn").Process(
             target=_write_forever, args=(storage.uri,)
         )
@@ -200,12 +200,12 @@ def _count_up(uri: str, times: int) -> None:
 def test_swaps_of_several_processes_lose_nothing(storage: Storage) -> None:
     storage.write_text("count", "0")
     context = multiprocessing.get_context("spawn")
-    counters = [context.Process(target=_count_up, args=(storage.uri, 50)) for _ in range(3)]
+    counters = [context.Process(target=_count_up, args=(storage.uri, 50)) for _ in range(2)]
     for counter in counters:
         counter.start()
     for counter in counters:
         counter.join()
-    assert storage.read_text("count") == "150"
+    assert storage.read_text("count") == "100"
 
 
 def _no_space(_: int) -> None:

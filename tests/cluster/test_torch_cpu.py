@@ -13,8 +13,7 @@ from torch import Tensor
 from cluster.hardware import Target
 from cluster.runtimes.torch_cpu import TorchCpu
 from nas_core.architecture import Architecture
-from nas_core.space import proxyless_small
-from tests.support.small_block import small_block, small_image
+from tests.support.small_block import small_block, small_image, small_space
 
 TARGET = Target(name="server", runtime="torch")
 
@@ -46,7 +45,7 @@ def test_batch_norm_is_folded_into_the_convolution(program: bytes) -> None:
 
 
 def test_no_batch_norm_is_left_in_a_network() -> None:
-    space = proxyless_small()
+    space = small_space()
     network = Architecture.reference(space).build().eval()
     image = torch.zeros(1, space.in_channels, space.resolution, space.resolution)
     found = operations(TorchCpu(TARGET).compile(network, image))

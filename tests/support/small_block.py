@@ -1,9 +1,11 @@
-"""A small block and an image for it, used by the tests of all runtimes."""
+"""A small block, an image for it, and a small space, used by the tests of all runtimes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from nas_core.space import SearchSpace, Stage, chain
 
 
 def small_block() -> nn.Module:
@@ -16,3 +18,19 @@ def small_block() -> nn.Module:
 def small_image() -> Tensor:
     """One image of noise, (1, 3, 16, 16)."""
     return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def small_space() -> SearchSpace:
+    """Three sites with all kinds of blocks, for grey images of 16x16."""
+    return chain(
+        "small",
+        stages=[Stage(8, 1, 1), Stage(16, 2, 2)],
+        ops=("mbconv_k3_e6", "mbconv_k5_e3"),
+        in_channels=1,
+        resolution=16,
+        classes=5,
+        stem_channels=8,
+        stem_stride=2,
+        head_channels=32,
+        reference_op="mbconv_k3_e6",
+    )
