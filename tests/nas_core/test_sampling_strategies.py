@@ -119,7 +119,7 @@ def test_a_random_network_is_in_the_window_whenever_there_is_one(budget_ms: floa
         assert tuple(random_at(goal, least * budget_ms, rng)) in in_window(goal, least)
 
 
-@pytest.mark.parametrize("part", [0.3, 0.5])
+@pytest.mark.parametrize("part", [0.3, 1.0])
 def test_all_networks_of_the_window_are_equally_likely(part: float) -> None:
     goal, rng = goal_at(part), torch.Generator().manual_seed(0)
     window = in_window(goal, 0.8)
