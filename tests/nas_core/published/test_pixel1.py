@@ -136,7 +136,6 @@ def test_what_the_model_does_not_know_is_refused(
         table(make())
 
 
-@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(32, 200))
 @settings(max_examples=40)
 def test_the_best_network_within_a_budget_is_within_it(seed: int, budget_ms: float) -> None:
