@@ -17,7 +17,7 @@ help:
 	@echo "               goes on where it was stopped); make bench-checks: random networks and longer"
 	@echo "               trainings beside it; make bench-quick: to see that it runs; make bench-parts: all"
 	@echo "               other figures"
-	@echo "make ground-truth  train every network of the yardstick again (an hour and a half on two cores)"
+	@echo "make ground-truth  train every network of the tabular benchmark again (an hour and a half on two cores)"
 	@echo "make clean     remove .venv and caches; results stay in $(STORAGE)"
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml

@@ -36,7 +36,7 @@ from nas_core.train import evaluate
 from nas_core.workers import SingleProcess
 from tests.benchmarks.glyphs import CHARACTERS, Distortion, glyphs, standardised
 from tests.benchmarks.lines import as_they_come, commit, results_file
-from tests.benchmarks.yardstick import Path_, Recipe, train
+from tests.benchmarks.tabular import Path_, Recipe, train
 
 TRAIN_IMAGES, TEST_IMAGES, NETWORKS, SEEDS = 3200, 6000, 48, 2
 SPACE = chain(

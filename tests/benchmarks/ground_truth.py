@@ -34,39 +34,39 @@ from cluster.hardware import TARGETS, Target
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
 from nas_core.settings import MeasureSettings
-from tests.benchmarks import yardstick
+from tests.benchmarks import tabular
 from tests.benchmarks.lines import TORCH, as_they_come, commit, keep, line
 from tests.benchmarks.truth import Signal, signal, signal_near, truth_of
 
-Job = tuple[yardstick.Path_, int]
+Job = tuple[tabular.Path_, int]
 BEST = 20
 """Number of networks within each budget that are trained from more seeds."""
-WORK = yardstick.FOLDER / "work"
+WORK = tabular.FOLDER / "work"
 """Folder of an unfinished run; not committed."""
 
 
 def work(ending: str) -> Path:
     """Path of a file of the unfinished run."""
-    return WORK / yardstick.place(ending).name
+    return WORK / tabular.place(ending).name
 
 
-def train_one(path: yardstick.Path_, seed: int) -> dict[str, Any]:
+def train_one(path: tabular.Path_, seed: int) -> dict[str, Any]:
     """Train one network from one seed; return its row."""
     import torch
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    found = yardstick.trained_alone(path, seed)
-    network = yardstick.network_of(path)
+    found = tabular.trained_alone(path, seed)
+    network = tabular.network_of(path)
     return {
-        "path": yardstick.name_of(path),
+        "path": tabular.name_of(path),
         "seed": seed,
         "top1": round(100 * found.top1, 3),
         "loss": round(found.loss, 5),
         "macs": network.macs(),
         "params": network.num_params(),
         "seconds": round(time.perf_counter() - began, 1),
-        "digest": yardstick.digest(),
+        "digest": tabular.digest(),
         "torch": TORCH,
         "commit": commit(),
     }
@@ -76,13 +76,13 @@ def kept() -> list[dict[str, Any]]:
     """Rows stored so far."""
     file = work(".jsonl")
     rows = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
-    return [row for row in rows if row["digest"] == yardstick.digest()]
+    return [row for row in rows if row["digest"] == tabular.digest()]
 
 
 def train_missing(jobs: Iterable[Job], processes: int) -> None:
     """Train the networks that have no stored row."""
     done = {(row["path"], row["seed"]) for row in kept()}
-    missing = [job for job in jobs if (yardstick.name_of(job[0]), job[1]) not in done]
+    missing = [job for job in jobs if (tabular.name_of(job[0]), job[1]) not in done]
     WORK.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(as_they_come(train_one, missing, processes), start=1):
         with work(".jsonl").open("a") as file:
@@ -97,7 +97,7 @@ def targets() -> dict[str, Target]:
 
     phone = TARGETS["mobile"].on_host()
     found = {"cpu": TARGETS["cpu"], "mobile": phone}
-    return {name: replace(target, batch_size=yardstick.BATCH) for name, target in found.items()}
+    return {name: replace(target, batch_size=tabular.BATCH) for name, target in found.items()}
 
 
 def measure(target: Target) -> tuple[LatencyTable, list[float]]:
@@ -112,9 +112,9 @@ def measure(target: Target) -> tuple[LatencyTable, list[float]]:
     with tempfile.TemporaryDirectory() as folder, connect():
         node = node_for(target, nodes())
         with compile_workers_running([node]):
-            store, space = Storage(folder), yardstick.SPACE
+            store, space = Storage(folder), tabular.SPACE
             table = measure_table(space, target, settings, store, "table", log=_say)
-            networks = [yardstick.network_of(path) for path in yardstick.all_paths()]
+            networks = [tabular.network_of(path) for path in tabular.all_paths()]
             programs = lower(space, target, [*networks, None])
             with cores_reserved(node, _say):
                 *timings, empty = timed(programs, target, settings, settings.rounds, node)
@@ -138,13 +138,13 @@ def measured() -> dict[str, Any]:
 def _measure_target(name: str, target: Target) -> dict[str, Any]:
     table, times_ms = measure(target)
     work(f"-{name}.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
-    by_table = [table.latency_ms(yardstick.network_of(path)) for path in yardstick.all_paths()]
-    budgets = quantiles(by_table, yardstick.BUDGET_SHARES)
+    by_table = [table.latency_ms(tabular.network_of(path)) for path in tabular.all_paths()]
+    budgets = quantiles(by_table, tabular.BUDGET_SHARES)
     return {
         "budgets_ms": [float(f"{budget:.3g}") for budget in budgets],
-        "table_ms": dict(zip(yardstick.names(), by_table, strict=True)),
-        "measured_ms": dict(zip(yardstick.names(), times_ms, strict=True)),
-        "digest": yardstick.digest(),
+        "table_ms": dict(zip(tabular.names(), by_table, strict=True)),
+        "measured_ms": dict(zip(tabular.names(), times_ms, strict=True)),
+        "digest": tabular.digest(),
         "device": line("", [0.0])["device"],
         "commit": commit(),
     }
@@ -159,14 +159,14 @@ def quantiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
 def best_within(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> list[str]:
     """Names of the best networks within each budget of each target, by the mean of their seeds."""
     means: dict[str, float] = {}
-    for name in yardstick.names():
+    for name in tabular.names():
         means[name] = fmean(
-            row["top1"] for row in rows if row["path"] == name and row["seed"] in yardstick.SEEDS
+            row["top1"] for row in rows if row["path"] == name and row["seed"] in tabular.SEEDS
         )
     chosen: dict[str, None] = {}
     for found in latency.values():
         for budget_ms in found["budgets_ms"]:
-            within = [name for name in yardstick.names() if found["table_ms"][name] <= budget_ms]
+            within = [name for name in tabular.names() if found["table_ms"][name] <= budget_ms]
             chosen |= dict.fromkeys(sorted(within, key=means.__getitem__)[-BEST:])
     return list(chosen)
 
@@ -176,19 +176,19 @@ def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
     import pandas
 
     for ending in ["-latency.json", *(f"-{target}.json" for target in latency)]:
-        shutil.copyfile(work(ending), yardstick.place(ending))
+        shutil.copyfile(work(ending), tabular.place(ending))
     frame = pandas.DataFrame(rows)
-    frame["train_checksum"], frame["test_checksum"] = yardstick.checksums()
+    frame["train_checksum"], frame["test_checksum"] = tabular.checksums()
     for name, found in latency.items():
         frame[f"{name}_ms"] = frame["path"].map(found["measured_ms"])
-    frame.sort_values(["path", "seed"]).to_parquet(yardstick.place(".parquet"), index=False)
+    frame.sort_values(["path", "seed"]).to_parquet(tabular.place(".parquet"), index=False)
 
 
 def signals(latency: dict[str, Any]) -> list[dict[str, object]]:
     """A line per target and budget: spread across networks of equal latency and across seeds."""
     found: list[dict[str, object]] = []
     for target, facts in latency.items():
-        truth = truth_of(target).first(len(yardstick.SEEDS))
+        truth = truth_of(target).first(len(tabular.SEEDS))
         found.append(_signal_line(f"signal at equal latency, {target}", signal(truth)))
         for budget_ms in facts["budgets_ms"]:
             near = signal_near(truth, budget_ms)
@@ -205,7 +205,7 @@ def _signal_line(what: str, found: Signal) -> dict[str, object]:
         "points across networks": round(found.networks, 3),
         "points across seeds": round(found.seeds, 3),
         "ratio": round(found.ratio, 2),
-        "digest": yardstick.digest(),
+        "digest": tabular.digest(),
         "commit": commit(),
     }
 
@@ -215,11 +215,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
-    latency, paths = measured(), yardstick.all_paths()
-    train_missing([(path, seed) for seed in yardstick.SEEDS for path in paths], options.processes)
+    latency, paths = measured(), tabular.all_paths()
+    train_missing([(path, seed) for seed in tabular.SEEDS for path in paths], options.processes)
     chosen = set(best_within(kept(), latency))
-    best = [path for path in paths if yardstick.name_of(path) in chosen]
-    train_missing([(p, seed) for seed in yardstick.MORE_SEEDS for p in best], options.processes)
+    best = [path for path in paths if tabular.name_of(path) in chosen]
+    train_missing([(p, seed) for seed in tabular.MORE_SEEDS for p in best], options.processes)
     write(kept(), latency)
     keep("ground_truth", signals(latency))
 

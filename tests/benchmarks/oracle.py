@@ -37,7 +37,7 @@ from nas_core.gradient_strategies import Reinforce, TwoPath
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, SearchState
 from nas_core.strategy import Update, UpdateContext
-from tests.benchmarks import searching, yardstick
+from tests.benchmarks import searching, tabular
 from tests.benchmarks.lines import as_they_come, commit, keep
 from tests.benchmarks.search_quality import SCHEDULE
 from tests.benchmarks.truth import Truth, truth_of
@@ -52,14 +52,14 @@ def known() -> tuple[Truth, dict[str, float]]:
     """Accuracies of all networks, and their mean cross entropies by name."""
     import pandas
 
-    frame = pandas.read_parquet(yardstick.place(".parquet"))
+    frame = pandas.read_parquet(tabular.place(".parquet"))
     means = frame.groupby("path")["loss"].mean()
     return truth_of(TARGET), {str(name): float(loss) for name, loss in means.items()}
 
 
 def place_of(path: Sequence[int]) -> int:
     """Index of a network in the order of the ground truth."""
-    return yardstick.all_paths().index(tuple(path))
+    return tabular.all_paths().index(tuple(path))
 
 
 class TrueGradients(TwoPath):
@@ -74,11 +74,11 @@ class TrueGradients(TwoPath):
         grads = []
         for site, (alpha, pair) in enumerate(zip(net.alphas(), pairs, strict=True)):
             both = [[*path[:site], op, *path[site + 1 :]] for op in pair]
-            found = torch.tensor([losses[yardstick.name_of(tuple(one))] for one in both])
+            found = torch.tensor([losses[tabular.name_of(tuple(one))] for one in both])
             grad, members = torch.zeros_like(alpha), list(pair)
             grad[members] = alpha_grad(found.to(alpha.dtype), alpha.detach()[members])
             grads.append(grad)
-        return Update(grads, torch.tensor(losses[yardstick.name_of(tuple(path))]), pairs=pairs)
+        return Update(grads, torch.tensor(losses[tabular.name_of(tuple(path))]), pairs=pairs)
 
 
 class TrueRewards(Reinforce):
@@ -99,7 +99,7 @@ def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
     """Result lines of all variants from one seed."""
     torch.set_num_threads(1)
     found = []
-    for budget in range(len(yardstick.BUDGET_SHARES)):
+    for budget in range(len(tabular.BUDGET_SHARES)):
         for strategy, part, true in (
             ("two_path", "true gradients", TrueGradients),
             ("reinforce", "true rewards", TrueRewards),
@@ -116,7 +116,7 @@ def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
 
 def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[dict[str, Any]]:
     """Result line of a search, and of the true derivation if no other part is replaced."""
-    table, budgets_ms = yardstick.latency(TARGET)
+    table, budgets_ms = tabular.latency(TARGET)
     state, end = searching.searched(settings, table, budgets_ms[budget], seed)
     lines = [_line(f"{settings.strategy}, {part}", budget, seed, end.path)]
     if part == "as it is":
@@ -125,34 +125,34 @@ def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[
     return lines
 
 
-def _probable(state: SearchState, budget_ms: float) -> list[yardstick.Path_]:
-    table, _ = yardstick.latency(TARGET)
+def _probable(state: SearchState, budget_ms: float) -> list[tabular.Path_]:
+    table, _ = tabular.latency(TARGET)
     several = k_best_within(state.supernet.log_probs(), table, budget_ms, PROBABLE)
     return [tuple(one.path()) for one in several]
 
 
-def _accuracy(path: yardstick.Path_) -> float:
+def _accuracy(path: tabular.Path_) -> float:
     return float(known()[0].mean()[place_of(path)])
 
 
 def _by_supernet(settings: SearchSettings, budget: int, seed: int) -> dict[str, Any]:
-    _, budgets_ms = yardstick.latency(TARGET)
+    _, budgets_ms = tabular.latency(TARGET)
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
     feasible = known()[0].feasible(budgets_ms[budget]).tolist()
-    within = [path for path, is_in in zip(yardstick.all_paths(), feasible, strict=True) if is_in]
+    within = [path for path, is_in in zip(tabular.all_paths(), feasible, strict=True) if is_in]
     scores = searching.supernet_scores(state, settings, seed, within)
     best = min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
     return _line("supernet's best", budget, seed, best)
 
 
-def _line(what: str, budget: int, seed: int, path: yardstick.Path_) -> dict[str, Any]:
-    budget_ms = yardstick.latency(TARGET)[1][budget]
+def _line(what: str, budget: int, seed: int, path: tabular.Path_) -> dict[str, Any]:
+    budget_ms = tabular.latency(TARGET)[1][budget]
     truth, place = known()[0], place_of(path)
     return {
         "what": what,
         "budget_ms": budget_ms,
         "seed": seed,
-        "path": yardstick.name_of(path),
+        "path": tabular.name_of(path),
         "accuracy": float(truth.mean()[place]),
         "regret": truth.regret(place, budget_ms),
         "rank": truth.rank(place, budget_ms),

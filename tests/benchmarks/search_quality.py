@@ -39,7 +39,7 @@ from nas_core.progress import Evaluation
 from nas_core.ranking import kendall, ranking_paths, spearman
 from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES, SearchState
-from tests.benchmarks import searching, yardstick
+from tests.benchmarks import searching, tabular
 from tests.benchmarks.lines import as_they_come, commit, keep, line, results_file
 from tests.benchmarks.truth import Truth, paired, truth_of
 
@@ -55,9 +55,7 @@ SCHEDULE = SearchSettings(
 for a warm-up of only 1,600 steps. Twice the length at half the rate found the same networks."""
 RANKED = 60
 """Number of networks on which the ranking of the supernet is compared with the ground truth."""
-TRAINING_STEPS = yardstick.RECIPE.epochs * -(
-    -yardstick.DATA.glyphs.train // yardstick.RECIPE.batch_size
-)
+TRAINING_STEPS = tabular.RECIPE.epochs * -(-tabular.DATA.glyphs.train // tabular.RECIPE.batch_size)
 """Weight steps of a network trained alone."""
 
 
@@ -77,7 +75,7 @@ class Job:
         values = {**asdict(self), "settings": self.settings.outcome_facts()}
         if values["is_ranked"]:  # keeps the keys of searches made before this field existed
             del values["is_ranked"]
-        text = json.dumps([values, yardstick.digest()], sort_keys=True)
+        text = json.dumps([values, tabular.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -88,7 +86,7 @@ def run(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def _run(job: Job) -> dict[str, Any]:
-    table, budgets_ms = yardstick.latency(job.target)
+    table, budgets_ms = tabular.latency(job.target)
     state, found = searching.searched(job.settings, table, budgets_ms[job.budget], job.seed)
     most_probable = tuple(int(p.argmax()) for p in state.supernet.probs())
     return {
@@ -98,11 +96,11 @@ def _run(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "strategy": job.settings.strategy,
         "objective": job.settings.objective_name,
-        "path": yardstick.name_of(found.path),
+        "path": tabular.name_of(found.path),
         "table_ms": found.table_ms,
         "expected_ms": found.expected_ms,
-        "argmax": yardstick.name_of(most_probable),
-        "argmax_ms": table.latency_ms(yardstick.network_of(most_probable)),
+        "argmax": tabular.name_of(most_probable),
+        "argmax_ms": table.latency_ms(tabular.network_of(most_probable)),
         "cost": round(found.cost),
         "scores": _scores(state, job),
         "settings": asdict(job.settings),
@@ -131,14 +129,14 @@ def _rounded(scores: Iterable[Evaluation]) -> list[tuple[float, float]]:
     return [(round(one.top1, 4), round(one.loss, 4)) for one in scores]
 
 
-def ranked_paths() -> list[yardstick.Path_]:
+def ranked_paths() -> list[tabular.Path_]:
     """Networks to rank, drawn uniformly."""
-    return ranking_paths(yardstick.SPACE, RANKED, seed=0)
+    return ranking_paths(tabular.SPACE, RANKED, seed=0)
 
 
 def jobs_of(target: str, seeds: Iterable[int], settings: Sequence[SearchSettings]) -> list[Job]:
     """Jobs of all settings with all seeds and budgets."""
-    budgets = range(len(yardstick.BUDGET_SHARES))
+    budgets = range(len(tabular.BUDGET_SHARES))
     return [Job(target, b, seed, one) for seed in seeds for one in settings for b in budgets]
 
 
@@ -167,7 +165,7 @@ def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
     """Accuracies that can be had without a search."""
     feasible, means = truth.feasible(budget_ms).nonzero().flatten(), truth.mean()
     macs = torch.tensor(_all_macs())
-    uniform = [i for i, path in enumerate(yardstick.all_paths()) if _is_uniform(path)]
+    uniform = [i for i, path in enumerate(tabular.all_paths()) if _is_uniform(path)]
     return {
         "random": float(means[truth.near(budget_ms)].mean()),
         "best of N": truth.best_of(max(1, round(cost / TRAINING_STEPS)), budget_ms),
@@ -181,12 +179,12 @@ def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
 
 @cache
 def _all_macs() -> list[int]:
-    return [yardstick.network_of(path).macs() for path in yardstick.all_paths()]
+    return [tabular.network_of(path).macs() for path in tabular.all_paths()]
 
 
-def _is_uniform(path: yardstick.Path_) -> bool:
+def _is_uniform(path: tabular.Path_) -> bool:
     """Whether all sites have the same op."""
-    return len(set(yardstick.network_of(path).ops)) == 1
+    return len(set(tabular.network_of(path).ops)) == 1
 
 
 def summary(
@@ -201,7 +199,7 @@ def summary(
             a control.
     """
     budget_ms = lines[0]["budget_ms"]
-    places = [yardstick.names().index(one["path"]) for one in lines]
+    places = [tabular.names().index(one["path"]) for one in lines]
     accuracy = _accuracies(lines, truth)
     cost = fmean(one["cost"] for one in lines)
     aside = controls(truth, budget_ms, cost)
@@ -224,13 +222,13 @@ def summary(
 
 
 def _accuracies(lines: Iterable[dict[str, Any]], truth: Truth) -> list[float]:
-    means, names = truth.mean(), yardstick.names()
+    means, names = truth.mean(), tabular.names()
     return [float(means[names.index(one["path"])]) for one in lines]
 
 
 def _measured_ms(one: dict[str, Any]) -> float:
     """Latency of the whole network of a search, from the run that measured all interleaved."""
-    return yardstick.measured_ms(one["target"])[one["path"]]
+    return tabular.measured_ms(one["target"])[one["path"]]
 
 
 def _gain(accuracy: Sequence[float], control: Sequence[float]) -> list[float]:
@@ -263,7 +261,7 @@ def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
     """Rank correlations of the final supernets with the ground truth, and their ceiling."""
     if not lines[0]["scores"]:
         return {}
-    places = [yardstick.all_paths().index(path) for path in ranked_paths()]
+    places = [tabular.all_paths().index(path) for path in ranked_paths()]
     alone = truth.first(2).accuracy[places]
     both, r = alone.mean(1).tolist(), spearman(*alone.T.tolist())
     by_loss = [[-loss for _, loss in one["scores"]] for one in lines]

@@ -32,8 +32,8 @@ from nas_core.search_state import STRATEGIES, SearchState
 from nas_core.workers import SingleProcess
 from orchestration.data.loader import MemoryLoader
 from orchestration.data.loading import split_classes
-from tests.benchmarks import yardstick
-from tests.benchmarks.yardstick import Path_
+from tests.benchmarks import tabular
+from tests.benchmarks.tabular import Path_
 from tests.support.tiny import noisy_table
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ class Found:
 @cache
 def parts(settings: SearchSettings, seed: int) -> SearchData:
     """Weight and architecture part of the training images, as a search splits them."""
-    data = yardstick.dataset()
+    data = tabular.dataset()
     share, size = settings.architecture_share, settings.batch_size
     held_out, weight = split_classes(data.train, share, seed, "architecture split")
     return SearchData(
@@ -77,8 +77,8 @@ class WarmedUp:
 def warmed_up(settings: SearchSettings, seed: int) -> WarmedUp:
     """The state after the warm-up of these settings."""
     data = parts(settings, seed)
-    state = start_search(yardstick.SPACE, settings, seed, CPU)
-    table = noisy_table(yardstick.SPACE, seed=0)  # latency has no part in a warm-up
+    state = start_search(tabular.SPACE, settings, seed, CPU)
+    table = noisy_table(tabular.SPACE, seed=0)  # latency has no part in a warm-up
     goal = LatencyGoal(table, table.range_ms()[1], CPU)
     began = time.process_time()
     epochs = search_epochs(state, data, goal, settings, seed, SingleProcess())
@@ -109,9 +109,7 @@ def searched(
 ) -> tuple[SearchState, Found]:
     """Search from the shared warm-up to the end; return the final state and the result."""
     if STRATEGIES[settings.strategy]().weights == "alone":  # has no supernet, so no warm-up
-        start = WarmedUp(
-            start_search(yardstick.SPACE, settings, seed, CPU), step_of(settings, seed)
-        )
+        start = WarmedUp(start_search(tabular.SPACE, settings, seed, CPU), step_of(settings, seed))
     else:
         start = warmed_up(warm_up_of(settings), seed)
     state, data = copy.deepcopy(start.state), parts(warm_up_of(settings), seed)

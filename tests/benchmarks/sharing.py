@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch
 
-from tests.benchmarks import searching, yardstick
+from tests.benchmarks import searching, tabular
 from tests.benchmarks.lines import as_they_come, commit, keep
 from tests.benchmarks.search_quality import SCHEDULE
 from tests.benchmarks.truth import paired, truth_of
@@ -34,7 +34,7 @@ MIDDLE = 1
 def run(target: str, seed: int) -> list[dict[str, Any]]:
     """Lines with the network of a search per budget, and the one derived from the shared search."""
     torch.set_num_threads(1)
-    table, budgets_ms = yardstick.latency(target)
+    table, budgets_ms = tabular.latency(target)
     own = [searching.searched(SCHEDULE, table, budget_ms, seed) for budget_ms in budgets_ms]
     middle, data = own[MIDDLE][0], searching.parts(searching.warm_up_of(SCHEDULE), seed)
     return [
@@ -42,10 +42,8 @@ def run(target: str, seed: int) -> list[dict[str, Any]]:
             "target": target,
             "seed": seed,
             "budget_ms": budget_ms,
-            "own": yardstick.name_of(found.path),
-            "shared": yardstick.name_of(
-                searching.derived(middle, data, SCHEDULE, table, budget_ms)
-            ),
+            "own": tabular.name_of(found.path),
+            "shared": tabular.name_of(searching.derived(middle, data, SCHEDULE, table, budget_ms)),
             "cost": found.cost,
         }
         for budget_ms, (_, found) in zip(budgets_ms, own, strict=True)
@@ -55,7 +53,7 @@ def run(target: str, seed: int) -> list[dict[str, Any]]:
 def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
     """Summary over the seeds of one budget on one target."""
     target, budget_ms = lines[0]["target"], lines[0]["budget_ms"]
-    truth, names = truth_of(target), yardstick.names()
+    truth, names = truth_of(target), tabular.names()
     means = truth.mean()
     by_how = {
         how: [float(means[names.index(one[how])]) for one in lines] for how in ("own", "shared")

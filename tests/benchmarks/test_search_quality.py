@@ -12,14 +12,14 @@ import torch
 
 from nas_core.search import alphas_digest
 from nas_core.search_settings import SearchSettings
-from tests.benchmarks import search_quality, searching, yardstick
+from tests.benchmarks import search_quality, searching, tabular
 from tests.benchmarks.search_quality import Job, controls, grouped, summary
 from tests.benchmarks.truth import Truth, truth_of
 from tests.support.tiny import noisy_table
 
 pytestmark = pytest.mark.slow
 
-COUNT = len(yardstick.all_paths())
+COUNT = len(tabular.all_paths())
 RISING = torch.arange(COUNT).double()
 TRUTH = Truth(torch.stack([RISING - 1, RISING + 1], 1), RISING + 1)
 """Ground truth in which slower is better: network i has i percent and takes i + 1 ms."""
@@ -36,11 +36,11 @@ def found(network: int, seed: int, budget_ms: float = 100.0) -> dict[str, Any]:
         "objective": "learnt",
         "budget_ms": budget_ms,
         "seed": seed,
-        "path": yardstick.names()[network],
+        "path": tabular.names()[network],
         "table_ms": network + 1.0,
         "cost": 1250,
         "settings": {"strategy": "two_path"},
-        "scores": [(0.5, -float(yardstick.all_paths().index(p))) for p in RANKED],
+        "scores": [(0.5, -float(tabular.all_paths().index(p))) for p in RANKED],
     }
 
 
@@ -77,8 +77,8 @@ def test_random_selection_from_the_same_supernets_is_paired_by_seed() -> None:
 def test_found_networks_are_compared_with_their_measured_latency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    times = {name: 2.0 * place for place, name in enumerate(yardstick.names())}
-    monkeypatch.setattr(yardstick, "measured_ms", {"cpu": times}.__getitem__)
+    times = {name: 2.0 * place for place, name in enumerate(tabular.names())}
+    monkeypatch.setattr(tabular, "measured_ms", {"cpu": times}.__getitem__)
     assert summary([found(50, 0), found(49, 1)], TRUTH)["measured"] == 1.0  # the largest, of 100 ms
 
 
@@ -87,9 +87,9 @@ def test_controls_are_feasible_networks() -> None:
     assert aside["slowest"] == 99.0
     assert aside["random"] == pytest.approx(94.0)
     assert aside["best of N"] == pytest.approx(49.5, abs=1.0)  # the cost of one training
-    macs = [yardstick.network_of(path).macs() for path in yardstick.all_paths()[:100]]
+    macs = [tabular.network_of(path).macs() for path in tabular.all_paths()[:100]]
     assert aside["most MACs"] == float(macs.index(max(macs)))
-    assert aside["uniform"] == yardstick.all_paths().index((1, 1, 1, 1))
+    assert aside["uniform"] == tabular.all_paths().index((1, 1, 1, 1))
 
 
 def test_lines_that_differ_in_their_seed_belong_together() -> None:
@@ -107,9 +107,9 @@ def test_searches_of_other_settings_or_seeds_are_others() -> None:
 @pytest.fixture
 def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tabular benchmark with 400 images."""
-    few = replace(yardstick.DATA, glyphs=replace(yardstick.DATA.glyphs, train=400, test=400))
-    monkeypatch.setattr(yardstick, "DATA", few)
-    caches = (yardstick.dataset, searching.parts, searching.warmed_up)
+    few = replace(tabular.DATA, glyphs=replace(tabular.DATA.glyphs, train=400, test=400))
+    monkeypatch.setattr(tabular, "DATA", few)
+    caches = (tabular.dataset, searching.parts, searching.warmed_up)
     for one in caches:
         one.cache_clear()
     yield
@@ -120,7 +120,7 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("few_images")
 @pytest.mark.parametrize("strategy", ["two_path", "reinforce", "darts", "random"])
 def test_searches_share_a_warm_up_and_end_within_the_budget(strategy: Any) -> None:
-    table = noisy_table(yardstick.SPACE, seed=3)
+    table = noisy_table(tabular.SPACE, seed=3)
     budget_ms = sum(table.range_ms()) / 2
     settings = replace(SHORT, strategy=strategy)
     start = searching.warmed_up(searching.warm_up_of(settings), seed=0).state
@@ -136,14 +136,14 @@ def test_searches_share_a_warm_up_and_end_within_the_budget(strategy: Any) -> No
 
 @pytest.mark.usefixtures("few_images")
 def test_a_derivation_can_choose_by_the_supernet() -> None:
-    table, seed = noisy_table(yardstick.SPACE, seed=3), 0
+    table, seed = noisy_table(tabular.SPACE, seed=3), 0
     settings = replace(SHORT, rerank=COUNT, rerank_min_spearman=0, scored_by="cross_entropy")
     budget_ms = sum(table.range_ms()) / 2
     state, end = searching.searched(settings, table, budget_ms, seed)
     within = [
         path
-        for path in yardstick.all_paths()
-        if table.latency_ms(yardstick.network_of(path)) <= budget_ms
+        for path in tabular.all_paths()
+        if table.latency_ms(tabular.network_of(path)) <= budget_ms
     ]
     scores = searching.supernet_scores(state, settings, seed, within)
     assert end.path == min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]

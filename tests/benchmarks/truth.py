@@ -121,13 +121,13 @@ def truth_of(target: str) -> Truth:
     """Ground truth on a target. Latencies come from the latency table, which a search sees."""
     import pandas
 
-    from tests.benchmarks import yardstick
+    from tests.benchmarks import tabular
 
-    frame = pandas.read_parquet(yardstick.place(".parquet"))
+    frame = pandas.read_parquet(tabular.place(".parquet"))
     by_seed = frame.pivot_table(index="path", columns="seed", values="top1")
-    accuracy = torch.tensor(by_seed.reindex(yardstick.names()).to_numpy())
-    table, _ = yardstick.latency(target)
-    networks = map(yardstick.network_of, yardstick.all_paths())
+    accuracy = torch.tensor(by_seed.reindex(tabular.names()).to_numpy())
+    table, _ = tabular.latency(target)
+    networks = map(tabular.network_of, tabular.all_paths())
     times_ms = [table.latency_ms(network) for network in networks]
     return Truth(accuracy, torch.tensor(times_ms, dtype=torch.float64))
 

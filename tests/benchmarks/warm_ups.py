@@ -21,7 +21,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 
 from nas_core.ranking import spearman
-from tests.benchmarks import searching, yardstick
+from tests.benchmarks import searching, tabular
 from tests.benchmarks.lines import as_they_come, commit, line, results_file
 from tests.benchmarks.search_quality import SCHEDULE, ranked_paths
 from tests.benchmarks.truth import truth_of
@@ -55,7 +55,7 @@ def examine(name: str, seed: int) -> dict[str, Any]:
     began = time.process_time()
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
     seconds = time.process_time() - began
-    scores = searching.supernet_scores(state, settings, seed, yardstick.all_paths())
+    scores = searching.supernet_scores(state, settings, seed, tabular.all_paths())
     by_loss, by_accuracy = [-one.loss for one in scores], [one.top1 for one in scores]
     return {
         "what": name,
@@ -64,7 +64,7 @@ def examine(name: str, seed: int) -> dict[str, Any]:
         "mean top-1": round(100 * sum(by_accuracy) / len(scores), 1),
         **_orders("cross entropy", by_loss),
         **_orders("accuracy", by_accuracy),
-        "digest": yardstick.digest(),
+        "digest": tabular.digest(),
         "device": line("", [0.0])["device"],
         "commit": commit(),
     }
@@ -73,7 +73,7 @@ def examine(name: str, seed: int) -> dict[str, Any]:
 def _orders(name: str, said: list[float]) -> dict[str, float]:
     """Spearman correlation with the ground truth, over all networks and over the 60 of searches."""
     alone = truth_of("cpu").mean().tolist()
-    some = [yardstick.all_paths().index(path) for path in ranked_paths()]
+    some = [tabular.all_paths().index(path) for path in ranked_paths()]
     return {
         f"Spearman by {name}": round(spearman(said, alone), 3),
         f"Spearman by {name}, 60": round(

@@ -31,14 +31,14 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
 from nas_core.search_settings import SearchSettings
-from tests.benchmarks import yardstick
+from tests.benchmarks import tabular
 from tests.benchmarks.lines import TORCH, commit, keep, line
 from tests.benchmarks.search_quality import SCHEDULE, Job, run_missing
 from tests.benchmarks.truth import Truth, paired, truth_of
 
 BASE = "Proxyless-G with latency loss"
 TARGETS = ("cpu", "mobile")
-MIDDLE = len(yardstick.BUDGET_SHARES) // 2
+MIDDLE = len(tabular.BUDGET_SHARES) // 2
 CASES = 6
 """Cases of a sweep that share one warm-up: two targets with three budgets each."""
 CHANGES: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 Place = tuple[str, int]
 """A target, and the index of one of its budgets."""
 REPORTED: list[Place] = [(target, MIDDLE) for target in TARGETS]
-TUNED: list[Place] = [("cpu", number) for number in range(len(yardstick.BUDGET_SHARES))]
+TUNED: list[Place] = [("cpu", number) for number in range(len(tabular.BUDGET_SHARES))]
 QUICK = replace(SCHEDULE, warmup_epochs=4, epochs=2)
 
 Lines = Sequence[Mapping[str, Any]]
@@ -87,7 +87,7 @@ def _jobs(settings: SearchSettings, seeds: Sequence[int], places: Sequence[Place
 
 def top1(one: Mapping[str, Any], path: str = "path") -> float:
     """Top-1 of the network of a search, trained alone, percent."""
-    return float(_truth(one["target"]).mean()[yardstick.names().index(one[path])])
+    return float(_truth(one["target"]).mean()[tabular.names().index(one[path])])
 
 
 @cache

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks import yardstick
+from tests.benchmarks import tabular
 from tests.benchmarks.evidence import ablations
 from tests.benchmarks.evidence.ablations import BASE, derivation, differences
 from tests.benchmarks.truth import Truth
 
-RISING = torch.arange(len(yardstick.all_paths())).double()
+RISING = torch.arange(len(tabular.all_paths())).double()
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def searched(network: int, seed: int, argmax: int = 0, argmax_ms: float = 1.0) -> dict[str, Any]:
-    names = yardstick.names()
+    names = tabular.names()
     words = {"target": "cpu", "budget_ms": 10.0, "expected_ms": 9.0, "cost": 100, "seed": seed}
     return {**words, "path": names[network], "argmax": names[argmax], "argmax_ms": argmax_ms}
 
