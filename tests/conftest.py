@@ -20,6 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 UNIT = "not ray and not slow"
 """Marker expression of the unit tier, which plain `pytest` runs."""
+ALL = "slow or not slow"
+"""Marker expression of all tests, which `pytest -m ""` runs."""
 
 COMPILERS = {"executorch.exir", "onnxscript"}
 """Modules that lowering imports. They take seconds, and that of ExecuTorch a gigabyte of memory."""
@@ -28,9 +30,14 @@ COMPILERS_BEFORE = pytest.StashKey[set[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Select the unit tier unless `-m` is given or a test is named (`file.py::test`)."""
-    if not config.option.markexpr and not any("::" in word for word in config.args):
-        config.option.markexpr = UNIT
+    """Select the unit tier unless `-m` is given or a test is named (`file.py::test`).
+
+    `-m ""` selects all tests.
+    """
+    if config.option.markexpr or any("::" in word for word in config.args):
+        return
+    # Not empty for all tests either: processes of pytest-xdist see the expression alone.
+    config.option.markexpr = ALL if "-m" in config.invocation_params.args else UNIT
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,24 +9,30 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import COMPILERS, UNIT, pytest_configure
+from tests.conftest import ALL, COMPILERS, UNIT, pytest_configure
 from tests.conftest import pytest_runtest_call as run
 from tests.conftest import pytest_runtest_setup as set_up
 
 
 @pytest.mark.parametrize(
-    ("markers", "words", "expected"),
+    ("arguments", "expected"),
     [
-        ("", ["tests"], UNIT),
-        ("", ["tests/test_jobs.py"], UNIT),
-        ("ray and not slow", ["tests"], "ray and not slow"),
-        ("", ["tests/test_jobs.py::test_a_job_file_can_be_planned"], ""),
+        (["tests"], UNIT),
+        (["tests/test_jobs.py"], UNIT),
+        (["-m", "ray and not slow", "tests"], "ray and not slow"),
+        (["-m", "", "tests"], ALL),
+        (["tests/test_jobs.py::test_a_job_file_can_be_planned"], ""),
     ],
 )
 def test_the_unit_tier_runs_unless_markers_or_tests_are_named(
-    markers: str, words: list[str], expected: str
+    arguments: list[str], expected: str
 ) -> None:
-    config: Any = SimpleNamespace(option=SimpleNamespace(markexpr=markers), args=words)
+    markers = arguments[1] if arguments[0] == "-m" else ""
+    config: Any = SimpleNamespace(
+        option=SimpleNamespace(markexpr=markers),
+        args=arguments[-1:],
+        invocation_params=SimpleNamespace(args=arguments),
+    )
     pytest_configure(config)
     assert config.option.markexpr == expected
 
