@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import Any
 from unittest.mock import patch
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -22,7 +21,6 @@ def drawn_texts(figure: Figure) -> list[Text]:
         draw(text, renderer, *args, **more)
 
     with patch.object(Text, "draw", note):
-        FigureCanvasAgg(figure)  # measures text; nothing is painted
         figure.draw_without_rendering()
     return texts
 

@@ -58,7 +58,7 @@ def write_labels(axes: Axes, points: Sequence[LabelledPoint]) -> None:
     """
     occupied = [box for point in points for box in _point_boxes(axes, point)]
     labelled = [point for point in points if point.label]
-    boxes = [[_label_box(axes, point, offset) for offset in OFFSETS] for point in labelled]
+    boxes = [list(_label_boxes(axes, point)) for point in labelled]
     for point, index in zip(labelled, _best_boxes(axes, boxes, occupied), strict=True):
         _annotation(axes, point, OFFSETS[index])
 
@@ -91,12 +91,14 @@ def _point_boxes(axes: Axes, point: LabelledPoint) -> Iterator[Bbox]:
         yield Bbox([corners[0] - margin, corners[1] + margin])
 
 
-def _label_box(axes: Axes, point: LabelledPoint, offset: tuple[float, float, str, str]) -> Bbox:
-    """Area that a label would cover, pixels."""
-    label = _annotation(axes, point, offset)
-    box = label.get_window_extent()
+def _label_boxes(axes: Axes, point: LabelledPoint) -> Iterator[Bbox]:
+    """Area that a label would cover at each of the offsets, pixels."""
+    label = _annotation(axes, point, OFFSETS[0])
+    for right, up, horizontal, vertical in OFFSETS:
+        label.xyann = (right, up)
+        label.set(ha=horizontal, va=vertical)
+        yield label.get_window_extent()
     label.remove()
-    return box
 
 
 def _annotation(

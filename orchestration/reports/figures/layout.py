@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def png(figure: Figure) -> bytes:
     return data.getvalue()
 
 
+@lru_cache(maxsize=4096)
 def text_width_in(text: str, points: float, *, bold: bool = False) -> float:
     """Width of a line of text, inches."""
     from matplotlib.font_manager import FontProperties
@@ -108,16 +110,18 @@ def text_height_in(text: str, points: float) -> float:
 
 def wrapped(text: str, room_in: float, points: float, *, bold: bool = False) -> str:
     """Wrap text to a width, after spaces or punctuation, or within a word if it is too long."""
+
+    def fits(line: str) -> bool:
+        return text_width_in(line.rstrip(), points, bold=bold) <= room_in
+
     lines = [""]
     for piece in re.findall(r"[^\s\-_./,]*[\s\-_./,]|[^\s\-_./,]+", text):
-        longer = lines[-1] + piece
-        if lines[-1] and text_width_in(longer.rstrip(), points, bold=bold) > room_in:
+        if not fits(lines[-1] + piece) and lines[-1]:
             lines.append("")
-        for letter in piece:
-            longer = lines[-1] + letter
-            if lines[-1] and text_width_in(longer.rstrip(), points, bold=bold) > room_in:
+        for part in [piece] if fits(lines[-1] + piece) else piece:
+            if lines[-1] and not fits(lines[-1] + part):
                 lines.append("")
-            lines[-1] += letter
+            lines[-1] += part
     return "\n".join(line.rstrip() for line in lines)
 
 

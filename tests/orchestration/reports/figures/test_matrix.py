@@ -21,6 +21,9 @@ def network(name: str, asked: str | None, own: str, top1: float | None, **ms: An
     return Specialized(name=name, asked=asked, own=own, top1=top1, latencies_ms=ms)
 
 
+Cells = list[tuple[Rectangle, list[str]]]
+"""Rectangles with their texts, row by row."""
+
 SMALL = Matrix(
     ("cpu", "mobile"),
     (
@@ -29,6 +32,16 @@ SMALL = Matrix(
         network("mobile-9ms", "9.0", "mobile", 0.9, cpu=None, mobile=12.345),
     ),
 )
+
+
+@pytest.fixture(scope="module")
+def small() -> Figure:
+    return matrix_figure(SMALL, title="small sweep")
+
+
+@pytest.fixture(scope="module")
+def small_cells(small: Figure) -> Cells:
+    return cells(small)
 
 
 def many(targets: int, budgets: int) -> Matrix:
@@ -47,8 +60,7 @@ def many(targets: int, budgets: int) -> Matrix:
     return Matrix(names, tuple(networks))
 
 
-def cells(figure: Figure) -> list[tuple[Rectangle, list[str]]]:
-    """Rectangles with their texts, row by row."""
+def cells(figure: Figure) -> Cells:
     boxes = [one for one in figure.artists if isinstance(one, Rectangle) and one.get_height() > 0.1]
     texts = drawn_texts(figure)
     return [(box, [text.get_text() for text in texts if _is_within(text, box)]) for box in boxes]
@@ -59,25 +71,26 @@ def _is_within(text: Any, box: Rectangle) -> bool:
     return bool(around.x0 <= own.x0 and own.x1 <= around.x1 and around.y0 <= own.y0 < around.y1)
 
 
-def test_cells_have_milliseconds_and_their_ratio_to_the_best_of_their_group() -> None:
-    assert [words for _, words in cells(matrix_figure(SMALL, title="small"))] == [
+def test_cells_have_milliseconds_and_their_ratio_to_the_best_of_their_group(
+    small_cells: Cells,
+) -> None:
+    assert [words for _, words in small_cells] == [
         *(["0.200", "best", "own"], ["0.240", "1.50 times"]),
         *(["0.300", "1.50 times"], ["0.160", "best", "own"]),
         *(["-"], ["12.35", "own"]),  # nothing to compare with
     ]
 
 
-def test_the_best_has_a_bold_frame_and_bold_words() -> None:
-    figure = matrix_figure(SMALL, title="small")
-    widths = [box.get_linewidth() for box, _ in cells(figure)]
+def test_the_best_has_a_bold_frame_and_bold_words(small: Figure, small_cells: Cells) -> None:
+    widths = [box.get_linewidth() for box, _ in small_cells]
     assert widths == [2.5, 0.6, 0.6, 2.5, 0.6, 0.6]
-    bold = [t.get_text() for t in drawn_texts(figure) if t.get_fontweight() == "bold"]
+    bold = [t.get_text() for t in drawn_texts(small) if t.get_fontweight() == "bold"]
     assert {"0.200", "0.160"} <= set(bold)
     assert not {"0.240", "0.300", "12.35"} & set(bold)
 
 
-def test_names_accuracies_targets_and_groups_are_there() -> None:
-    words = words_of(matrix_figure(SMALL, title="small sweep"))
+def test_names_accuracies_targets_and_groups_are_there(small: Figure) -> None:
+    words = words_of(small)
     assert {"small sweep", "network", "top-1", "cpu", "mobile", "asked for 80%", OTHERS} <= set(
         words
     )
@@ -90,9 +103,8 @@ def test_networks_that_all_differ_need_no_line_for_their_group() -> None:
     assert OTHERS not in words_of(matrix_figure(alone, title="small"))
 
 
-def test_equal_ratios_have_equal_shades_and_slower_is_darker() -> None:
-    figure = matrix_figure(SMALL, title="small")
-    shades = [_luminance(box.get_facecolor()[:3]) for box, _ in cells(figure)]
+def test_equal_ratios_have_equal_shades_and_slower_is_darker(small_cells: Cells) -> None:
+    shades = [_luminance(box.get_facecolor()[:3]) for box, _ in small_cells]
     best, slower = shades[0], shades[1]
     assert shades == pytest.approx([best, slower, slower, best, 1.0, 1.0])
     assert slower < best
