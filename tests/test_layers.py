@@ -58,8 +58,10 @@ MODULES = {
 
 
 @cache
-def nodes(path: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(path.read_text())))
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Imports and attributes in a file; it is parsed once for all tests."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Attribute)
+    return tuple(node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds))
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from itertools import combinations
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the drawing functions of a job's figures, for tests of which figures there are."""
+    for place in (
+        "matrix.matrix",
+        "network.architecture",
+        "networks.networks",
+        "search.search",
+        "sweep.sweep",
+    ):
+        monkeypatch.setattr(
+            f"orchestration.reports.figures.{place}_png", Mock(return_value=b"blank")
+        )
 
 
 def drawn_texts(figure: Figure) -> list[Text]:

@@ -21,6 +21,7 @@ from orchestration.reports.table import (
     read_results,
     row_of,
 )
+from tests.support.figures import blank_pictures
 from tests.support.job_folder import (
     baseline_result,
     latency_table,
@@ -228,8 +229,8 @@ def test_the_comparison_is_on_one_page_too(written):
     assert "<td>mobile-0.31ms</td>" in written.read_text("comparison/report.html")
 
 
-@pytest.mark.slow
-def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path):
+def test_a_given_network_has_a_picture_though_the_table_does_not_cover_it(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
     given = result("mobile-my", kind="given", budget=None, budget_ms=None, table_ms=None)
     job = write_job(tmp_path, [given, baseline_result("mnasnet"), REFERENCE])
     write_comparison(job, Storage(str(tmp_path / "tables")))
@@ -283,6 +284,7 @@ def test_networks_of_the_job_are_marked_where_its_table_is_judged(tmp_path, monk
     )
     Storage(str(tmp_path)).write_json("tables/table0.json", table.to_dict())
     drawn = []
+    blank_pictures(monkeypatch)
     monkeypatch.setattr(
         "orchestration.reports.figures.calibration.calibration_png",
         lambda t: drawn.append(t) or b"png",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from cluster.storage import Storage
 from orchestration.reports.figures.gallery import Gallery, matrix_of, write_pictures
+from tests.support.figures import blank_pictures
 from tests.support.job_folder import SPACE, baseline_result, latency_table, result, write_job
 
 PROBABILITIES = {
@@ -57,11 +57,7 @@ def test_a_job_has_pictures_of_all_and_of_each_search(tmp_path: Path) -> None:
 
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace drawing functions in tests that only check names."""
-    for place in ("network.architecture", "networks.networks", "search.search"):
-        monkeypatch.setattr(
-            f"orchestration.reports.figures.{place}_png", Mock(return_value=b"blank")
-        )
+    blank_pictures(monkeypatch)
 
 
 @pytest.mark.slow
@@ -118,12 +114,13 @@ def test_a_picture_that_was_lost_is_drawn_again(tmp_path: Path) -> None:
         job.delete("comparison/a.png")
 
 
+@pytest.mark.usefixtures("blank")
 def test_baselines_alone_have_no_networks_to_show(tmp_path: Path) -> None:
     job, _ = drawn(tmp_path, [baseline_result("mnasnet")])
     assert names(job) == {"accuracy.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("blank")
 def test_without_accuracies_there_is_no_picture_of_them(tmp_path: Path) -> None:
     job, _ = drawn(tmp_path, [CASE | {"top1": None}])
     assert "accuracy.png" not in names(job)
