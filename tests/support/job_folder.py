@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from nas_core.architecture import Architecture
 from nas_core.baselines.registry import for_space
 from nas_core.latency import LatencyEntry, LatencyTable, op_signatures
 from nas_core.space import SearchSpace, proxyless_small
+from orchestration.config.storage_layout import EXAMPLE_FILE, MODEL_FACTS_FILE, PROGRAM_FILE
+from orchestration.programs.export import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,20 +51,32 @@ def save_small_network(folder: Path, layers: nn.Module | None = None) -> Path:
     """
     import torch
 
-    from orchestration.programs.export import ModelFacts, save_model
+    from orchestration.programs.export import save_model
 
     torch.manual_seed(0)
     network = Architecture(SPACE, OPS)
-    facts = ModelFacts(
+    folder.mkdir(exist_ok=True)
+    save_model(network.build(), torch.randn(4, 1, 8, 8), model_facts(), folder)
+    return folder
+
+
+def write_model_files(folder: Path) -> Path:
+    """Write files as `save_small_network` does, with a program that cannot run."""
+    images = [[[[0.5] * 8] * 8]] * 4
+    (folder / PROGRAM_FILE).write_bytes(b"a program")
+    (folder / MODEL_FACTS_FILE).write_text(json.dumps(model_facts().to_dict()))
+    (folder / EXAMPLE_FILE).write_text(json.dumps({"images": images}))
+    return folder
+
+
+def model_facts() -> ModelFacts:
+    return ModelFacts(
         classes=tuple("0123456789"),
         input_shape=(1, 8, 8),
         mean=(0.3,),
         std=(0.4,),
-        architecture=network.to_dict(),
+        architecture=Architecture(SPACE, OPS).to_dict(),
     )
-    folder.mkdir(exist_ok=True)
-    save_model(layers or network.build(), torch.randn(4, 1, 8, 8), facts, folder)
-    return folder
 
 
 def baseline_result(name: str, **changes: Any) -> dict[str, Any]:

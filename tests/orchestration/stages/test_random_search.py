@@ -20,6 +20,7 @@ from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
 from orchestration.reports.plan import plan_lines
 from orchestration.stages import random_search
+from orchestration.stages.candidate import Candidate
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.find import find_network
 from orchestration.stages.network_log import from_values, to_values
@@ -32,6 +33,10 @@ CASES = [{"target": "mobile", "budgets_ms": ["110%"]}]
 NAME = "mobile-random-0.088ms"
 
 
+Finished = tuple[WorkerContext, Candidate, Reports, list[Model]]
+"""Where a case ran, what was found, what was reported and measured."""
+
+
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return digits()
@@ -42,8 +47,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
     return Reports(monkeypatch)
 
 
-@pytest.fixture(autouse=True)
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+def record_measured(patch: pytest.MonkeyPatch) -> list[Model]:
     """Record of measured networks; each takes 0.05 ms, which is within the budget."""
     seen: list[Model] = []
 
@@ -51,8 +55,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
         seen.append(model)
         return Measured(0.05, 0.01, 1.0)
 
-    monkeypatch.setattr(random_search, "measured_together", measure)
+    patch.setattr(random_search, "measured_together", measure)
     return seen
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_measured(monkeypatch)
 
 
 def job_with_controls(storage: Path, **sections: Any) -> Job:
@@ -67,6 +76,15 @@ def best_of(one: WorkerContext) -> Any:
     return best_random(one, one.task.case)
 
 
+@pytest.fixture(scope="module")
+def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A case of four random networks."""
+    one = context(dataset, tmp_path_factory.mktemp("case"))
+    with pytest.MonkeyPatch.context() as patch:
+        reports, seen = Reports(patch), record_measured(patch)
+        return one, find_network(one, one.task.case), reports, seen
+
+
 def cases(storage: Path, **sections: Any) -> list[Case]:
     plan = make_plan(job_with_controls(storage, **sections))
     return cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
@@ -75,12 +93,9 @@ def cases(storage: Path, **sections: Any) -> list[Case]:
 # The stage
 
 
-@pytest.mark.slow
-def test_as_many_networks_are_trained_as_the_search_costs(
-    dataset: Dataset, tmp_path: Path, reports: Reports
-) -> None:
+def test_as_many_networks_are_trained_as_the_search_costs(finished: Finished) -> None:
     # One epoch of warm-up and two of search cost three of one network, updates about one more.
-    found = best_of(context(dataset, tmp_path))
+    _, found, reports, _ = finished
     number = found.search["random"]["networks"]
     assert number == 4
     assert [(one["epoch"], one["epochs"]) for one in reports.networks] == [
@@ -99,10 +114,9 @@ def test_where_a_training_costs_more_than_the_search_one_network_is_trained(
 
 @pytest.mark.slow
 def test_the_most_accurate_on_the_architecture_part_is_taken_and_measured(
-    dataset: Dataset, tmp_path: Path, reports: Reports, measured: list[Model]
+    finished: Finished,
 ) -> None:
-    one = context(dataset, tmp_path)
-    found = best_of(one)
+    one, found, reports, measured = finished
     top = max(reports.networks, key=lambda network: network["top1"])
     best = found.search["random"]["best"]
     assert best[0]["accuracy"] == top["top1"]
@@ -183,17 +197,17 @@ def test_a_loss_that_is_no_number_is_kept_and_read_back() -> None:
     assert to_values(TrainedNetwork(**from_values(values))) == values
 
 
-@pytest.mark.slow
-def test_the_result_says_of_how_many_it_is_the_best(
-    dataset: Dataset, tmp_path: Path, reports: Reports
-) -> None:
-    one = context(dataset, tmp_path)
-    case = one.task.case
-    values = result_of(one, case, find_network(one, case), {"top1": 0.9})
+def test_the_result_says_of_how_many_it_is_the_best(finished: Finished) -> None:
+    one, found, _, _ = finished
+    values = result_of(one, one.task.case, found, {"top1": 0.9})
     assert (values["kind"], values["strategy"], values["budget"]) == ("random", None, "110%")
     assert values["random"]["networks"] == 4
-    reports.networks.clear()
-    find_network(one, case)  # it is in storage
+
+
+def test_networks_that_are_in_storage_are_not_trained_again(
+    finished: Finished, reports: Reports
+) -> None:
+    find_network(finished[0], finished[0].task.case)
     assert reports.networks == []
 
 

@@ -5,7 +5,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 from tests.support.faulty_proxy import Proxy
-from tests.support.job_folder import save_small_network
+from tests.support.job_folder import write_model_files
 from tests.support.mlflow_server import mlflow_server
 from tests.support.recording import Place, ServerPlace
 
@@ -22,9 +22,8 @@ def empty_database(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """An exported network of one layer: what is recorded are its files."""
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    return save_small_network(tmp_path_factory.mktemp("model"), layers)
+    """Files of an exported network, whose program nobody runs: exporting takes seconds."""
+    return write_model_files(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

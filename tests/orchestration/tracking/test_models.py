@@ -9,8 +9,9 @@ from orchestration.tracking import RecordError, fetch_model
 from tests.support.job_folder import (
     pixel1_result,
     result,
+    save_small_network,
 )
-from tests.support.recording import CASE
+from tests.support.recording import CASE, Place
 
 # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = [
@@ -96,27 +97,36 @@ def test_jobs_compete_where_their_images_are_the_same(place, images):
     assert best.tags["top1"] == ("0.99" if images == "same" else "0.5")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, empty_database):
+    """A recorded job whose network can be loaded, for tests that only read."""
+    root = tmp_path_factory.mktemp("exported")
+    one = Place(root / "a storage", empty_database, save_small_network(root / "model"))
+    one.record()
+    return one
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_mlflow_loads_the_registered_model_as_it_was_evaluated(standing, batch, monkeypatch):
+def test_mlflow_loads_the_registered_model_as_it_was_evaluated(exported, batch, monkeypatch):
     import mlflow
     import torch
 
     previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(standing.uri)
+    mlflow.set_tracking_uri(exported.uri)
     try:
         loaded = mlflow.pytorch.load_model("models:/digits-mobile@best")
     finally:
         mlflow.set_tracking_uri(previous)
     images = torch.randn(batch, 1, 8, 8)
-    torch.testing.assert_close(loaded(images), load_model(standing.model)[0](images))
+    torch.testing.assert_close(loaded(images), load_model(exported.model)[0](images))
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # mlflow.pyfunc, on import
-def test_mlflow_serves_the_model_with_its_signature_and_example(standing):
+def test_mlflow_serves_the_model_with_its_signature_and_example(exported):
     import mlflow
     import numpy as np
 
-    model = standing.client.search_logged_models(["1"])[0]
+    model = exported.client.search_logged_models(["1"])[0]
     served = mlflow.pyfunc.load_model(model.artifact_location)
     example = served.input_example
     assert example.shape == (4, 1, 8, 8)
@@ -137,11 +147,11 @@ def test_a_recorded_model_tells_its_classes_and_how_images_go_in(standing):
 
 
 @pytest.mark.parametrize("uri", ["models:/digits-mobile/1", "models:/digits-mobile@best", "run"])
-def test_a_fetched_model_is_the_one_in_storage(standing, tmp_path, uri):
-    run = standing.runs("retrain")[f"{CASE} retrain"].info.run_id
-    folder = fetch_model(uri.replace("run", f"runs:/{run}"), standing.uri, tmp_path / "fetched")
+def test_a_fetched_model_is_the_one_in_storage(exported, tmp_path, uri):
+    run = exported.runs("retrain")[f"{CASE} retrain"].info.run_id
+    folder = fetch_model(uri.replace("run", f"runs:/{run}"), exported.uri, tmp_path / "fetched")
     for name in ("model.pt2", "model.json"):
-        assert (folder / name).read_bytes() == (standing.model / name).read_bytes()
+        assert (folder / name).read_bytes() == (exported.model / name).read_bytes()
     assert load_model(folder)[1].classes == tuple("0123456789")
 
 
