@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.storage import Storage
 from nas_core.architecture import Architecture
@@ -13,9 +13,6 @@ from nas_core.latency import LatencyEntry, LatencyTable, op_signatures
 from nas_core.space import SearchSpace, proxyless_small
 from orchestration.config.storage_layout import EXAMPLE_FILE, MODEL_FACTS_FILE, PROGRAM_FILE
 from orchestration.programs.export import ModelFacts
-
-if TYPE_CHECKING:
-    from torch import nn
 
 HARDWARE = "mobile on host x86-64 (XNNPACK)"
 SPACE = proxyless_small(resolution=8)
@@ -42,13 +39,8 @@ def latency_table(space: SearchSpace = SPACE) -> LatencyTable:
     )
 
 
-def save_small_network(folder: Path, layers: nn.Module | None = None) -> Path:
-    """Export an untrained network for ten digits to a folder; always the same one.
-
-    Args:
-        folder: created if missing.
-        layers: exported in place of the network, which takes longer; from (N, 1, 8, 8) to (N, 10).
-    """
+def save_small_network(folder: Path) -> Path:
+    """Export an untrained network for ten digits to a folder; always the same one."""
     import torch
 
     from orchestration.programs.export import save_model

@@ -2,7 +2,6 @@ import itertools
 
 import pytest
 from mlflow import MlflowClient
-from torch import nn
 
 from tests.support.faulty_proxy import Proxy
 from tests.support.job_folder import write_model_files
