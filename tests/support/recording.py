@@ -116,6 +116,20 @@ class Place:
         return tags, parent, run.data.params, history, facts, files
 
 
+def plan_facts(*cases):
+    """Plan of a job on digits, with these cases."""
+    facts = {"count": 1797, "test_count": 449, "resolution": 32, "channels": 1}
+    data = facts | {"classes": list("0123456789"), "fingerprint": "digits/1"}
+    return {"data": data, "cases": cases}
+
+
+def describe(place, **changes):
+    """Change facts of the job, which then has settings of its images too."""
+    values = place.job.read_json("job.json")
+    values["settings"]["data"] = {"source": "digits", "path": None}
+    place.job.write_json("job.json", values | changes)
+
+
 class ServerPlace(Place):
     """A job that is recorded to a server, whose data is in a folder of this host.
 

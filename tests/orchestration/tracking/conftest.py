@@ -1,21 +1,42 @@
+import fcntl
 import itertools
+import os
 
 import pytest
 from mlflow import MlflowClient
 
 from tests.support.faulty_proxy import Proxy
-from tests.support.job_folder import write_model_files
+from tests.support.job_folder import baseline_result, result, write_model_files
 from tests.support.mlflow_server import mlflow_server
-from tests.support.recording import Place, ServerPlace
+from tests.support.recording import (
+    CASE,
+    REFERENCE,
+    Place,
+    ServerPlace,
+    describe,
+    plan_facts,
+)
 
+RANKING = {
+    "accuracy": {"spearman": 0.6, "kendall": 0.4},
+    "cross_entropy": {"spearman": 0.7, "kendall": 0.5},
+    "networks": [],
+    "seconds": 1.0,
+}
 EXPERIMENTS = map("digits{}".format, itertools.count())
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """An empty MLflow database; creating one takes seconds, copying does not."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{path}")
+    """An empty MLflow database. Creating one takes seconds: all processes of a run share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = folder / "empty.db"
+    with open(folder / "empty.db.lock", "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not path.exists():
+            MlflowClient(f"sqlite:///{path}.part")
+            path.with_name("empty.db.part").rename(path)
     return path
 
 
@@ -45,6 +66,18 @@ def standing(tmp_path_factory, empty_database, model_folder):
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         one = Place(root / "a storage", empty_database, model_folder)
         one.record()
+    return one
+
+
+@pytest.fixture(scope="session")
+def detailed(tmp_path_factory, empty_database, model_folder):
+    """A recorded job with a baseline, a ranking, pictures and facts of its images."""
+    one = Place(tmp_path_factory.mktemp("detailed"), empty_database, model_folder)
+    one.write([result(CASE, ranking=RANKING), baseline_result("mnasnet"), result(REFERENCE)])
+    for end in ("-network.png", "-search.png"):
+        one.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
+    describe(one, plan=plan_facts())
+    one.record()
     return one
 
 

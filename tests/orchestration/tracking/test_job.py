@@ -11,11 +11,10 @@ from tests.support.job_folder import (
     OPS,
     SPACE,
     START,
-    baseline_result,
     pixel1_result,
     result,
 )
-from tests.support.recording import CASE, REFERENCE
+from tests.support.recording import CASE, REFERENCE, describe, plan_facts
 
 # Raised by MLflow 3.17 with SQLAlchemy 2.1; recording hides it from its callers.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -51,24 +50,17 @@ def test_the_run_of_a_case_says_what_was_found(standing):
     }
 
 
-@pytest.mark.slow
-def test_a_baseline_is_recorded_beside_the_others_and_not_registered(place):
-    place.write([result(CASE), baseline_result("mnasnet"), result(REFERENCE)])
-    assert place.record().models == ("models:/digits-mobile/1",)
-    run = place.runs("case")["mobile-mnasnet"]
+def test_a_baseline_is_recorded_beside_the_others_and_not_registered(detailed):
+    assert detailed.record().models == ("models:/digits-mobile/1",)
+    run = detailed.runs("case")["mobile-mnasnet"]
     assert run.data.tags["kind"] == "baseline"
     assert run.data.params.keys() == {"target", "architecture_hash", "seed"}
     assert run.data.metrics["total_stride"] == 4
     assert "table_ms" not in run.data.metrics
 
 
-@pytest.mark.slow
-def test_the_ranking_of_a_supernet_is_recorded(place):
-    agreement = {"spearman": 0.6, "kendall": 0.4}
-    ranking = {"accuracy": agreement, "cross_entropy": {"spearman": 0.7, "kendall": 0.5}}
-    place.write([result(CASE, ranking=ranking | {"networks": [], "seconds": 1.0})])
-    place.record()
-    metrics = place.runs("case")[CASE].data.metrics
+def test_the_ranking_of_a_supernet_is_recorded(detailed):
+    metrics = detailed.runs("case")[CASE].data.metrics
     assert {name: value for name, value in metrics.items() if name.startswith("ranking")} == {
         "ranking_spearman_accuracy": 0.6,
         "ranking_kendall_accuracy": 0.4,
@@ -122,19 +114,15 @@ def test_a_stand_in_is_named_on_every_run_of_a_case(standing):
         assert run.data.tags["hardware"] == "mobile on host x86-64 (XNNPACK)"
 
 
-@pytest.mark.slow
-def test_a_run_has_its_files(place):
-    for end in ("-network.png", "-search.png"):
-        place.job.write_bytes(f"comparison/{CASE}{end}", b"picture")
-    place.record()
-    assert place.artifacts(place.runs("case")[CASE]) == {
+def test_a_run_has_its_files(detailed):
+    assert detailed.artifacts(detailed.runs("case")[CASE]) == {
         "architecture.json",
         "result.json",
         "latency_table.json",
         "architecture.png",
         "search.png",
     }
-    assert place.artifacts(place.runs("job")["search_mobile"]) == {
+    assert detailed.artifacts(detailed.runs("job")["search_mobile"]) == {
         "search_mobile.yaml",
         "job.json",
         "comparison",
@@ -184,23 +172,8 @@ def test_the_page_of_a_job_is_its_report(standing):
     assert "- mobile-0.31ms takes 18 % less time than the reference" in note
 
 
-def plan_facts(*cases):
-    facts = {"count": 1797, "test_count": 449, "resolution": 32, "channels": 1}
-    data = facts | {"classes": list("0123456789"), "fingerprint": "digits/1"}
-    return {"data": data, "cases": cases}
-
-
-def described(place, **changes):
-    values = place.job.read_json("job.json")
-    values["settings"]["data"] = {"source": "digits", "path": None}
-    place.job.write_json("job.json", values | changes)
-
-
-@pytest.mark.slow
-def test_the_images_of_a_job_are_its_data_set(place):
-    described(place, plan=plan_facts())
-    place.record()
-    (used,) = place.runs("job")["search_mobile"].inputs.dataset_inputs
+def test_the_images_of_a_job_are_its_data_set(detailed):
+    (used,) = detailed.runs("job")["search_mobile"].inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.source_type) == ("digits", "code")
     assert json.loads(used.dataset.profile) == {
         "count": 1797,
@@ -215,9 +188,9 @@ def test_the_images_of_a_job_are_its_data_set(place):
 def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(place):
     spent = {"wall_s": 300.0, "estimate_s": 270.0, "estimate_error": -0.1, "steps": {"search": 7}}
     run = spent | {"started": "2026-11-22T21:13:00+00:00"}
-    described(place, runs=[run])
+    describe(place, runs=[run])
     place.record()
-    described(place, runs=[run, {"started": "2026-11-22T22:13:00+00:00", "wall_s": 5.0}])
+    describe(place, runs=[run, {"started": "2026-11-22T22:13:00+00:00", "wall_s": 5.0}])
     place.record()
     run_id = place.runs("job")["search_mobile"].info.run_id
     metrics = place.client.get_run(run_id).data.metrics
@@ -237,9 +210,9 @@ FAILING = {"name": "mobile-0.2ms", "key": "key-of-0.2", "kind": "search", "targe
 @pytest.mark.slow
 def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
     asked = plan_facts(FAILING, *({"name": n, "key": f"key-of-{n}"} for n in (CASE, REFERENCE)))
-    described(place, plan=asked, failed={"mobile-0.2ms": "it hung"})
+    describe(place, plan=asked, failed={"mobile-0.2ms": "it hung"})
     place.record()
-    described(place, plan=asked, failed={"mobile-0.2ms": "a worker | died"})
+    describe(place, plan=asked, failed={"mobile-0.2ms": "a worker | died"})
     for _ in range(2):
         place.record()
     run = place.runs("case")["mobile-0.2ms"]
@@ -248,7 +221,7 @@ def test_a_case_that_failed_has_a_run_that_says_why_until_it_is_done(place):
     assert run.data.params == {"target": "mobile", "budget_ms": "0.2", "seed": "0"}
     note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
     assert "- **mobile-0.2ms failed**: a worker \\| died" in note
-    described(place, plan=asked, failed={})
+    describe(place, plan=asked, failed={})
     place.record()
     assert place.runs("case").keys() == {CASE, REFERENCE}
     note = place.runs("job")["search_mobile"].data.tags["mlflow.note.content"]
