@@ -34,7 +34,7 @@ NAME = "mobile-random-0.088ms"
 
 
 Finished = tuple[WorkerContext, Candidate, Reports, list[Model]]
-"""Where a case ran, what was found, what was reported and measured."""
+"""Context of a case that ran, its candidate, its reports and the models it measured."""
 
 
 @pytest.fixture(scope="module")
