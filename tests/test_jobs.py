@@ -30,16 +30,15 @@ def test_a_job_file_is_a_program_named_like_its_job(path: Path) -> None:
     assert load_job(path).name == path.stem
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parquet file with images of two classes, in place of an S3 bucket."""
     columns = {
         "image": [encoded(n, size=8) for n in range(600)],
         "label": [n % 2 for n in range(600)],
         "key": [f"image-{n}" for n in range(600)],
     }
-    place = tmp_path / "images"
-    place.mkdir()
+    place = tmp_path_factory.mktemp("images")
     pq.write_table(pa.table(columns), place / "all.parquet")
     return place
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cluster.storage import Storage
 from orchestration.data.parquet import convert as conversion
 from orchestration.data.parquet.convert import ConvertedShard, convert, make_shard
-from orchestration.data.parquet.samples import Listing
+from orchestration.data.parquet.samples import Listing, folder_listing
 
 
 def encoded(number: int, kind: str = "PNG", mode: str = "RGB", size: int = 12) -> bytes:
@@ -66,6 +66,15 @@ def converted(listing: Listing, dest: Storage) -> list[str]:
     lines: list[str] = []
     convert(listing, dest, lines.append)
     return lines
+
+
+def converted_folder(folder: Path) -> Storage:
+    """A set of 180 images in `folder/set`, converted from the files in `folder/images`."""
+    dest = Storage(str(folder / "set"))
+    with pytest.MonkeyPatch.context() as patch:
+        small_shards(patch)
+        converted(folder_listing(str(image_folder(folder / "images", 60))), dest)
+    return dest
 
 
 Log = Callable[[str], None]

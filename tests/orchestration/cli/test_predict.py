@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from orchestration.cli.predict import Prediction, predict
+from orchestration.config.storage_layout import MODEL_FACTS_FILE
 from orchestration.programs.export import ModelFacts, save_model
 
 CLASSES = ("dark", "middle", "bright")
@@ -22,8 +25,8 @@ class Brightness(nn.Module):
         return -10 * (images.mean(dim=(1, 2, 3))[:, None] - self.levels).abs()
 
 
-def save(folder, channels=1, is_cropped=False):
-    facts = ModelFacts(
+def brightness_facts(channels=1, is_cropped=False):
+    return ModelFacts(
         classes=CLASSES,
         input_shape=(channels, 8, 8),
         mean=(0.3,) * channels,
@@ -31,8 +34,25 @@ def save(folder, channels=1, is_cropped=False):
         architecture={},
         is_cropped=is_cropped,
     )
-    save_model(Brightness(0.3, 0.4), torch.randn(2, channels, 8, 8), facts, folder)
+
+
+def save(folder, channels=1, is_cropped=False):
+    """Write facts only: the program is Brightness itself, since exporting takes seconds."""
+    folder.mkdir(exist_ok=True)
+    facts = brightness_facts(channels, is_cropped)
+    (folder / MODEL_FACTS_FILE).write_text(json.dumps(facts.to_dict()))
     return folder
+
+
+def load(folder):
+    facts = ModelFacts.from_dict(json.loads((folder / MODEL_FACTS_FILE).read_text()))
+    return Brightness(0.3, 0.4), facts
+
+
+@pytest.fixture(autouse=True)
+def _not_exported(request, monkeypatch):
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr("orchestration.cli.predict.load_model", load)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +90,14 @@ def test_probabilities_are_sorted_and_add_up(model, tmp_path):
     probabilities = [probability for _, probability in top]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_model_that_was_exported_classifies_an_image(tmp_path):
+    example = torch.randn(2, 1, 8, 8)
+    save_model(Brightness(0.3, 0.4), example, brightness_facts(), tmp_path / "model")
+    predictions = predict(tmp_path / "model", [image(tmp_path / "image.png", 255)])
+    assert predictions[0].top[0][0] == "bright"
 
 
 def test_no_more_classes_than_asked_for(model, tmp_path):

@@ -26,15 +26,19 @@ def settings_of(owner: Any) -> Iterator[tuple[type, str]]:
             yield from settings_of(hint)
 
 
+@pytest.fixture(scope="module")
+def text() -> str:
+    """All settings as Markdown."""
+    return reference.reference()
+
+
 def test_the_page_has_the_settings_that_there_are() -> None:
     page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
     assert page == with_reference(page), f"{PAGE} is not up to date; run: {COMMAND}"
 
 
-def test_every_setting_has_a_row_that_begins_with_its_name() -> None:
-    rows = [
-        line.split("|")[1].strip() for line in reference.reference().splitlines() if "|" in line
-    ]
+def test_every_setting_has_a_row_that_begins_with_its_name(text: str) -> None:
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if "|" in line]
     every = list(settings_of(Job))
     assert len(every) > 100
     for owner, name in every:
@@ -42,8 +46,7 @@ def test_every_setting_has_a_row_that_begins_with_its_name() -> None:
     assert len(rows) - len(set(every)) == 2 * len({owner for owner, _ in every}), "two rows of head"
 
 
-def test_every_link_leads_to_a_section() -> None:
-    text = reference.reference()
+def test_every_link_leads_to_a_section(text: str) -> None:
     paths = [line.strip("# `") for line in text.splitlines() if line.startswith("### ")]
     anchors = ["".join(c for c in path.lower() if c.isalnum() or c in "_-") for path in paths]
     for link in [part.split(")")[0] for part in text.split("](#")[1:]]:
@@ -62,8 +65,7 @@ def test_a_docstring_is_that_of_the_field_above_it() -> None:
     assert list(docs) == [n.target.id for n in job.body if isinstance(n, ast.AnnAssign)]
 
 
-def test_inherited_settings_come_behind_those_of_the_section() -> None:
-    text = reference.reference()
+def test_inherited_settings_come_behind_those_of_the_section(text: str) -> None:
     retrain = text[text.index("### `retrain`") : text.index("### `cluster`")]
     assert retrain.index("`dropout`") < retrain.index("`batch_size`")
 

@@ -10,21 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.storage import Storage
 from orchestration.config.loading import SpecError
-from orchestration.data.parquet.samples import folder_listing
 from orchestration.planning.plan import make_plan
-from tests.support.image_sets import converted, encoded, image_folder, without_ray
+from tests.support.image_sets import converted_folder, encoded
 from tests.support.worker_context import tiny_job
 
-__all__ = ["without_ray"]
 
-
-@pytest.fixture
-def own(tmp_path: Path, without_ray: None) -> str:
-    dest = Storage(str(tmp_path / "set"))
-    converted(folder_listing(str(image_folder(tmp_path / "images", 60))), dest)
-    return dest.uri
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return converted_folder(tmp_path_factory.mktemp("own")).uri
 
 
 def notes(storage: Path, path: str, *, lanes: int = 2, **more: Any) -> tuple[str, ...]:

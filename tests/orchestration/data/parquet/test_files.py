@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,22 +22,26 @@ from orchestration.config.loading import SpecError
 from orchestration.data.info import is_streamed
 from orchestration.data.loading import load_dataset, split_classes
 from orchestration.data.parquet import in_memory
-from orchestration.data.parquet.samples import folder_listing
 from orchestration.data.sources import describe
 from orchestration.data.streaming import bad_samples
 from orchestration.data.streaming.dataset import load_streamed
-from tests.support.image_sets import converted, encoded, image_folder, without_ray
+from tests.support.image_sets import converted_folder, encoded
 from tests.support.s3 import BUCKET, reached, s3_server
 
-__all__ = ["without_ray"]
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `images`, and a `set` converted from them, which no test may change."""
+    folder = tmp_path_factory.mktemp("made")
+    converted_folder(folder)
+    return folder
 
 
 @pytest.fixture
-def own(tmp_path: Path, without_ray: None) -> Storage:
-    """A set that this project converted."""
-    dest = Storage(str(tmp_path / "set"))
-    converted(folder_listing(str(image_folder(tmp_path / "images", 60))), dest)
-    return dest
+def own(made: Path, tmp_path: Path) -> Storage:
+    """A copy of that set."""
+    shutil.copytree(made / "set", tmp_path / "set")
+    return Storage(str(tmp_path / "set"))
 
 
 def others(place: Path, rows: int = 60, **changes: Sequence[Any] | None) -> str:
@@ -66,9 +71,9 @@ def test_a_converted_set_is_described_without_reading_it(own: Storage) -> None:
     assert found.fingerprint.startswith("parquet/")
 
 
-def test_its_images_are_those_of_the_folder(own: Storage, tmp_path: Path) -> None:
+def test_its_images_are_those_of_the_folder(own: Storage, made: Path) -> None:
     data = load_dataset(settings(own.uri, test_share=0.3), seed=0)
-    folder = DataSettings(source="imagefolder", path=f"{tmp_path}/images", resolution=12)
+    folder = DataSettings(source="imagefolder", path=f"{made}/images", resolution=12)
     same = load_dataset(folder, seed=0)
     mine = sorted(bytes(image.numpy()) for part in (data.train, data.test) for image in part.images)
     theirs = sorted(bytes(i.numpy()) for part in (same.train, same.test) for i in part.images)
@@ -149,9 +154,9 @@ def test_files_that_changed_since_they_were_described_are_refused(
 
 
 def test_a_folder_that_does_not_fit_is_refused_with_the_command_that_converts_it(
-    tmp_path: Path,
+    made: Path,
 ) -> None:
-    folder = str(image_folder(tmp_path / "images", 60))
+    folder = str(made / "images")
     asked = DataSettings(source="imagefolder", path=folder, resolution=12, memory_gib=1e-5)
     with pytest.raises(SpecError, match=r"180 images of 12 pixels take .* `proxyless data convert"):
         describe(asked)

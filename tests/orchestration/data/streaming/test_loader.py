@@ -17,13 +17,12 @@ from orchestration.config.data import DataSettings, StreamSettings
 from orchestration.config.loading import SpecError
 from orchestration.data.dataset import ImageSet
 from orchestration.data.loading import load_dataset
-from orchestration.data.parquet.samples import folder_listing
 from orchestration.data.streaming import reader
 from orchestration.data.streaming.dataset import StreamedDataset, load_streamed
 from orchestration.data.streaming.loader import StreamLoader, streamed_batches
 from orchestration.data.streaming.ray_data import StreamError
 from orchestration.data.transforms import Recipe, recipe_of
-from tests.support.image_sets import converted, image_folder, small_shards
+from tests.support.image_sets import converted_folder
 from tests.support.local_streams import Here, reading
 
 NONE = Recipe("none")
@@ -37,12 +36,7 @@ def settings(path: str, **more: Any) -> DataSettings:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    with pytest.MonkeyPatch.context() as patch:
-        small_shards(patch)
-        folder = tmp_path_factory.mktemp("set")
-        dest = Storage(str(folder / "set"))
-        converted(folder_listing(str(image_folder(folder / "images", 60))), dest)
-    return dest
+    return converted_folder(tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture
