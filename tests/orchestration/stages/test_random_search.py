@@ -34,7 +34,7 @@ NAME = "mobile-random-0.088ms"
 
 
 Finished = tuple[WorkerContext, Candidate, Reports, list[Model]]
-"""Context of a case that ran, its candidate, its reports and the models it measured."""
+"""Context of a case, its network, its reports and the networks that were measured."""
 
 
 @pytest.fixture(scope="module")
