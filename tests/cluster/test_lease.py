@@ -146,11 +146,13 @@ def test_a_short_failure_to_renew_is_survived(
     def broken(*_: object) -> bool:
         raise StorageError("the disk is slow")
 
-    with Lease(storage, renew_s=0.05, expire_s=1.0) as lease:
+    with Lease(storage, renew_s=0.05, expire_s=5.0) as lease:
         monkeypatch.setattr(storage, "swap", broken)
         time.sleep(0.3)
         monkeypatch.undo()
-        time.sleep(0.2)
+        end = time.monotonic() + 4
+        while storage.read_json("lease.json")["renewal"] == 0 and time.monotonic() < end:
+            time.sleep(0.02)
         assert not lease.lost.is_set()
         assert storage.read_json("lease.json")["renewal"] > 0
 
