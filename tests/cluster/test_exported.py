@@ -63,6 +63,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BLOCKS)
 def test_a_program_without_batch_norms_answers_like_the_module(what: str) -> None:
     module, x = trained(BLOCKS[what], 8), torch.randn(2, 8, 12, 12)
@@ -71,6 +72,7 @@ def test_a_program_without_batch_norms_answers_like_the_module(what: str) -> Non
     assert batch_norms(program) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
@@ -88,6 +90,7 @@ def test_a_batch_norm_that_cannot_be_folded_stays(module: nn.Module) -> None:
     assert batch_norms(program) == 1
 
 
+@pytest.mark.slow
 def test_a_program_holds_folded_weights_and_no_others() -> None:
     module = trained(BLOCKS["depthwise"], 8)
     program = read(export(module, torch.zeros(1, 8, 12, 12)))
@@ -97,12 +100,14 @@ def test_a_program_holds_folded_weights_and_no_others() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_program_is_not_larger_for_larger_inputs() -> None:
     module = nn.Conv2d(8, 8, 1)
     small, large = (export(module, torch.zeros(n, 8, 12, 12)) for n in (1, 64))
     assert len(large) < len(small) + 1000
 
 
+@pytest.mark.slow
 def test_a_program_that_holds_a_pickle_is_refused() -> None:
     buffer = io.BytesIO()
     x = torch.zeros(1, 8, 4, 4)
@@ -111,6 +116,7 @@ def test_a_program_that_holds_a_pickle_is_refused() -> None:
         read(buffer.getvalue())
 
 
+@pytest.mark.slow
 def test_a_program_that_holds_a_library_is_refused() -> None:
     buffer = io.BytesIO(export(nn.Conv2d(8, 8, 1), torch.zeros(1, 8, 4, 4)))
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -125,6 +131,7 @@ def test_bytes_that_are_no_program_are_refused(data: bytes) -> None:
         read(data)
 
 
+@pytest.mark.slow
 def test_a_torn_program_is_refused() -> None:
     program = export(nn.Conv2d(8, 8, 1), torch.zeros(1, 8, 4, 4))
     with pytest.raises(MeasurementError, match="cannot load the program"):

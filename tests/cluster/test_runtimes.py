@@ -131,6 +131,7 @@ def test_what_stands_around_the_ops_answers_like_it(runtime: Runtime) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_network_answers_like_the_network(runtime: Runtime) -> None:
     image = (SPACE.in_channels, SPACE.resolution, SPACE.resolution)
     network = after_images(Architecture.reference(SPACE).build(), *image)
@@ -157,6 +158,7 @@ def test_compiling_leaves_the_module_as_it_was(
     assert [parameter.stride() for parameter in block.parameters()] == strides
 
 
+@pytest.mark.slow
 def test_a_prepared_call_outlives_its_program(
     runtime: Runtime, program: bytes, images: Tensor
 ) -> None:

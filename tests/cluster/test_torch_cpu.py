@@ -44,6 +44,7 @@ def test_batch_norm_is_folded_into_the_convolution(program: bytes) -> None:
     assert operations(program) == ["aten.conv2d.default", "aten.hardtanh.default"]
 
 
+@pytest.mark.slow
 def test_no_batch_norm_is_left_in_a_network() -> None:
     space = small_space()
     network = Architecture.reference(space).build().eval()

@@ -48,21 +48,25 @@ def test_a_loaded_model_answers_as_the_network_at_any_batch_size(saved, batch):
     torch.testing.assert_close(run(images), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_facts_come_back_as_they_were_saved(saved):
     assert load_model(saved[1])[1] == facts()
 
 
+@pytest.mark.slow
 def test_saving_leaves_the_network_in_training_mode(tmp_path):
     network = nn.Sequential(nn.Conv2d(1, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     save_model(network, torch.randn(2, 1, 8, 8), facts(), tmp_path)
     assert network.training
 
 
+@pytest.mark.slow
 def test_the_error_of_the_export_is_written_down(saved):
     values = json.loads((saved[1] / "model.json").read_text())
     assert 0 <= values["max_abs_error"] < 1e-3
 
 
+@pytest.mark.slow
 def test_answers_carry_no_gradient(saved):
     assert not load_model(saved[1])[0](torch.randn(1, 1, 8, 8)).requires_grad
 
@@ -72,6 +76,7 @@ def test_one_image_is_not_enough_for_an_example(tmp_path):
         save_model(nn.Flatten(), torch.randn(1, 1, 8, 8), facts(), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_network_that_answers_no_numbers_is_not_saved(tmp_path):
     class Broken(nn.Module):
         def forward(self, images):
@@ -86,6 +91,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pickle_in_a_program_is_refused_before_it_runs(saved, tmp_path):
     class Payload:
         def __reduce__(self):

@@ -16,6 +16,7 @@ from orchestration.reports.figures.sweep import sweep_figure
 from orchestration.reports.results import CaseResult, JobResult, pareto_front
 from orchestration.reports.sweep_result import COLUMNS, SweepResult
 from tests.support.job_folder import OPS, baseline_result, pixel1_result, result
+from tests.support.tiers import slow
 
 FIELDS = (
     *("kind", "target", "hardware", "budget_ms", "table_ms", "measured_ms", "top1", "top5"),
@@ -193,6 +194,7 @@ def test_a_sweep_is_drawn_with_a_panel_for_each_target(tmp_path: Path) -> None:
         assert picture.size == (2 * 800, 784)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, start: bytes) -> None:
     assert SWEEP.plot(str(tmp_path / f"a.{suffix}")).read_bytes().startswith(start)
@@ -224,7 +226,7 @@ def test_labels_of_a_picture_cover_no_other() -> None:
     assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
 
 
-@pytest.mark.parametrize("times", [(0.3,), (0.2, 0.5), (0.03, 0.9), (0.02, 40.0)])
+@pytest.mark.parametrize("times", [(0.3,), (0.02, 40.0), *slow((0.2, 0.5), (0.03, 0.9))])
 def test_figures_at_the_axis_of_latencies_do_not_meet(times: tuple[float, ...]) -> None:
     axes = sweep_figure([searched(ms, ms, 0.98) for ms in times], "small").axes[0]
     low, high = axes.get_xlim()
