@@ -159,16 +159,16 @@ def output_shapes(
     from nas_core.blocks import ReLU6
 
     network = on_meta(build).eval()
-    found: list[tuple[nn.Module, Size]] = []
+    outputs: list[tuple[nn.Module, Size]] = []
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(lambda m, _i, out: found.append((m, out.shape)))
+            layer.register_forward_hook(lambda m, _i, out: outputs.append((m, out.shape)))
         elif isinstance(layer, nn.BatchNorm2d | nn.ReLU | ReLU6):
             # They keep the shape, and on the meta device they would take most of the time.
             layer.forward = nn.Identity().forward  # type: ignore[method-assign]
     with torch.no_grad():
         network(torch.empty(1, in_channels, resolution, resolution, device="meta"))
-    return found
+    return outputs
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:

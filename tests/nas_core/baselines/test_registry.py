@@ -26,6 +26,7 @@ from nas_core.baselines.registry import (
 from nas_core.space import SearchSpace, Stage, chain, proxyless_imagenet, proxyless_small
 from tests.conftest import REPOSITORY
 from tests.support.golden import golden
+from tests.support.tiers import slow
 
 COUNTS: dict[str, dict[str, Any]] = golden("baselines.json")["counts"]
 KINDS = (
@@ -34,7 +35,7 @@ KINDS = (
     "shufflenet_v2_1.5",
     "resnet18",
     "darts",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("nasnet_a", "amoebanet_a")),
+    *slow("mobilenet_v1", "resnet34", "nasnet_a", "amoebanet_a"),
 )
 """One baseline of every builder. Networks of cells have hundreds of layers and are slow."""
 SMALL = proxyless_small(classes=5, resolution=40)

@@ -93,9 +93,10 @@ def test_probabilities_are_sorted_and_add_up(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_was_exported_classifies_an_image(tmp_path):
-    example = torch.randn(2, 1, 8, 8)
-    save_model(Brightness(0.3, 0.4), example, brightness_facts(), tmp_path / "model")
+@pytest.mark.parametrize(("channels", "is_cropped"), [(1, False), (3, False), (3, True)])
+def test_a_model_that_was_exported_classifies_an_image(tmp_path, channels, is_cropped):
+    facts, example = brightness_facts(channels, is_cropped), torch.randn(2, channels, 8, 8)
+    save_model(Brightness(0.3, 0.4), example, facts, tmp_path / "model")
     predictions = predict(tmp_path / "model", [image(tmp_path / "image.png", 255)])
     assert predictions[0].top[0][0] == "bright"
 
