@@ -102,8 +102,13 @@ THEIRS: tuple[Any, ...] = (
     ("mnasnet_0.75", "mnasnet0_75()"),
     ("shufflenet_v2_0.5", "shufflenet_v2_x0_5()"),
     ("resnet18", "resnet18()"),
-    pytest.param(("resnet34", "resnet34()"), marks=pytest.mark.slow),
-    pytest.param(("resnet50", "resnet50()"), marks=pytest.mark.slow),
+    *slow(
+        ("shufflenet_v2_2.0", "shufflenet_v2_x2_0()"),
+        ("mobilenet_v2_1.4", "mobilenet_v2(width_mult=1.4)"),
+        ("mnasnet_1.3", "mnasnet1_3()"),
+        ("resnet34", "resnet34()"),
+        ("resnet50", "resnet50()"),
+    ),
 )
 """A baseline, and a torchvision function that builds the same network."""
 
