@@ -23,7 +23,7 @@ MARKET_LABEL, SPOT = "ray.io/market-type", "spot"
 ANSWER_S = 60.0
 """Time for a node to answer whether it sees a file."""
 
-PATIENCE_S = 5.0
+LOG_AFTER_S = 5.0
 """Time until a log line says what a measurement waits for."""
 
 
@@ -142,7 +142,7 @@ def cores_reserved(node: Node, log: Callable[[str], None]) -> Iterator[None]:
     holder = ray.remote(_Holder).options(**options).remote()
     try:
         ready = holder.ready.remote()
-        done, _ = ray.wait([ready], timeout=PATIENCE_S)
+        done, _ = ray.wait([ready], timeout=LOG_AFTER_S)
         if not done:
             log(f"waiting for all cores of {node.host}: latencies are measured on an idle node")
         ray.get(ready)

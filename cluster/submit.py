@@ -42,7 +42,7 @@ REMOTE_TIMEOUT_S = 30.0
 POLL_S = 0.3
 """Interval between two requests for the state and output of a job."""
 
-PATIENCE_S = 60.0
+ANSWER_TIMEOUT_S = 60.0
 """Time for which Ray may fail to answer while a job runs, e.g. because the machine is busy."""
 
 PREAMBLE = re.compile(
@@ -209,7 +209,7 @@ def _follow(api: JobsApi, job: str, output: _Output, timeout_s: float = float("i
             if state.has_ended or last_answer > end:
                 return state
         except ClusterError:
-            if time.monotonic() > min(end, last_answer + PATIENCE_S):
+            if time.monotonic() > min(end, last_answer + ANSWER_TIMEOUT_S):
                 raise
         time.sleep(POLL_S)
 

@@ -26,7 +26,7 @@ class ControlClient(Protocol):
         """Whether the driver has requested a stop of the case."""
         ...
 
-    def is_leaving(self) -> bool:
+    def is_draining(self) -> bool:
         """Whether the node of this worker is about to be preempted."""
         ...
 
@@ -123,7 +123,7 @@ class RayControlClient:
     def is_stopping(self) -> bool:
         return bool(self._call("is_stopping", self._case))
 
-    def is_leaving(self) -> bool:
+    def is_draining(self) -> bool:
         import ray
         from ray.exceptions import RayError
 
@@ -168,7 +168,7 @@ class NoControlClient:
     def is_stopping(self) -> bool:
         return False
 
-    def is_leaving(self) -> bool:
+    def is_draining(self) -> bool:
         return False
 
     def report(self, rank: int, progress: WorkerProgress) -> None: ...

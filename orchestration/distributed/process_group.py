@@ -34,7 +34,7 @@ class StepSignals:
     save: bool = False
     finish: bool = False
     """End the stage, done or not."""
-    leave: bool = False
+    drain: bool = False
     """The node of a worker is about to be preempted: save often."""
 
     def to_list(self) -> list[float]:

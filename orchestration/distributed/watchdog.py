@@ -30,7 +30,7 @@ class Watchdog:
     def __init__(self, control: ControlClient, rank: int, hang_timeout_s: float) -> None:
         self.is_stopping = False
         """Whether the driver has requested a stop."""
-        self.is_leaving = False
+        self.is_draining = False
         """Whether the node of this worker is about to be preempted."""
         self._control, self._rank, self._timeout_s = control, rank, hang_timeout_s
         self._steps, self._activity, self._since = 0, BUSY, time.monotonic()
@@ -79,7 +79,7 @@ class Watchdog:
         while not self._ended.wait(pause):
             self._control.report(self._rank, WorkerProgress(self._steps, self._activity))
             self.is_stopping = self.is_stopping or self._control.is_stopping()
-            self.is_leaving = self.is_leaving or self._control.is_leaving()
+            self.is_draining = self.is_draining or self._control.is_draining()
             stuck_s = time.monotonic() - self._since
             if self._activity != BUSY and stuck_s > self._timeout_s:
                 self._give_up(stuck_s)

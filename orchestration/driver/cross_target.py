@@ -131,8 +131,8 @@ def _measured(
         missing = {key: model for key, model in networks.items() if key not in made}
         programs = {**made, **dict(_lowered(plan, target, missing))}
         beside = lower(plan.space, target, [Architecture.reference(plan.space), None])
-        bench = MeasurementSetup(plan.space, target, plan.job.measure, node)
-        *timings, reference, empty = timed_networks(bench, [*programs.values(), *beside])
+        setup = MeasurementSetup(plan.space, target, plan.job.measure, node)
+        *timings, reference, empty = timed_networks(setup, [*programs.values(), *beside])
     now = reference.without(empty.median_ms).median_ms
     drift = now / (table.reference_ms or now)
     return {

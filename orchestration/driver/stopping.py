@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-PATIENCE_S = 45.0
+STOP_TIMEOUT_S = 45.0
 """Time workers get to end before the driver is interrupted; `ray job stop` waits for 60 s."""
 
 
@@ -46,7 +46,7 @@ class StopSignal:
                 if ended.is_set():
                     return
             ask()
-            if not ended.wait(PATIENCE_S):
+            if not ended.wait(STOP_TIMEOUT_S):
                 _thread.interrupt_main()
 
         thread = threading.Thread(target=wait, name="stop_signal", daemon=True)

@@ -13,7 +13,7 @@ from typing import Any
 from cluster.storage import Storage
 from orchestration.config.job import Job
 from orchestration.config.storage_layout import RUNGS_FILE
-from orchestration.driver.stopping import PATIENCE_S
+from orchestration.driver.stopping import STOP_TIMEOUT_S
 from orchestration.planning.case import Case
 from orchestration.scheduling.successive_halving import group_of, rungs_of
 
@@ -84,7 +84,7 @@ def graceful_stop(trial: Callable[[dict[str, Any]], None], control: Any) -> Any:
             return result
 
         def cleanup(self) -> None:
-            case, deadline = self.config["case"], time.monotonic() + PATIENCE_S
+            case, deadline = self.config["case"], time.monotonic() + STOP_TIMEOUT_S
             if ray.get(control.is_running.remote(case)):
                 ray.get(control.stop.remote(case))
             while ray.get(control.is_running.remote(case)) and time.monotonic() < deadline:

@@ -85,21 +85,21 @@ def measure_table(
         MeasurementError: the target cannot be measured or is too noisy. Rows so far are stored.
         PlacementError: no node has the target.
     """
-    bench = MeasurementSetup(space, target, settings, node_for(target, nodes()))
+    setup = MeasurementSetup(space, target, settings, node_for(target, nodes()))
     extent = extent or CalibrationSize(seconds=settings.calibrate_s)
     began = time.monotonic()
-    with compile_workers_running([bench.node]), cores_reserved(bench.node, log):
-        version = version_there(target, bench.node)
-        facts = target_facts(target, bench.node)
+    with compile_workers_running([setup.node]), cores_reserved(setup.node, log):
+        version = version_there(target, setup.node)
+        facts = target_facts(target, setup.node)
         store = RowStore(storage, key, identity(facts))
         if known is not None and is_same_device(known, facts):
             store.take_over(known)
         steps = _Steps(progress, len(op_signatures(space)), extent.networks)
-        rows = _rows(bench, store, steps, log)
+        rows = _rows(setup, store, steps, log)
         timed_rows = time.monotonic()
         try:
-            table = _table(bench, rows, median(store.overheads_ms), version)
-            table = calibrated(table, bench, extent, steps.networks_done)
+            table = _table(setup, rows, median(store.overheads_ms), version)
+            table = calibrated(table, setup, extent, steps.networks_done)
             table.check()
         except ValueError as error:  # no line fits the times
             raise MeasurementError(f"{error} (all rows are kept)") from error
@@ -123,21 +123,21 @@ class _Steps:
 
 
 def _rows(
-    bench: MeasurementSetup, store: RowStore, steps: _Steps, log: Callable[[str], None]
+    setup: MeasurementSetup, store: RowStore, steps: _Steps, log: Callable[[str], None]
 ) -> tuple[LatencyEntry, ...]:
     """Rows of all parts: measures missing ones, then noisy ones again."""
-    parts = op_signatures(bench.space)
-    _measure_missing(bench, store, parts, steps)
+    parts = op_signatures(setup.space)
+    _measure_missing(setup, store, parts, steps)
     noisy = noisy_entries(store.rows)
     if is_noisy(store.rows):
         log(f"{len(noisy)} of {len(parts)} parts spread over {NOISY_SPREAD:.0%}; once more")
         store.drop(noisy)
-        _measure_missing(bench, store, parts, steps)
+        _measure_missing(setup, store, parts, steps)
         noisy = noisy_entries(store.rows)
-    if is_noisy(store.rows) and not bench.settings.accept_noisy:
+    if is_noisy(store.rows) and not setup.settings.accept_noisy:
         store.drop(noisy)
         raise MeasurementError(
-            f"{len(noisy)} of {len(parts)} parts on {bench.target.hardware()} spread over "
+            f"{len(noisy)} of {len(parts)} parts on {setup.target.hardware()} spread over "
             f"{NOISY_SPREAD:.0%}, twice; expected {NOISY_SHARE:.0%} of them at most: let the "
             "machine do nothing else and try again (calm rows are kept), or set "
             "measure.accept_noisy: true"
@@ -148,15 +148,15 @@ def _rows(
 
 
 def _measure_missing(
-    bench: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], steps: _Steps
+    setup: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], steps: _Steps
 ) -> None:
     failed: list[str] = []
     for group in _groups(store.missing(parts)):
-        failed += _measure_group(bench, store, group)
+        failed += _measure_group(setup, store, group)
         steps.parts_done(len(parts) - len(store.missing(parts)))
     if failed:
         raise MeasurementError(
-            f"{bench.target.runtime} fails with {'; '.join(failed)}: leave these ops out of "
+            f"{setup.target.runtime} fails with {'; '.join(failed)}: leave these ops out of "
             f"the space (the other {len(parts) - len(failed)} rows are kept)"
         )
 
@@ -168,7 +168,7 @@ def _groups(parts: Sequence[OpSignature]) -> Iterator[Sequence[OpSignature]]:
 
 
 def _measure_group(
-    bench: MeasurementSetup,
+    setup: MeasurementSetup,
     store: RowStore,
     parts: Sequence[OpSignature],
     *,
@@ -176,30 +176,30 @@ def _measure_group(
 ) -> list[str]:
     """Measure some parts and store their rows; descriptions of parts that the runtime fails on."""
     try:
-        store.add(*_group_rows(bench, store, parts, is_anchored))
+        store.add(*_group_rows(setup, store, parts, is_anchored))
     except ProgramError as error:
         if len(parts) == 1 and is_anchored:  # the reference network may be what fails
-            return _measure_group(bench, store, parts, is_anchored=False)
+            return _measure_group(setup, store, parts, is_anchored=False)
         if len(parts) == 1:
             return [f"{_description(parts[0])}: {error}"]
-        return [failed for part in parts for failed in _measure_group(bench, store, [part])]
+        return [failed for part in parts for failed in _measure_group(setup, store, [part])]
     return []
 
 
 def _group_rows(
-    bench: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], is_anchored: bool
+    setup: MeasurementSetup, store: RowStore, parts: Sequence[OpSignature], is_anchored: bool
 ) -> tuple[list[LatencyEntry], float]:
     """Rows of some parts, and the latency of the empty call, which is subtracted."""
-    anchors = [Architecture.reference(bench.space)] if is_anchored else []
-    *timings, empty = bench.timed_with_empty([*anchors, *parts], bench.settings.rounds)
+    anchors = [Architecture.reference(setup.space)] if is_anchored else []
+    *timings, empty = setup.timed_with_empty([*anchors, *parts], setup.settings.rounds)
     if is_anchored:
         store.anchor(timings.pop(0).without(empty.median_ms).median_ms)
     drift = store.drift
-    if bench.target.device == "android" and drift > MAX_RISE:
+    if setup.target.device == "android" and drift > MAX_RISE:
         raise MeasurementError(
             f"the phone throttles: the reference network takes {drift - 1:.0%} more than at the "
             f"beginning; let it cool down and try again (rows so far are kept), or raise "
-            f"targets.{bench.target.name}.phone.cool_down_s"
+            f"targets.{setup.target.name}.phone.cool_down_s"
         )
     rows = [
         _row(part, timing.without(empty.median_ms), drift)
@@ -225,19 +225,19 @@ def _description(part: OpSignature) -> str:
 
 
 def _table(
-    bench: MeasurementSetup, rows: tuple[LatencyEntry, ...], overhead_ms: float, version: str
+    setup: MeasurementSetup, rows: tuple[LatencyEntry, ...], overhead_ms: float, version: str
 ) -> LatencyTable:
-    target = bench.target
+    target = setup.target
     return LatencyTable(
         target=target.name,
         hardware=target.hardware(),
         runtime=target.runtime,
         runtime_version=version,
-        space=bench.space,
+        space=setup.space,
         rows=rows,
         overhead_ms=overhead_ms,
         device={
-            **target_facts(target, bench.node),
+            **target_facts(target, setup.node),
             "batch_size": target.batch_size,
             "threads": target.threads,
             "precision": target.precision,

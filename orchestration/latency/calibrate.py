@@ -96,19 +96,19 @@ def _network_near(table: LatencyTable, draw: int) -> list[int]:
 
 def calibrated(
     table: LatencyTable,
-    bench: MeasurementSetup,
+    setup: MeasurementSetup,
     extent: CalibrationSize,
     progress: Callable[[int], None],
 ) -> LatencyTable:
     """Measure whole networks and fit the table to them."""
-    reference, others = Architecture.reference(bench.space), list(extent.others)
-    programs = lower(bench.space, bench.target, [reference, *others, None])
+    reference, others = Architecture.reference(setup.space), list(extent.others)
+    programs = lower(setup.space, setup.target, [reference, *others, None])
     networks: list[Architecture] = []
-    for some, lowered in _lowered(table, bench, extent):
+    for some, lowered in _lowered(table, setup, extent):
         networks += some
         programs += lowered
         progress(len(networks))
-    timings = timed_networks(bench, programs)
+    timings = timed_networks(setup, programs)
     known = 1 + len(others)
     empty_ms = timings.pop(known).median_ms
     whole = [timing.without(empty_ms) for timing in timings]
@@ -116,7 +116,7 @@ def calibrated(
 
 
 def _lowered(
-    table: LatencyTable, bench: MeasurementSetup, extent: CalibrationSize
+    table: LatencyTable, setup: MeasurementSetup, extent: CalibrationSize
 ) -> Iterator[tuple[Sequence[Architecture], list[Program]]]:
     """Yield random networks with their programs, a few at a time, until the time is up."""
     drawn, began, few = random_networks(table, extent.networks), time.monotonic(), FEWEST
@@ -125,18 +125,18 @@ def _lowered(
         if is_over and first >= 2 * FEWEST:
             return
         some = drawn[first : first + few]
-        yield some, lower(bench.space, bench.target, some)
+        yield some, lower(setup.space, setup.target, some)
 
 
-def timed_networks(bench: MeasurementSetup, programs: Sequence[Program]) -> list[Timing]:
+def timed_networks(setup: MeasurementSetup, programs: Sequence[Program]) -> list[Timing]:
     """Time whole networks, call overhead included. Slow networks are timed in fewer rounds."""
-    settings, target = bench.settings, bench.target
+    settings, target = setup.settings, setup.target
     quick = replace(settings, samples_per_round=1)
-    first = timed(programs, target, quick, 2, bench.node)
+    first = timed(programs, target, quick, 2, setup.node)
     sample_ms = sum(max(settings.sample_ms, timing.median_ms) for timing in first)
     round_s = settings.samples_per_round * sample_ms / 1e3
     rounds = max(settings.rounds, min(settings.network_rounds, int(TIMING_S / round_s)))
-    timings = timed(programs, target, settings, rounds, bench.node)
+    timings = timed(programs, target, settings, rounds, setup.node)
     if target.device == "android":
         check_throttling(timings, target.name)
     return timings

@@ -29,7 +29,7 @@ from orchestration.state.checkpoint_index import is_ended
 NOT_REPORTED = ("probs", "system")
 """Fields of an epoch record that are stored but not reported to the driver."""
 
-LEAVING_S = 10.0
+DRAINING_SAVE_S = 10.0
 """Seconds between checkpoints after a preemption notice, i.e. the most that can be lost."""
 
 
@@ -151,7 +151,7 @@ class Stage:
                 self._meter.steps += 1
                 if report is not None:
                     self._report(report)
-                self._notice_leaving()
+                self._save_often_if_draining()
                 signals, is_good = group.signals, self._work.progress.bad_steps == 0
                 if (report is not None or signals.save or signals.stop) and is_good:
                     self._save()
@@ -167,23 +167,23 @@ class Stage:
         """Signals of this worker. Only preemption is signalled by all, the rest by the first."""
         watchdog = self._context.group.watchdog
         if self._context.group.rank > 0:
-            return StepSignals(leave=watchdog.is_leaving)
+            return StepSignals(drain=watchdog.is_draining)
         hours = self._max_hours
         return StepSignals(
             stop=watchdog.is_stopping,
             save=time.monotonic() - self._saved_at > self._every_s,
             finish=hours is not None and self._meter.hours() > hours,
-            leave=watchdog.is_leaving,
+            drain=watchdog.is_draining,
         )
 
-    def _notice_leaving(self) -> None:
+    def _save_often_if_draining(self) -> None:
         """Save checkpoints more often after a preemption notice, and log that once."""
-        if not self._context.group.signals.leave or self._every_s <= LEAVING_S:
+        if not self._context.group.signals.drain or self._every_s <= DRAINING_SAVE_S:
             return
-        self._every_s = LEAVING_S
+        self._every_s = DRAINING_SAVE_S
         if self._context.group.rank == 0:
             self._context.control.note(
-                f"a node will be preempted; a checkpoint every {LEAVING_S:g} s until then"
+                f"a node will be preempted; a checkpoint every {DRAINING_SAVE_S:g} s until then"
             )
 
     def _report(self, report: EpochReport) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestration.config.credentials import sayable, without_passwords
 from orchestration.tracking.retries import Patience, PatientClient, single_requests
 
-PATIENCE_S = 120.0
+RETRY_S = 120.0
 """Default of how long a job waits for MLflow, seconds."""
 REQUEST_PART, TIMEOUT_PART = 1 / 4, 1 / 6
 """Fractions of it: how long a failing request is retried, and the timeout of a response."""
@@ -90,7 +90,7 @@ def _artifacts(tracking_uri: str, folder: str | None) -> str | None:
 
 @contextmanager
 def connected(
-    tracking_uri: str, patience_s: float = PATIENCE_S, total_s: float = float("inf")
+    tracking_uri: str, patience_s: float = RETRY_S, total_s: float = float("inf")
 ) -> Iterator[PatientClient]:
     """Context manager with a client; errors of MLflow inside the block become RecordErrors.
 

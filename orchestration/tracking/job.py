@@ -32,7 +32,7 @@ from orchestration.state.result import Result
 from orchestration.tracking.artifacts import upload
 from orchestration.tracking.client import (
     CASE_S,
-    PATIENCE_S,
+    RETRY_S,
     connected,
     experiment_id,
     is_server,
@@ -69,7 +69,7 @@ def record_job(
     *,
     tracking_uri: str,
     experiment: str,
-    patience_s: float = PATIENCE_S,
+    patience_s: float = RETRY_S,
     is_waited_for: bool = False,
     results: Sequence[Result] | None = None,
     facts: Mapping[str, Any] | None = None,

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.benchmarks.lines import keep, line
-from tests.support.faults import Rig, job_file, rig, rows_of_a_board
+from tests.support.faults import Rig, job_file, latency_rows, rig
 
 INTERVAL_S = 10.0
 
@@ -59,7 +59,7 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "control.json")
-        table.write_text(json.dumps(rows_of_a_board(Path(folder))))
+        table.write_text(json.dumps(latency_rows(Path(folder))))
         with rig(Path(folder, "faults"), 1, 1) as made:
             for run in range(options.runs):
                 storage = Path(folder, f"run-{run}")

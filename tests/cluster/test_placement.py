@@ -93,7 +93,7 @@ def test_a_busy_node_is_waited_for_and_a_person_is_told(
 ) -> None:
     import ray
 
-    monkeypatch.setattr(placement, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(placement, "LOG_AFTER_S", 0.5)
 
     @ray.remote(num_cpus=1)
     def train() -> None:

@@ -105,7 +105,7 @@ def test_a_job_is_followed_to_its_end(dashboard, capsys, monkeypatch) -> None:
 
 def test_ray_that_is_silent_for_long_is_given_up(dashboard, monkeypatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.1)
     with pytest.raises(ClusterError, match="answers 404"):
         _follow(JobsApi(dashboard.address), "x", _Output())
 

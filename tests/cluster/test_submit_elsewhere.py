@@ -94,7 +94,7 @@ def test_the_name_of_a_job_file_is_made_fit_for_an_address(
 def test_a_job_that_is_lost_from_sight_is_said_to_go_on(
     handed_in, dashboard, folder: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.05)
     monkeypatch.setattr(module.JobsApi, "state", lambda *_: module.JobsApi("x").version())
     expected = (
         rf"; the job keeps running there: ray job logs --address {dashboard.address} --follow my-"

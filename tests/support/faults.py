@@ -27,7 +27,7 @@ from tests.support.repository import REPOSITORY
 
 INJECTED = Path(__file__).parent / "injected"
 
-PATIENCE_S = 600
+JOB_TIMEOUT_S = 600
 """Time limit for a worker to reach a step; a start took 10 s alone, 60 s beside other tests."""
 
 
@@ -145,7 +145,7 @@ class Rig:
         Fails if the driver ends before.
         """
         path, driver = self.folder / f"step-{rank}", self.drivers[-1]
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + JOB_TIMEOUT_S
         while time.monotonic() < deadline and driver.poll() is None:
             fields = path.read_text().split() if path.exists() else []
             if self.attempts() >= attempt and len(fields) == 2 and int(fields[0]) >= step:
@@ -260,7 +260,7 @@ def job_file(storage: Path, table: Path, **sections: Any) -> Path:
     return path
 
 
-def rows_of_a_board(folder: Path) -> list[dict[str, Any]]:
+def latency_rows(folder: Path) -> list[dict[str, Any]]:
     """Latencies of all parts of that space; they increase with the kernel size."""
     from tests.support.latency_tables import rows_of
     from tests.support.worker_context import (

@@ -22,12 +22,12 @@ import psutil
 import pytest
 
 from tests.support.faults import (
-    PATIENCE_S,
+    JOB_TIMEOUT_S,
     Fault,
     Rig,
     job_file,
+    latency_rows,
     rig,
-    rows_of_a_board,
     searched,
 )
 
@@ -42,7 +42,7 @@ PATIENT = {"workers": 2, "hang_timeout_s": 10.0, "max_failures": 3}
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of the device, as if measured by another job."""
     path = tmp_path_factory.mktemp("table") / "control.json"
-    path.write_text(json.dumps(rows_of_a_board(path.parent)))
+    path.write_text(json.dumps(latency_rows(path.parent)))
     return path
 
 
@@ -65,7 +65,7 @@ def whole(two_nodes: Rig, table: Path, tmp_path_factory: pytest.TempPathFactory)
 def assert_done(made: Rig, job: Path) -> str:
     """Run a job to its end; returns its output."""
     driver = made.drive(job)
-    said, _ = driver.communicate(timeout=PATIENCE_S)
+    said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 0, said
     return said
 
@@ -79,7 +79,7 @@ def assert_goes_on(made: Rig, job: Path, whole: dict[str, Any]) -> None:
 
 def assert_failed(driver: subprocess.Popen[str], *words: str) -> str:
     """Check that a case failed with this reason; returns the output."""
-    said, _ = driver.communicate(timeout=PATIENCE_S)
+    said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 1, said
     for one in ("FAILED control-", *words):
         assert one in said
@@ -320,7 +320,7 @@ def test_a_search_goes_on_without_a_node_and_with_a_new_one(table: Path, tmp_pat
         made.wait_for_step(3, attempt=3)
         joined = made.starts()[-1][3] - added
         made.pace(0.0)
-        said, _ = driver.communicate(timeout=PATIENCE_S)
+        said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 0, said
     sizes = [size for rank, size, *_ in made.starts() if rank == 0]
     assert sizes == [2, 1, 2]
@@ -348,7 +348,7 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
         made.cluster.remove_node(made.nodes[0], allow_graceful=False)
         saved = [one.name for one in checkpoints(storage)]
         made.pace(0.0)
-        said, _ = driver.communicate(timeout=PATIENCE_S)
+        said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 0, said
     assert any(int(name.split("-")[1]) > 0 for name in saved), saved
     assert "a node will be preempted; a checkpoint every 10 s until then" in said

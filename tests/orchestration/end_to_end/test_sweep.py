@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.faults import PATIENCE_S, Rig, job_file, rig, rows_of_a_board
+from tests.support.faults import JOB_TIMEOUT_S, Rig, job_file, latency_rows, rig
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE_S)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * JOB_TIMEOUT_S)]
 
 BUDGETS = ["90%", "110%", "130%"]
 SWEEP: dict[str, Any] = {
@@ -51,7 +51,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two targets; large kernels cost more on the second than on the first."""
     folder, found = tmp_path_factory.mktemp("tables"), {}
     for name, factor in (("control", 1.0), ("other", 1.3)):
-        rows = rows_of_a_board(folder)
+        rows = latency_rows(folder)
         for row in rows:
             row["ms"] *= factor if "k5" in row["op"] else 1.0
         path = folder / f"{name}.yaml"
@@ -66,7 +66,7 @@ def sweep_file(storage: Path, boards: dict[str, Any], **sections: Any) -> Path:
 
 def driven(made: Rig, job: Path, code: int = 0) -> str:
     driver = made.drive(job)
-    said, _ = driver.communicate(timeout=PATIENCE_S)
+    said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == code, said
     return said
 
@@ -185,7 +185,7 @@ def test_a_stopped_sweep_starts_no_workers_for_cases_that_wait(
     driver = one_node.drive(sweep_file(copied, boards))
     one_node.wait_for_step(2, attempt=2)
     driver.send_signal(signal.SIGINT)
-    said, _ = driver.communicate(timeout=PATIENCE_S)
+    said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 130, said
     assert one_node.attempts() == 2
     one_node.plan()
@@ -199,7 +199,7 @@ def test_a_plan_times_steps_keeps_nothing_else_and_is_compared_with_what_happene
     price = {**SWEEP["cluster"], "price_per_hour": 2.0}
     job = sweep_file(tmp_path, boards, cases=cases, cluster=price, retrain=None)
     driver = one_node.drive(job, ("-m", "orchestration", "plan"))
-    said, _ = driver.communicate(timeout=PATIENCE_S)
+    said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 0, said
     assert f"{2 * EPOCH} steps of search, about" in said
     assert "(1 node at 2 an hour)" in said
@@ -231,7 +231,7 @@ def test_budgets_that_share_a_search_take_that_of_the_middle_one(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(4 * PATIENCE_S)
+@pytest.mark.timeout(4 * JOB_TIMEOUT_S)
 def test_a_driver_that_is_killed_at_three_moments_ends_with_the_same_results(
     one_node: Rig, whole: Path, boards: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -55,34 +55,34 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
 
 
 def test_a_group_whose_later_rounds_are_slower_is_refused(timings: list[list[Timing]]) -> None:
-    bench = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
+    setup = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
     timings.append([timing(rise=1.2), timing(rise=1.2), timing(0.1)])
     with pytest.raises(MeasurementError, match=r"the phone throttles.*targets.pixel.phone.cool"):
-        bench.timed_with_empty(op_signatures(SPACE)[:2], 5)
+        setup.timed_with_empty(op_signatures(SPACE)[:2], 5)
 
 
 def test_a_group_that_is_slower_than_the_first_is_refused_and_the_first_is_kept(
     timings: list[list[Timing]], tmp_path: Any
 ) -> None:
-    bench, store = (
+    setup, store = (
         MeasurementSetup(SPACE, PHONE, SETTINGS, NODE),
         RowStore(Storage(str(tmp_path)), "key", {}),
     )
     one, two = op_signatures(SPACE)[:2]
     timings += [[timing(5.1), timing(), timing(0.1)], [timing(5.7), timing(), timing(0.1)]]
-    build_table._measure_group(bench, store, [one])
+    build_table._measure_group(setup, store, [one])
     with pytest.raises(MeasurementError, match="takes 12% more than at the beginning; let it cool"):
-        build_table._measure_group(bench, store, [two])
+        build_table._measure_group(setup, store, [two])
     assert [row.part for row in store.rows] == [one]
 
 
 def test_a_host_that_is_slower_is_not_refused(timings: list[list[Timing]], tmp_path: Any) -> None:
-    bench = MeasurementSetup(SPACE, TARGETS["cpu"], SETTINGS, NODE)
+    setup = MeasurementSetup(SPACE, TARGETS["cpu"], SETTINGS, NODE)
     store = RowStore(Storage(str(tmp_path)), "key", {})
     one, two = op_signatures(SPACE)[:2]
     timings += [[timing(5.1), timing(1.1), timing(0.1)], [timing(7.6), timing(1.6), timing(0.1)]]
-    build_table._measure_group(bench, store, [one])
-    build_table._measure_group(bench, store, [two])
+    build_table._measure_group(setup, store, [one])
+    build_table._measure_group(setup, store, [two])
     assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 1.0])
 
 
@@ -95,10 +95,10 @@ def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
         return [PROGRAM] * len(subjects)
 
     monkeypatch.setattr("orchestration.latency.measurement_setup.lower", lower)
-    bench = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
+    setup = MeasurementSetup(SPACE, PHONE, SETTINGS, NODE)
     store = RowStore(Storage(str(tmp_path)), "key", {})
     timings += [[timing(1.1), timing(0.1)], [timing(2.1), timing(0.1)]]
-    assert build_table._measure_group(bench, store, op_signatures(SPACE)[:2]) == []
+    assert build_table._measure_group(setup, store, op_signatures(SPACE)[:2]) == []
     assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 2.0])
 
 

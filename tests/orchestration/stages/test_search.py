@@ -163,8 +163,8 @@ def test_a_node_that_is_announced_to_go_is_answered_with_checkpoints_from_then_o
     with pytest.MonkeyPatch.context() as patch:
         Reports(patch)
         warm_up(context)
-    context.group.watchdog.is_leaving = True
-    monkeypatch.setattr(stage, "LEAVING_S", 0.0)
+    context.group.watchdog.is_draining = True
+    monkeypatch.setattr(stage, "DRAINING_SAVE_S", 0.0)
     monkeypatch.setattr(Checkpoints, "save", lambda _self, snapshot: taken.append(snapshot))
     monkeypatch.setattr(context.control, "note", notes.append)
     Reports(monkeypatch)
