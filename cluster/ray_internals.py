@@ -51,8 +51,8 @@ def address_and_port() -> tuple[str, int]:
     """
     from ray.train._internal.utils import get_address_and_port
 
-    found: tuple[str, int] = get_address_and_port()
-    return found
+    address: tuple[str, int] = get_address_and_port()
+    return address
 
 
 def is_datasets_callback(callback: Any) -> bool:

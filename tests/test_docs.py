@@ -43,8 +43,8 @@ from tests.support.markdown import anchor_of, code_blocks, headings, indented_li
 def pages() -> list[Path]:
     """Markdown files of the repository, new ones included."""
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
-    found = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return [path for name in found.stdout.split() if (path := REPOSITORY / name).exists()]
+    result = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [path for name in result.stdout.split() if (path := REPOSITORY / name).exists()]
 
 
 PAGES = pages()
@@ -72,7 +72,7 @@ def leads_somewhere(page: Path, link: str) -> bool:
     if file.is_dir():
         file /= "README.md"
     if file.suffix == ".md":
-        return anchor in {one.anchor for one in headings(file.read_text())}
+        return anchor in {heading.anchor for heading in headings(file.read_text())}
     number = re.fullmatch(r"L(\d+)", anchor)
     return number is not None and 1 <= int(number[1]) <= len(file.read_text().splitlines())
 
@@ -108,7 +108,7 @@ def test_anchors_are_those_of_code_hosts(title: str, anchor: str) -> None:
 
 def test_a_heading_that_stands_twice_gets_a_number() -> None:
     text = "# A\n## B\n```sh\n# no heading\n```\n## B\n"
-    assert [one.anchor for one in headings(text)] == ["a", "b", "b-1"]
+    assert [heading.anchor for heading in headings(text)] == ["a", "b", "b-1"]
 
 
 SECTIONS = {field.name for field in dataclasses.fields(Job)}
@@ -161,7 +161,7 @@ def test_files_of_the_method_import_only_files_above_them_in_the_list() -> None:
     order = reading_order()
     for number, name in enumerate(order):
         imported = set(re.findall(r"^ *from nas_core\.([\w.]+) import", _source(name), re.M))
-        below = {one.removesuffix(".py").replace("/", ".") for one in order[number:]}
+        below = {item.removesuffix(".py").replace("/", ".") for item in order[number:]}
         assert not imported & below, name
 
 
@@ -177,8 +177,8 @@ def commands(page: Path) -> Iterator[list[str]]:
         if block.language in ("sh", "bash", "shell", "console"):
             lines += block.text.replace("\\\n", " ").splitlines()
     for line in lines:
-        for one in re.split(r"&&|\|\||;|\|", line.partition(" #")[0].removeprefix("$ ")):
-            yield _words(one)
+        for item in re.split(r"&&|\|\||;|\|", line.partition(" #")[0].removeprefix("$ ")):
+            yield _words(item)
 
 
 def _words(command: str) -> list[str]:
@@ -191,11 +191,11 @@ def _words(command: str) -> list[str]:
 
 def options() -> dict[str, set[str]]:
     """Options of `proxyless`, by command; those of a group are of all its commands."""
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for name, command in typer.main.get_group(app).commands.items():
         parts = [command, *getattr(command, "commands", {}).values()]
-        found[name] = {word for part in parts for one in part.params for word in one.opts}
-    return found
+        result[name] = {word for part in parts for param in part.params for word in param.opts}
+    return result
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -220,7 +220,7 @@ def test_python_on_a_page_imports_what_there_is(page: Path) -> None:
             for node in ast.walk(ast.parse(block.text)):
                 if isinstance(node, ast.ImportFrom) and node.module is not None:
                     module = importlib.import_module(node.module)
-                    assert all(hasattr(module, one.name) for one in node.names), node.module
+                    assert all(hasattr(module, item.name) for item in node.names), node.module
 
 
 def test_the_sweep_of_the_readme_calls_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def experiments(address: str, deadline: float) -> list[str]:
     while True:
         try:
             with direct.open(ask, timeout=60) as answer:
-                return [one["name"] for one in json.load(answer)["experiments"]]
+                return [item["name"] for item in json.load(answer)["experiments"]]
         except OSError:
             if time.monotonic() > deadline:
                 raise

@@ -38,8 +38,8 @@ def epochs() -> int:
 
 
 def test_docstrings_of_modules_classes_functions_and_attributes_are_found() -> None:
-    found = [(finding.line, finding.word) for finding in refused_docstrings(MODULE)]
-    assert found == [
+    result = [(finding.line, finding.word) for finding in refused_docstrings(MODULE)]
+    assert result == [
         (1, "Of"),
         (4, "Those"),
         (11, "What"),

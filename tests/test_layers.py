@@ -99,9 +99,9 @@ def package_of(module: str) -> str:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_package_imports_no_layer_above_it(package: str) -> None:
     paths = [path for name, path in MODULES.items() if name.split(".")[0] == package]
-    found = {(path.name, name.split(".")[0]) for path in paths for name in imports(path)}
+    result = {(path.name, name.split(".")[0]) for path in paths for name in imports(path)}
     assert len(paths) > 5
-    assert not {(path, name) for path, name in found if name in FORBIDDEN[package]}
+    assert not {(path, name) for path, name in result if name in FORBIDDEN[package]}
 
 
 def test_packages_of_orchestration_import_only_those_below_them() -> None:
@@ -138,24 +138,24 @@ def test_no_folder_has_more_files_than_a_person_can_overlook() -> None:
 
 
 def test_only_the_recorder_imports_mlflow() -> None:
-    found = {name for name, path in MODULES.items() if "mlflow" in map(root, imports(path))}
-    assert {name.rpartition(".")[0] for name in found} == {"orchestration.tracking"}
+    result = {name for name, path in MODULES.items() if "mlflow" in map(root, imports(path))}
+    assert {name.rpartition(".")[0] for name in result} == {"orchestration.tracking"}
 
 
 def test_only_what_reads_or_writes_parquet_imports_pyarrow() -> None:
-    found = {
+    result = {
         name
         for name, path in MODULES.items()
         if name.startswith("orchestration") and "pyarrow" in map(root, imports(path))
     }
-    assert {name for name in found if name.rpartition(".")[0] not in READ_PARQUET} == {
+    assert {name for name in result if name.rpartition(".")[0] not in READ_PARQUET} == {
         WRITES_PARQUET
     }
 
 
 def test_only_one_file_takes_anything_from_private_modules_of_ray() -> None:
-    found = {name for name, path in MODULES.items() if any(map(is_private_ray, names_in(path)))}
-    assert found == {RAY_INTERNALS}
+    result = {name for name, path in MODULES.items() if any(map(is_private_ray, names_in(path)))}
+    assert result == {RAY_INTERNALS}
 
 
 def names_in(path: Path) -> Iterator[str]:

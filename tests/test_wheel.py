@@ -38,8 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(REPOSITORY / name, source)
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", "built")
     run(sys.executable, "-m", "pip", "wheel", ".", *options, cwd=source)
-    (found,) = (source / "built").glob("*.whl")
-    return found
+    (result,) = (source / "built").glob("*.whl")
+    return result
 
 
 @pytest.fixture(scope="module")

@@ -307,4 +307,4 @@ def _compare(
         return
     write_comparison(folder, storage.sub(TABLES), results, facts)
     for hardware in dict.fromkeys(result["hardware"] for result in finished):
-        log(comparison_text([one for one in finished if one["hardware"] == hardware]))
+        log(comparison_text([item for item in finished if item["hardware"] == hardware]))

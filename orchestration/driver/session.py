@@ -83,7 +83,7 @@ class JobSession:
         from orchestration.stages.context import CaseTask
 
         targets = {target.name: target for target in self.plan.targets}
-        elsewhere = {one.target for one in co_scheduled} - {case.target}
+        elsewhere = {item.target for item in co_scheduled} - {case.target}
         return CaseTask(
             self.plan.job.with_seed(case.seed),
             self.plan.data,

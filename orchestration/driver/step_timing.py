@@ -124,14 +124,14 @@ def _case_timings(
     ended = time.time()
     if failed:
         raise RuntimeError(f"steps could not be timed: {next(iter(failed.values()))}")
-    found = [
+    timings = [
         (task.case.target, folder.read_json(f"{task.case.folder}/{STEP_TIMES_FILE}"))
         for task in tasks
     ]
-    tail_s = ended - max(values["ended"] for _, values in found)
+    tail_s = ended - max(values["ended"] for _, values in timings)
     return [
         CaseTiming(target, values["began"] - began + tail_s + values["load_s"], values)
-        for target, values in sorted(found, key=lambda one: float(one[1]["began"]))
+        for target, values in sorted(timings, key=lambda item: float(item[1]["began"]))
     ]
 
 

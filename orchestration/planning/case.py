@@ -91,7 +91,7 @@ class Case:
         kind = KINDS[values["kind"]]
         given = {name: value for name, value in values.items() if value is not None}
         given = {"search_ms": given.get("budget_ms"), **given}
-        return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})
+        return kind(**{item.name: given[item.name] for item in fields(kind) if item.name in given})
 
 
 @dataclass(frozen=True, kw_only=True)

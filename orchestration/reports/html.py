@@ -112,12 +112,12 @@ def _table(results: Sequence[Result]) -> str:
     heads = ["network", *FACTS.values(), "budget", *(COLUMNS[name][0] for name in columns)]
     rows = [
         [
-            _cell(display_name(one)),
-            *(_cell(str(value_of(one, fact) or "-")) for fact in FACTS),
-            _cell(str(one["budget"] or "-")),
-            *(_cell(cell(name, value_of(one, name)), value_of(one, name)) for name in columns),
+            _cell(display_name(item)),
+            *(_cell(str(value_of(item, fact) or "-")) for fact in FACTS),
+            _cell(str(item["budget"] or "-")),
+            *(_cell(cell(name, value_of(item, name)), value_of(item, name)) for name in columns),
         ]
-        for one in results
+        for item in results
     ]
     head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)

@@ -68,7 +68,7 @@ def ordered_results(found: Iterable[Result], facts: Mapping[str, Any]) -> list[R
         facts: the content of `job.json`, if there is one.
     """
     asked = {case["key"] for case in facts.get("plan", {}).get("cases", ())}
-    return sorted((one for one in found if not asked or one["key"] in asked), key=_order)
+    return sorted((item for item in found if not asked or item["key"] in asked), key=_order)
 
 
 def _order(result: Result) -> tuple[str, int, float, str]:
@@ -111,7 +111,7 @@ def _repeats_table(groups: Sequence[Sequence[Result]]) -> Table:
     headers = ["budget ms", "seeds", *(COLUMNS[name][0] for name in REPEATED)]
     table = empty_table(title, headers)
     for group in groups:
-        figures = [mean_cell(name, [value_of(one, name) for one in group]) for name in REPEATED]
+        figures = [mean_cell(name, [value_of(item, name) for item in group]) for name in REPEATED]
         budget = cell("budget_ms", group[0]["budget_ms"])
         table.add_row(_plain_name(group[0]), budget, str(len(group)), *figures)
     return table

@@ -151,22 +151,24 @@ def estimate(
         }
         for wave, follows in ((order.first, False), (order.followers, True))
     )
-    found = first | followers
+    estimates = first | followers
     warmup_steps = plan.job.search.warmup_epochs * search_steps(plan.job, plan.data)
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
-    number, fixed_s = len(order.warmups), RAY_S if found else 0.0
+    number, fixed_s = len(order.warmups), RAY_S if estimates else 0.0
     wave_s = [
         makespan([case.seconds for case in wave.values()], layout.at_once)
         for wave in (first, followers)
     ]
     alone = [
-        _alone(plan, case, found[case.name], timings) for case in order.cases if case.name in found
+        _alone(plan, case, estimates[case.name], timings)
+        for case in order.cases
+        if case.name in estimates
     ]
     return Estimate(
         seconds=fixed_s + number * warmup_s + sum(wave_s),
         warmup_s=number * warmup_s,
         warmup_steps=number * warmup_steps,
-        cases=found,
+        cases=estimates,
         alone_s=fixed_s + makespan(alone, layout.at_once),
         workers=layout.workers,
         at_once=layout.at_once,
@@ -218,13 +220,13 @@ def _case(
     is_there = follows or is_searched(case, folder)
     searched = search_units(plan) if case.kind == "search" and not is_there else 0
     seconds = timings.start_s + _searched_s(job, searched * timings.search_step_s)
-    trained = {training_of(one): one for one in (case, *behind)}
-    seconds += sum(steps * timings.step_s(one) for one in trained.values())
-    for one in (case, *behind):
-        if one.kind != "reference" and not is_found(one, folder):
-            seconds += timings.measure_s.get(one.target, 0.0)
+    trained = {training_of(item): item for item in (case, *behind)}
+    seconds += sum(steps * timings.step_s(item) for item in trained.values())
+    for item in (case, *behind):
+        if item.kind != "reference" and not is_found(item, folder):
+            seconds += timings.measure_s.get(item.target, 0.0)
         if steps:
-            seconds += timings.export_s.get(one.target, 0.0)
+            seconds += timings.export_s.get(item.target, 0.0)
     if case.kind == "search":
         seconds += job.search.ranking_networks * steps * timings.retrain_step_s
     if case.kind == "random":

@@ -78,10 +78,10 @@ class Snapshot:
 
     def files(self) -> dict[str, bytes]:
         """Content of this worker's files."""
-        found = {name: _torch_bytes(values) for name, values in self.tensors.items()}
+        files = {name: _torch_bytes(values) for name, values in self.tensors.items()}
         if self.rank == 0:
-            found[CHECKPOINT_STATE_FILE] = json.dumps(self.facts).encode()
-        return found
+            files[CHECKPOINT_STATE_FILE] = json.dumps(self.facts).encode()
+        return files
 
 
 def snapshot(

@@ -89,9 +89,9 @@ def probabilities(candidate: Candidate) -> dict[str, Any] | None:
     They have their own file to keep `result.json`, which every comparison reads, small.
     """
     epochs = [
-        {"epoch": one["epoch"], "probs": [[round(p, 5) for p in site] for site in one["probs"]]}
-        for one in candidate.history
-        if one.get("probs") is not None
+        {"epoch": item["epoch"], "probs": [[round(p, 5) for p in site] for site in item["probs"]]}
+        for item in candidate.history
+        if item.get("probs") is not None
     ]
     if not epochs or not isinstance(candidate.model, Architecture):
         return None

@@ -157,7 +157,7 @@ class SearchTrainable:
         state.alpha_steps = values["alpha_steps"]
         state.baseline, state.multiplier = values["baseline"], values["multiplier"]
         state.trials = [
-            ScoredNetwork(**{**one, "path": tuple(one["path"])}) for one in values["trials"]
+            ScoredNetwork(**{**value, "path": tuple(value["path"])}) for value in values["trials"]
         ]
         state.scaler.load_state_dict(values["scaler"])
 

@@ -108,10 +108,10 @@ def why(case: Case, folder: Storage, snapshot: JobSnapshot) -> str:
         return "done"
     if is_found(case, folder):
         return "to do: derived and measured, not retrained"
-    found = snapshot.results.get(case.name)
-    if found is None:
+    result = snapshot.results.get(case.name)
+    if result is None:
         is_begun = bool(folder.list(checkpoints_place(case)))
         return "to do: resumes from its checkpoint" if is_begun else "to do"
-    before: Parts = found.get("parts", {})
+    before: Parts = result.get("parts", {})
     changed = [name for name in case.parts if before.get(name) != case.parts[name]]
     return f"to do again: {' and '.join(changed)} changed" if before else "to do again"

@@ -67,8 +67,8 @@ def read_snapshot(folder: Storage, asha: AshaSettings | None = None) -> JobSnaps
             ignored.
     """
     names = sorted(filter(None, map(case_of_result, folder.list(CASES))))
-    found = {name: folder.find_json(result_file(name)) for name in names}
-    results = {name: values for name, values in found.items() if values is not None}
+    stored = {name: folder.find_json(result_file(name)) for name in names}
+    results = {name: values for name, values in stored.items() if values is not None}
     return JobSnapshot(results, {} if asha is None else _stopped(folder, asha))
 
 

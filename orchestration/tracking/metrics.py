@@ -47,9 +47,9 @@ def case_params(result: Mapping[str, object]) -> dict[str, str]:
 def final_values(names: Sequence[str], result: Result) -> list[Value]:
     """Metrics of a result, with the time at which the case finished."""
     at_ms = finished_ms(result)
-    found = {name: value_of(result, name) for name in names}
+    values = {name: value_of(result, name) for name in names}
     return [
-        Value(name, float(value), at_ms, 0) for name, value in found.items() if value is not None
+        Value(name, float(value), at_ms, 0) for name, value in values.items() if value is not None
     ]
 
 

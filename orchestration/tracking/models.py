@@ -66,8 +66,8 @@ class Models:
     def read(self) -> None:
         """Read the models of all known runs at once, to save a request for each."""
         ours = {run.info.run_id for run in self.runs.known.values()}
-        found = [model for model in self._search(None) if model.source_run_id in ours]
-        for model in self._once(found):
+        logged = [model for model in self._search(None) if model.source_run_id in ours]
+        for model in self._once(logged):
             self.known.setdefault(model.source_run_id, model)
 
     def read_versions(self) -> None:
@@ -106,7 +106,7 @@ class Models:
     def _link(self, model: LoggedModel, link: dict[str, str]) -> None:
         """Link a model to its version, in place of links to former versions of the same name."""
         shown = json.loads(model.tags.get(VERSIONS, "[]"))
-        wanted = [*(one for one in shown if one["name"] != link["name"]), link]
+        wanted = [*(item for item in shown if item["name"] != link["name"]), link]
         if shown != wanted:
             model.tags[VERSIONS] = json.dumps(wanted)
             self.client.set_logged_model_tags(model.model_id, {VERSIONS: model.tags[VERSIONS]})
@@ -167,10 +167,10 @@ class Models:
 
     def _versions(self, name: str) -> list[ModelVersion]:
         """All versions of a registered name, which is created if missing."""
-        found = self.client.search_model_versions(f"name = '{name}'")
-        if not found:
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        if not versions:
             self.client.patience.until_done(lambda: self._make_name(name))
-        return self._each_once(found)
+        return self._each_once(versions)
 
     def _make_name(self, name: str) -> None:
         if not self.client.search_registered_models(f"name = '{name}'"):
@@ -196,9 +196,9 @@ class Models:
         queries: list[str] = []  # none at first: all versions are known
 
         def make() -> ModelVersion:
-            found = self.client.search_model_versions(queries.pop()) if queries else []
+            versions = self.client.search_model_versions(queries.pop()) if queries else []
             queries.append(f"name = '{name}' and {tagged(tags)}")
-            return found[0] if found else self._register(name, run, model, result, tags)
+            return versions[0] if versions else self._register(name, run, model, result, tags)
 
         return self.client.patience.until_done(make)
 
@@ -239,9 +239,9 @@ class Models:
         pending = [] if run_id in self.runs.new else [run_id]
 
         def make() -> LoggedModel:
-            found = self._once(self._search(pending.pop())) if pending else []
+            models = self._once(self._search(pending.pop())) if pending else []
             pending.append(run_id)
-            return found[0] if found else self._new_model(run_id, result)
+            return models[0] if models else self._new_model(run_id, result)
 
         return self.client.patience.until_done(make)
 
@@ -300,5 +300,5 @@ def budget_alias(budget_ms: float) -> str:
 
 def _numbers(result: Result) -> dict[str, str]:
     """Tags of a version."""
-    found = {name: value_of(result, name) for name in (*NUMBERS, MEASURED)}
-    return {name: str(value) for name, value in found.items() if value is not None}
+    values = {name: value_of(result, name) for name in (*NUMBERS, MEASURED)}
+    return {name: str(value) for name, value in values.items() if value is not None}

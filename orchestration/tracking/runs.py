@@ -39,13 +39,13 @@ class Runs:
     def run(self, name: str, tags: dict[str, str], started: int) -> Run:
         """The run with these tags, created if missing; renamed if its name has changed."""
         identity = {tag: tags[tag] for tag in IDENTITY if tag in tags}
-        found = self.known.get(_identity(tags))
-        if found is None:
-            found = self._found_or_new(name, tags, started, identity)
-        if found.info.run_name != name:
-            self.client.update_run(found.info.run_id, name=name)
-        self.known[_identity(tags)] = found
-        return found
+        run = self.known.get(_identity(tags))
+        if run is None:
+            run = self._found_or_new(name, tags, started, identity)
+        if run.info.run_name != name:
+            self.client.update_run(run.info.run_id, name=name)
+        self.known[_identity(tags)] = run
+        return run
 
     def read_children(self, parent: Run, *kinds: str) -> None:
         """Read all runs below a run at once, to save a request for each.
@@ -58,11 +58,11 @@ class Runs:
         parents = {parent.info.run_id}
         for depth, kind in enumerate(kinds):
             below = {PARENT: parent.info.run_id} if depth == 0 else {}
-            found = self._search({KIND: kind} | below) if parents - self.new else []
-            found = [run for run in found if run.data.tags.get(PARENT) in parents]
-            self.known.update({_identity(run.data.tags): run for run in self._once(found)})
+            runs = self._search({KIND: kind} | below) if parents - self.new else []
+            runs = [run for run in runs if run.data.tags.get(PARENT) in parents]
+            self.known.update({_identity(run.data.tags): run for run in self._once(runs)})
             self.parents.update(parents)
-            parents = {run.info.run_id for run in found}
+            parents = {run.info.run_id for run in runs}
 
     def read_again(self, parent: Run, *kinds: str) -> None:
         """Read them again after failures, each of which may have left a duplicate run."""
@@ -105,9 +105,9 @@ class Runs:
         pending = [] if identity.get(PARENT) in self.parents | self.new else [identity]
 
         def make() -> Run:
-            found = self._once(self._search(pending.pop())) if pending else []
+            runs = self._once(self._search(pending.pop())) if pending else []
             pending.append(identity)
-            return found[0] if found else self._new(name, tags, started)
+            return runs[0] if runs else self._new(name, tags, started)
 
         return self.client.patience.until_done(make)
 
@@ -151,14 +151,14 @@ def _fullness(run: Run) -> tuple[bool, int, str]:
 
 def pages(search: Callable[[str | None], Any]) -> list[Any]:
     """All results of a paginated search."""
-    found: list[Any] = []
+    items: list[Any] = []
     token: str | None = None
     while True:
         page = search(token)
-        found += page
+        items += page
         token = page.token
         if not token:
-            return found
+            return items
 
 
 def tagged(tags: Mapping[str, str]) -> str:

@@ -119,38 +119,38 @@ def _searched(state: Any, parts: SearchData, name: str, seed: int) -> dict[str, 
     settings, aim = replace(COMMON, **values), goal()
     for _ in search_epochs(state, parts, aim, settings, seed, SingleProcess()):
         pass
-    found = choose(state, aim.table, aim.budget_ms, settings)
+    result = choose(state, aim.table, aim.budget_ms, settings)
     probs = state.supernet.probs()
     return {
         "variant": name,
         "seed": seed,
-        "path": found.path(),
+        "path": result.path(),
         "expected / budget": float(aim.expected_ms(probs)) / aim.budget_ms,
-        "network / budget": aim.path_ms(found.path()) / aim.budget_ms,
+        "network / budget": aim.path_ms(result.path()) / aim.budget_ms,
         "entropy": mean_entropy(probs),
     }
 
 
 def controls() -> list[alone.Path_]:
     """Different random networks that use 0.9 to 1.0 of the budget."""
-    aim, found = goal(), dict[alone.Path_, None]()
+    aim, result = goal(), dict[alone.Path_, None]()
     draw = 0
-    while len(found) < CONTROLS:
+    while len(result) < CONTROLS:
         path = random_within(aim, generator(0, "control", draw))
         if aim.path_ms(path) >= 0.9 * aim.budget_ms:
-            found[tuple(path)] = None
+            result[tuple(path)] = None
         draw += 1
-    return list(found)
+    return list(result)
 
 
 def accuracies(paths: Sequence[alone.Path_], processes: int) -> dict[alone.Path_, float]:
     """Top-1 of each network trained alone, percent, mean of two seeds. Reuses stored trainings."""
     done, wanted = alone.kept(), [(path, seed) for path in paths for seed in range(alone.SEEDS)]
-    missing = [one for one in dict.fromkeys(wanted) if one not in done]
+    missing = [fromkey for fromkey in dict.fromkeys(wanted) if fromkey not in done]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for found in pool.map(alone.train_alone, *zip(*missing, strict=True)) if missing else ():
+        for result in pool.map(alone.train_alone, *zip(*missing, strict=True)) if missing else ():
             with results_file("glyph_networks").open("a") as file:
-                file.write(json.dumps(found) + "\n")
+                file.write(json.dumps(result) + "\n")
     done = alone.kept()
     return {
         path: 100 * mean(done[path, seed]["top1"] for seed in range(alone.SEEDS)) for path in paths
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
-        runs = [run for found in pool.map(searches, range(options.seeds)) for run in found]
+        runs = [run for result in pool.map(searches, range(options.seeds)) for run in result]
     for run in runs:
         network = Architecture.from_path(alone.SPACE, run["path"])
         print(json.dumps({**run, "ops": network.ops}), file=sys.stderr)

@@ -129,8 +129,8 @@ class Bench:
         seeds, schedule = SEEDS, ablations.SCHEDULE
         if self.is_quick:
             seeds, schedule = SEEDS[:2], ablations.QUICK
-        found = ablations.searched(self.state / "ablations.jsonl", seeds, schedule)
-        return [*ablations.differences(found), ablations.derivation(found[ablations.BASE])]
+        result = ablations.searched(self.state / "ablations.jsonl", seeds, schedule)
+        return [*ablations.differences(result), ablations.derivation(result[ablations.BASE])]
 
     def traffic(self) -> list[Row]:
         """Two workers over a slow link, which only root can set up."""

@@ -73,7 +73,7 @@ def main() -> None:
             line("seconds for which training stands still", still),
             line("seconds that a checkpoint costs training in all", extra),
             line("seconds that writing went on after the stretch", background[1::2]),
-            line("percent of training at one in 300 s", [100 * one / EVERY_S for one in extra]),
+            line("percent of training at one in 300 s", [100 * item / EVERY_S for item in extra]),
         ],
     )
 

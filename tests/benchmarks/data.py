@@ -212,12 +212,12 @@ def memory(path: str) -> dict[str, float]:
 
 def readers() -> list[psutil.Process]:
     """Processes that run a reader task of the stream."""
-    found = []
+    result = []
     for process in mine():
         with suppress(psutil.Error):
             if "MapBatches" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+                result.append(process)
+    return result
 
 
 class Faults:
@@ -308,16 +308,16 @@ def photographs(count: int) -> dict[str, float]:
     data = [photograph(seed) for seed in range(8)]
     numbers = torch.rand(count, NUMBERS, generator=torch.Generator().manual_seed(0)).double()
     recipe = Recipe("crop", flip=True, crop_area=0.08, brightness=0.125, saturation=0.5)
-    found = {"bytes": sum(map(len, data)) / len(data)}
-    for name, one in (("search", Recipe("crop", flip=True, crop_area=0.08)), ("retrain", recipe)):
-        decoded(data[0], 3, 224, one, numbers[0].tolist())
+    result = {"bytes": sum(map(len, data)) / len(data)}
+    for name, item in (("search", Recipe("crop", flip=True, crop_area=0.08)), ("retrain", recipe)):
+        decoded(data[0], 3, 224, item, numbers[0].tolist())
         began = time.process_time()
         images = [
-            decoded(data[i % 8], 3, 224, one, drawn) for i, drawn in enumerate(numbers.tolist())
+            decoded(data[i % 8], 3, 224, item, drawn) for i, drawn in enumerate(numbers.tolist())
         ]
-        finished(torch.stack(images), one, numbers)
-        found[name] = count / (time.process_time() - began)
-    return found
+        finished(torch.stack(images), item, numbers)
+        result[name] = count / (time.process_time() - began)
+    return result
 
 
 def needed(
@@ -333,27 +333,27 @@ def needed(
 
 
 def paper_lines(per_core: dict[str, float]) -> list[dict[str, object]]:
-    found = [line("photographs of 500x375: bytes of one", [per_core["bytes"]])]
+    result = [line("photographs of 500x375: bytes of one", [per_core["bytes"]])]
     for recipe in ("search", "retrain"):
         speed = per_core[recipe]
         what = f"photographs of 500x375 to 224, {recipe} recipe: a second of one core"
-        found.append(line(what, [speed]))
+        result.append(line(what, [speed]))
         for gpus in (8, 64):
             for per_gpu in GPU_IMAGES_PER_S:
                 per_image = IMAGENET_BYTES / IMAGENET_IMAGES
                 cores, gbit, minutes = needed(gpus, per_gpu, speed, per_image)
                 case = f"ImageNet on paper, {recipe}, {gpus} GPUs of {per_gpu} images a second"
-                found.append(line(f"{case}: cores", [cores]))
-                found.append(line(f"{case}: Gbit/s", [gbit]))
-                found.append(line(f"{case}: minutes of an epoch", [minutes]))
-    return found
+                result.append(line(f"{case}: cores", [cores]))
+                result.append(line(f"{case}: Gbit/s", [gbit]))
+                result.append(line(f"{case}: minutes of an epoch", [minutes]))
+    return result
 
 
 def alone(function: Callable[..., dict[str, float]], *words: object) -> dict[str, float]:
     """Result of a function that runs in its own process."""
-    (found,) = as_they_come(function, [words], 1)
-    print(function.__name__, {name: round(value, 2) for name, value in found.items()}, flush=True)
-    return found
+    (result,) = as_they_come(function, [words], 1)
+    print(function.__name__, {name: round(value, 2) for name, value in result.items()}, flush=True)
+    return result
 
 
 def measured(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
@@ -363,30 +363,32 @@ def measured(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, obje
     for count, place in sets.items():
         if Storage(place).exists(MANIFEST_FILE):
             continue
-        found = alone(converted, count, place)
+        result = alone(converted, count, place)
         if count == size:
-            yield line(f"converting {what}", [size / found["converting_s"]])
-            yield line(f"converting {what}, with the start and end of Ray", [size / found["all_s"]])
+            yield line(f"converting {what}", [size / result["converting_s"]])
+            yield line(
+                f"converting {what}, with the start and end of Ray", [size / result["all_s"]]
+            )
     with s3_process() as endpoint:
         login = {name: os.environ[name] for name in (*LOGIN, "AWS_ENDPOINT_URL")}
         places = {"disk": sets[size], "S3": put_into_s3(sets[size], endpoint)}
         for name, place in places.items():
             for _ in range(given.repeats):
-                found = alone(read, place, login)
-                yield line(f"reading {what} from {name}", [found["per_s"]])
-                yield line(f"reading {what} from {name}, first epoch", [found["first_per_s"]])
-                yield line(f"reading {what} from {name}, of one processor", [found["per_cpu_s"]])
-                yield line(f"seconds to the first batch from {name}", [found["first_s"]])
+                result = alone(read, place, login)
+                yield line(f"reading {what} from {name}", [result["per_s"]])
+                yield line(f"reading {what} from {name}, first epoch", [result["first_per_s"]])
+                yield line(f"reading {what} from {name}, of one processor", [result["per_cpu_s"]])
+                yield line(f"seconds to the first batch from {name}", [result["first_s"]])
         put_into_s3(sets[given.large], endpoint)
-        found = alone(faulty, f"s3://{BUCKET}/set", int(endpoint.rpartition(":")[2]), login)
-        case = f"{given.large} images, {found['killed']:.0f} readers killed, "
-        case += f"{found['failed']:.0f} answers failed"
+        result = alone(faulty, f"s3://{BUCKET}/set", int(endpoint.rpartition(":")[2]), login)
+        case = f"{given.large} images, {result['killed']:.0f} readers killed, "
+        case += f"{result['failed']:.0f} answers failed"
         for name in ("missing", "twice", "seconds"):
-            yield line(f"{case}: {name}", [found[name]])
+            yield line(f"{case}: {name}", [result[name]])
     for size in (given.small, given.large):
-        found = alone(memory, sets[size])
-        yield line(f"MB above the idle job, {size} images streamed", [found["above_mb"]])
-        yield line("MB of the idle job and its Ray", [found["idle_mb"]])
+        result = alone(memory, sets[size])
+        yield line(f"MB above the idle job, {size} images streamed", [result["above_mb"]])
+        yield line("MB of the idle job and its Ray", [result["idle_mb"]])
     yield from paper_lines(alone(photographs, given.photographs))
 
 

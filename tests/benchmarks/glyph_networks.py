@@ -89,12 +89,12 @@ def data() -> tuple[Images, Images]:
 def drawn_paths(count: int = NETWORKS) -> list[Path_]:
     """Different networks of the space, drawn uniformly; a larger count extends a smaller one."""
     choices = [len(site.ops) for site in SPACE.sites]
-    found: dict[Path_, None] = {}
+    result: dict[Path_, None] = {}
     for draw in range(10 * SPACE.size()):
-        found[tuple(uniform_path(choices, generator(0, "glyph networks", draw)))] = None
-        if len(found) == count:
+        result[tuple(uniform_path(choices, generator(0, "glyph networks", draw)))] = None
+        if len(result) == count:
             break
-    return list(found)
+    return list(result)
 
 
 def train_alone(path: Path_, seed: int) -> dict[str, Any]:
@@ -108,13 +108,13 @@ def train_alone(path: Path_, seed: int) -> dict[str, Any]:
     began = time.perf_counter()
     train(network, train_part.batch, len(train_part.labels), recipe, seed)
     seconds = time.perf_counter() - began
-    found = evaluate(network.eval(), test_part.batches(500), SingleProcess())
+    result = evaluate(network.eval(), test_part.batches(500), SingleProcess())
     return {
         "what": "network trained alone",
         "path": list(path),
         "seed": seed,
-        "top1": round(found.top1, 5),
-        "loss": round(found.loss, 5),
+        "top1": round(result.top1, 5),
+        "loss": round(result.loss, 5),
         "macs": architecture.macs(),
         "params": architecture.num_params(),
         "seconds": round(seconds, 1),
@@ -144,13 +144,13 @@ def main() -> None:
     options = parser.parse_args()
     done = kept()
     wanted = [(p, s) for p in drawn_paths(options.networks) for s in range(SEEDS)]
-    missing = [one for one in wanted if one not in done]
-    for found in as_they_come(train_alone, missing, options.processes):
-        text = json.dumps(found)
+    missing = [item for item in wanted if item not in done]
+    for result in as_they_come(train_alone, missing, options.processes):
+        text = json.dumps(result)
         with results_file("glyph_networks").open("a") as file:
             file.write(text + "\n")
         print(text, flush=True)
-    _tell([kept()[one] for one in wanted])
+    _tell([kept()[item] for item in wanted])
 
 
 def _tell(lines: list[dict[str, Any]]) -> None:

@@ -141,7 +141,7 @@ class Bench:
             runtime, precision, self.extent.space, self.networks, timings, self.extent.fitted
         )
         yield from table_lines(table)
-        yield line("largest later round / first round", [one.rise for one in timings])
+        yield line("largest later round / first round", [timing.rise for timing in timings])
         yield {"what": "state after", **runtime.facts()}
         (out / file_name(f"gpu_table_{precision}", self.device)).write_text(
             json.dumps(table.to_dict()) + "\n"
@@ -151,29 +151,29 @@ class Bench:
         """Relative errors of replays. Outputs of the capture are overwritten with NaN first."""
         for replay, expected in zip(prepared, self.expected, strict=False):
             replay().fill_(torch.nan)
-            found: Tensor = replay()
+            result: Tensor = replay()
             self.device.synchronize()
             size = expected.norm().clamp(min=1e-6)  # an empty call may answer with zeros
-            error = (found.float().cpu() - expected).norm() / size
+            error = (result.float().cpu() - expected).norm() / size
             yield float(error.nan_to_num(nan=torch.inf))
 
     def launches(self, prepared: Sequence[Any]) -> list[float]:
         """Microseconds for the host to launch an empty call, not waiting for the GPU."""
-        empty, found, count = prepared[len(self.parts)], [], 200
+        empty, result, count = prepared[len(self.parts)], [], 200
         for _ in range(10):
             self.device.synchronize()
             began = time.perf_counter()
             for _ in range(count):
                 empty()
-            found.append((time.perf_counter() - began) / count * 1e6)
+            result.append((time.perf_counter() - began) / count * 1e6)
         self.device.synchronize()
-        return found[1:]
+        return result[1:]
 
 
 def answer(program: Program, images: Tensor) -> Tensor:
     with torch.no_grad():
-        found: Tensor = read(program[0]).module()(images)
-    return found
+        result: Tensor = read(program[0]).module()(images)
+    return result
 
 
 def commit_is(named: str | None) -> None:
@@ -193,8 +193,8 @@ def step_lines(extent: Extent, place: str, batch: int) -> list[Line]:
         rounds=extent.steps_rounds,
         precision="bfloat16",
     )
-    found = steps.lines(*steps.rounds(steps.Bench(words), words.rounds), words)
-    return [{**one, "batch": batch, "precision": words.precision} for one in found]
+    result = steps.lines(*steps.rounds(steps.Bench(words), words.rounds), words)
+    return [{**item, "batch": batch, "precision": words.precision} for item in result]
 
 
 def steps_that_fit(extent: Extent, place: str) -> list[Line]:
@@ -227,7 +227,7 @@ def memory_that_fits(place: str, batch: int) -> list[Line]:
             log(f"out of memory with {batch} images a step")
         free()
         batch //= 2
-    return [{**one, "batch": batch} for one in memory_lines(peaks, memory.PLAIN)]
+    return [{**item, "batch": batch} for item in memory_lines(peaks, memory.PLAIN)]
 
 
 def memory_lines(peaks: dict[str, float], plain: str) -> Iterator[Line]:
@@ -250,7 +250,7 @@ def file_name(what: str, device: Device) -> str:
 
 def keep(what: str, found: Iterable[Line], extras: Line, device: Device, out: Path) -> list[Line]:
     """Print result lines and write them to a file."""
-    done = [{**one, **extras, "device": device.facts()["gpu"]} for one in found]
+    done = [{**item, **extras, "device": device.facts()["gpu"]} for item in found]
     lines.keep(what, done, out / file_name(what, device))
     return done
 
@@ -260,9 +260,9 @@ def log(text: str) -> None:
 
 
 def check(found: Sequence[Line], precision: str) -> None:
-    for one in found:
-        largest: Any = one.get("largest")
-        if one["what"] == ERROR and largest > LIMITS[precision]:
+    for item in found:
+        largest: Any = item.get("largest")
+        if item["what"] == ERROR and largest > LIMITS[precision]:
             sys.exit(f"{precision}: {ERROR}: {largest}; expected at most {LIMITS[precision]:g}")
 
 
@@ -293,10 +293,10 @@ def main() -> None:
     for precision in options.precisions:
         log(f"table in {precision}")
         extras: Line = {"precision": precision, "batch": extent.batch}
-        found = keep(
+        result = keep(
             f"gpu_{precision}", bench.table(precision, options.out), extras, device, options.out
         )
-        check(found, precision)
+        check(result, precision)
         free()
     if not options.no_steps:
         log("steps")
@@ -304,8 +304,8 @@ def main() -> None:
     if not options.no_memory:
         free()
         log("memory")
-        found = memory_that_fits(device.torch_name, extent.memory_batch)
-        keep("gpu_memory", found, {}, device, options.out)
+        result = memory_that_fits(device.torch_name, extent.memory_batch)
+        keep("gpu_memory", result, {}, device, options.out)
 
 
 if __name__ == "__main__":

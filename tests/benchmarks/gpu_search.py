@@ -143,15 +143,15 @@ class Bench:
             goal = LatencyGoal(table, budget_ms, self.device)
             for _ in search_epochs(state, data, goal, settings, self.seed, SingleProcess()):
                 pass
-            found = choose(state, table, budget_ms, settings)
+            result = choose(state, table, budget_ms, settings)
             seconds = {
-                "table_ms": table.latency_ms(found),
+                "table_ms": table.latency_ms(result),
                 "expected_ms": float(goal.expected_ms(state.supernet.probs())),
                 "supernet_top1": round(100 * learnt[-1], 2),
                 "warmup_s": warmup_s,
                 "search_s": round(self.clock() - began, 2),
             }
-            yield f"searched, budget {budget:.0%}", budget_ms, found, seconds
+            yield f"searched, budget {budget:.0%}", budget_ms, result, seconds
 
     def search_data(self) -> SearchData:
         """Weight and architecture part of the training images, split as in a job."""
@@ -181,8 +181,8 @@ class Bench:
         refresh_statistics(state.network, islice(batches, REFRESH_BATCHES))
         data = self.data
         test = evaluation_batches(data.test, data.mean, data.std, device=self.device)
-        found = evaluate(state.network.eval(), test, SingleProcess())
-        return {"top1": round(100 * found.top1, 3), "tested": found.count}
+        result = evaluate(state.network.eval(), test, SingleProcess())
+        return {"top1": round(100 * result.top1, 3), "tested": result.count}
 
     def clock(self) -> float:
         """Clock in seconds, read after the GPU has finished all queued work."""
@@ -208,10 +208,10 @@ def table_of(space: SearchSpace, device: Device, options: argparse.Namespace) ->
     """Measure the latency table as `gpu.py` does; keep its lines and file."""
     extent = gpu.Extent(space=space, rounds=options.rounds, checked=options.checked)
     precision = TARGETS["gpu"].precision
-    found = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
-    for one in found:
-        if "median" in one and ":" in str(one["what"]):
-            gpu.log(f"{one['what']} {one['median']}")
+    result = list(gpu.Bench(extent, device, options.processes).table(precision, options.out))
+    for item in result:
+        if "median" in item and ":" in str(item["what"]):
+            gpu.log(f"{item['what']} {item['median']}")
     file = options.out / gpu.file_name(f"gpu_table_{precision}", device)
     table = LatencyTable.from_dict(json.loads(file.read_text()))
     file.rename(options.out / gpu.file_name(f"gpu_search_{options.name}_table", device))
@@ -226,18 +226,18 @@ def timed(
     subjects: list[Subject] = [*networks, None]
     programs = all_compiled(space, TARGETS["gpu"].batch_size, subjects, options.processes)
     calls = [runtime.load(code).prepared(torch.randn(shape)) for code, shape in programs]
-    found = time_calls(
+    result = time_calls(
         calls, rounds=options.rounds, sample_ms=5.0, run_ms=runtime.run_ms, rest=runtime.rest
     )
-    return [one.without(found[-1].median_ms) for one in found[:-1]]
+    return [item.without(result[-1].median_ms) for item in result[:-1]]
 
 
 def with_latency(rows: Sequence[Row], timings: dict[str, Timing]) -> list[Row]:
-    found = []
+    result = []
     for row in rows:
         one = timings[model_from_dict(row["network"]).digest()]
-        found.append({**row, "ms": round(one.median_ms, 5), "spread": round(one.spread, 4)})
-    return found
+        result.append({**row, "ms": round(one.median_ms, 5), "spread": round(one.spread, 4)})
+    return result
 
 
 def also(file: Path | None) -> list[Row]:
@@ -276,14 +276,14 @@ def searches(job: Job, device: Device, options: argparse.Namespace) -> list[Row]
     table = table_of(space, device, options)
     gpu.free()
     work = Work(job, device.torch_name, table, tuple(options.budgets), tuple(options.widths))
-    found: list[Row] = []
+    result: list[Row] = []
     several = [(work, seed, is_searched) for seed in job.all_seeds for is_searched in (True, False)]
     for rows in lines.as_they_come(of_seed, several, min(options.processes, len(several))):
-        found += rows
+        result += rows
         with (options.out / f"gpu_search_{job.name}.part").open("a") as part:  # not yet timed
             part.writelines(json.dumps(row) + "\n" for row in rows)
         gpu.log(f"seed {rows[0]['seed']}: " + ", ".join(f"{r['what']} {r['top1']}" for r in rows))
-    return found
+    return result
 
 
 def main() -> None:
@@ -302,8 +302,8 @@ def main() -> None:
     networks = {model.digest(): model for model in (model_from_dict(r["network"]) for r in rows)}
     space = next(m for m in networks.values() if isinstance(m, Architecture)).space
     gpu.log(f"timing {len(networks)} networks")
-    found = timed(list(networks.values()), space, device, options)
-    rows = with_latency(rows, dict(zip(networks, found, strict=True)))
+    result = timed(list(networks.values()), space, device, options)
+    rows = with_latency(rows, dict(zip(networks, result, strict=True)))
     facts: Row = {"torch": lines.TORCH, "commit": lines.commit(), "job": job.name}
     gpu.keep(f"gpu_search_{job.name}", rows, facts, device, options.out)
 

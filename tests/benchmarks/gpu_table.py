@@ -40,7 +40,7 @@ def networks_of(space: SearchSpace, count: int) -> list[Architecture]:
     """Reference network, followed by random ones."""
     drawn = [Architecture.from_path(space, list(p)) for p in ranking_paths(space, count, seed=0)]
     reference = Architecture.reference(space)
-    return [reference, *(one for one in drawn if one != reference)][:count]
+    return [reference, *(item for item in drawn if item != reference)][:count]
 
 
 def built(space: SearchSpace, subject: Subject) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -95,14 +95,14 @@ def table_of(
         runtime=runtime.name,
         runtime_version=runtime.version(),
         space=space,
-        rows=tuple(row(part, one) for part, one in zip(parts, times, strict=False)),
+        rows=tuple(row(part, item) for part, item in zip(parts, times, strict=False)),
         overhead_ms=empty_ms,
         device={**facts(), **runtime.facts()},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     whole = [
-        measured(table, one, timing)
-        for one, timing in zip(networks, times[len(parts) + 1 :], strict=True)
+        measured(table, item, timing)
+        for item, timing in zip(networks, times[len(parts) + 1 :], strict=True)
     ]
     return with_line(table, whole[:fitted], whole[fitted:])
 
@@ -131,10 +131,10 @@ def row(part: OpSignature, timing: Timing) -> LatencyEntry:
 def with_line(
     table: LatencyTable, fitted: Sequence[MeasuredNetwork], checked: Sequence[MeasuredNetwork]
 ) -> LatencyTable:
-    parts, measured = sums(fitted), [one.measured_ms for one in fitted]
+    parts, measured = sums(fitted), [item.measured_ms for item in fitted]
     scale, offset_ms = affine_fit(parts, measured, table.parts_ms(table.fastest()))
-    predicted = [scale * one + offset_ms for one in sums(checked)]
-    errors = Errors.of(predicted, [one.measured_ms for one in checked])
+    predicted = [scale * item + offset_ms for item in sums(checked)]
+    errors = Errors.of(predicted, [item.measured_ms for item in checked])
     return replace(
         table,
         reference_ms=fitted[0].measured_ms,
@@ -146,19 +146,19 @@ def with_line(
 
 
 def sums(networks: Sequence[MeasuredNetwork]) -> list[float]:
-    return [one.parts_ms for one in networks if one.parts_ms is not None]
+    return [network.parts_ms for network in networks if network.parts_ms is not None]
 
 
 def table_lines(table: LatencyTable) -> Iterator[Line]:
     """Result lines of every op, every network and the errors of the table, microseconds."""
     known = table.calibration
     assert known is not None, "the table was fitted"
-    yield from (part_line(one) for one in table.rows)
-    yield from (network_line("fitted", one) for one in known.fitted)
-    yield from (network_line("checked", one) for one in known.checked)
+    yield from (part_line(item) for item in table.rows)
+    yield from (network_line("fitted", item) for item in known.fitted)
+    yield from (network_line("checked", item) for item in known.checked)
     yield line("empty call, us", [table.overhead_ms * 1e3])
-    yield line("spread of a part", [one.spread for one in table.rows])
-    yield line("spread of a network", [one.spread for one in known.checked])
+    yield line("spread of a part", [item.spread for item in table.rows])
+    yield line("spread of a network", [item.spread for item in known.checked])
     yield line("network / sum of its parts", ratios(known.checked))
     yield line("line through networks: scale", [table.scale])
     yield line("line through networks: offset, us", [table.offset_ms * 1e3])
@@ -166,18 +166,18 @@ def table_lines(table: LatencyTable) -> Iterator[Line]:
         yield from error_lines(known.errors)
 
 
-def part_line(one: LatencyEntry) -> Line:
-    part = one.part
+def part_line(item: LatencyEntry) -> Line:
+    part = item.part
     shape = f"{part.in_channels}->{part.out_channels} /{part.stride} at {part.resolution} px"
-    p10, p90 = round(one.p10_ms * 1e3, 3), round(one.p90_ms * 1e3, 3)
-    middle = line(f"{part.op} {shape}, us", [one.median_ms * 1e3])
-    return {**middle, "p10": p10, "p90": p90, "n": one.count, "spread": round(one.spread, 4)}
+    p10, p90 = round(item.p10_ms * 1e3, 3), round(item.p90_ms * 1e3, 3)
+    middle = line(f"{part.op} {shape}, us", [item.median_ms * 1e3])
+    return {**middle, "p10": p10, "p90": p90, "n": item.count, "spread": round(item.spread, 4)}
 
 
-def network_line(kind: str, one: MeasuredNetwork) -> Line:
-    parts_us = round((one.parts_ms or 0.0) * 1e3, 3)
-    middle = line(f"network, {kind}, us", [one.measured_ms * 1e3])
-    return {**middle, "parts_us": parts_us, "spread": round(one.spread, 4), "ops": one.ops}
+def network_line(kind: str, item: MeasuredNetwork) -> Line:
+    parts_us = round((item.parts_ms or 0.0) * 1e3, 3)
+    middle = line(f"network, {kind}, us", [item.measured_ms * 1e3])
+    return {**middle, "parts_us": parts_us, "spread": round(item.spread, 4), "ops": item.ops}
 
 
 def error_lines(errors: Errors) -> Iterator[Line]:
@@ -189,4 +189,4 @@ def error_lines(errors: Errors) -> Iterator[Line]:
 
 
 def ratios(networks: Sequence[MeasuredNetwork]) -> list[float]:
-    return [one.measured_ms / one.parts_ms for one in networks if one.parts_ms]
+    return [network.measured_ms / network.parts_ms for network in networks if network.parts_ms]

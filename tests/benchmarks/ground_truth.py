@@ -56,13 +56,13 @@ def train_one(path: tabular.Path_, seed: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    found = tabular.trained_alone(path, seed)
+    result = tabular.trained_alone(path, seed)
     network = tabular.network_of(path)
     return {
         "path": tabular.name_of(path),
         "seed": seed,
-        "top1": round(100 * found.top1, 3),
-        "loss": round(found.loss, 5),
+        "top1": round(100 * result.top1, 3),
+        "loss": round(result.loss, 5),
         "macs": network.macs(),
         "params": network.num_params(),
         "seconds": round(time.perf_counter() - began, 1),
@@ -96,8 +96,8 @@ def targets() -> dict[str, Target]:
     from dataclasses import replace
 
     phone = TARGETS["mobile"].on_host()
-    found = {"cpu": TARGETS["cpu"], "mobile": phone}
-    return {name: replace(target, batch_size=tabular.BATCH) for name, target in found.items()}
+    result = {"cpu": TARGETS["cpu"], "mobile": phone}
+    return {name: replace(target, batch_size=tabular.BATCH) for name, target in result.items()}
 
 
 def measure(target: Target) -> tuple[LatencyTable, list[float]]:
@@ -130,8 +130,8 @@ def measured() -> dict[str, Any]:
     file = work("-latency.json")
     if not file.exists():
         WORK.mkdir(parents=True, exist_ok=True)
-        found = {name: _measure_target(name, target) for name, target in targets().items()}
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        result = {name: _measure_target(name, target) for name, target in targets().items()}
+        file.write_text(json.dumps(result, indent=1) + "\n")
     return dict(json.loads(file.read_text()))
 
 
@@ -164,9 +164,9 @@ def best_within(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> list
             row["top1"] for row in rows if row["path"] == name and row["seed"] in tabular.SEEDS
         )
     chosen: dict[str, None] = {}
-    for found in latency.values():
-        for budget_ms in found["budgets_ms"]:
-            within = [name for name in tabular.names() if found["table_ms"][name] <= budget_ms]
+    for result in latency.values():
+        for budget_ms in result["budgets_ms"]:
+            within = [name for name in tabular.names() if result["table_ms"][name] <= budget_ms]
             chosen |= dict.fromkeys(sorted(within, key=means.__getitem__)[-BEST:])
     return list(chosen)
 
@@ -179,24 +179,24 @@ def write(rows: Sequence[dict[str, Any]], latency: dict[str, Any]) -> None:
         shutil.copyfile(work(ending), tabular.place(ending))
     frame = pandas.DataFrame(rows)
     frame["train_checksum"], frame["test_checksum"] = tabular.checksums()
-    for name, found in latency.items():
-        frame[f"{name}_ms"] = frame["path"].map(found["measured_ms"])
+    for name, result in latency.items():
+        frame[f"{name}_ms"] = frame["path"].map(result["measured_ms"])
     frame.sort_values(["path", "seed"]).to_parquet(tabular.place(".parquet"), index=False)
 
 
 def signals(latency: dict[str, Any]) -> list[dict[str, object]]:
     """A line per target and budget: spread across networks of equal latency and across seeds."""
-    found: list[dict[str, object]] = []
+    result: list[dict[str, object]] = []
     for target, facts in latency.items():
         truth = truth_of(target).first(len(tabular.SEEDS))
-        found.append(_signal_line(f"signal at equal latency, {target}", signal(truth)))
+        result.append(_signal_line(f"signal at equal latency, {target}", signal(truth)))
         for budget_ms in facts["budgets_ms"]:
             near = signal_near(truth, budget_ms)
             within = {"networks": int(truth.near(budget_ms).sum())}
             ranks = {"rank ceiling": round(truth.rank_ceiling(budget_ms), 4)}
             what = f"signal at 0.9 to 1.0 of {budget_ms:g} ms, {target}"
-            found.append({**_signal_line(what, near), **within, **ranks})
-    return found
+            result.append({**_signal_line(what, near), **within, **ranks})
+    return result
 
 
 def _signal_line(what: str, found: Signal) -> dict[str, object]:

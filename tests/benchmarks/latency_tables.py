@@ -57,8 +57,8 @@ def lines(target: str, storage: Path) -> Iterator[dict[str, object]]:
         yield line(f"{what}: networks not in the fit: {name}", [float(value)])
     yield line(f"{what}: scale", [table.scale])
     yield line(f"{what}: offset, ms", [table.offset_ms])
-    for one in known.others:
-        yield line(f"{what}: {one.name}, ms", [one.measured_ms])
+    for other in known.others:
+        yield line(f"{what}: {other.name}, ms", [other.measured_ms])
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def results_file(benchmark: str) -> Path:
 
 def keep(benchmark: str, found: Sequence[dict[str, object]], file: Path | None = None) -> None:
     """Print lines and write them to `file`, or to today's result file."""
-    text = "\n".join(json.dumps(one) for one in found) + "\n"
+    text = "\n".join(json.dumps(item) for item in found) + "\n"
     print(text, end="")
     file = file or results_file(benchmark)
     file.parent.mkdir(exist_ok=True)

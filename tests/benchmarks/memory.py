@@ -199,8 +199,8 @@ def in_fresh_process(kind: str, network: str, options: argparse.Namespace) -> di
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
     print(f"{kind}, {network}: {done.stdout.strip()}", file=sys.stderr)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
 
 
 def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
@@ -212,9 +212,9 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     held: dict[str, float] = {}
     for _ in range(options.repeats):
         for kind, network in wanted:
-            found = in_fresh_process(kind, network, options)
-            peaks[kind, network].append(found["peak_mb"])
-            held[network if kind == PLAIN else "the supernet"] = found["held_mb"]
+            result = in_fresh_process(kind, network, options)
+            peaks[kind, network].append(result["peak_mb"])
+            held[network if kind == PLAIN else "the supernet"] = result["held_mb"]
     for (kind, network), values in peaks.items():
         of = "" if kind in DARTS else f", {network}"
         yield line(f"{kind}{of}: peak over weights and momentum, MB", values)
@@ -253,7 +253,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         print(json.dumps(measure(options.kind, options.network, options.batch)))
         return
-    keep("memory", [{**found, "batch": options.batch} for found in lines(options)])
+    keep("memory", [{**result, "batch": options.batch} for result in lines(options)])
 
 
 if __name__ == "__main__":

@@ -117,17 +117,17 @@ def main() -> None:
     options = parser.parse_args()
     file = results_file("op_starts")
     texts = file.read_text().splitlines() if file.exists() else []
-    done = {(one["what"], one["seed"]) for one in map(json.loads, texts)}
+    done = {(item["what"], item["seed"]) for item in map(json.loads, texts)}
     jobs = [
         (name, seed, options.store)
         for seed in range(options.seeds)
         for name in VARIANTS
         if (f"ops begin {name}: top-1 of sampled paths, %", seed) not in done
     ]
-    for found in as_they_come(learnt, jobs, options.processes):
+    for result in as_they_come(learnt, jobs, options.processes):
         with file.open("a") as out:
-            out.write(json.dumps(found) + "\n")
-        print(json.dumps(found), flush=True)
+            out.write(json.dumps(result) + "\n")
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

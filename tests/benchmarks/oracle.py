@@ -74,9 +74,9 @@ class TrueGradients(TwoPath):
         grads = []
         for site, (alpha, pair) in enumerate(zip(net.alphas(), pairs, strict=True)):
             both = [[*path[:site], op, *path[site + 1 :]] for op in pair]
-            found = torch.tensor([losses[tabular.name_of(tuple(one))] for one in both])
+            result = torch.tensor([losses[tabular.name_of(tuple(item))] for item in both])
             grad, members = torch.zeros_like(alpha), list(pair)
-            grad[members] = alpha_grad(found.to(alpha.dtype), alpha.detach()[members])
+            grad[members] = alpha_grad(result.to(alpha.dtype), alpha.detach()[members])
             grads.append(grad)
         return Update(grads, torch.tensor(losses[tabular.name_of(tuple(path))]), pairs=pairs)
 
@@ -98,7 +98,7 @@ class TrueRewards(Reinforce):
 def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
     """Result lines of all variants from one seed."""
     torch.set_num_threads(1)
-    found = []
+    result = []
     for budget in range(len(tabular.BUDGET_SHARES)):
         for strategy, part, true in (
             ("two_path", "true gradients", TrueGradients),
@@ -108,10 +108,10 @@ def examine(seed: int, settings: SearchSettings) -> list[dict[str, Any]]:
             asked = replace(settings, strategy=strategy)
             for name, factory in (("as it is", own), (part, true)):
                 STRATEGIES[strategy] = factory
-                found += _found(asked, name, budget, seed)
+                result += _found(asked, name, budget, seed)
             STRATEGIES[strategy] = own
-        found.append(_by_supernet(settings, budget, seed))
-    return found
+        result.append(_by_supernet(settings, budget, seed))
+    return result
 
 
 def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _found(settings: SearchSettings, part: str, budget: int, seed: int) -> list[
 def _probable(state: SearchState, budget_ms: float) -> list[tabular.Path_]:
     table, _ = tabular.latency(TARGET)
     several = k_best_within(state.supernet.log_probs(), table, budget_ms, PROBABLE)
-    return [tuple(one.path()) for one in several]
+    return [tuple(item.path()) for item in several]
 
 
 def _accuracy(path: tabular.Path_) -> float:
@@ -141,7 +141,7 @@ def _by_supernet(settings: SearchSettings, budget: int, seed: int) -> dict[str, 
     feasible = known()[0].feasible(budgets_ms[budget]).tolist()
     within = [path for path, is_in in zip(tabular.all_paths(), feasible, strict=True) if is_in]
     scores = searching.supernet_scores(state, settings, seed, within)
-    best = min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
+    best = min(zip(scores, within, strict=True), key=lambda item: item[0].loss)[1]
     return _line("supernet's best", budget, seed, best)
 
 
@@ -162,15 +162,15 @@ def _line(what: str, budget: int, seed: int, path: tabular.Path_) -> dict[str, A
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over seeds."""
     groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
-    for one in lines:
-        groups.setdefault((one["budget_ms"], one["what"]), []).append(one)
+    for item in lines:
+        groups.setdefault((item["budget_ms"], item["what"]), []).append(item)
     return [
         {
             "what": what,
             "budget_ms": budget_ms,
-            "regret": round(fmean(one["regret"] for one in some), 2),
-            "rank": round(fmean(one["rank"] for one in some), 3),
-            "paths": [one["path"] for one in some],
+            "regret": round(fmean(item["regret"] for item in some), 2),
+            "rank": round(fmean(item["rank"] for item in some), 3),
+            "paths": [item["path"] for item in some],
             "commit": commit(),
         }
         for (budget_ms, what), some in sorted(groups.items())
@@ -187,7 +187,7 @@ def main() -> None:
     settings = replace(SCHEDULE, **options.set)
     jobs = [(seed, settings) for seed in range(options.seeds)]
     runs = as_they_come(examine, jobs, options.processes)
-    keep("oracle", summary([one for lines in runs for one in lines]))
+    keep("oracle", summary([line for lines in runs for line in lines]))
 
 
 if __name__ == "__main__":

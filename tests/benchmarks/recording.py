@@ -64,8 +64,8 @@ def made_up(cases: int, folder: Path) -> Storage:
         for n in range(cases)
     ]
     job = write_job(folder / "storage", results, save_small_network(folder / "model"))
-    for one in results:
-        job.write_bytes(f"comparison/{one['case']}-network.png", b"p" * 30_000)
+    for item in results:
+        job.write_bytes(f"comparison/{item['case']}-network.png", b"p" * 30_000)
     return job
 
 
@@ -102,7 +102,7 @@ def into_sqlite(job: Storage, folder: Path, repeats: int) -> tuple[list[float], 
 
 def into_server(job: Storage, folder: Path, repeats: int, what: str) -> list[dict[str, object]]:
     """Result lines of a local and of a remote server, with one thread and with eight."""
-    found = []
+    actual = []
     with mlflow_server(folder) as port:
         proxy = Proxy(port)
         for late_s, count in ((0.0, 1), (0.0, 8), (FAR_S, 1), (FAR_S, 8)):
@@ -113,16 +113,16 @@ def into_server(job: Storage, folder: Path, repeats: int, what: str) -> list[dic
                 before = proxy.count
                 took = [seconds(job, proxy.uri, name) for name in names]
                 requests = (proxy.count - before) / repeats
-            found.append(line(f"seconds to record {what} into a server, {how}", took))
+            actual.append(line(f"seconds to record {what} into a server, {how}", took))
         proxy.delay_s = 0.0
         before = proxy.count
         took = [seconds(job, proxy.uri, names[0])]
-        found.append(line(f"seconds to record {what} again into a server", took))
+        actual.append(line(f"seconds to record {what} again into a server", took))
         asked = float(proxy.count - before)
         proxy.refuse()
-    found.append(line(f"requests to record {what}", [requests]))
-    found.append(line(f"requests to record {what} again", [asked]))
-    return found
+    actual.append(line(f"requests to record {what}", [requests]))
+    actual.append(line(f"requests to record {what} again", [asked]))
+    return actual
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -137,12 +137,12 @@ def main(words: Sequence[str] | None = None) -> None:
         folder = Path(temporary)
         job = made_up(given.cases, folder)
         first, again = into_sqlite(job, folder, given.repeats)
-        found = [
+        actual = [
             line(f"seconds to record {what} into SQLite", first),
             line(f"seconds to record {what} again into SQLite", again),
         ]
-        found += into_server(job, folder, given.repeats, what)
-    keep("recording", found, given.file)
+        actual += into_server(job, folder, given.repeats, what)
+    keep("recording", actual, given.file)
     assert max(first) < TARGET_S
 
 

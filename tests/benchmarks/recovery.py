@@ -56,22 +56,22 @@ def main() -> None:
     options = parser.parse_args()
     search = {"warmup_epochs": 2, "epochs": 500, "batch_size": 128, "architecture_share": 0.2}
     cluster = {"workers": [1, 2], "elastic_resize_monitor_interval_s": INTERVAL_S}
-    found = []
+    result = []
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "control.json")
         table.write_text(json.dumps(latency_rows(Path(folder))))
         with rig(Path(folder, "faults"), 1, 1) as made:
             for run in range(options.runs):
                 storage = Path(folder, f"run-{run}")
-                found.append(once(made, job_file(storage, table, search=search, cluster=cluster)))
+                result.append(once(made, job_file(storage, table, search=search, cluster=cluster)))
     keep(
         "recovery",
         [
-            line("seconds from a killed worker to the next step", [one[0] for one in found]),
-            line("seconds from a lost node to the next step", [one[1] for one in found]),
+            line("seconds from a killed worker to the next step", [item[0] for item in result]),
+            line("seconds from a lost node to the next step", [item[1] for item in result]),
             line(
                 f"seconds from an added node to the next step, looked for every {INTERVAL_S:g} s",
-                [one[2] for one in found],
+                [item[2] for item in result],
             ),
         ],
     )

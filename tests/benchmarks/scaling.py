@@ -109,15 +109,17 @@ def draw(path: Path) -> None:
 def main() -> None:
     """Simulate, print and draw."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
-    found = [
+    result = [
         {
-            **line(f"simulated efficiency, {name}, {workers} workers", [one.efficiency(workers)]),
-            "seconds a step": round(one.seconds(workers), 4),
+            **line(
+                f"simulated efficiency, {name}, {workers} workers", [setting.efficiency(workers)]
+            ),
+            "seconds a step": round(setting.seconds(workers), 4),
         }
-        for name, one in settings()
+        for name, setting in settings()
         for workers in SHOWN
     ]
-    keep("scaling", found)
+    keep("scaling", result)
     draw(Path(__file__).parent / "results" / "scaling.png")
 
 

@@ -87,7 +87,7 @@ def run(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 def _run(job: Job) -> dict[str, Any]:
     table, budgets_ms = tabular.latency(job.target)
-    state, found = searching.searched(job.settings, table, budgets_ms[job.budget], job.seed)
+    state, result = searching.searched(job.settings, table, budgets_ms[job.budget], job.seed)
     most_probable = tuple(int(p.argmax()) for p in state.supernet.probs())
     return {
         "key": job.key(),
@@ -96,12 +96,12 @@ def _run(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "strategy": job.settings.strategy,
         "objective": job.settings.objective_name,
-        "path": tabular.name_of(found.path),
-        "table_ms": found.table_ms,
-        "expected_ms": found.expected_ms,
+        "path": tabular.name_of(result.path),
+        "table_ms": result.table_ms,
+        "expected_ms": result.expected_ms,
         "argmax": tabular.name_of(most_probable),
         "argmax_ms": table.latency_ms(tabular.network_of(most_probable)),
-        "cost": round(found.cost),
+        "cost": round(result.cost),
         "scores": _scores(state, job),
         "settings": asdict(job.settings),
         "commit": commit(),
@@ -126,7 +126,7 @@ def _scores_after_warm_up(settings: SearchSettings, seed: int) -> list[tuple[flo
 
 
 def _rounded(scores: Iterable[Evaluation]) -> list[tuple[float, float]]:
-    return [(round(one.top1, 4), round(one.loss, 4)) for one in scores]
+    return [(round(score.top1, 4), round(score.loss, 4)) for score in scores]
 
 
 def ranked_paths() -> list[tabular.Path_]:
@@ -137,7 +137,9 @@ def ranked_paths() -> list[tabular.Path_]:
 def jobs_of(target: str, seeds: Iterable[int], settings: Sequence[SearchSettings]) -> list[Job]:
     """Jobs of all settings with all seeds and budgets."""
     budgets = range(len(tabular.BUDGET_SHARES))
-    return [Job(target, b, seed, one) for seed in seeds for one in settings for b in budgets]
+    return [
+        Job(target, b, seed, setting) for seed in seeds for setting in settings for b in budgets
+    ]
 
 
 def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[str, Any]]:
@@ -150,7 +152,7 @@ def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[st
     runs = as_they_come(run, [(group,) for group in groups.values()], processes)
     for number, lines in enumerate(runs, start=1):
         with file.open("a") as out:
-            out.writelines(json.dumps(found) + "\n" for found in lines)
+            out.writelines(json.dumps(result) + "\n" for result in lines)
         print(f"{number} of {len(groups)} warm-ups and their searches", file=sys.stderr)
     done = _kept(file)
     return [done[job.key()] for job in jobs]
@@ -158,7 +160,7 @@ def run_missing(jobs: Sequence[Job], processes: int, file: Path) -> list[dict[st
 
 def _kept(file: Path) -> dict[str, dict[str, Any]]:
     texts = file.read_text().splitlines() if file.exists() else []
-    return {found["key"]: found for found in map(json.loads, texts)}
+    return {result["key"]: result for result in map(json.loads, texts)}
 
 
 def controls(truth: Truth, budget_ms: float, cost: float) -> dict[str, float]:
@@ -199,20 +201,20 @@ def summary(
             a control.
     """
     budget_ms = lines[0]["budget_ms"]
-    places = [tabular.names().index(one["path"]) for one in lines]
+    places = [tabular.names().index(item["path"]) for item in lines]
     accuracy = _accuracies(lines, truth)
-    cost = fmean(one["cost"] for one in lines)
+    cost = fmean(item["cost"] for item in lines)
     aside = controls(truth, budget_ms, cost)
     return {
         "what": "{strategy}, {objective}, {target}, {budget_ms:g} ms".format(**lines[0]),
         "accuracy": round(fmean(accuracy), 2),
         "deviation": round(stdev(accuracy), 2) if len(accuracy) > 1 else None,
-        "seeds": [one["seed"] for one in lines],
+        "seeds": [item["seed"] for item in lines],
         "regret": round(fmean(truth.regret(i, budget_ms) for i in places), 2),
         "median rank": round(median(truth.rank(i, budget_ms) for i in places), 3),
         "rank ceiling": round(truth.first(2).rank_ceiling(budget_ms), 3),
-        "of the budget": round(max(one["table_ms"] for one in lines) / budget_ms, 3),
-        "measured": round(max(_measured_ms(one) for one in lines) / budget_ms, 3),
+        "of the budget": round(max(item["table_ms"] for item in lines) / budget_ms, 3),
+        "measured": round(max(_measured_ms(item) for item in lines) / budget_ms, 3),
         "cost": round(cost),
         "controls": {name: round(value, 2) for name, value in aside.items()},
         "gain": {name: _gain(accuracy, [value]) for name, value in aside.items()}
@@ -223,22 +225,22 @@ def summary(
 
 def _accuracies(lines: Iterable[dict[str, Any]], truth: Truth) -> list[float]:
     means, names = truth.mean(), tabular.names()
-    return [float(means[names.index(one["path"])]) for one in lines]
+    return [float(means[names.index(item["path"])]) for item in lines]
 
 
-def _measured_ms(one: dict[str, Any]) -> float:
+def _measured_ms(item: dict[str, Any]) -> float:
     """Latency of the whole network of a search, from the run that measured all interleaved."""
-    return tabular.measured_ms(one["target"])[one["path"]]
+    return tabular.measured_ms(item["target"])[item["path"]]
 
 
 def _gain(accuracy: Sequence[float], control: Sequence[float]) -> list[float]:
     """Mean difference and its interval; one value of a control stands for all seeds."""
     by_seed = control if len(control) > 1 else list(control) * len(accuracy)
-    away = [one - other for one, other in zip(accuracy, by_seed, strict=True)]
+    away = [item - other for item, other in zip(accuracy, by_seed, strict=True)]
     if len(away) < 2:
         return [round(away[0], 2)]
-    found = paired(away)
-    return [round(value, 2) for value in (found.mean, found.low, found.high)]
+    result = paired(away)
+    return [round(value, 2) for value in (result.mean, result.low, result.high)]
 
 
 def _gain_by_seed(
@@ -247,13 +249,13 @@ def _gain_by_seed(
     """Gain over random selection from the supernet of the same seed, if that was run."""
     where = {"target": lines[0]["target"], "budget_ms": lines[0]["budget_ms"]}
     random = {
-        one["seed"]: one
-        for one in others
-        if one["strategy"] == "random" and where.items() <= one.items()
+        item["seed"]: item
+        for item in others
+        if item["strategy"] == "random" and where.items() <= item.items()
     }
-    if lines[0]["strategy"] == "random" or any(one["seed"] not in random for one in lines):
+    if lines[0]["strategy"] == "random" or any(item["seed"] not in random for item in lines):
         return {}
-    same = [random[one["seed"]] for one in lines]
+    same = [random[item["seed"]] for item in lines]
     return {"random selection": _gain(_accuracies(lines, truth), _accuracies(same, truth))}
 
 
@@ -264,8 +266,8 @@ def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
     places = [tabular.all_paths().index(path) for path in ranked_paths()]
     alone = truth.first(2).accuracy[places]
     both, r = alone.mean(1).tolist(), spearman(*alone.T.tolist())
-    by_loss = [[-loss for _, loss in one["scores"]] for one in lines]
-    by_accuracy = [[top1 for top1, _ in one["scores"]] for one in lines]
+    by_loss = [[-loss for _, loss in item["scores"]] for item in lines]
+    by_accuracy = [[top1 for top1, _ in item["scores"]] for item in lines]
     return {
         "Spearman": round(fmean(spearman(said, both) for said in by_loss), 3),
         "Kendall": round(fmean(kendall(said, both) for said in by_loss), 3),
@@ -277,9 +279,9 @@ def _ranking(lines: Sequence[dict[str, Any]], truth: Truth) -> dict[str, Any]:
 def grouped(lines: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Groups of lines that differ in their seed alone."""
     groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
-    for one in lines:
-        what = (one["target"], json.dumps(one["settings"]), one["budget_ms"])
-        groups.setdefault(what, []).append(one)
+    for item in lines:
+        what = (item["target"], json.dumps(item["settings"]), item["budget_ms"])
+        groups.setdefault(what, []).append(item)
     return list(groups.values())
 
 
@@ -306,9 +308,9 @@ def main() -> None:
         some = jobs_of("cpu", range(10, 13), [*STRATEGY_SETTINGS[:2], STRATEGY_SETTINGS[4]])
         jobs = [job for job in some if job.budget == 1]
     lines = run_missing(jobs, options.processes, results_file("search_quality_runs"))
-    found = [summary(some, truth_of(some[0]["target"]), lines) for some in grouped(lines)]
+    result = [summary(some, truth_of(some[0]["target"]), lines) for some in grouped(lines)]
     device = line("", [0.0])["device"]
-    keep("search_quality", [{**one, "device": device, "commit": commit()} for one in found])
+    keep("search_quality", [{**item, "device": device, "commit": commit()} for item in result])
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def derived(
     if settings.rerank <= 1 or state.trials:
         return tuple(choose(state, table, budget_ms, settings).path())
     several = k_best_within(state.supernet.log_probs(), table, budget_ms, settings.rerank)
-    scores = [supernet_score(state, data, settings, tuple(one.path())) for one in several]
+    scores = [supernet_score(state, data, settings, tuple(item.path())) for item in several]
     return tuple(rerank(several, scores, settings.scored_by)[0].path())
 
 

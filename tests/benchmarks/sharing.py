@@ -42,11 +42,11 @@ def run(target: str, seed: int) -> list[dict[str, Any]]:
             "target": target,
             "seed": seed,
             "budget_ms": budget_ms,
-            "own": tabular.name_of(found.path),
+            "own": tabular.name_of(result.path),
             "shared": tabular.name_of(searching.derived(middle, data, SCHEDULE, table, budget_ms)),
-            "cost": found.cost,
+            "cost": result.cost,
         }
-        for budget_ms, (_, found) in zip(budgets_ms, own, strict=True)
+        for budget_ms, (_, result) in zip(budgets_ms, own, strict=True)
     ]
 
 
@@ -56,7 +56,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
     truth, names = truth_of(target), tabular.names()
     means = truth.mean()
     by_how = {
-        how: [float(means[names.index(one[how])]) for one in lines] for how in ("own", "shared")
+        how: [float(means[names.index(line[how])]) for line in lines] for how in ("own", "shared")
     }
     away = paired([s - o for s, o in zip(by_how["shared"], by_how["own"], strict=True)])
     return {
@@ -64,7 +64,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
         "own": round(fmean(by_how["own"]), 2),
         "shared": round(fmean(by_how["shared"]), 2),
         "difference": [round(value, 2) for value in (away.mean, away.low, away.high)],
-        "same network": sum(one["own"] == one["shared"] for one in lines),
+        "same network": sum(line["own"] == line["shared"] for line in lines),
         "n": len(lines),
         "commit": commit(),
     }
@@ -74,8 +74,8 @@ def costs(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
     """Weight steps of a sweep of one target, with one search per budget and with a shared one."""
     data = searching.parts(searching.warm_up_of(SCHEDULE), lines[0]["seed"])
     warm_up = SCHEDULE.warmup_epochs * data.weight.steps
-    search = fmean(one["cost"] for one in lines) - warm_up
-    number = len({one["budget_ms"] for one in lines}) // len(TARGETS)
+    search = fmean(line["cost"] for line in lines) - warm_up
+    number = len({line["budget_ms"] for line in lines}) // len(TARGETS)
     return {
         "what": "weight steps of a sweep of one target: a search for each budget, or one for all",
         "warm-up": warm_up,
@@ -90,12 +90,12 @@ def costs(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
 def main() -> None:
     """Run the searches, look up their networks and write the results."""
     jobs = [(target, seed) for seed in SEEDS for target in TARGETS]
-    lines = [one for found in as_they_come(run, jobs, 2) for one in found]
-    places = sorted({(one["target"], one["budget_ms"]) for one in lines})
+    lines = [item for result in as_they_come(run, jobs, 2) for item in result]
+    places = sorted({(item["target"], item["budget_ms"]) for item in lines})
     groups = [
         sorted(
-            (one for one in lines if (one["target"], one["budget_ms"]) == place),
-            key=lambda one: one["seed"],
+            (item for item in lines if (item["target"], item["budget_ms"]) == place),
+            key=lambda item: item["seed"],
         )
         for place in places
     ]

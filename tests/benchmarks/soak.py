@@ -85,7 +85,7 @@ def tasks(count: int, folder: Path) -> list[CaseTask]:
     case = next(c for c in cases_of(plan, {"mobile": table}) if c.kind == "search")
     uri, target = Storage(job.storage).sub(job.name).uri, present(job.target("mobile"))
     named = [replace(case, name=f"mobile-{i:03d}", key=f"{i:016x}") for i in range(count)]
-    return [CaseTask(job, plan.data, one, (), target, table, uri, threads=1) for one in named]
+    return [CaseTask(job, plan.data, item, (), target, table, uri, threads=1) for item in named]
 
 
 @dataclass
@@ -148,8 +148,8 @@ def soak(count: int, layout: WorkerLayout, gpus: int, folder: Path) -> tuple[Dri
 
 def spans_in(folder: Path) -> list[Span]:
     """Spans of all cases that were run."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("tiny/spans/*.json"))]
-    return [Span(**{**one, "gpus": tuple(one["gpus"])}) for one in found]
+    result = [json.loads(path.read_text()) for path in sorted(folder.glob("tiny/spans/*.json"))]
+    return [Span(**{**item, "gpus": tuple(item["gpus"])}) for item in result]
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     assert len(spans) == given.cases
     assert most_at_once(spans) <= at_once
     what = f"of {given.cases} cases, {at_once} at once"
-    found = [
+    result = [
         line(f"seconds {what}", [seconds]),
         line(
             f"seconds from one case's end to the next {what}",
@@ -182,7 +182,7 @@ def main() -> None:
         line(f"MB by which the driver grows a case {what}", [driver.growth_mb()]),
         line(f"MB of files in the storage {what}", [size]),
     ]
-    keep("soak", found, given.file)
+    keep("soak", result, given.file)
     assert driver.growth_mb() < 1.0 or given.cases <= 2 * LOADING
 
 

@@ -260,11 +260,11 @@ def main() -> None:
     if options.peak_of:
         search_a_little(options)
         return
-    found = list(lines(*rounds(Bench(options), options.rounds), options))
+    result = list(lines(*rounds(Bench(options), options.rounds), options))
     if options.device == "cpu":
-        found += [line(f"{PEAK} {what}, GB", [peak_gb(name)]) for name, what in UPDATES.items()]
+        result += [line(f"{PEAK} {what}, GB", [peak_gb(name)]) for name, what in UPDATES.items()]
     facts = {"batch": options.batch, "precision": options.precision}
-    keep("steps", [{**one, **facts} for one in found], options.file)
+    keep("steps", [{**item, **facts} for item in result], options.file)
 
 
 if __name__ == "__main__":

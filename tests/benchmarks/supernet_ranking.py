@@ -153,18 +153,18 @@ def scores(
     net: Supernet, parts: SearchData, bn_batches: int, held_out: Iterable[Batch]
 ) -> list[tuple[float, float]]:
     """Accuracy and cross entropy of every network, in the order of `drawn_paths`."""
-    found = []
+    result = []
     for path in alone.drawn_paths():
         refresh = islice(parts.weight.batches(0), bn_batches)
         seen = score(net, path, refresh, held_out, SingleProcess())
-        found.append((round(seen.top1, 4), round(seen.loss, 4)))
-    return found
+        result.append((round(seen.top1, 4), round(seen.loss, 4)))
+    return result
 
 
 def examined() -> list[dict[str, Any]]:
     """Stored lines of supernets compared with networks of the same recipe."""
     lines = [json.loads(text) for file in run_files() for text in file.read_text().splitlines()]
-    return [one for one in lines if one["recipe"] == alone.digest(alone.Recipe())]
+    return [item for item in lines if item["recipe"] == alone.digest(alone.Recipe())]
 
 
 def run_files() -> list[Path]:
@@ -223,12 +223,12 @@ def skips() -> list[int]:
 
 def at_equal_skips(a: Sequence[float], b: Sequence[float]) -> float:
     """Mean Spearman correlation among networks with equally many skips, in groups of 3 or more."""
-    found: list[tuple[int, float]] = []
+    result: list[tuple[int, float]] = []
     for number in set(skips()):
         which = [i for i, n in enumerate(skips()) if n == number]
         if len(which) >= 3:
-            found.append((len(which) - 1, spearman([a[i] for i in which], [b[i] for i in which])))
-    return sum(weight * r for weight, r in found) / sum(weight for weight, _ in found)
+            result.append((len(which) - 1, spearman([a[i] for i in which], [b[i] for i in which])))
+    return sum(weight * r for weight, r in result) / sum(weight for weight, _ in result)
 
 
 def summary(runs: Sequence[dict[str, Any]], truth: Truth) -> list[dict[str, object]]:
@@ -256,10 +256,10 @@ def main() -> None:
     wanted = [(v, s) for s in range(options.seeds) for v in VARIANTS]
     done = {(run["supernet"], run["seed"]) for run in examined()}
     missing = [(v, s) for v, s in wanted if (v.name(), s) not in done]
-    for found in as_they_come(examine, missing, options.processes):
+    for result in as_they_come(examine, missing, options.processes):
         with results_file("supernet_ranking_runs").open("a") as file:
-            file.writelines(json.dumps(one) + "\n" for one in found)
-        print(f"{found[0]['supernet']}, seed {found[0]['seed']}", flush=True)
+            file.writelines(json.dumps(item) + "\n" for item in result)
+        print(f"{result[0]['supernet']}, seed {result[0]['seed']}", flush=True)
     truth = Truth.kept()
     newest = run_files()[-1]
     file = newest.with_name(newest.name.replace("_runs", ""))

@@ -51,7 +51,7 @@ def expected_steps() -> dict[str, int]:
 def results(storage: Path) -> list[dict[str, Any]]:
     """Results of the searched cases."""
     paths = (storage / "sweep_targets" / "cases").glob("*/result.json")
-    return [one for one in (json.loads(p.read_text()) for p in paths) if one["kind"] == "search"]
+    return [item for item in (json.loads(p.read_text()) for p in paths) if item["kind"] == "search"]
 
 
 def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
@@ -60,7 +60,7 @@ def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
     plan_s = timed("plan", str(JOB), *place) if is_planned else 0.0
     whole_s, again_s = timed(str(JOB), *place), timed(str(JOB), *place)
     (run,) = json.loads((storage / "sweep_targets" / "job.json").read_text())["runs"]
-    found, wanted = results(storage), expected_steps()
+    result, wanted = results(storage), expected_steps()
     if not is_planned:
         shutil.copy(storage / "sweep_targets" / "comparison" / "networks.png", PICTURE)
     how = "tables there" if is_planned else "from nothing"
@@ -70,8 +70,8 @@ def once(storage: Path, *, is_planned: bool) -> list[dict[str, object]]:
         line(f"share of it in which no case trained, tables left out, {how}", [run["idle_share"]]),
         line("weight steps of the warm-up / of one warm-up", [_ratio(run, wanted, "warmup")]),
         line("weight steps of the searches / of six searches", [_ratio(run, wanted, "search")]),
-        line("table ms / budget", [one["table_ms"] / one["budget_ms"] for one in found]),
-        line("measured ms / budget", [one["measured_ms"] / one["budget_ms"] for one in found]),
+        line("table ms / budget", [item["table_ms"] / item["budget_ms"] for item in result]),
+        line("measured ms / budget", [item["measured_ms"] / item["budget_ms"] for item in result]),
     ]
     if is_planned:
         lines.append(line("seconds of the plan, tables measured", [plan_s]))
@@ -89,8 +89,8 @@ def main() -> None:
     parser.add_argument("--no-plan", action="store_true", help="from nothing, without a plan")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = once(Path(folder), is_planned=not given.no_plan)
-    keep("sweep_from_nothing" if given.no_plan else "sweep", found)
+        result = once(Path(folder), is_planned=not given.no_plan)
+    keep("sweep_from_nothing" if given.no_plan else "sweep", result)
 
 
 if __name__ == "__main__":

@@ -94,13 +94,13 @@ SUMMARY_ROWS = {
 
 def _summary_of(target: str) -> dict[str, tuple[str, object]]:
     """Linked accuracy, and latency in milliseconds, on one target, by label."""
-    found = {}
+    result = {}
     for label, (part, name) in SUMMARY_ROWS.items():
         names = (f"{target}: {name}", f"{target}, {name}")
         for row in rows_of(part):
             if row["what"] in names:
-                found[label] = (linked(row, f"{row['top1']:.1f}"), _ms(row))
-    return found
+                result[label] = (linked(row, f"{row['top1']:.1f}"), _ms(row))
+    return result
 
 
 def _ms(row: Row) -> str:
@@ -324,9 +324,9 @@ def traffic_table() -> str:
 def steps_table() -> str:
     """CPU seconds of steps beside those of other implementations."""
     rows = rows_of("steps")
-    found = {what: _first(rows, f"{what}, ") for what in OTHERS_CPU_S}
+    result = {what: _first(rows, f"{what}, ") for what in OTHERS_CPU_S}
     body: list[Sequence[object]] = [
-        [linked(row, what), row["median"], *OTHERS_CPU_S[what]] for what, row in found.items()
+        [linked(row, what), row["median"], *OTHERS_CPU_S[what]] for what, row in result.items()
     ]
     peaks = [row for row in rows if row["what"].startswith("peak memory")]
     if peaks:
@@ -389,9 +389,9 @@ def with_contents(text: str) -> str:
     def block(found: re.Match[str]) -> str:
         before = len(headings(text[: found.start()]))
         lines = [
-            f"{'  ' * (one.level - 2)}- [{one.title}](#{one.anchor})\n"
-            for one in headings(text)[before:]
-            if one.level in (2, 3)
+            f"{'  ' * (heading.level - 2)}- [{heading.title}](#{heading.anchor})\n"
+            for heading in headings(text)[before:]
+            if heading.level in (2, 3)
         ]
         return found[1] + "".join(lines) + found[2]
 

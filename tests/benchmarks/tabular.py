@@ -138,8 +138,8 @@ def latency(target: str) -> tuple[LatencyTable, list[float]]:
 def measured_ms(target: str) -> dict[str, float]:
     """Latencies of all whole networks by name, measured interleaved in one run."""
     facts = json.loads(place("-latency.json").read_text())
-    found: dict[str, float] = facts[target]["measured_ms"]
-    return found
+    result: dict[str, float] = facts[target]["measured_ms"]
+    return result
 
 
 def network_of(path: Path_) -> Architecture:

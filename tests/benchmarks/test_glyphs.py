@@ -53,5 +53,5 @@ def test_images_have_the_resolution_that_was_asked_for() -> None:
 
 def test_standardised_images_have_mean_0_and_deviation_1() -> None:
     images, _ = glyphs(100, seed=0)
-    found = standardised(images, images).double()
-    assert (float(found.mean()), float(found.std())) == pytest.approx((0.0, 1.0), abs=1e-5)
+    result = standardised(images, images).double()
+    assert (float(result.mean()), float(result.std())) == pytest.approx((0.0, 1.0), abs=1e-5)

@@ -18,7 +18,9 @@ FILES = sorted(Path(__file__).parent.glob("*.py"))
 def test_every_name_that_is_imported_exists(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
-            missing = [one.name for one in node.names if not is_there(node.module or "", one.name)]
+            missing = [
+                item.name for item in node.names if not is_there(node.module or "", item.name)
+            ]
             assert missing == [], f"{path.name}:{node.lineno}"
 
 

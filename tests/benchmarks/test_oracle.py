@@ -58,8 +58,8 @@ def test_with_the_truth_in_its_place_a_search_finds_the_best(strategy: oracle.Tw
             for alpha, grad in zip(net.alphas(), update.grads, strict=True):
                 alpha -= 0.5 * grad
     table = noisy_table(tabular.SPACE, seed=0)
-    found = best_within(net.log_probs(), table, table.range_ms()[1])
-    assert tuple(found.path()) == GOOD
+    result = best_within(net.log_probs(), table, table.range_ms()[1])
+    assert tuple(result.path()) == GOOD
 
 
 def test_a_network_is_looked_up_by_its_path() -> None:

@@ -94,7 +94,7 @@ def test_controls_are_feasible_networks() -> None:
 
 def test_lines_that_differ_in_their_seed_belong_together() -> None:
     lines = [found(1, 0), found(2, 0, 50.0), found(3, 1)]
-    assert [[one["seed"] for one in group] for group in grouped(lines)] == [[0, 1], [0]]
+    assert [[item["seed"] for item in group] for group in grouped(lines)] == [[0, 1], [0]]
 
 
 def test_searches_of_other_settings_or_seeds_are_others() -> None:
@@ -110,11 +110,11 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     few = replace(tabular.DATA, glyphs=replace(tabular.DATA.glyphs, train=400, test=400))
     monkeypatch.setattr(tabular, "DATA", few)
     caches = (tabular.dataset, searching.parts, searching.warmed_up)
-    for one in caches:
-        one.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
     yield
-    for one in caches:
-        one.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.mark.usefixtures("few_images")
@@ -146,7 +146,7 @@ def test_a_derivation_can_choose_by_the_supernet() -> None:
         if table.latency_ms(tabular.network_of(path)) <= budget_ms
     ]
     scores = searching.supernet_scores(state, settings, seed, within)
-    assert end.path == min(zip(scores, within, strict=True), key=lambda one: one[0].loss)[1]
+    assert end.path == min(zip(scores, within, strict=True), key=lambda item: item[0].loss)[1]
 
 
 def test_searches_find_better_networks_than_chance(tmp_path: Path) -> None:

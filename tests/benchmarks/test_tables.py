@@ -77,7 +77,7 @@ NETWORKS: list[dict[str, Any]] = [
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(markdown, "FOLDER", tmp_path)
     for day, lines in (("2026-01-02", NETWORKS), ("2026-01-01", [])):
-        text = "".join(json.dumps(one) + "\n" for one in lines)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / f"evidence_networks__a-cpu__torch-1__{day}.json").write_text(text)
     return tmp_path
 
@@ -139,7 +139,7 @@ def random_row(target: str, lead: list[float]) -> dict[str, Any]:
 
 
 def write(folder: Path, part: str, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(one) + "\n" for one in rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / f"evidence_{part}__a-cpu__torch-1__2026-01-03.json").write_text(text)
 
 

@@ -58,15 +58,15 @@ def test_signal_and_noise_are_told_apart(true: float) -> None:
     latency = torch.rand(400, generator=rng) * 3 + 1
     networks = true * torch.randn(400, 1, generator=rng)
     accuracy = 70 + 5 * latency.log()[:, None] + networks + torch.randn(400, 2, generator=rng)
-    found = signal(Truth(accuracy, latency))
-    assert found.seeds == pytest.approx(1.0, rel=0.1)
-    assert found.networks == pytest.approx(true, rel=0.15, abs=0.1)
+    result = signal(Truth(accuracy, latency))
+    assert result.seeds == pytest.approx(1.0, rel=0.1)
+    assert result.networks == pytest.approx(true, rel=0.15, abs=0.1)
 
 
 def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
     draws = torch.randn(400, 5, generator=generator(0, "intervals")) + 0.3
-    found = [paired(row.tolist()) for row in draws]
-    assert 0.92 < sum(one.low <= 0.3 <= one.high for one in found) / 400 < 0.98
+    result = [paired(row.tolist()) for row in draws]
+    assert 0.92 < sum(item.low <= 0.3 <= item.high for item in result) / 400 < 0.98
     assert paired([1.0, 1.1, 0.9, 1.0, 1.05]).can_be_told
     assert not paired([1.0, -1.1, 0.9]).can_be_told
 

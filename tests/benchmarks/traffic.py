@@ -163,13 +163,13 @@ def work(options: argparse.Namespace) -> None:
     place = f"tcp://{options.master}:{options.port}"
     dist.init_process_group("gloo", init_method=place, rank=options.rank, world_size=2)
     if options.what == "speed":
-        found = two_against_one(Bench(options.rank, 64, 96), options.rounds)
+        result = two_against_one(Bench(options.rank, 64, 96), options.rounds)
     else:
         bench = Bench(options.rank, options.images, options.resolution)
-        found = compare(bench, options.rounds, options.what)
+        result = compare(bench, options.rounds, options.what)
     dist.barrier()
     if options.rank == 0:
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(result) + "\n")
     dist.destroy_process_group()
 
 
@@ -204,8 +204,8 @@ def pair(what: str, options: argparse.Namespace, hosts: Sequence[Host] = ()) -> 
     said = [worker.communicate()[0] for worker in workers]
     if any(worker.returncode for worker in workers):
         raise SystemExit(f"a worker failed: {said}")
-    found: list[Any] = json.loads(said[0].splitlines()[-1])
-    return found
+    result: list[Any] = json.loads(said[0].splitlines()[-1])
+    return result
 
 
 def main() -> None:
@@ -223,14 +223,14 @@ def main() -> None:
     if options.rank >= 0:
         work(options)
         return
-    found = pair("loopback", options)
+    result = pair("loopback", options)
     if os.geteuid() == 0:
         with slow_link(1) as hosts:
-            found += pair("1 Gbit/s", options, hosts)
+            result += pair("1 Gbit/s", options, hosts)
     else:
         sys.stderr.write("only root can make a slow link; without those lines\n")
-    found += pair("speed", options)
-    keep("traffic", found, options.file)
+    result += pair("speed", options)
+    keep("traffic", result, options.file)
 
 
 if __name__ == "__main__":

@@ -89,13 +89,13 @@ class Truth:
     def rank_ceiling(self, budget_ms: float) -> float:
         """Rank on the other seeds of the best network on one seed, mean over seeds."""
         allowed = self.feasible(budget_ms)
-        found = []
+        result = []
         for seed in range(self.accuracy.shape[1]):
             known = self.accuracy[:, seed].clone()
             known[~allowed | known.isnan()] = -1.0
             rest = torch.cat([self.accuracy[:, :seed], self.accuracy[:, seed + 1 :]], 1).nanmean(1)
-            found.append(_share_above(rest, int(known.argmax()), allowed & ~rest.isnan()))
-        return fmean(found)
+            result.append(_share_above(rest, int(known.argmax()), allowed & ~rest.isnan()))
+        return fmean(result)
 
     def best_of(self, number: int, budget_ms: float, draws: int = 10_000) -> float:
         """Mean accuracy of the best of `number` random feasible networks, chosen on one seed.

@@ -63,14 +63,14 @@ def main() -> None:
             load_job(JOB, [f"storage={folder}"]), log=lambda text: print(text, file=sys.stderr)
         )
         searched = [case for case in result.cases if case.kind == "search"]
-        found = {
+        actual = {
             case.target: case.architecture
             for case in searched
             if isinstance(case.architecture, Architecture)
         }
         kept = [json.loads(path.read_text()) for path in (storage / "tables").glob("*.json")]
         tables = {table.target: table for table in map(LatencyTable.from_dict, kept)}
-        keep("two_devices", list(lines(tables, found)))
+        keep("two_devices", list(lines(tables, actual)))
         for case in searched:
             picture = storage / "two_devices" / "comparison" / f"{case.name}{NETWORK_PICTURE}"
             shown = results_file("two_devices").with_name(f"two_devices_{case.target}.png")

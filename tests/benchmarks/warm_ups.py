@@ -56,7 +56,7 @@ def examine(name: str, seed: int) -> dict[str, Any]:
     state = searching.warmed_up(searching.warm_up_of(settings), seed).state
     seconds = time.process_time() - began
     scores = searching.supernet_scores(state, settings, seed, tabular.all_paths())
-    by_loss, by_accuracy = [-one.loss for one in scores], [one.top1 for one in scores]
+    by_loss, by_accuracy = [-score.loss for score in scores], [score.top1 for score in scores]
     return {
         "what": name,
         "seed": seed,
@@ -91,13 +91,13 @@ def main() -> None:
     options = parser.parse_args()
     file = results_file("warm_ups")
     texts = file.read_text().splitlines() if file.exists() else []
-    done = {(one["what"], one["seed"]) for one in map(json.loads, texts)}
+    done = {(item["what"], item["seed"]) for item in map(json.loads, texts)}
     wanted = [(name, seed) for seed in range(options.seeds) for name in options.only]
-    missing = [one for one in wanted if one not in done]
-    for found in as_they_come(examine, missing, options.processes):
+    missing = [item for item in wanted if item not in done]
+    for result in as_they_come(examine, missing, options.processes):
         with file.open("a") as out:
-            out.write(json.dumps(found) + "\n")
-        print(json.dumps(found), flush=True)
+            out.write(json.dumps(result) + "\n")
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -153,10 +153,10 @@ def test_a_target_is_measured_on_the_phone_that_is_there_and_keeps_its_serial(
     phone: FakePhone,
 ) -> None:
     target = replace(TARGETS["mobile"], phone=Phone(runner=str(phone.runner)))
-    found = present(target)
-    assert found.phone is not None
-    assert found.phone.serial == SERIAL
-    assert found.key() != target.key()  # a table of another phone is another
+    result = present(target)
+    assert result.phone is not None
+    assert result.phone.serial == SERIAL
+    assert result.key() != target.key()  # a table of another phone is another
 
 
 def test_a_phone_without_a_runner_is_refused_before_anything_starts(phone: FakePhone) -> None:

@@ -102,8 +102,8 @@ def test_a_run_takes_what_the_phone_says_without_its_warm_up(
 def test_medians_and_the_rest_between_rounds_are_known(phone: FakePhone, target: Target) -> None:
     slept: list[float] = []
     timings = timed(AndroidExecuTorch(target, sleep=slept.append), "fast", "slow", "nothing")
-    assert [one.median_ms for one in timings] == pytest.approx([0.5, 2.0, 0.25])
-    assert [one.rise for one in timings] == pytest.approx([1, 1, 1])
+    assert [timing.median_ms for timing in timings] == pytest.approx([0.5, 2.0, 0.25])
+    assert [timing.rise for timing in timings] == pytest.approx([1, 1, 1])
     assert slept == [7.0, 7.0]
 
 
@@ -148,8 +148,8 @@ def test_masks_are_hexadecimal_without_a_prefix() -> None:
 
 def test_a_single_fast_core_is_big_alone() -> None:
     max_khz = {0: 1_800_000, 1: 1_800_000, 2: 2_400_000, 10: 3_000_000}
-    found = {cores: pinned_cores(max_khz, cores) for cores in ("big", "little", "any")}
-    assert found == {"big": [10], "little": [0, 1], "any": []}
+    result = {cores: pinned_cores(max_khz, cores) for cores in ("big", "little", "any")}
+    assert result == {"big": [10], "little": [0, 1], "any": []}
 
 
 def test_facts_tell_the_phone_and_how_warm_it_is(phone: FakePhone, target: Target) -> None:

@@ -17,18 +17,18 @@ EXPORTED_PROGRAM = "torch.export.exported_program"
 @pytest.fixture
 def collections(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of operators in each collection that torch makes during the test."""
-    found: list[int] = []
+    result: list[int] = []
     original = _function(EXPORTED_PROGRAM)
     original = getattr(original, "__wrapped__", original)
 
     def counted() -> set[Any]:
         ops: set[Any] = original()
-        found.append(len(ops))
+        result.append(len(ops))
         return ops
 
     for name in MODULES:
         monkeypatch.setattr(sys.modules[name], COLLECT, counted)
-    return found
+    return result
 
 
 def _function(module: str) -> Any:

@@ -121,9 +121,9 @@ def test_a_head_that_stays_takes_jobs_and_drivers_until_it_is_stopped(
     started = _python("-m", "cluster.connect", "head")
     try:
         assert started.returncode == 0, started.stderr
-        found = re.search(r"^export RAY_ADDRESS=(\S+) RAY_AUTH_MODE=token$", started.stdout, re.M)
-        assert found
-        client = {"RAY_ADDRESS": found[1], "RAY_AUTH_MODE": "token"}
+        result = re.search(r"^export RAY_ADDRESS=(\S+) RAY_AUTH_MODE=token$", started.stdout, re.M)
+        assert result
+        client = {"RAY_ADDRESS": result[1], "RAY_AUTH_MODE": "token"}
         ray = str(Path(sys.executable).with_name("ray"))
         job = _run(ray, "job", "submit", "jobs/job.yaml", **client)
         driver = _python("-c", DRIVER, **client)
@@ -134,7 +134,7 @@ def test_a_head_that_stays_takes_jobs_and_drivers_until_it_is_stopped(
     facts = json.loads(next(line for line in job.stdout.splitlines() if line.startswith("[{")))
     assert facts[0] == json.loads(driver.stdout)[0]
     assert facts[0]["started"] is False
-    assert facts[0]["dashboard_url"] == found[1]
+    assert facts[0]["dashboard_url"] == result[1]
     assert facts[3] == str(tmp_path)  # without its own working folder, it runs in that of the head
     assert stopped.stdout == "Ray is stopped.\n"
     assert _python("-m", "cluster.connect", "stop").returncode == 1

@@ -49,8 +49,8 @@ def test_a_driver_version_is_no_number() -> None:
 
 def test_of_several_gpus_the_one_that_torch_uses_is_told() -> None:
     # As under CUDA_VISIBLE_DEVICES=1: torch's first device is the second here.
-    found = read_smi(TWO, SECOND)
-    assert (found["power_limit_w"], found["temperature_c"]) == (250.0, 28)
+    result = read_smi(TWO, SECOND)
+    assert (result["power_limit_w"], result["temperature_c"]) == (250.0, 28)
 
 
 def test_what_a_gpu_does_not_tell_is_left_out() -> None:

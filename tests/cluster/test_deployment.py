@@ -42,12 +42,12 @@ CONTAINER = {"NVIDIA_DRIVER_CAPABILITIES", "PYTHONUNBUFFERED"}
 
 def rays() -> list[dict[str, Any]]:
     """The Ray clusters on Kubernetes."""
-    found = [one for name in FILES for document in documents(name) for one in mappings(document)]
-    return [one for one in found if "rayVersion" in one]
+    result = [item for name in FILES for document in documents(name) for item in mappings(document)]
+    return [item for item in result if "rayVersion" in item]
 
 
 def test_ray_on_kubernetes_is_the_tested_one() -> None:
-    assert [one["rayVersion"] for one in rays()] == [pinned_versions()["ray"]] * 2
+    assert [ray["rayVersion"] for ray in rays()] == [pinned_versions()["ray"]] * 2
 
 
 def test_the_server_of_mlflow_is_the_tested_one() -> None:
@@ -63,11 +63,11 @@ def test_the_image_is_named_like_the_version_of_the_project() -> None:
 
 def test_every_image_is_one_of_the_project_or_pinned() -> None:
     names = [
-        one["image"]
+        mapping["image"]
         for document in [compose(dict.fromkeys(required_variables(), "x"))]
         + [document for name in FILES for document in documents(name)]
-        for one in mappings(document)
-        if isinstance(one.get("image"), str)
+        for mapping in mappings(document)
+        if isinstance(mapping.get("image"), str)
     ]
     assert set(IMAGES) <= set(names)
     assert {name for name in names if name not in IMAGES} == {"postgres:17.6-alpine"}
@@ -101,7 +101,7 @@ def test_every_variable_that_is_named_is_read_by_something() -> None:
 
 def test_variables_of_containers_are_known_too() -> None:
     words = [words for file in DOCKERFILES for name, words in instructions(file) if name == "ENV"]
-    names = {word.split("=")[0] for one in words for word in one.split()}
+    names = {word.split("=")[0] for item in words for word in item.split()}
     others = {name for name in names if not NAME.fullmatch(name)}
     assert others == CONTAINER | NODE_SETTINGS.keys()
     services = compose(dict.fromkeys(required_variables(), "x"))["services"].values()
@@ -129,8 +129,8 @@ def test_workers_are_asked_for_as_many_as_there_may_be() -> None:
     job = load_job(str(REPOSITORY / path), words[1::2])
     (most,) = {
         group["maxReplicas"]
-        for one in rays()
-        for group in one["workerGroupSpecs"]
+        for ray in rays()
+        for group in ray["workerGroupSpecs"]
         if group["groupName"] == "gpu-spot"
     }
     assert isinstance(job.cluster.workers, tuple)
@@ -144,13 +144,13 @@ def test_a_file_is_named_in_the_readme(name: str) -> None:
 
 def test_secrets_that_files_need_are_made_in_the_readme() -> None:
     needed = {
-        one["name"]
+        item["name"]
         for file in FILES
         for document in documents(file)
         for parent in mappings(document)
-        for key, one in parent.items()
+        for key, item in parent.items()
         if key in ("secretRef", "secretKeyRef")
-    } | {one["authOptions"]["secretName"] for one in rays()}
+    } | {item["authOptions"]["secretName"] for item in rays()}
     made = set(re.findall(r"kubectl (?:-n \w+ )?create secret generic ([\w-]+)", README))
     assert made == needed
 
@@ -159,8 +159,8 @@ def test_no_secret_has_a_value_anywhere() -> None:
     for path in sorted(CLUSTER.rglob("*")):
         if path.suffix in (".yaml", ".ini", "") and path.is_file():
             for line in path.read_text().splitlines():
-                found = re.match(rf"\s*-?\s*(\w*(?:{SECRET.pattern})\w*)\s*[:=]\s*(\S+)", line)
-                assert found is None or found[2].startswith("${"), f"{path.name}: {line}"
+                result = re.match(rf"\s*-?\s*(\w*(?:{SECRET.pattern})\w*)\s*[:=]\s*(\S+)", line)
+                assert result is None or result[2].startswith("${"), f"{path.name}: {line}"
 
 
 def test_yaml_files_have_no_key_twice() -> None:

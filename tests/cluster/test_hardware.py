@@ -42,11 +42,11 @@ def test_the_hardware_itself_needs_no_host() -> None:
 
 
 def test_facts_can_be_recorded() -> None:
-    found = json.loads(json.dumps(facts()))
-    assert found.keys() == {"cpu", "cores", "memory_gb", "machine", "os"}
-    assert found["cpu"]
-    assert 1 <= found["cores"] <= (os.cpu_count() or 1)
-    assert found["memory_gb"] > 0
+    result = json.loads(json.dumps(facts()))
+    assert result.keys() == {"cpu", "cores", "memory_gb", "machine", "os"}
+    assert result["cpu"]
+    assert 1 <= result["cores"] <= (os.cpu_count() or 1)
+    assert result["memory_gb"] > 0
 
 
 def test_a_number_format_that_is_not_usual_is_named() -> None:

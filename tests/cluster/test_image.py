@@ -27,7 +27,7 @@ def dockerfile(request: pytest.FixtureRequest) -> Path:
 
 
 def words_of(dockerfile: Path, name: str) -> list[str]:
-    return [words for one, words in instructions(dockerfile) if one == name]
+    return [words for instruction, words in instructions(dockerfile) if instruction == name]
 
 
 def copied(dockerfile: Path) -> list[str]:

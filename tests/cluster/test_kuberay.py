@@ -23,15 +23,15 @@ SCHEMAS = {name: crd_schema(kind) for name, kind in FILES.items()}
 
 
 def resource(name: str) -> dict[str, Any]:
-    (found,) = documents(f"kuberay/{name}.yaml")
-    return found
+    (result,) = documents(f"kuberay/{name}.yaml")
+    return result
 
 
 def ray(name: str) -> dict[str, Any]:
     """The cluster that a file describes."""
     spec = resource(name)["spec"]
-    found: dict[str, Any] = spec["rayClusterSpec"] if name == "rayjob" else spec
-    return found
+    result: dict[str, Any] = spec["rayClusterSpec"] if name == "rayjob" else spec
+    return result
 
 
 @pytest.fixture(params=FILES)
@@ -89,8 +89,8 @@ def test_requests_need_a_token_of_a_secret(name: str) -> None:
 
 
 def test_no_secret_stands_in_a_file(name: str) -> None:
-    for one in mappings(resource(name)):
-        assert not (SECRET.search(str(one.get("name", ""))) and "value" in one)
+    for mapping in mappings(resource(name)):
+        assert not (SECRET.search(str(mapping.get("name", ""))) and "value" in mapping)
 
 
 def test_every_pod_runs_as_a_user_without_rights(name: str) -> None:
@@ -106,8 +106,8 @@ def test_every_pod_runs_as_a_user_without_rights(name: str) -> None:
 
 
 def test_every_container_says_what_it_takes(name: str) -> None:
-    found = [*containers(resource(name)), ray(name)["autoscalerOptions"]]
-    for container in found:
+    result = [*containers(resource(name)), ray(name)["autoscalerOptions"]]
+    for container in result:
         limits, requests = container["resources"]["limits"], container["resources"]["requests"]
         assert {"cpu", "memory"} <= requests.keys()
         assert limits["memory"] == requests["memory"]
@@ -116,7 +116,10 @@ def test_every_container_says_what_it_takes(name: str) -> None:
 def test_only_the_head_talks_to_the_api_server_and_to_mlflow(name: str) -> None:
     head, *workers = [ray(name)["headGroupSpec"], *ray(name)["workerGroupSpecs"]]
     secrets = [
-        [one["secretRef"]["name"] for one in group["template"]["spec"]["containers"][0]["envFrom"]]
+        [
+            item["secretRef"]["name"]
+            for item in group["template"]["spec"]["containers"][0]["envFrom"]
+        ]
         for group in (head, *workers)
     ]
     assert secrets == [["proxyless-s3", "proxyless-mlflow"], ["proxyless-s3"], ["proxyless-s3"]]
@@ -144,20 +147,20 @@ def nodes(name: str) -> dict[str, Node]:
 
 
 def test_trials_are_kept_off_spot_nodes(name: str) -> None:
-    found = nodes(name)
-    assert found["gpu-spot"].labels == {MARKET_LABEL: SPOT}
-    assert steady_selector(list(found.values())) == {MARKET_LABEL: f"!{SPOT}"}
-    assert [key for key, node in found.items() if node.labels[MARKET_LABEL] != SPOT] == [
+    result = nodes(name)
+    assert result["gpu-spot"].labels == {MARKET_LABEL: SPOT}
+    assert steady_selector(list(result.values())) == {MARKET_LABEL: f"!{SPOT}"}
+    assert [key for key, node in result.items() if node.labels[MARKET_LABEL] != SPOT] == [
         "head",
         "gpu",
     ]
 
 
 def test_a_job_finds_a_gpu_when_it_starts_and_none_of_it_trains_on_the_head(name: str) -> None:
-    found = nodes(name)
+    result = nodes(name)
     least = {group["groupName"]: group["minReplicas"] for group in ray(name)["workerGroupSpecs"]}
-    assert found["head"].resources == {"CPU": 0.0, "GPU": 0.0}
-    assert sum(found[key].resources["GPU"] * count for key, count in least.items()) == 1
+    assert result["head"].resources == {"CPU": 0.0, "GPU": 0.0}
+    assert sum(result[key].resources["GPU"] * count for key, count in least.items()) == 1
 
 
 def test_workers_come_and_go(name: str) -> None:
@@ -171,7 +174,9 @@ def test_workers_come_and_go(name: str) -> None:
 def test_the_policy_is_about_every_pod_of_the_ray(name: str) -> None:
     (policy,) = documents("kuberay/network.yaml")
     chosen = policy["spec"]["podSelector"]["matchLabels"]
-    templates = [one for one in mappings(resource(name)) if "containers" in one.get("spec", {})]
+    templates = [
+        mapping for mapping in mappings(resource(name)) if "containers" in mapping.get("spec", {})
+    ]
     assert len(templates) == len(pod_specs(resource(name)))
     for template in templates:
         assert chosen.items() <= template["metadata"]["labels"].items()

@@ -184,12 +184,12 @@ def test_a_living_owner_is_seen_at_once_and_not_disturbed(storage: Storage) -> N
     with Lease(storage, renew_s=30, expire_s=60):
         before = storage.read_bytes("lease.json")
         began = time.monotonic()
-        found = seen(storage, expire_s=60, watch_s=5)
+        result = seen(storage, expire_s=60, watch_s=5)
         assert time.monotonic() - began < 1
         assert storage.read_bytes("lease.json") == before
-    assert found is not None
-    assert (found.is_alive, found.process) == (True, os.getpid())
-    assert abs(time.time() - found.renewed) < 5
+    assert result is not None
+    assert (result.is_alive, result.process) == (True, os.getpid())
+    assert abs(time.time() - result.renewed) < 5
 
 
 def test_a_lease_that_nobody_holds_has_no_holder(storage: Storage) -> None:
@@ -200,32 +200,32 @@ def test_a_lease_that_nobody_holds_has_no_holder(storage: Storage) -> None:
 def test_an_owner_whose_process_has_ended_is_gone(storage: Storage) -> None:
     left(storage, socket.gethostname(), no_process(), age_s=60)
     began = time.monotonic()
-    found = seen(storage, watch_s=5)
+    result = seen(storage, watch_s=5)
     assert time.monotonic() - began < 1
-    assert found is not None
-    assert (found.is_alive, found.since) == (False, "noon")
+    assert result is not None
+    assert (result.is_alive, result.since) == (False, "noon")
 
 
 @pytest.mark.parametrize("age_s", [0, 60])
 def test_a_process_that_only_has_its_number_is_not_the_owner(storage: Storage, age_s: int) -> None:
     left(storage, socket.gethostname(), os.getpid() if age_s else no_process(), age_s)
-    found = seen(storage)
-    assert found is not None
-    assert not found.is_alive
+    result = seen(storage)
+    assert result is not None
+    assert not result.is_alive
 
 
 @pytest.mark.parametrize("age_s", [0, -3600, 3600])  # clocks of hosts are never compared
 def test_an_owner_on_another_host_lives_if_its_file_changes(storage: Storage, age_s: int) -> None:
     left(storage, "far-away", 7, age_s)
-    found = seen(storage)
-    assert found is not None
-    assert not found.is_alive
+    result = seen(storage)
+    assert result is not None
+    assert not result.is_alive
     renewal = threading.Timer(0.1, left, (storage, "far-away", 8, age_s))
     renewal.start()
-    found = seen(storage, watch_s=5)
+    result = seen(storage, watch_s=5)
     renewal.join()
-    assert found is not None
-    assert found.is_alive
+    assert result is not None
+    assert result.is_alive
 
 
 def test_an_owner_that_leaves_while_it_is_watched_holds_nothing(storage: Storage) -> None:
@@ -238,6 +238,6 @@ def test_an_owner_that_leaves_while_it_is_watched_holds_nothing(storage: Storage
 
 def test_a_lease_that_cannot_be_read_has_an_unknown_holder(storage: Storage) -> None:
     storage.write_text("lease.json", "half of a")
-    found = seen(storage)
-    assert found is not None
-    assert (found.host, found.process, found.is_alive) == ("unknown", 0, False)
+    result = seen(storage)
+    assert result is not None
+    assert (result.host, result.process, result.is_alive) == ("unknown", 0, False)

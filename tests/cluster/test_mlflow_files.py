@@ -102,17 +102,17 @@ def test_pods_have_no_rights_and_say_what_they_take() -> None:
 
 
 def test_no_secret_stands_in_a_manifest() -> None:
-    assert not [one for one in MANIFESTS if one["kind"] == "Secret"]
-    for one in mappings(MANIFESTS):
-        assert not (SECRET.search(str(one.get("name", ""))) and "value" in one)
+    assert not [item for item in MANIFESTS if item["kind"] == "Secret"]
+    for item in mappings(MANIFESTS):
+        assert not (SECRET.search(str(item.get("name", ""))) and "value" in item)
 
 
 def test_services_are_reached_inside_the_cluster_alone() -> None:
-    services = [one for one in MANIFESTS if one["kind"] == "Service"]
-    assert {one["metadata"]["name"] for one in services} == {"mlflow", "postgres"}
-    assert all(one["spec"].get("type", "ClusterIP") == "ClusterIP" for one in services)
-    policies = [one for one in MANIFESTS if one["kind"] == "NetworkPolicy"]
-    covered = [one["spec"]["podSelector"]["matchLabels"]["app"] for one in policies]
+    services = [item for item in MANIFESTS if item["kind"] == "Service"]
+    assert {item["metadata"]["name"] for item in services} == {"mlflow", "postgres"}
+    assert all(item["spec"].get("type", "ClusterIP") == "ClusterIP" for item in services)
+    policies = [item for item in MANIFESTS if item["kind"] == "NetworkPolicy"]
+    covered = [item["spec"]["podSelector"]["matchLabels"]["app"] for item in policies]
     assert covered == ["postgres", "mlflow", "proxyless-ray"]
 
 
@@ -120,11 +120,11 @@ def environments() -> list[dict[str, str]]:
     """Environment of the server, in compose and on Kubernetes."""
     (pod,) = (
         container
-        for one in documents("mlflow/kubernetes.yaml")
-        for container in containers(one)
+        for item in documents("mlflow/kubernetes.yaml")
+        for container in containers(item)
         if container["name"] == "mlflow"
     )
-    there = {one["name"]: one["value"] for one in pod["env"]}
+    there = {item["name"]: item["value"] for item in pod["env"]}
     return [compose(GIVEN)["services"]["mlflow"]["environment"], there]
 
 
@@ -141,5 +141,5 @@ def test_the_database_is_the_same_for_runs_and_users_and_its_address_holds_no_pa
     config.read(CLUSTER / "mlflow" / "auth.ini")
     uri = config["mlflow"]["database_uri"]
     assert uri == "postgresql+psycopg://mlflow@postgres:5432/mlflow"
-    assert [one["MLFLOW_BACKEND_STORE_URI"] for one in environments()] == [uri, uri]
+    assert [environment["MLFLOW_BACKEND_STORE_URI"] for environment in environments()] == [uri, uri]
     assert "admin_password" not in config["mlflow"]

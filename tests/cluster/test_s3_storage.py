@@ -104,7 +104,7 @@ def test_uploads_that_killed_writers_left_open_are_ended(storage: Storage, serve
     server.client.create_multipart_upload(Bucket=BUCKET, Key="elsewhere/x")
     storage.delete_unfinished()
     left = server.client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
-    assert [one["Key"] for one in left] == ["elsewhere/x"]
+    assert [item["Key"] for item in left] == ["elsewhere/x"]
     server.client.abort_multipart_upload(
         Bucket=BUCKET, Key="elsewhere/x", UploadId=left[0]["UploadId"]
     )
@@ -139,9 +139,9 @@ def test_of_many_swaps_at_once_one_wins(storage: Storage) -> None:
 
 def test_of_two_drivers_one_owns_the_job_and_the_other_says_who(storage: Storage) -> None:
     with Lease(storage, renew_s=0.1, expire_s=1.0):
-        found = holder(storage, expire_s=1.0, watch_s=0.5)
-        assert found is not None
-        assert (found.process, found.is_alive) == (os.getpid(), True)
+        result = holder(storage, expire_s=1.0, watch_s=0.5)
+        assert result is not None
+        assert (result.process, result.is_alive) == (os.getpid(), True)
         with pytest.raises(
             LeaseHeld, match=rf"s3://{BUCKET}/.*/lease.json is held by process {os.getpid()} on"
         ):

@@ -221,10 +221,10 @@ def test_files_are_copied_under_their_names_below_a_folder(storage, tmp_path):
     for key in ("a/b/one.json", "a/two.json", "three.json"):
         storage.write_text(key, key)
     storage.copy_to(tmp_path / "there", ["a/b/one.json", "a/two.json"], below="a")
-    found = {
+    result = {
         str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*.json")
     }
-    assert found == {"b/one.json", "two.json"}
+    assert result == {"b/one.json", "two.json"}
     assert (tmp_path / "there/b/one.json").read_text() == "a/b/one.json"
 
 

@@ -49,9 +49,9 @@ def test_no_batch_norm_is_left_in_a_network() -> None:
     space = small_space()
     network = Architecture.reference(space).build().eval()
     image = torch.zeros(1, space.in_channels, space.resolution, space.resolution)
-    found = operations(TorchCpu(TARGET).compile(network, image))
-    assert sum("conv" in one for one in found) > 10
-    assert not any("batch_norm" in one for one in found)
+    result = operations(TorchCpu(TARGET).compile(network, image))
+    assert sum("conv" in item for item in result) > 10
+    assert not any("batch_norm" in item for item in result)
 
 
 def test_a_prepared_call_computes_without_gradients(program: bytes, images: Tensor) -> None:

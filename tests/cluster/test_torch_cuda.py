@@ -122,7 +122,7 @@ def test_the_input_is_one_tensor_in_the_order_and_precision_of_the_gpu(
     device = FakeDevice()
     module = Recorder(device.log)
     TorchCudaProgram(module, device, dtype).prepared(images)
-    assert {(one.data_ptr(), one.dtype) for one in module.inputs} == {
+    assert {(item.data_ptr(), item.dtype) for item in module.inputs} == {
         (module.inputs[0].data_ptr(), dtype)
     }
     assert module.inputs[0].is_contiguous(memory_format=torch.channels_last)
@@ -246,8 +246,8 @@ def test_a_replay_computes_the_answer(
     assert isinstance(answer, Tensor)
     answer.fill_(torch.nan)  # overwrites what the capture computed
     call()
-    found = answer.float().cpu()
-    torch.testing.assert_close(found, block(images), atol=ERRORS[precision], rtol=0)
+    result = answer.float().cpu()
+    torch.testing.assert_close(result, block(images), atol=ERRORS[precision], rtol=0)
 
 
 @on_gpu

@@ -65,13 +65,13 @@ def test_no_op_writes_to_its_input() -> None:
 def test_relu6_has_the_values_and_slopes_of_torch_at_its_bounds_too() -> None:
     leaf = torch.tensor([-1.0, 0.0, 1e-9, 3.0, 6.0 - 1e-9, 6.0, 7.0], dtype=torch.float64)
     weights = torch.arange(1.0, 8.0, dtype=torch.float64)
-    found = []
+    result = []
     for relu6 in (ReLU6(), nn.ReLU6()):
         x = leaf.clone().requires_grad_()
         y = relu6(x * 1)  # a leaf itself cannot be overwritten
         (slope,) = torch.autograd.grad((weights * y).sum(), x)
-        found.append((y.tolist(), slope.tolist()))
-    assert found[0] == found[1]
+        result.append((y.tolist(), slope.tolist()))
+    assert result[0] == result[1]
 
 
 def test_relu6_is_written_over_its_input_in_training_only() -> None:

@@ -22,7 +22,7 @@ from tests.support.tiny import table_of
 
 def parameters(every: list[tuple[float, float]], always: list[tuple[float, float]]) -> list[Any]:
     """Parameters of tests of half a minute each; some are run by `make test-long` only."""
-    return [pytest.param(*one, marks=() if one in always else pytest.mark.long) for one in every]
+    return [pytest.param(*item, marks=() if item in always else pytest.mark.long) for item in every]
 
 
 BUDGETS_MS = (75.0, 100.0, 150.0)

@@ -30,9 +30,9 @@ def test_the_fit_is_that_of_least_squares_in_relative_errors(
         design = (parts / measured)[:, None]
     else:
         design = np.stack([parts / measured, 1 / measured], axis=1)
-    found = np.linalg.lstsq(design, np.ones(len(parts)), rcond=None)[0]
+    result = np.linalg.lstsq(design, np.ones(len(parts)), rcond=None)[0]
     assert scale > 0
-    assert [scale, offset][: len(found)] == pytest.approx(found.tolist(), rel=1e-4, abs=1e-6)
+    assert [scale, offset][: len(result)] == pytest.approx(result.tolist(), rel=1e-4, abs=1e-6)
 
 
 def test_an_offset_that_would_leave_the_fastest_network_no_time_is_left_out() -> None:
@@ -53,12 +53,12 @@ def test_a_fit_to_no_time_is_refused(parts: list[float], measured: list[float]) 
 
 
 def test_errors_are_those_of_the_definition() -> None:
-    found = Errors.of([1.0, 2.2, 2.8, 4.0], [1.0, 2.0, 3.0, 4.4])
+    result = Errors.of([1.0, 2.2, 2.8, 4.0], [1.0, 2.0, 3.0, 4.4])
     misses = [0.0, 0.1, 0.2 / 3, 0.4 / 4.4]
-    assert found.mape == pytest.approx(sum(misses) / 4)
-    assert found.rmse_ms == pytest.approx(((0.04 + 0.04 + 0.16) / 4) ** 0.5)
-    assert (found.within_5, found.within_10) == (0.25, 0.75)  # 2.2 / 2.0 is 10 % and a rounding
-    assert (found.spearman, found.kendall) == pytest.approx((1.0, 1.0))
+    assert result.mape == pytest.approx(sum(misses) / 4)
+    assert result.rmse_ms == pytest.approx(((0.04 + 0.04 + 0.16) / 4) ** 0.5)
+    assert (result.within_5, result.within_10) == (0.25, 0.75)  # 2.2 / 2.0 is 10 % and a rounding
+    assert (result.spearman, result.kendall) == pytest.approx((1.0, 1.0))
 
 
 def test_a_calibration_survives_json() -> None:

@@ -22,9 +22,9 @@ def test_a_depthwise_convolution_has_the_gradients_of_torchs(
     ours = Depthwise(6, kernel, stride)
     theirs = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=6, bias=False).double()
     theirs.load_state_dict(ours.state_dict())
-    found = _output_and_slopes(ours, x)
-    for one, other in zip(found, _output_and_slopes(theirs, x.double()), strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+    result = _output_and_slopes(ours, x)
+    for item, other in zip(result, _output_and_slopes(theirs, x.double()), strict=True):
+        torch.testing.assert_close(item.double(), other, rtol=1e-4, atol=1e-4)
 
 
 def _output_and_slopes(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

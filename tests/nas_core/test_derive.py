@@ -43,12 +43,12 @@ def solve(problem: Problem, budget: float) -> tuple[int, ...] | None:
 @settings(max_examples=60)
 def test_best_path_is_that_of_brute_force(problem: Problem, budget: float) -> None:
     within = {path: value for path, (cost, value) in totals(problem).items() if cost <= budget}
-    found = solve(problem, budget)
+    result = solve(problem, budget)
     if not within:
-        assert found is None
+        assert result is None
     else:
-        assert found is not None
-        assert within[found] == max(within.values())
+        assert result is not None
+        assert within[result] == max(within.values())
 
 
 @given(problems(), st.integers(0, 255))
@@ -56,10 +56,10 @@ def test_best_path_is_that_of_brute_force(problem: Problem, budget: float) -> No
 def test_a_network_that_costs_exactly_the_budget_is_within_it(problem: Problem, n: int) -> None:
     all_totals = totals(problem)
     budget = list(all_totals.values())[n % len(all_totals)][0]
-    found = solve(problem, budget)
-    assert found is not None
+    result = solve(problem, budget)
+    assert result is not None
     best = max(value for cost, value in all_totals.values() if cost <= budget)
-    cost, value = all_totals[found]
+    cost, value = all_totals[result]
     assert cost <= budget
     assert value == best
 
@@ -97,10 +97,10 @@ def test_at_every_budget_the_most_probable_network_within_it_is_found(
         arch: sum(float(v[i]) for v, i in zip(values, arch.path(), strict=True)) for arch in known
     }
     for budget in sorted(known.values()):  # each is exactly the latency of a network
-        found = best_within(values, table, budget)
-        assert known[found] <= budget
+        result = best_within(values, table, budget)
+        assert known[result] <= budget
         best = max(probability[arch] for arch, ms in known.items() if ms <= budget)
-        assert probability[found] == pytest.approx(best, abs=1e-12)
+        assert probability[result] == pytest.approx(best, abs=1e-12)
 
 
 def test_argmax_would_break_the_budget_where_the_derivation_keeps_it() -> None:

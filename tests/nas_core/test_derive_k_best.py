@@ -35,7 +35,7 @@ def solve(problem: Problem, budget: float, k: int) -> list[tuple[int, ...]]:
 def ranked(problem: Problem, budget: float) -> list[tuple[float, float, tuple[int, ...]]]:
     """(-value, cost, path) of all paths within the budget, in the documented order."""
     within = [(-value, cost, path) for path, (cost, value) in totals(problem).items()]
-    return sorted(one for one in within if one[1] <= budget)
+    return sorted(item for item in within if item[1] <= budget)
 
 
 @given(problems(), BUDGETS, st.integers(1, 40))
@@ -43,8 +43,8 @@ def ranked(problem: Problem, budget: float) -> list[tuple[float, float, tuple[in
 def test_the_k_best_are_worth_what_those_of_brute_force_are(
     problem: Problem, budget: float, k: int
 ) -> None:
-    known, found = totals(problem), solve(problem, budget, k)
-    assert [known[path][1] for path in found] == [-one[0] for one in ranked(problem, budget)][:k]
+    known, result = totals(problem), solve(problem, budget, k)
+    assert [known[path][1] for path in result] == [-item[0] for item in ranked(problem, budget)][:k]
 
 
 @given(problems(), BUDGETS, st.integers(1, 40))
@@ -52,9 +52,9 @@ def test_the_k_best_are_worth_what_those_of_brute_force_are(
 def test_the_k_best_are_different_and_within_the_budget(
     problem: Problem, budget: float, k: int
 ) -> None:
-    known, found = totals(problem), solve(problem, budget, k)
-    assert len(set(found)) == len(found)
-    assert all(known[path][0] <= budget for path in found)
+    known, result = totals(problem), solve(problem, budget, k)
+    assert len(set(result)) == len(result)
+    assert all(known[path][0] <= budget for path in result)
 
 
 @given(exact_problems(), st.integers(-16, 16), st.integers(1, 40))
@@ -85,16 +85,16 @@ def test_the_k_best_networks_of_a_table_are_those_of_all_networks(
 
 def test_a_space_of_fewer_networks_gives_all_of_them() -> None:
     space = two_sites((K3, K7))
-    found = k_best_within(log_probs(space, 0), noisy_table(space, 0), 100.0, 9)
-    assert set(found) == set(all_architectures(space))
+    result = k_best_within(log_probs(space, 0), noisy_table(space, 0), 100.0, 9)
+    assert set(result) == set(all_architectures(space))
 
 
 def test_an_op_of_probability_0_is_in_none_of_them() -> None:
     space = two_sites((K3, K5, K7))
     values = [torch.tensor([0.5, 0.5, 0.0]).log() for _ in space.sites]
-    found = k_best_within(values, noisy_table(space, 0), 100.0, 9)
-    assert len(found) == 4
-    assert not any(K7 in arch.ops for arch in found)
+    result = k_best_within(values, noisy_table(space, 0), 100.0, 9)
+    assert len(result) == 4
+    assert not any(K7 in arch.ops for arch in result)
 
 
 def test_the_first_of_the_k_best_is_the_best() -> None:
@@ -122,6 +122,6 @@ def test_32_networks_of_the_published_space_are_found_within_a_second(
     table = table_of_space(proxyless_imagenet(), 0)
     values, budget = log_probs(table.space, 1), sum(table.range_ms()) / 2
     start = time.process_time()
-    found = k_best_within(values, table, budget, 32)
+    result = k_best_within(values, table, budget, 32)
     assert time.process_time() - start < 1.0
-    assert len(found) == 32
+    assert len(result) == 32

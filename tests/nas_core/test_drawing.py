@@ -22,9 +22,9 @@ def lines(architecture: Architecture) -> list[str]:
 @pytest.mark.parametrize("space", [PUBLISHED, proxyless_small(), two_sites()], ids=lambda s: s.name)
 def test_the_parts_add_up_to_the_network(space: SearchSpace) -> None:
     architecture = Architecture.reference(space)
-    found = parts(architecture)
-    assert sum(part.params for part in found) == architecture.num_params()
-    assert sum(part.macs for part in found) == architecture.macs()
+    result = parts(architecture)
+    assert sum(part.params for part in result) == architecture.num_params()
+    assert sum(part.macs for part in result) == architecture.macs()
 
 
 def test_every_site_has_a_line_with_its_op_and_shapes() -> None:
@@ -47,9 +47,9 @@ def test_a_skip_has_no_parameters_and_no_bar() -> None:
 
 def test_the_part_with_most_multiply_accumulates_has_the_longest_bar() -> None:
     architecture = Architecture.reference(PUBLISHED)
-    found = parts(architecture)
+    result = parts(architecture)
     bars = [line.count("█") for line in lines(architecture)[2:-1]]
-    largest = max(range(len(found)), key=lambda i: found[i].macs)
+    largest = max(range(len(result)), key=lambda i: result[i].macs)
     assert bars[largest] == max(bars) == 12
 
 

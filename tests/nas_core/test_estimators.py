@@ -67,9 +67,9 @@ def pairs_with_chances(
 
 
 def grads_of(strategy: str, context: UpdateContext) -> Tensor:
-    found = STRATEGIES[strategy]().update(context).grads
-    assert found is not None
-    return torch.stack(found)
+    result = STRATEGIES[strategy]().update(context).grads
+    assert result is not None
+    return torch.stack(result)
 
 
 def assert_mean(strategy: str, context: UpdateContext, expected: Tensor) -> None:
@@ -188,19 +188,19 @@ def test_with_two_ops_and_an_affine_loss_the_expectation_is_the_exact_gradient(
 ) -> None:
     probs = [[0.7, 0.3], [0.2, 0.8]]
     net = supernet_of(random_matrices(0, 2), probs, affine)
-    found = expectation_of_two_path(net, probs, one_image(X), monkeypatch)
+    result = expectation_of_two_path(net, probs, one_image(X), monkeypatch)
     expected = exact_gradient(net, loss_of(net, affine))
     assert expected.abs().max() > 0.01
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
 
 
 def test_full_path_has_the_exact_gradient_as_its_expectation_under_an_affine_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = three_ops(affine)
-    found = expectation_of_full_path(net, one_image(X), monkeypatch)
+    result = expectation_of_full_path(net, one_image(X), monkeypatch)
     expected = exact_gradient(net, loss_of(net, affine))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
 
 
 def test_with_three_ops_the_two_path_expectation_has_the_sign_but_not_the_size_of_the_gradient(
@@ -212,10 +212,10 @@ def test_with_three_ops_the_two_path_expectation_has_the_sign_but_not_the_size_o
     net = supernet_of([[1 * one, 2 * one, 0 * one]], probs, loss)
     x = torch.ones(1, 1, 1, 1).double()
     exact = exact_gradient(net, loss_of(net, loss, x))
-    found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
+    result = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
     assert exact[0].tolist() == pytest.approx([-0.120, 0.240, -0.120])
-    assert found[0].tolist() == pytest.approx([-0.131, 0.186, -0.055], abs=5e-4)
-    assert torch.equal(found.sign(), exact.sign())
+    assert result[0].tolist() == pytest.approx([-0.131, 0.186, -0.055], abs=5e-4)
+    assert torch.equal(result.sign(), exact.sign())
 
 
 def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +226,8 @@ def test_under_a_quadratic_loss_the_estimate_is_biased(monkeypatch: pytest.Monke
     x = torch.ones(1, 1, 1, 1).double()
     exact = exact_gradient(net, loss_of(net, loss, x))
     assert exact[0].tolist() == pytest.approx([-0.096, 0.096])
-    found = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
-    assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    result = expectation_of_two_path(net, probs, one_image(x), monkeypatch)
+    assert result[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
     # Not trivially zero: every single estimate is nonzero, only their mean is 0.
     single = [grads_of("two_path", a_context(net, one_image(x), number=n)) for n in range(20)]
     assert all(grads.abs().max() > 0.01 for grads in single)

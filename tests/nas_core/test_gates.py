@@ -59,8 +59,8 @@ def test_gate_grad_is_the_derivative_of_the_loss_by_the_gate() -> None:
     y.retain_grad()
     y.sin().square().sum().backward()  # type: ignore[no-untyped-call]
     assert y.grad is not None
-    found = torch.stack([gate_grad(y.grad, output) for output in outputs])
-    torch.testing.assert_close(found, gates.grad)
+    result = torch.stack([gate_grad(y.grad, output) for output in outputs])
+    torch.testing.assert_close(result, gates.grad)
 
 
 def test_paths_are_drawn_with_the_probabilities_of_their_ops() -> None:

@@ -70,20 +70,20 @@ def assert_two_path_as_by_autograd(
 def test_two_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
     context = a_context(net, batch, seed=seed)
-    found = TwoPath().update(context)
-    assert found.pairs is not None
-    assert_two_path_as_by_autograd(net, batch, found, active_of(net, context, found.pairs))
+    result = TwoPath().update(context)
+    assert result.pairs is not None
+    assert_two_path_as_by_autograd(net, batch, result, active_of(net, context, result.pairs))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_full_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
     context = a_context(net, batch, seed=seed)
-    found = FullPath().update(context).grads
-    assert found is not None
+    result = FullPath().update(context).grads
+    assert result is not None
     path = sample_path(net.probs(), context.own_rng("active"))
     gates = gate_grads_by_autograd(net, path, batch)
-    for alpha, gate, grad in zip(net.alphas(), gates, found, strict=True):
+    for alpha, gate, grad in zip(net.alphas(), gates, result, strict=True):
         expected = through_softmax(alpha, gate, range(len(alpha)))
         torch.testing.assert_close(grad, expected, rtol=0, atol=1e-10)
 
@@ -91,22 +91,22 @@ def test_full_path_equals_autograd_through_gates_that_are_leaves(seed: int) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_darts_equals_autograd_through_the_mixture(seed: int) -> None:
     net, batch = a_supernet(seed), a_batch(seed)
-    found = Darts().update(a_context(net, batch)).grads
-    assert found is not None
+    result = Darts().update(a_context(net, batch)).grads
+    assert result is not None
     twin = copy.deepcopy(net)
     x = twin.stem(batch.images)
     for site, alpha in enumerate(twin.alphas()):
         x = sum(p * twin.op(site, j)(x) for j, p in enumerate(alpha.softmax(0)))
     expected = torch.autograd.grad(F.cross_entropy(twin.head(x), batch.labels), twin.alphas())
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    for item, other in zip(result, expected, strict=True):
+        torch.testing.assert_close(item, other, rtol=0, atol=1e-10)
 
 
 def test_reinforce_equals_autograd_of_the_log_probabilities() -> None:
     net, batch = a_supernet(0), a_batch(0)
     context = a_context(net, batch, SearchSettings(samples=4, objective="absolute"), baseline=0.3)
-    found = Reinforce().update(context).grads
-    assert found is not None
+    result = Reinforce().update(context).grads
+    assert result is not None
     rng = context.own_rng("networks")
     paths = [sample_path(net.probs(), rng) for _ in range(4)]
     rewards = Reinforce().rewards(context, paths)
@@ -117,8 +117,8 @@ def test_reinforce_equals_autograd_of_the_log_probabilities() -> None:
         for alpha, choice in zip(net.alphas(), path, strict=True)
     )
     assert isinstance(surrogate, Tensor)
-    for one, other in zip(found, torch.autograd.grad(surrogate, net.alphas()), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    for item, other in zip(result, torch.autograd.grad(surrogate, net.alphas()), strict=True):
+        torch.testing.assert_close(item, other, rtol=0, atol=1e-10)
 
 
 def test_a_reward_is_that_of_the_objective_for_accuracy_and_latency() -> None:
@@ -132,10 +132,10 @@ def test_a_reward_is_that_of_the_objective_for_accuracy_and_latency() -> None:
 
 
 def test_the_first_update_of_reinforce_only_makes_the_average() -> None:
-    found = Reinforce().update(a_context(a_supernet(0), a_batch(0)))
-    assert found.grads is not None
-    assert all(not grad.any() for grad in found.grads)
-    assert found.reward is not None
+    result = Reinforce().update(a_context(a_supernet(0), a_batch(0)))
+    assert result.grads is not None
+    assert all(not grad.any() for grad in result.grads)
+    assert result.reward is not None
 
 
 @pytest.mark.parametrize("active", [[0, 0], [0, 1], [1, 0]])
@@ -144,10 +144,10 @@ def test_two_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_othe
 ) -> None:
     net, batch = a_supernet(0), a_batch(0)
     force(monkeypatch, [(3, 0), (3, 2)], active)  # op 3 is skip
-    found = TwoPath().update(a_context(net, batch))
-    assert found.grads is not None
-    assert all(grad.abs().max() > 1e-6 for grad in found.grads)
-    assert_two_path_as_by_autograd(net, batch, found, active)
+    result = TwoPath().update(a_context(net, batch))
+    assert result.grads is not None
+    assert all(grad.abs().max() > 1e-6 for grad in result.grads)
+    assert_two_path_as_by_autograd(net, batch, result, active)
 
 
 @pytest.mark.parametrize("path", [[3, 3], [3, 0], [0, 3]])
@@ -156,10 +156,10 @@ def test_full_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_oth
 ) -> None:
     net, batch = a_supernet(0), a_batch(0)
     monkeypatch.setattr(gradient_strategies, "sample_path", lambda _probs, _rng: path)
-    found = FullPath().update(a_context(net, batch)).grads
-    assert found is not None
+    result = FullPath().update(a_context(net, batch)).grads
+    assert result is not None
     gates = gate_grads_by_autograd(net, path, batch)
-    for alpha, gate, grad in zip(net.alphas(), gates, found, strict=True):
+    for alpha, gate, grad in zip(net.alphas(), gates, result, strict=True):
         assert grad.abs().max() > 1e-6
         expected = through_softmax(alpha, gate, range(4))
         torch.testing.assert_close(grad, expected, rtol=0, atol=1e-10)
@@ -167,10 +167,10 @@ def test_full_path_at_a_site_whose_active_op_is_skip_has_a_gradient_like_any_oth
 
 def test_ops_outside_the_pair_get_no_gradient_from_the_loss() -> None:
     for seed in range(5):
-        found = TwoPath().update(a_context(a_supernet(seed), a_batch(seed), seed=seed))
-        assert found.grads is not None
-        assert found.pairs is not None
-        for grad, pair in zip(found.grads, found.pairs, strict=True):
+        result = TwoPath().update(a_context(a_supernet(seed), a_batch(seed), seed=seed))
+        assert result.grads is not None
+        assert result.pairs is not None
+        for grad, pair in zip(result.grads, result.pairs, strict=True):
             assert {int(i) for i in grad.nonzero()} <= set(pair)
 
 
@@ -181,10 +181,10 @@ def test_the_loss_is_the_cross_entropy_of_the_path_that_ran(
     net, batch = a_supernet(0), a_batch(0)
     force(monkeypatch, [(2, 0), (1, 3)], [1, 0])
     monkeypatch.setattr(gradient_strategies, "sample_path", lambda _probs, _rng: [0, 1])
-    found = STRATEGIES[strategy]().update(a_context(net, batch))
-    assert found.loss is not None
+    result = STRATEGIES[strategy]().update(a_context(net, batch))
+    assert result.loss is not None
     expected = F.cross_entropy(net(batch.images, [0, 1]), batch.labels)
-    torch.testing.assert_close(found.loss, expected.detach())
+    torch.testing.assert_close(result.loss, expected.detach())
 
 
 def test_the_pair_is_the_same_on_all_workers_and_the_active_op_each_ones_own() -> None:
@@ -212,8 +212,8 @@ def test_updates_change_no_weight_no_alpha_and_no_buffer(strategy: str) -> None:
 
 @pytest.mark.parametrize("strategy", LEARN)
 def test_the_gradients_of_a_site_sum_to_zero(strategy: str) -> None:
-    found = STRATEGIES[strategy]().update(a_context(a_supernet(1), a_batch(1), baseline=0.1))
-    assert found.grads is not None
-    for grad in found.grads:
+    result = STRATEGIES[strategy]().update(a_context(a_supernet(1), a_batch(1), baseline=0.1))
+    assert result.grads is not None
+    for grad in result.grads:
         assert grad.abs().max() > 1e-9
         assert float(grad.sum()) == pytest.approx(0.0, abs=1e-12)

@@ -53,8 +53,8 @@ def test_expected_latency_is_the_mean_over_all_architectures(seed: int) -> None:
     for path in all_paths(SPACE):
         probability = float(torch.stack([p[i][j] for i, j in enumerate(path)]).prod())
         total += probability * TABLE.latency_ms(Architecture.from_path(SPACE, list(path)))
-    found = float(expected_latency_ms(p, COSTS, TABLE.fixed_ms(SPACE)))
-    assert found == pytest.approx(total, rel=1e-12)
+    result = float(expected_latency_ms(p, COSTS, TABLE.fixed_ms(SPACE)))
+    assert result == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -67,21 +67,21 @@ def test_expected_latency_is_the_mean_over_sampled_architectures(seed: int) -> N
     costs = [torch.tensor(row, dtype=torch.float64) for row in table.costs_ms(space)]
     expected = float(expected_latency_ms(p, costs, table.fixed_ms(space)))
     paths = [sample_path(p, rng) for _ in range(draws)]
-    found = [table.latency_ms(Architecture.from_path(space, path)) for path in paths]
-    assert abs(mean(found) - expected) < 4 * stdev(found) / draws**0.5
+    result = [table.latency_ms(Architecture.from_path(space, path)) for path in paths]
+    assert abs(mean(result) - expected) < 4 * stdev(result) / draws**0.5
 
 
 @given(st.sampled_from(all_architectures(SPACE)))
 def test_one_hot_probabilities_cost_what_the_architecture_costs(arch: Architecture) -> None:
     one_hot = [torch.eye(3, dtype=torch.float64)[choice] for choice in arch.path()]
-    found = float(expected_latency_ms(one_hot, COSTS, TABLE.fixed_ms(SPACE)))
-    assert found == pytest.approx(TABLE.latency_ms(arch), rel=1e-12)
+    result = float(expected_latency_ms(one_hot, COSTS, TABLE.fixed_ms(SPACE)))
+    assert result == pytest.approx(TABLE.latency_ms(arch), rel=1e-12)
 
 
 def test_the_slope_of_the_expected_latency_is_the_cost_of_the_op() -> None:
     p = [site.requires_grad_() for site in probs(0)]
-    found = torch.autograd.grad(expected_latency_ms(p, COSTS, 1.0), p)
-    for grad, cost in zip(found, COSTS, strict=True):
+    result = torch.autograd.grad(expected_latency_ms(p, COSTS, 1.0), p)
+    for grad, cost in zip(result, COSTS, strict=True):
         assert torch.equal(grad, cost)
 
 
@@ -159,12 +159,12 @@ def test_fastest_and_slowest_are_the_ends_of_the_enumeration() -> None:
 def test_a_calibrated_table_passes_through_the_measured_network(
     arch: Architecture, measured_ms: float
 ) -> None:
-    found = TABLE.through(arch, measured_ms)
-    assert found.latency_ms(arch) == pytest.approx(measured_ms)
+    result = TABLE.through(arch, measured_ms)
+    assert result.latency_ms(arch) == pytest.approx(measured_ms)
     others = [other for other in all_architectures(SPACE) if other != arch]
     factor = measured_ms / TABLE.latency_ms(arch)
     for other in others:
-        assert found.latency_ms(other) == pytest.approx(factor * TABLE.latency_ms(other))
+        assert result.latency_ms(other) == pytest.approx(factor * TABLE.latency_ms(other))
 
 
 def test_calibrating_twice_passes_through_the_last_network() -> None:

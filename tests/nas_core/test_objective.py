@@ -65,8 +65,8 @@ def test_the_published_strengths_are_the_defaults() -> None:
         "power": 3 * 2**0.07,
     }
     for name, expected in published.items():
-        found = objective_of(SearchSettings(objective=name)).loss(ce, e, 4.0)
-        assert float(found) == pytest.approx(expected)
+        result = objective_of(SearchSettings(objective=name)).loss(ce, e, 4.0)
+        assert float(result) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["absolute", "learnt"])
@@ -129,8 +129,8 @@ def test_the_penalty_of_learnt_is_quadratic_near_the_budget_and_linear_far_from_
 ) -> None:
     log_ratio = torch.tensor(d, dtype=torch.float64, requires_grad=True)
     penalty = Learnt(rho=10.0).loss(torch.tensor(0.0), log_ratio.exp(), 1.0)
-    (found,) = torch.autograd.grad(penalty, log_ratio)
-    assert float(found) == pytest.approx(slope)
+    (result,) = torch.autograd.grad(penalty, log_ratio)
+    assert float(result) == pytest.approx(slope)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "learnt"])

@@ -173,8 +173,8 @@ def test_two_workers_score_what_one_scores_on_all_images() -> None:
         return score(a_supernet(), (0, 1), [], islice(part.batches(0), 3), member)
 
     expected = score(a_supernet(), (0, 1), [], held_out(), SingleProcess())
-    for found in on_all(2, work):
-        assert_same(found, expected)
+    for result in on_all(2, work):
+        assert_same(result, expected)
 
 
 def test_two_workers_with_different_training_images_agree_on_a_score() -> None:
@@ -249,9 +249,9 @@ def measure(
 
 def test_every_network_is_scored_and_trained_alone() -> None:
     net = a_supernet()
-    found = measure(net)
-    assert [network.path for network in found] == ranking_paths(SPACE, 3, seed=0)
-    for network in found:
+    result = measure(net)
+    assert [network.path for network in result] == ranking_paths(SPACE, 3, seed=0)
+    for network in result:
         foretold = score(net, network.path, refreshing(), held_out(), SingleProcess())
         state = start_training(
             Architecture.from_path(SPACE, list(network.path)), RETRAIN, 0, torch.device("cpu")

@@ -93,9 +93,9 @@ def test_where_only_a_few_in_a_million_are_within_the_budget_some_are_found() ->
     space = two_sites(sites=12)
     table = noisy_table(space, 0)
     goal, rng = goal_at(0.02, table), torch.Generator().manual_seed(0)
-    found = {tuple(random_within(goal, rng)) for _ in range(20)}
-    assert len(found) > 3
-    assert all(goal.path_ms(list(path)) <= goal.budget_ms for path in found)
+    result = {tuple(random_within(goal, rng)) for _ in range(20)}
+    assert len(result) > 3
+    assert all(goal.path_ms(list(path)) <= goal.budget_ms for path in result)
 
 
 # Networks at a latency
@@ -103,8 +103,8 @@ def test_where_only_a_few_in_a_million_are_within_the_budget_some_are_found() ->
 
 def in_window(goal: LatencyGoal, part: float = 0.95) -> set[tuple[int, ...]]:
     """Networks between this fraction of the budget and the budget."""
-    found = {path: goal.path_ms(list(path)) for path in all_paths(SPACE)}
-    return {p for p, ms in found.items() if part * goal.budget_ms <= ms <= goal.budget_ms}
+    result = {path: goal.path_ms(list(path)) for path in all_paths(SPACE)}
+    return {p for p, ms in result.items() if part * goal.budget_ms <= ms <= goal.budget_ms}
 
 
 def budgets() -> list[float]:
@@ -140,9 +140,9 @@ def test_where_the_window_is_empty_the_slowest_network_is_taken() -> None:
 def test_networks_at_a_latency_are_found_where_they_are_few_in_a_million() -> None:
     space = two_sites(sites=12)
     goal = goal_at(0.02, noisy_table(space, 0))
-    found = random_networks_at(goal, 5, seed=0)
-    assert len({tuple(path) for path in found}) == 5
-    assert all(0.95 <= goal.path_ms(path) / goal.budget_ms <= 1 for path in found)
+    result = random_networks_at(goal, 5, seed=0)
+    assert len({tuple(path) for path in result}) == 5
+    assert all(0.95 <= goal.path_ms(path) / goal.budget_ms <= 1 for path in result)
 
 
 @pytest.mark.parametrize("budget_ms", [35.0, 80.0, 110.0, 150.0])
@@ -150,24 +150,24 @@ def test_networks_at_a_latency_are_found_in_the_published_space(budget_ms: float
     goal = LatencyGoal(
         pixel1.table(proxyless_imagenet()), budget_ms, CPU
     )  # a skip has a negative latency
-    found = random_networks_at(goal, 3, seed=0)
-    assert len({tuple(path) for path in found}) == 3
-    assert all(0.95 <= goal.path_ms(path) / budget_ms <= 1 for path in found)
+    result = random_networks_at(goal, 3, seed=0)
+    assert len({tuple(path) for path in result}) == 3
+    assert all(0.95 <= goal.path_ms(path) / budget_ms <= 1 for path in result)
 
 
 def test_more_networks_go_on_where_fewer_ended_and_another_seed_draws_others() -> None:
     goal = goal_at(0.5, noisy_table(two_sites(sites=8), 0))
-    found = random_networks_at(goal, 6, seed=0)
-    assert random_networks_at(goal, 3, seed=0) == found[:3]
-    assert random_networks_at(goal, 6, seed=1) != found
+    result = random_networks_at(goal, 6, seed=0)
+    assert random_networks_at(goal, 3, seed=0) == result[:3]
+    assert random_networks_at(goal, 6, seed=1) != result
 
 
 def test_no_more_networks_are_drawn_than_the_window_has() -> None:
     goal = goal_at(0.7)
-    found = random_networks_at(goal, 50, seed=0)
+    result = random_networks_at(goal, 50, seed=0)
     slowest = max(ms for ms in budgets() if ms <= goal.budget_ms)
-    assert {tuple(path) for path in found} == in_window(goal, 0.95 * slowest / goal.budget_ms)
-    assert 1 < len(found) < 27
+    assert {tuple(path) for path in result} == in_window(goal, 0.95 * slowest / goal.budget_ms)
+    assert 1 < len(result) < 27
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -185,18 +185,18 @@ def test_a_child_differs_from_its_parent_at_one_site_and_is_within_the_budget(se
 @pytest.mark.parametrize("strategy", [Random, Evolution])
 def test_a_network_is_scored_with_supernet_weights(strategy: Any) -> None:
     stage = context("random")
-    found = strategy().update(stage).trial
-    assert found is not None
+    result = strategy().update(stage).trial
+    assert result is not None
     batches = scoring_batches(stage.data, stage.settings)
-    seen = score(stage.net, found.path, *batches, SingleProcess())
-    assert (found.accuracy, found.loss, found.score) == (seen.top1, seen.loss, seen.top1)
-    assert found.latency_ms == pytest.approx(stage.goal.path_ms(list(found.path)))
+    seen = score(stage.net, result.path, *batches, SingleProcess())
+    assert (result.accuracy, result.loss, result.score) == (seen.top1, seen.loss, seen.top1)
+    assert result.latency_ms == pytest.approx(stage.goal.path_ms(list(result.path)))
 
 
 def test_by_cross_entropy_a_score_is_the_mean_probability_of_the_truth() -> None:
-    found = Random().update(context("random", settings={"scored_by": "cross_entropy"})).trial
-    assert found is not None
-    assert found.score == pytest.approx(exp(-found.loss))
+    result = Random().update(context("random", settings={"scored_by": "cross_entropy"})).trial
+    assert result is not None
+    assert result.score == pytest.approx(exp(-result.loss))
 
 
 def test_a_network_that_diverged_scores_nothing() -> None:
@@ -207,9 +207,9 @@ def test_a_network_that_diverged_scores_nothing() -> None:
 
 def test_an_objective_with_latency_enters_the_score() -> None:
     stage = context("random", settings={"objective": "power", "beta": 1.0})
-    found = Random().update(stage).trial
-    assert found is not None
-    assert found.score == pytest.approx(found.accuracy * stage.goal.budget_ms / found.latency_ms)
+    result = Random().update(stage).trial
+    assert result is not None
+    assert result.score == pytest.approx(result.accuracy * stage.goal.budget_ms / result.latency_ms)
 
 
 @pytest.mark.parametrize("strategy", ["random", "evolution", "rl_trials"])
@@ -232,8 +232,8 @@ def test_random_does_not_score_a_network_twice_while_there_are_others() -> None:
 def test_evolution_begins_with_random_networks() -> None:
     old = [trial((0, 0, 0), 0.9)] * 2
     begun = {"settings": {"population": 3, "tournament": 2}, "trials": old}
-    found = [Evolution().update(context("evolution", number=n, **begun)).trial for n in range(15)]
-    apart = [sum(c != 0 for c in one.path) for one in found if one is not None]
+    result = [Evolution().update(context("evolution", number=n, **begun)).trial for n in range(15)]
+    apart = [sum(c != 0 for c in item.path) for item in result if item is not None]
     assert max(apart) > 1  # not children of existing networks
 
 
@@ -257,13 +257,13 @@ def test_evolution_changes_the_best_of_the_living() -> None:
 
 def test_a_trial_trains_a_network_alone_and_moves_the_controller() -> None:
     stage = context("rl_trials", settings={"trial_epochs": 1}, baseline=0.0)
-    found = RLTrials().update(stage)
-    assert found.trial is not None
-    assert found.grads is not None
-    ratio = stage.goal.budget_ms / found.trial.latency_ms
-    assert found.reward == pytest.approx(found.trial.accuracy * ratio**0.07)
-    for grad, p, choice in zip(found.grads, stage.net.probs(), found.trial.path, strict=True):
-        expected = found.reward * (p - torch.eye(3)[choice])
+    result = RLTrials().update(stage)
+    assert result.trial is not None
+    assert result.grads is not None
+    ratio = stage.goal.budget_ms / result.trial.latency_ms
+    assert result.reward == pytest.approx(result.trial.accuracy * ratio**0.07)
+    for grad, p, choice in zip(result.grads, stage.net.probs(), result.trial.path, strict=True):
+        expected = result.reward * (p - torch.eye(3)[choice])
         torch.testing.assert_close(grad, expected)
 
 
@@ -321,8 +321,8 @@ def test_the_best_network_that_was_scored_is_chosen(strategy: Any) -> None:
     chosen = settings(strategy=strategy, population=3, tournament=2)
     state, _ = searched(chosen)
     best = max(state.trials, key=lambda t: t.score)
-    found = choose(state, TABLE, goal_at(0.5).budget_ms, chosen)
-    assert tuple(found.path()) == best.path
+    result = choose(state, TABLE, goal_at(0.5).budget_ms, chosen)
+    assert tuple(result.path()) == best.path
 
 
 def test_a_smaller_budget_chooses_among_the_networks_within_it() -> None:

@@ -50,8 +50,8 @@ def test_a_named_learning_rate_of_alphas_is_taken() -> None:
 def test_the_ramp_rises_from_a_tenth() -> None:
     ramped = schedule(alpha_lr=1.0, alpha_ramp=0.4)  # 15 updates, 6 of them on the ramp
     assert ramped.updates == 15
-    found = [ramped.alpha_lr(done) for done in (0, 3, 6, 14)]
-    assert found == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    result = [ramped.alpha_lr(done) for done in (0, 3, 6, 14)]
+    assert result == pytest.approx([0.1, 0.55, 1.0, 1.0])
 
 
 def test_as_many_updates_are_counted_as_there_are_turns() -> None:

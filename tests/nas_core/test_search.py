@@ -115,12 +115,12 @@ def test_what_follows_from_the_settings_is_built_once_and_not_in_every_step(name
 
 def everything(state: SearchState) -> dict[str, Tensor]:
     """Copies of parameters, buffers and momentum, by name."""
-    found = {name: value.clone() for name, value in state.supernet.state_dict().items()}
+    result = {name: value.clone() for name, value in state.supernet.state_dict().items()}
     for name, p in state.supernet.named_parameters():
         for key, value in state.weight_optimizer.state.get(p, {}).items():
             if value is not None:
-                found[f"{name}.{key}"] = value.clone()
-    return found
+                result[f"{name}.{key}"] = value.clone()
+    return result
 
 
 def changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -271,10 +271,10 @@ def test_ops_outside_a_settled_pair_move_as_by_the_latency_alone() -> None:
         optimizer.step()
         pairs = sample_pairs(state.supernet.probs(), generator(0, "pairs", number))
         step_alphas(state, settings, 0, table)
-        for found, expected, pair in zip(state.supernet.alphas(), alphas, pairs, strict=True):
+        for result, expected, pair in zip(state.supernet.alphas(), alphas, pairs, strict=True):
             outside = [j for j in range(4) if j not in pair]
-            torch.testing.assert_close(found[outside], expected[outside])
-            torch.testing.assert_close(found.softmax(0)[outside], expected.softmax(0)[outside])
+            torch.testing.assert_close(result[outside], expected[outside])
+            torch.testing.assert_close(result.softmax(0)[outside], expected.softmax(0)[outside])
 
 
 def test_alphas_stand_still_in_the_warm_up_and_while_they_are_held() -> None:
@@ -444,7 +444,7 @@ def saved(state: SearchState) -> Any:
     modules = (state.supernet, state.weight_optimizer, state.alpha_optimizer)
     own = (state.alpha_steps, state.baseline, state.multiplier, state.trials)
     common = (state.counters(), state.tally.sums)
-    return copy.deepcopy((*(one.state_dict() for one in modules), own, common))
+    return copy.deepcopy((*(module.state_dict() for module in modules), own, common))
 
 
 def restored(values: Any, settings: SearchSettings) -> SearchState:
@@ -499,7 +499,7 @@ def test_a_search_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one_
     reports: list[EpochReport] = []
     for steps in (stop - before for before, stop in pairwise([0, *STOPS])):
         search_on = search_steps(Search(resumed, data(), goal(), settings, 0, SingleProcess()))
-        reports += [one for one in islice(search_on, steps) if one is not None]
+        reports += [item for item in islice(search_on, steps) if item is not None]
         resumed = restored(saved(resumed), settings)
     assert reports + search(resumed, settings) == expected
     assert_same(resumed, whole)
@@ -535,8 +535,8 @@ def test_two_workers_end_with_the_same_alphas_and_weights() -> None:
 
     (first, reports), (second, other_reports) = on_all(2, work)
     assert alphas_digest(first.supernet) == alphas_digest(second.supernet)
-    for one, other in zip(first.supernet.weights(), second.supernet.weights(), strict=True):
-        assert torch.equal(one, other)
+    for weight, other in zip(first.supernet.weights(), second.supernet.weights(), strict=True):
+        assert torch.equal(weight, other)
     assert reports == other_reports
     assert alphas_digest(first.supernet) != alphas_digest(start().supernet)
 

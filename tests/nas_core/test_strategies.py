@@ -80,8 +80,8 @@ def test_every_strategy_finds_a_network_within_the_budget_with_every_objective(
 ) -> None:
     chosen = settings(strategy, objective)
     state, reports = search(chosen)
-    found = choose(state, TABLE, goal().budget_ms, chosen)
-    assert TABLE.latency_ms(found) <= goal().budget_ms
+    result = choose(state, TABLE, goal().budget_ms, chosen)
+    assert TABLE.latency_ms(result) <= goal().budget_ms
     assert all(report.loss == report.loss for report in reports)  # a number
     assert all(bool(alpha.isfinite().all()) for alpha in state.supernet.alphas())
 
@@ -142,8 +142,8 @@ def test_workers_of_reinforce_update_by_their_mean_gradient() -> None:
         return taken
 
     for taken in on_all(2, work):
-        for one, other in zip(taken, expected, strict=True):
-            torch.testing.assert_close(one, other)
+        for item, other in zip(taken, expected, strict=True):
+            torch.testing.assert_close(item, other)
 
 
 def test_the_baseline_is_a_moving_average_updated_after_it_was_used() -> None:
@@ -222,5 +222,5 @@ def test_strategies_that_stay_within_the_budget_have_no_note() -> None:
 def test_chosen_by_probability_the_network_is_the_most_probable_within_the_budget() -> None:
     table = noisy_table(SPACE, 4)
     state = with_alphas_on(1)
-    found = choose(state, table, table.range_ms()[1], settings("two_path"))
-    assert found.path() == [1, 1]
+    result = choose(state, table, table.range_ms()[1], settings("two_path"))
+    assert result.path() == [1, 1]

@@ -142,18 +142,18 @@ def test_a_trace_remembers_what_comes_into_every_site() -> None:
         trace = net.trace(images(), [0, 1])
         stem = net.stem(images())
         first = net.op(0, 0)(stem)
-    for found, expected in zip(trace.inputs, [stem, first], strict=True):
-        assert torch.equal(found, expected)
-        assert not found.requires_grad
+    for result, expected in zip(trace.inputs, [stem, first], strict=True):
+        assert torch.equal(result, expected)
+        assert not result.requires_grad
 
 
 def test_a_candidate_is_an_op_without_gradient() -> None:
     net = a_supernet().train()
     x = net.stem(images()).detach().requires_grad_()
     with net.frozen():
-        found, expected = net.candidate(1, 0, x), net.op(1, 0)(x)
-    assert torch.equal(found, expected)
-    assert not found.requires_grad
+        result, expected = net.candidate(1, 0, x), net.op(1, 0)(x)
+    assert torch.equal(result, expected)
+    assert not result.requires_grad
 
 
 def test_a_site_given_weights_runs_all_ops_and_adds_them_up() -> None:

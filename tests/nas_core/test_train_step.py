@@ -214,5 +214,5 @@ def test_searches_with_one_and_two_workers_agree_where_parts_are_the_same(strate
     alone, expected = work(SingleProcess())
     for state, reports in on_all(2, work):
         assert [r.loss for r in reports] == pytest.approx([r.loss for r in expected], rel=1e-4)
-        for one, other in zip(state.supernet.alphas(), alone.supernet.alphas(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+        for alpha, other in zip(state.supernet.alphas(), alone.supernet.alphas(), strict=True):
+            torch.testing.assert_close(alpha, other, rtol=1e-3, atol=1e-4)

@@ -71,7 +71,7 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
     """
     text = (CLUSTER / "mlflow" / "compose.yaml").read_text()
     result: dict[str, Any] = yaml.safe_load(
-        VARIABLE.sub(lambda found: _substitute(found, environment), text)
+        VARIABLE.sub(lambda actual: _substitute(actual, environment), text)
     )
     return result
 

@@ -50,9 +50,9 @@ class Finding(NamedTuple):
 def refused_docstrings(source: str) -> Iterator[Finding]:
     """Docstrings in the text of a Python file that begin with a refused word, in line order."""
     for line, text in sorted(_docstrings(ast.parse(source))):
-        found = FIRST_WORD.match(text)
-        if found and found["word"].capitalize() in REFUSED:
-            yield Finding(line, found["word"])
+        result = FIRST_WORD.match(text)
+        if result and result["word"].capitalize() in REFUSED:
+            yield Finding(line, result["word"])
 
 
 def _docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:

@@ -52,7 +52,11 @@ def assert_legible(figure: Figure) -> None:
     """
     texts = drawn_texts(figure)
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    overlapping = [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.overlaps(other)]
+    overlapping = [
+        (a, b)
+        for (a, combination), (b, other) in combinations(boxes, 2)
+        if combination.overlaps(other)
+    ]
     assert not overlapping
     whole = figure.bbox
     cut = [a for a, box in boxes if not (whole.x0 <= box.x0 and box.x1 <= whole.x1)]

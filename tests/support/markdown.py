@@ -33,12 +33,12 @@ class CodeBlock:
 def headings(page: str) -> list[Heading]:
     """Headings in order. A second heading of the same title gets the anchor `title-1`."""
     seen: Counter[str] = Counter()
-    found = []
+    result = []
     for mark, title in HEADING.findall(_without_fences(page)):
         anchor = anchor_of(title)
         number, seen[anchor] = seen[anchor], seen[anchor] + 1
-        found.append(Heading(len(mark), title, f"{anchor}-{number}" if number else anchor))
-    return found
+        result.append(Heading(len(mark), title, f"{anchor}-{number}" if number else anchor))
+    return result
 
 
 def anchor_of(title: str) -> str:

@@ -55,8 +55,8 @@ class Place:
 
     def runs(self, kind):
         """Runs of a kind, by name."""
-        found = self.client.search_runs([self.experiment_id], f"tags.`proxyless.kind` = '{kind}'")
-        return {run.info.run_name: run for run in found}
+        actual = self.client.search_runs([self.experiment_id], f"tags.`proxyless.kind` = '{kind}'")
+        return {run.info.run_name: run for run in actual}
 
     def artifacts(self, run):
         return {file.path for file in self.client.list_artifacts(run.info.run_id)}
@@ -81,15 +81,15 @@ class Place:
                 (v.version, sorted(v.tags.items()), v.aliases, names[v.run_id]) for v in versions
             ),
             "names": sorted(
-                one.name.removeprefix(self.experiment)
-                for one in self.client.search_registered_models()
-                if one.name.startswith(f"{self.experiment}-")
+                item.name.removeprefix(self.experiment)
+                for item in self.client.search_registered_models()
+                if item.name.startswith(f"{self.experiment}-")
             ),
         }
 
     def _model_state(self, model, names):
         shown = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
-        versions = [one["version"] for one in shown]
+        versions = [item["version"] for item in shown]
         metrics = sorted((m.key, m.value, m.step, m.timestamp) for m in model.metrics)
         run, files = names[model.source_run_id], self.files(model.artifact_location)
         return model.name, str(model.status), run, versions, metrics, model.params, files

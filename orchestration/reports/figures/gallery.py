@@ -106,8 +106,8 @@ class Gallery:
 
 def _tables(tables: Storage, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     keys = dict.fromkeys(result["table_key"] for result in results)
-    found = ((key, tables.find_json(table_name(key))) for key in keys)
-    return {key: table for key, table in found if table is not None}
+    stored = ((key, tables.find_json(table_name(key))) for key in keys)
+    return {key: table for key, table in stored if table is not None}
 
 
 def _draw_whole(gallery: Gallery, job: Storage, tables: Tables, results: Sequence[Result]) -> None:

@@ -85,9 +85,9 @@ def _jobs(settings: SearchSettings, seeds: Sequence[int], places: Sequence[Place
     ]
 
 
-def top1(one: Mapping[str, Any], path: str = "path") -> float:
+def top1(item: Mapping[str, Any], path: str = "path") -> float:
     """Top-1 of the network of a search, trained alone, percent."""
-    return float(_truth(one["target"]).mean()[tabular.names().index(one[path])])
+    return float(_truth(item["target"]).mean()[tabular.names().index(item[path])])
 
 
 @cache
@@ -97,8 +97,8 @@ def _truth(target: str) -> Truth:
 
 def by_seed(lines: Lines) -> dict[int, float]:
     """Mean accuracy over targets and budgets."""
-    seeds = sorted({one["seed"] for one in lines})
-    return {seed: fmean(top1(one) for one in lines if one["seed"] == seed) for seed in seeds}
+    seeds = sorted({item["seed"] for item in lines})
+    return {seed: fmean(top1(item) for item in lines if item["seed"] == seed) for seed in seeds}
 
 
 def differences(searches: Mapping[str, Lines]) -> list[dict[str, Any]]:
@@ -106,18 +106,18 @@ def differences(searches: Mapping[str, Lines]) -> list[dict[str, Any]]:
     base = by_seed(searches[BASE])
     rows = []
     for name, some in searches.items():
-        found = by_seed(some)
+        result = by_seed(some)
         row: dict[str, Any] = {
             "what": name,
-            "top1": round(fmean(found.values()), 2),
-            "cost": round(fmean(one["cost"] for one in some)),
+            "top1": round(fmean(result.values()), 2),
+            "cost": round(fmean(item["cost"] for item in some)),
             "expected_ms / budget, largest": round(
-                max(one["expected_ms"] / one["budget_ms"] for one in some), 2
+                max(item["expected_ms"] / item["budget_ms"] for item in some), 2
             ),
-            "n": len(found),
+            "n": len(result),
         }
         if name != BASE:
-            away = paired([found[seed] - base[seed] for seed in base])
+            away = paired([result[seed] - base[seed] for seed in base])
             row["points"] = [round(value, 2) for value in (away.mean, away.low, away.high)]
         rows.append(row)
     return rows
@@ -128,13 +128,13 @@ def derivation(base: Lines) -> dict[str, Any]:
 
     Where it does not, exact derivation chooses the same network.
     """
-    over = [one for one in base if one["argmax_ms"] > one["budget_ms"]]
+    over = [item for item in base if item["argmax_ms"] > item["budget_ms"]]
     return {
         "what": "most probable ops of all sites, in place of the exact derivation",
         "searches": len(base),
         "over the budget": len(over),
         "largest excess": round(
-            max((one["argmax_ms"] / one["budget_ms"] - 1 for one in over), default=0.0), 3
+            max((item["argmax_ms"] / item["budget_ms"] - 1 for item in over), default=0.0), 3
         ),
     }
 
@@ -143,9 +143,9 @@ def main() -> None:
     """Run the ablations with the seeds used for tuning; a second start runs what is missing."""
     state = Path.home() / "proxyless" / "bench"
     state.mkdir(parents=True, exist_ok=True)
-    found = searched(state / "ablations_tuning.jsonl", range(5), places=TUNED)
+    result = searched(state / "ablations_tuning.jsonl", range(5), places=TUNED)
     where = {"device": line("", [0.0])["device"], "torch": TORCH, "commit": commit()}
-    rows = [*differences(found), derivation(found[BASE])]
+    rows = [*differences(result), derivation(result[BASE])]
     keep("ablations_tuning", [{**where, **row} for row in rows])
 
 

@@ -46,10 +46,10 @@ class Steps:
 
 def cost_rows(networks: Sequence[Trained], steps: Steps) -> list[Row]:
     """Cost of a training, of the warm-up of a seed, of a search, and of a whole case."""
-    found = of_kind(networks, "search")
-    unit_s = fmean(one.retrain_s for one in found)
-    warmup_s, search_s = (fmean(getattr(one, name) for one in found) for name in PARTS)
-    cases = len({(one.own, one.budget) for one in found})
+    result = of_kind(networks, "search")
+    unit_s = fmean(item.retrain_s for item in result)
+    warmup_s, search_s = (fmean(getattr(item, name) for item in result) for name in PARTS)
+    cases = len({(item.own, item.budget) for item in result})
     rows: list[Row] = [
         {"what": "training one found network", "steps": steps.training, "seconds": unit_s},
         {"what": "warm-up, once per sweep and seed", "steps": steps.warmup, "seconds": warmup_s},

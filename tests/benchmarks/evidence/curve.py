@@ -29,7 +29,7 @@ PLACES = {
 
 def front_of(networks: Sequence[Trained], target: str) -> Front:
     """Front of networks of one seed on a target."""
-    return Front.of([Network(one.ms[target], one.top1) for one in networks])
+    return Front.of([Network(network.ms[target], network.top1) for network in networks])
 
 
 def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
@@ -38,19 +38,19 @@ def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
     The lead in points is averaged over the seeds in which MobileNetV2 has both faster and slower
     networks than the searched one; `covered` counts them. It is None if there are none.
     """
-    found = of_kind(networks, "search", target)
+    result = of_kind(networks, "search", target)
     fronts = _fronts(of_kind(networks, "baseline"), target)
     rows = []
-    for budget in sorted({str(one.budget) for one in found}, key=lambda b: float(b.strip(" %"))):
-        some = [one for one in found if str(one.budget) == budget]
-        beside = [fronts[one.seed].top1_at(one.ms[target]) for one in some]
-        away = [one.top1 - b for one, b in zip(some, beside, strict=True) if b is not None]
-        budgets = [one.budget_ms for one in some if one.budget_ms is not None]
+    for budget in sorted({str(item.budget) for item in result}, key=lambda b: float(b.strip(" %"))):
+        some = [item for item in result if str(item.budget) == budget]
+        beside = [fronts[item.seed].top1_at(item.ms[target]) for item in some]
+        away = [item.top1 - b for item, b in zip(some, beside, strict=True) if b is not None]
+        budgets = [item.budget_ms for item in some if item.budget_ms is not None]
         rows.append(
             {
                 "what": f"{target}, budget {budget}: found by search",
                 "budget_ms": round(fmean(budgets), 4),
-                "ms": round(fmean(one.ms[target] for one in some), 4),
+                "ms": round(fmean(item.ms[target] for item in some), 4),
                 **accuracies(some),
                 "points over MobileNetV2 at its latency": mean_with_interval(away)
                 if away
@@ -63,14 +63,14 @@ def budget_rows(networks: Sequence[Trained], target: str) -> list[Row]:
 
 def width_rows(networks: Sequence[Trained], target: str) -> list[Row]:
     """A row for MobileNetV2 at each width, and one for the reference network."""
-    found = of_kind(networks, "baseline")
-    names = sorted({one.name for one in found}, key=lambda name: float(name.rpartition("_")[2]))
-    groups = {name: [one for one in found if one.name == name] for name in names}
+    result = of_kind(networks, "baseline")
+    names = sorted({item.name for item in result}, key=lambda name: float(name.rpartition("_")[2]))
+    groups = {name: [item for item in result if item.name == name] for name in names}
     groups["reference, without a search"] = of_kind(networks, "reference", target)
     return [
         {
             "what": f"{target}: {name}",
-            "ms": round(fmean(one.ms[target] for one in some), 4),
+            "ms": round(fmean(item.ms[target] for item in some), 4),
             **accuracies(some),
         }
         for name, some in groups.items()
@@ -123,31 +123,31 @@ def _speed_row(what: str, ours: Fronts, theirs: Fronts, below: float) -> Row:
 def _times(ratios: Sequence[float]) -> list[float]:
     """Geometric mean, followed by the ends of its interval if there are several ratios."""
     if len(ratios) < 2:
-        return [round(one, 2) for one in ratios]
+        return [round(item, 2) for item in ratios]
     logs = paired([log(ratio) for ratio in ratios])
-    return [round(exp(one), 2) for one in (logs.mean, logs.low, logs.high)]
+    return [round(exp(item), 2) for item in (logs.mean, logs.low, logs.high)]
 
 
 def _fronts(networks: Sequence[Trained], target: str) -> dict[int, Front]:
     return {
-        seed: front_of([one for one in networks if one.seed == seed], target)
+        seed: front_of([network for network in networks if network.seed == seed], target)
         for seed in seeds(networks)
     }
 
 
 def accuracies(networks: Sequence[Trained]) -> Row:
     """Mean and standard deviation of top-1 in percent, and the number of networks."""
-    found = [one.top1 for one in networks]
+    result = [network.top1 for network in networks]
     return {
-        "top1": round(fmean(found), 2),
-        "deviation": round(stdev(found), 2) if len(found) > 1 else None,
-        "n": len(found),
+        "top1": round(fmean(result), 2),
+        "deviation": round(stdev(result), 2) if len(result) > 1 else None,
+        "n": len(result),
     }
 
 
 def mean_with_interval(away: Sequence[float]) -> list[float]:
     """Mean, followed by the ends of its interval if there are several values."""
     if len(away) < 2:
-        return [round(one, 2) for one in away]
-    found = paired(away)
-    return [round(one, 2) for one in (found.mean, found.low, found.high)]
+        return [round(item, 2) for item in away]
+    result = paired(away)
+    return [round(item, 2) for item in (result.mean, result.low, result.high)]

@@ -35,15 +35,15 @@ class Front:
     @classmethod
     def of(cls, networks: Sequence[Network]) -> Front:
         """Front of one or more networks."""
-        on_front = pareto_front(networks, lambda one: (one.ms, one.top1))
-        return cls(tuple(on_front), max(one.ms for one in networks))
+        on_front = pareto_front(networks, lambda network: (network.ms, network.top1))
+        return cls(tuple(on_front), max(network.ms for network in networks))
 
     def top1_at(self, ms: float) -> float | None:
         """Accuracy within a latency; None outside the measured range."""
         if not self.networks[0].ms <= ms <= self.slowest_ms:
             return None
-        before = [one for one in self.networks if one.ms <= ms][-1]
-        behind = next((one for one in self.networks if one.ms > ms), None)
+        before = [network for network in self.networks if network.ms <= ms][-1]
+        behind = next((network for network in self.networks if network.ms > ms), None)
         if behind is None:
             return before.top1
         share = log(ms / before.ms) / log(behind.ms / before.ms)
@@ -53,8 +53,8 @@ class Front:
         """Latency at which an accuracy is reached; None outside the measured range."""
         if not self.networks[0].top1 <= top1 <= self.networks[-1].top1:
             return None
-        behind = next(one for one in self.networks if one.top1 >= top1)
-        before = [one for one in self.networks if one.top1 <= top1][-1]
+        behind = next(network for network in self.networks if network.top1 >= top1)
+        before = [network for network in self.networks if network.top1 <= top1][-1]
         if before == behind:
             return before.ms
         share = (top1 - before.top1) / (behind.top1 - before.top1)
@@ -75,7 +75,7 @@ class Front:
 
 def highest_of_all(fronts: Iterable[Front]) -> float:
     """Highest accuracy that all fronts reach."""
-    return min(one.networks[-1].top1 for one in fronts)
+    return min(front.networks[-1].top1 for front in fronts)
 
 
 def speed_up(ours: Front, theirs: Front, below: float = 0.0) -> float:

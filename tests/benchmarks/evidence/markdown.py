@@ -38,7 +38,7 @@ def linked(row: Row, text: str | None = None) -> str:
 def as_table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     """Markdown table."""
     lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(map(_cell, one)) + " |" for one in lines) + "\n"
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
 
 
 def _cell(value: object) -> str:
@@ -52,7 +52,7 @@ def interval(values: Sequence[float] | None) -> str:
     if values is None:
         return ""
     if len(values) < 3:
-        return ", ".join(f"{one:g}" for one in values)
+        return ", ".join(f"{value:g}" for value in values)
     return f"{values[0]:g} ({values[1]:g} to {values[2]:g})"
 
 

@@ -25,15 +25,17 @@ WITHIN = 1.0
 
 def matrix_rows(networks: Sequence[Trained]) -> list[Row]:
     """A row per target and budget: mean accuracy, and mean latency on all targets."""
-    found = of_kind(networks, "search")
+    result = of_kind(networks, "search")
     rows = []
-    for own, budget in sorted({(one.own, str(one.budget)) for one in found}):
-        some = [one for one in found if (one.own, str(one.budget)) == (own, budget)]
+    for own, budget in sorted({(item.own, str(item.budget)) for item in result}):
+        some = [item for item in result if (item.own, str(item.budget)) == (own, budget)]
         rows.append(
             {
                 "what": f"searched for {own}, budget {budget}",
-                "top1": round(fmean(one.top1 for one in some), 2),
-                "ms": {name: round(fmean(one.ms[name] for one in some), 4) for name in some[0].ms},
+                "top1": round(fmean(item.top1 for item in some), 2),
+                "ms": {
+                    name: round(fmean(item.ms[name] for item in some), 4) for name in some[0].ms
+                },
                 "n": len(some),
             }
         )
@@ -69,9 +71,9 @@ def preference_rows(networks: Sequence[Trained]) -> list[Row]:
         pairs = zip(ms[other, target], ms[target, target], strict=True)
         logs = [log(theirs / own) for theirs, own in pairs]
         what = f"on {target}, at equal accuracy: searched for {other} / searched for {target}"
-        found = {"top1": round(fmean(top1), 2), "times": _times(logs), "n": len(logs)}
+        result = {"top1": round(fmean(top1), 2), "times": _times(logs), "n": len(logs)}
         said = {"their fastest is better still": sum(above[other, target])}
-        rows.append({"what": what, **found, **said, "by table": target in networks[0].by_table})
+        rows.append({"what": what, **result, **said, "by table": target in networks[0].by_table})
     return rows
 
 
@@ -84,7 +86,7 @@ def _at_equal_accuracy(
     above: dict[tuple[str, str], list[bool]] = {}
     accuracies = []
     for seed in seeds(found):
-        fronts = _fronts([one for one in found if one.seed == seed])
+        fronts = _fronts([item for item in found if item.seed == seed])
         accuracies.append(highest_of_all(fronts.values()) - WITHIN)
         for key, front in fronts.items():
             ms.setdefault(key, []).append(front.ms_for(accuracies[-1]))
@@ -94,21 +96,21 @@ def _at_equal_accuracy(
 
 def _fronts(found: Sequence[Trained]) -> dict[tuple[str, str], Front]:
     """Fronts by (searched for, measured on)."""
-    owns = sorted({one.own for one in found})
+    owns = sorted({item.own for item in found})
     return {
-        (own, target): front_of([one for one in found if one.own == own], target)
+        (own, target): front_of([item for item in found if item.own == own], target)
         for own in owns
         for target in owns
     }
 
 
 def _mean(values: Sequence[float]) -> float:
-    return exp(fmean(log(one) for one in values))
+    return exp(fmean(log(value) for value in values))
 
 
 def _times(logs: Sequence[float]) -> list[float]:
     """Geometric mean, followed by the ends of its interval if there are several values."""
     if len(logs) < 2:
         return [round(exp(logs[0]), 2)]
-    found = paired(logs)
-    return [round(exp(one), 2) for one in (found.mean, found.low, found.high)]
+    result = paired(logs)
+    return [round(exp(item), 2) for item in (result.mean, result.low, result.high)]

@@ -56,24 +56,24 @@ def measured_together(target: Target, models: Sequence[Model]) -> list[float]:
 
 def table(*, with_cells: bool) -> list[Row]:
     """A row per network of the poster; the latency is None if it was not measured."""
-    names = [one.model for one in MOBILE_TABLE if one.model is not None]
+    names = [item.model for item in MOBILE_TABLE if item.model is not None]
     names = [name for name in dict.fromkeys(names) if with_cells or name not in CELLS]
     models = [model_of(name) for name in names]
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     for name, settings in TARGETS.items():
         target = present(resolve(name, {name: settings}))
-        found[target.hardware()] = dict(zip(names, measured_together(target, models), strict=True))
+        result[target.hardware()] = dict(zip(names, measured_together(target, models), strict=True))
     return [
         {
-            "what": one.title,
-            "published top1": one.top1,
-            "published pixel1 ms": one.pixel1_ms,
-            "published search, GPU hours": one.gpu_hours,
-            "params": model_of(one.model).num_params() if one.model else None,
-            "macs": model_of(one.model).macs() if one.model else None,
-            "ms": {where: ms.get(one.model or "") for where, ms in found.items()},
+            "what": item.title,
+            "published top1": item.top1,
+            "published pixel1 ms": item.pixel1_ms,
+            "published search, GPU hours": item.gpu_hours,
+            "params": model_of(item.model).num_params() if item.model else None,
+            "macs": model_of(item.model).macs() if item.model else None,
+            "ms": {where: ms.get(item.model or "") for where, ms in result.items()},
         }
-        for one in MOBILE_TABLE
+        for item in MOBILE_TABLE
     ]
 
 

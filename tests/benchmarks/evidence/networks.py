@@ -68,16 +68,18 @@ def trained(storage: Storage, job: str) -> list[Trained]:
     results = _results(folder)
     tables = tables_of(storage, job)
     across = cross_target_latencies(results, tables, folder)
-    hardware = {one["target"]: one["hardware"] for one in results}
+    hardware = {item["target"]: item["hardware"] for item in results}
     by_table = frozenset(name for name in tables if is_by_table(results, name, tables[name]))
-    found = [_trained(one, across, warmup_workers(storage, one)) for one in results]
-    return [replace(one, hardware=hardware, by_table=by_table) for one in found]
+    result = [_trained(item, across, warmup_workers(storage, item)) for item in results]
+    return [replace(item, hardware=hardware, by_table=by_table) for item in result]
 
 
 def tables_of(storage: Storage, job: str) -> dict[str, LatencyTable]:
     """Latency tables that a finished job searched with, by target."""
     results = _results(storage.sub(job))
-    keys = {one["target"]: one["table_key"] for one in results if one["kind"] == "search"}
+    keys = {
+        result["target"]: result["table_key"] for result in results if result["kind"] == "search"
+    }
     return {
         name: LatencyTable.from_dict(storage.read_json(f"tables/{key}.json"))
         for name, key in keys.items()
@@ -123,12 +125,12 @@ def _trained(
 
 def of_kind(networks: Iterable[Trained], kind: str, own: str | None = None) -> list[Trained]:
     """Networks of a kind, and of a target if one is named."""
-    return [one for one in networks if one.kind == kind and own in (None, one.own)]
+    return [network for network in networks if network.kind == kind and own in (None, network.own)]
 
 
 def seeds(networks: Iterable[Trained]) -> list[int]:
     """Seeds of the networks, sorted."""
-    return sorted({one.seed for one in networks})
+    return sorted({network.seed for network in networks})
 
 
 def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
@@ -137,18 +139,18 @@ def pictured(networks: Iterable[Trained]) -> list[dict[str, Any]]:
     return [
         {
             "job": "",
-            "case": f"{target}-{one.name}",
-            "kind": one.kind,
+            "case": f"{target}-{network.name}",
+            "kind": network.kind,
             "target": target,
-            "hardware": one.hardware[target],
-            "budget": one.budget,
-            "budget_ms": one.budget_ms,
-            "measured_ms": None if target in one.by_table else one.ms[target],
-            "table_ms": one.ms[target],
-            "top1": one.top1 / 100,
-            "seed": one.seed,
+            "hardware": network.hardware[target],
+            "budget": network.budget,
+            "budget_ms": network.budget_ms,
+            "measured_ms": None if target in network.by_table else network.ms[target],
+            "table_ms": network.ms[target],
+            "top1": network.top1 / 100,
+            "seed": network.seed,
         }
-        for one in networks
-        for target in one.ms
-        if one.own == target or one.kind == "baseline"
+        for network in networks
+        for target in network.ms
+        if network.own == target or network.kind == "baseline"
     ]

@@ -39,14 +39,14 @@ def write_networks(
         Settings of a job that trains them.
     """
     cases = []
-    for one in _compared(networks):
-        if one.seed != seed:
+    for item in _compared(networks):
+        if item.seed != seed:
             continue
-        for number, network in enumerate(drawn(one, tables[one.own])):
-            file = folder / str(seed) / one.own / f"{_name(one)}{number}.json"
+        for number, network in enumerate(drawn(item, tables[item.own])):
+            file = folder / str(seed) / item.own / f"{_name(item)}{number}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(network.to_json())
-            cases.append({"target": one.own, "architecture": str(file)})
+            cases.append({"target": item.own, "architecture": str(file)})
     name = f"name=compare_mobilenet_random_{seed}"
     return [name, f"seeds=[{seed}]", f"cases={json.dumps(cases)}", "measure.across=false"]
 
@@ -62,22 +62,22 @@ def drawn(found: Trained, table: LatencyTable) -> list[Architecture]:
 def random_rows(networks: Sequence[Trained], random: Sequence[Trained]) -> list[Row]:
     """A row per target and budget: accuracy of random networks, lead of the searched ones."""
     groups: dict[str, list[tuple[Trained, list[Trained]]]] = {}
-    for one in _compared(networks):
+    for item in _compared(networks):
         beside = [
             other
-            for other in of_kind(random, "given", one.own)
-            if other.seed == one.seed and other.name.startswith(_name(one))
+            for other in of_kind(random, "given", item.own)
+            if other.seed == item.seed and other.name.startswith(_name(item))
         ]
-        groups.setdefault(f"{one.own}, budget {one.budget}", []).append((one, beside))
+        groups.setdefault(f"{item.own}, budget {item.budget}", []).append((item, beside))
     return [_row(what, pairs) for what, pairs in groups.items()]
 
 
 def _row(what: str, pairs: Sequence[tuple[Trained, Sequence[Trained]]]) -> Row:
-    ahead = [one.top1 - fmean(other.top1 for other in beside) for one, beside in pairs]
+    ahead = [pair.top1 - fmean(other.top1 for other in beside) for pair, beside in pairs]
     return {
         "what": f"{what}: random networks as slow as what was found",
         **accuracies([other for _, beside in pairs for other in beside]),
-        "found": round(fmean(one.top1 for one, _ in pairs), 2),
+        "found": round(fmean(pair.top1 for pair, _ in pairs), 2),
         AHEAD: mean_with_interval(ahead),
         "seeds": len(pairs),
     }
@@ -86,14 +86,14 @@ def _row(what: str, pairs: Sequence[tuple[Trained, Sequence[Trained]]]) -> Row:
 def _compared(networks: Sequence[Trained]) -> list[Trained]:
     """Searched networks that random ones are compared with."""
     return [
-        one
+        item
         for seed in seeds(networks)
         for target in TARGETS
-        for one in of_kind(networks, "search", target)
-        if one.seed == seed and str(one.budget) in BUDGETS
+        for item in of_kind(networks, "search", target)
+        if item.seed == seed and str(item.budget) in BUDGETS
     ]
 
 
-def _name(one: Trained) -> str:
+def _name(item: Trained) -> str:
     """Name of the random networks of a searched one, without their number."""
-    return f"random-{str(one.budget).strip('%')}-"
+    return f"random-{str(item.budget).strip('%')}-"

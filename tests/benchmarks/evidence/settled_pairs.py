@@ -38,7 +38,7 @@ def searched(storage: str, is_settled: bool) -> list[Trained]:
 
 def differences(base: Sequence[Trained], other: Sequence[Trained]) -> Iterator[dict[str, Any]]:
     """A row per budget: accuracy of `other` less that of `base`, paired by seed."""
-    for budget in sorted({str(one.budget) for one in base}):
+    for budget in sorted({str(item.budget) for item in base}):
         less, more = _by_seed(base, budget), _by_seed(other, budget)
         away = paired([more[seed] - less[seed] for seed in less])
         yield {
@@ -51,7 +51,7 @@ def differences(base: Sequence[Trained], other: Sequence[Trained]) -> Iterator[d
 
 
 def _by_seed(networks: Sequence[Trained], budget: str) -> dict[int, float]:
-    return {one.seed: one.top1 for one in networks if one.budget == budget}
+    return {network.seed: network.top1 for network in networks if network.budget == budget}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ FRONT = Front.of([Network(4.0, 90.0), Network(1.0, 80.0), Network(2.0, 79.0), Ne
 
 
 def test_a_network_that_is_slower_and_worse_is_not_on_the_front() -> None:
-    assert [one.ms for one in FRONT.networks] == [1.0, 4.0]
+    assert [network.ms for network in FRONT.networks] == [1.0, 4.0]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_the_published_recipe_costs_what_its_steps_take() -> None:
 
 @pytest.mark.slow
 def test_baselines_are_pictured_on_every_target_and_others_on_their_own() -> None:
-    seen = [(one["kind"], one["target"], one["measured_ms"]) for one in pictured(BOTH)]
+    seen = [(item["kind"], item["target"], item["measured_ms"]) for item in pictured(BOTH)]
     assert seen.count(("search", "cpu", 2.0)) == 2
     assert ("search", "mobile", 20.0) not in seen
     assert {("baseline", "cpu", 1.0), ("baseline", "mobile", 10.0)} <= set(seen)

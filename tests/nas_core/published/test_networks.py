@@ -92,13 +92,13 @@ def test_a_published_network_has_its_batch_norm(name: str) -> None:
 
 
 def test_a_published_network_takes_other_images_and_classes() -> None:
-    found = published.architecture("proxyless_gpu", classes=7, in_channels=1, resolution=40)
-    assert found.build().eval()(torch.zeros(2, 1, 40, 40)).shape == (2, 7)
+    result = published.architecture("proxyless_gpu", classes=7, in_channels=1, resolution=40)
+    assert result.build().eval()(torch.zeros(2, 1, 40, 40)).shape == (2, 7)
 
 
 def test_a_published_network_survives_json() -> None:
-    found = published.architecture("proxyless_cpu")
-    assert Architecture.from_json(found.to_json()) == found
+    result = published.architecture("proxyless_cpu")
+    assert Architecture.from_json(result.to_json()) == result
 
 
 def test_an_unknown_network_is_refused_with_the_choices() -> None:

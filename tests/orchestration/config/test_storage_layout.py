@@ -77,11 +77,11 @@ def spelled_in(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Call) and (first := path_argument(node)) is not None:
             yield first
         if isinstance(node, ast.JoinedStr) and " " not in text_of(node):
-            yield from (one for one in map(text_of, parts(node)) if is_file(one))
+            yield from (item for item in map(text_of, parts(node)) if is_file(item))
             if text_of(node).endswith(SUFFIXES):
                 yield text_of(node)
         if isinstance(node, ast.Constant) and id(node) not in inside:
-            yield from (one for one in [text_of(node)] if " " not in one and is_file(one))
+            yield from (item for item in [text_of(node)] if " " not in item and is_file(item))
 
 
 def parts(node: ast.AST) -> list[ast.expr]:
@@ -134,9 +134,9 @@ def test_a_table_is_told_from_what_lies_beside_it() -> None:
 
 
 def test_no_other_file_spells_a_path_or_a_format() -> None:
-    found = {str(path): list(spelled(path)) for path in SOURCES if path != LAYOUT}
-    assert len(found) > 100
-    assert not {path: texts for path, texts in found.items() if texts}
+    result = {str(path): list(spelled(path)) for path in SOURCES if path != LAYOUT}
+    assert len(result) > 100
+    assert not {path: texts for path, texts in result.items() if texts}
 
 
 @pytest.mark.parametrize(

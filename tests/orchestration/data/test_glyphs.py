@@ -32,8 +32,8 @@ def rendered(settings: GlyphSettings = FEW, part: str = "train", count: int = 64
 
 def test_images_are_the_same_as_ever() -> None:
     """Checksum for matplotlib 3.11 and FreeType 2.14, the same on every machine."""
-    found = render(FEW, "train", 640, resolution=24, channels=1)
-    assert checksum(found.images, found.labels) == "5f1ef79818f53e2d"
+    result = render(FEW, "train", 640, resolution=24, channels=1)
+    assert checksum(result.images, result.labels) == "5f1ef79818f53e2d"
 
 
 def test_images_are_those_of_the_seed() -> None:
@@ -44,17 +44,17 @@ def test_images_are_those_of_the_seed() -> None:
 
 
 def test_classes_and_fonts_are_equally_frequent() -> None:
-    found = rendered(count=2 * DRAWINGS)
-    assert found.labels.bincount().tolist() == [2 * len(FONTS)] * 16
-    assert found.fonts.bincount().tolist() == [2 * 16] * len(FONTS)
+    result = rendered(count=2 * DRAWINGS)
+    assert result.labels.bincount().tolist() == [2 * len(FONTS)] * 16
+    assert result.fonts.bincount().tolist() == [2 * 16] * len(FONTS)
 
 
 def test_undistorted_images_are_the_drawings_of_the_fonts() -> None:
-    found = rendered(STILL, count=2 * DRAWINGS)
-    images, which = found.images.flatten(1).unique(dim=0, return_inverse=True)
+    result = rendered(STILL, count=2 * DRAWINGS)
+    images, which = result.images.flatten(1).unique(dim=0, return_inverse=True)
     # Few fonts share a glyph, so equal images are the same drawing.
     assert 0.95 * DRAWINGS <= len(images) <= DRAWINGS
-    pairs = {(int(a), int(b)) for a, b in zip(which, found.labels, strict=True)}
+    pairs = {(int(a), int(b)) for a, b in zip(which, result.labels, strict=True)}
     assert len(pairs) == len(images)
 
 
@@ -99,17 +99,17 @@ def test_noise_has_the_deviation_that_was_asked_for() -> None:
 @pytest.mark.parametrize("classes", [2, 62])
 def test_as_many_characters_as_asked_for(classes: int) -> None:
     asked = replace(FEW, classes=classes)
-    found = rendered(asked, count=5 * classes)
-    assert sorted(set(found.labels.tolist())) == list(range(classes))
+    result = rendered(asked, count=5 * classes)
+    assert sorted(set(result.labels.tolist())) == list(range(classes))
     assert len(set(CHARACTERS)) == len(CHARACTERS) == 62
 
 
 def test_colours_of_ink_and_paper_are_drawn_anew_for_each_image() -> None:
-    found = render(STILL, "train", 64, resolution=24, channels=3)
-    corners = found.images[:, :, 0, 0]
-    assert found.images.shape == (64, 3, 24, 24)
+    result = render(STILL, "train", 64, resolution=24, channels=3)
+    corners = result.images[:, :, 0, 0]
+    assert result.images.shape == (64, 3, 24, 24)
     assert len(corners.unique(dim=0)) == 64
-    contrast = found.images.flatten(2).int()
+    contrast = result.images.flatten(2).int()
     assert int((contrast.amax(2) - contrast.amin(2)).amax(1).min()) > 80
 
 
@@ -124,9 +124,9 @@ def test_fonts_of_parts_are_separate_where_asked() -> None:
 
 
 def test_a_file_holds_the_same_images() -> None:
-    found = rendered()
-    again = Glyphs(**tensors_from_bytes(tensors_to_bytes(**found._asdict())))
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    result = rendered()
+    again = Glyphs(**tensors_from_bytes(tensors_to_bytes(**result._asdict())))
+    assert all(torch.equal(a, b) for a, b in zip(result, again, strict=True))
 
 
 @pytest.fixture
@@ -135,12 +135,12 @@ def settings() -> DataSettings:
 
 
 def test_a_dataset_has_its_parts(settings: DataSettings) -> None:
-    found = load_dataset(settings, seed=5)
-    assert (len(found.train), len(found.test)) == (400, 300)
-    assert found.classes == tuple("abcdeghnopqsuvyz")
+    result = load_dataset(settings, seed=5)
+    assert (len(result.train), len(result.test)) == (400, 300)
+    assert result.classes == tuple("abcdeghnopqsuvyz")
     facts = describe(settings)
     assert (facts.count, facts.test_count, facts.channels) == (700, 300, 1)
-    assert torch.equal(found.train.images, load_dataset(settings, seed=6).train.images)
+    assert torch.equal(result.train.images, load_dataset(settings, seed=6).train.images)
 
 
 def test_images_are_rendered_once_and_kept(

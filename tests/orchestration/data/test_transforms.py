@@ -41,21 +41,21 @@ def image(width: int, height: int, kind: str = "PNG") -> bytes:
 
 
 def test_draws_are_even_and_independent() -> None:
-    found = draws(HASHES, 3, 0, "x", 0)
-    assert (found >= 0).all()
-    assert (found < 1).all()
-    for column in found.T:
+    result = draws(HASHES, 3, 0, "x", 0)
+    assert (result >= 0).all()
+    assert (result < 1).all()
+    for column in result.T:
         counts, _ = np.histogram(column, 10, (0, 1))
         assert abs(counts - 400).max() < 80  # four standard deviations
-    assert abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.06
+    assert abs(np.corrcoef(result.T) - np.eye(3)).max() < 0.06
 
 
 def test_draws_follow_from_key_seed_purpose_and_epoch() -> None:
-    found = draws(HASHES, 3, 0, "x", 0)
+    result = draws(HASHES, 3, 0, "x", 0)
     some = np.arange(0, 4000, 7)[::-1]
-    assert np.array_equal(draws(HASHES[some], 3, 0, "x", 0), found[some])
+    assert np.array_equal(draws(HASHES[some], 3, 0, "x", 0), result[some])
     for other in ((1, "x", 0), (0, "y", 0), (0, "x", 1)):
-        assert not (draws(HASHES, 3, *other) == found).any()
+        assert not (draws(HASHES, 3, *other) == result).any()
 
 
 @given(
@@ -89,17 +89,17 @@ def test_an_image_into_which_no_crop_fits_gives_its_middle() -> None:
 def test_the_test_sees_the_middle() -> None:
     assert middle_box(400, 256) == (400 / 2 - 112, 16, 224, 224)
     recipe = Recipe("crop").for_test
-    found = decoded(image(256, 256), 3, 224, recipe, [0.0] * NUMBERS)
-    assert found.shape == (3, 224, 224)
-    assert found[0, 0, [0, -1]].tolist() == pytest.approx([16, 239], abs=1)
+    result = decoded(image(256, 256), 3, 224, recipe, [0.0] * NUMBERS)
+    assert result.shape == (3, 224, 224)
+    assert result[0, 0, [0, -1]].tolist() == pytest.approx([16, 239], abs=1)
 
 
 def test_a_jpeg_that_is_computed_smaller_gives_nearly_the_same_crop() -> None:
     data, numbers = image(800, 600, "JPEG"), drawn(1)[0].tolist()
     recipe = Recipe("crop", crop_area=0.9)
-    found = decoded(data, 3, 64, recipe, numbers).float()
+    result = decoded(data, 3, 64, recipe, numbers).float()
     exact = decoded(image(800, 600), 3, 64, recipe, numbers).float()
-    assert (found - exact).abs().mean() < 2
+    assert (result - exact).abs().mean() < 2
 
 
 def test_a_jpeg_is_never_made_smaller_than_what_is_cut() -> None:
@@ -111,23 +111,23 @@ def test_shifts_and_mirrors_are_those_of_images_in_memory() -> None:
     images = torch.arange(2 * 5 * 5).view(2, 1, 5, 5).byte()
     numbers = torch.full((2, NUMBERS), 0.5).double()
     numbers[0, 0], numbers[1, 2] = 0.99, 0.0  # down by one; mirrored
-    found = finished(images, Recipe("shift", max_shift=0.2, flip=True), numbers)
-    assert found[0, 0, 0].tolist() == found[0, 0, 1].tolist() == images[0, 0, 0].tolist()
-    assert torch.equal(found[1], images[1].flip(2))
+    result = finished(images, Recipe("shift", max_shift=0.2, flip=True), numbers)
+    assert result[0, 0, 0].tolist() == result[0, 0, 1].tolist() == images[0, 0, 0].tolist()
+    assert torch.equal(result[1], images[1].flip(2))
 
 
 def test_half_of_the_images_are_mirrored() -> None:
     images = torch.arange(4).view(1, 1, 1, 4).byte().expand(1000, -1, -1, -1)
-    found = augmented(images, Recipe("crop", flip=True, crop_area=1.0), drawn(1000))
-    assert 430 < int((found[:, 0, 0, 0] > found[:, 0, 0, 3]).sum()) < 570
+    result = augmented(images, Recipe("crop", flip=True, crop_area=1.0), drawn(1000))
+    assert 430 < int((result[:, 0, 0, 0] > result[:, 0, 0, 3]).sum()) < 570
 
 
 def test_colours_change_within_their_amounts() -> None:
     images = torch.full((500, 3, 2, 2), 100, dtype=torch.uint8)
-    found = finished(images, Recipe("none", brightness=0.2), drawn(500)).float()
-    assert found.min() < 83
-    assert found.max() > 117
-    assert 80 <= found.min() <= found.max() <= 120
+    result = finished(images, Recipe("none", brightness=0.2), drawn(500)).float()
+    assert result.min() < 83
+    assert result.max() > 117
+    assert 80 <= result.min() <= result.max() <= 120
     assert torch.equal(finished(images, Recipe("none"), drawn(500)), images)
 
 
@@ -138,5 +138,5 @@ def test_nothing_is_drawn_for_the_test() -> None:
 
 
 def test_an_image_of_the_right_size_is_taken_as_it_is() -> None:
-    found = decode_image(image(16, 16), 3, 16)
-    assert found[0, 0].tolist() == np.linspace(0, 255, 16).round().tolist()
+    result = decode_image(image(16, 16), 3, 16)
+    assert result[0, 0].tolist() == np.linspace(0, 255, 16).round().tolist()

@@ -79,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 
 
 def test_every_network_is_measured_on_every_target_once(folder: Storage, clock: list[Any]) -> None:
-    every = sorted(one["architecture_hash"] for one in RESULTS)  # reference and baseline too
+    every = sorted(item["architecture_hash"] for item in RESULTS)  # reference and baseline too
     for _ in range(2):
         measure_cross_target(plan_of(), RESULTS, TABLES, folder, print)
     assert clock == [("mobile", every), ("cpu", every)]
@@ -101,7 +101,7 @@ def test_another_network_is_measured_with_those_that_are_known(
     measure_cross_target(plan_of(), RESULTS, TABLES, folder, print)
     other = Architecture(SPACE, ("mbconv_k7_e6", *OPS[1:]))
     grown = [*RESULTS, found("cpu", other, case="cpu-0.5ms")]
-    assert [one.name for one in targets_to_measure(plan_of(), grown, TABLES, folder)] == [
+    assert [item.name for item in targets_to_measure(plan_of(), grown, TABLES, folder)] == [
         "mobile",
         "cpu",
     ]
@@ -130,7 +130,7 @@ def test_one_target_is_not_compared_nor_what_nobody_asks_for(
 
 def test_a_target_that_cannot_be_measured_says_what_its_table_says(folder: Storage) -> None:
     shipped = {"mobile": replace(TABLE, calibration=None)}
-    unmeasured = [{**one, "measured_ms": None} for one in RESULTS]
+    unmeasured = [{**item, "measured_ms": None} for item in RESULTS]
     for results, tables in ((RESULTS, shipped), (unmeasured, {"mobile": TABLE})):  # one was read
         known = cross_target_latencies(results, tables, folder)["mobile"]
         assert known[SMALL.digest()] == pytest.approx(TABLE.latency_ms(SMALL))
@@ -176,7 +176,7 @@ def test_the_change_of_the_reference_since_the_table_is_taken_out(
 
     def timings(_bench: Any, programs: Any) -> list[Timing]:
         times = {None: 0.1, Architecture.reference(SPACE): 0.7}
-        return [timing(times.get(one, 1.0)) for one in programs]
+        return [timing(times.get(program, 1.0)) for program in programs]
 
     monkeypatch.setattr("orchestration.programs.compile_workers.lower", lowered)
     monkeypatch.setattr(
@@ -186,8 +186,8 @@ def test_the_change_of_the_reference_since_the_table_is_taken_out(
     monkeypatch.setattr("orchestration.latency.device.node_of", lambda *_: node)
     monkeypatch.setattr("orchestration.latency.calibrate.timed_networks", timings)
     plan = plan_of()
-    found = cross_target._measured(plan, plan.targets[0], TABLE, {"a": SMALL}, {}, print)
-    assert found["a"]["ms"] == pytest.approx((1.0 - 0.1) / (0.6 / 0.4))
+    actual = cross_target._measured(plan, plan.targets[0], TABLE, {"a": SMALL}, {}, print)
+    assert actual["a"]["ms"] == pytest.approx((1.0 - 0.1) / (0.6 / 0.4))
 
 
 def test_what_was_exported_is_not_lowered_again(

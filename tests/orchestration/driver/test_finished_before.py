@@ -39,8 +39,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def stored(job: Job, name: str) -> dict[str, str]:
     path = Path(job.storage) / "finished" / "cases" / name / "result.json"
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    result: dict[str, str] = json.loads(path.read_text())
+    return result
 
 
 def test_every_case_has_the_key_of_its_result(job: Job) -> None:

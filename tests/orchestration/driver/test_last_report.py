@@ -72,17 +72,17 @@ def taken_from(session: Any, found: list[dict[str, Any]]) -> None:
 
 def driven(end: Callable[[], None], folder: Path) -> list[dict[str, Any]]:
     """Reports that arrive within a time limit."""
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     with trial(end, folder) as session:
-        main = Thread(target=taken_from, args=(session, found), daemon=True)
+        main = Thread(target=taken_from, args=(session, result), daemon=True)
         main.start()
         main.join(5)
-    return found
+    return result
 
 
 def test_all_reports_are_taken_before_the_trial_ends(tmp_path: Path) -> None:
-    found = driven(drain_reports, tmp_path)
-    assert [{"epoch", LAST, RESULT_DUPLICATE} & one.keys() for one in found] == [
+    result = driven(drain_reports, tmp_path)
+    assert [{"epoch", LAST, RESULT_DUPLICATE} & item.keys() for item in result] == [
         {"epoch"},
         {LAST},
         {RESULT_DUPLICATE},

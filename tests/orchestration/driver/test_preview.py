@@ -91,9 +91,9 @@ def test_cases_without_budgets_are_planned_before_the_table_is_measured(
 ) -> None:
     entries = "[{target: mobile, baseline: mnasnet}, {target: mobile, budgets_ms: ['80%']}]"
     plan = planned(job_file, entries)
-    found = cases_of(plan, {})
-    assert [case.name for case in found] == ["mobile-reference", "mobile-mnasnet"]
-    text = "\n".join(plan_lines(plan, {}, found, Storage(str(tmp_path)), "1 per case"))
+    result = cases_of(plan, {})
+    assert [case.name for case in result] == ["mobile-reference", "mobile-mnasnet"]
+    text = "\n".join(plan_lines(plan, {}, result, Storage(str(tmp_path)), "1 per case"))
     assert "mobile-mnasnet: a baseline, no search; to do" in text
     assert "mobile 80%; in milliseconds once the table is measured" in text
 

@@ -35,12 +35,12 @@ def context(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_phase_takes_time_and_leaves_nothing(context: WorkerContext, tmp_path: Path) -> None:
-    found = [
+    result = [
         _warmup_step_s(context),
         _search_step_s(context),
         _training_step_s(context, _typical(context)),
     ]
-    assert min(found) > 0
+    assert min(result) > 0
     assert not (tmp_path / "storage").exists()
 
 

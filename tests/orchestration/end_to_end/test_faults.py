@@ -81,17 +81,17 @@ def assert_failed(driver: subprocess.Popen[str], *words: str) -> str:
     """Check that a case failed with this reason; returns the output."""
     said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 1, said
-    for one in ("FAILED control-", *words):
-        assert one in said
+    for item in ("FAILED control-", *words):
+        assert item in said
     return said
 
 
 def outcome(storage: Path) -> dict[str, Any]:
     """Final state of a search, without times."""
-    found = searched(storage)
-    history = [{k: v for k, v in e.items() if k not in CLOCK} for e in found["search_history"]]
+    result = searched(storage)
+    history = [{k: v for k, v in e.items() if k not in CLOCK} for e in result["search_history"]]
     names = ("architecture_hash", "alphas", "supernet_weights", "workers")
-    return {"history": history} | {name: found[name] for name in names}
+    return {"history": history} | {name: result[name] for name in names}
 
 
 def assert_nothing_left(storage: Path) -> None:
@@ -124,8 +124,8 @@ def by_name(checkpoint: Path) -> str:
 def damage_newest(storage: Path) -> Path:
     """Flip a bit in the newest checkpoint, once its workers are gone."""
     time.sleep(3)  # what is being written may still be
-    complete = [one for one in checkpoints(storage) if (one / "rank-1.json").exists()]
-    newest = max((one for one in complete if (one / "rank-0.json").exists()), key=by_name)
+    complete = [item for item in checkpoints(storage) if (item / "rank-1.json").exists()]
+    newest = max((item for item in complete if (item / "rank-0.json").exists()), key=by_name)
     content = bytearray((newest / "shared.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (newest / "shared.pt").write_bytes(content)
@@ -134,12 +134,12 @@ def damage_newest(storage: Path) -> Path:
 
 def process_of(title: str, made: Rig) -> int:
     """The only process with this title in this Ray cluster; others may run on the machine."""
-    found = []
+    result = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         is_here = (process.info["environ"] or {}).get("FAULTS") == str(made.folder)
         if is_here and title in " ".join(process.info["cmdline"] or []):
-            found.append(process.pid)
-    (pid,) = found
+            result.append(process.pid)
+    (pid,) = result
     return pid
 
 
@@ -248,7 +248,7 @@ def test_a_case_that_tune_stops_ends_with_a_checkpoint_and_goes_on_another_time(
     two_nodes.pace(1.0)  # the stop comes within the next epoch
     assert_failed(driver, "it was stopped; the same command goes on from there")
     assert not list((tmp_path / "faulty").glob("cases/*/result.json"))
-    names = [one.name for one in checkpoints(tmp_path)]
+    names = [checkpoint.name for checkpoint in checkpoints(tmp_path)]
     assert any(int(name.split("-")[1]) > 0 for name in names), names
     assert left_on(two_nodes) == []
     assert_goes_on(two_nodes, job, whole)
@@ -346,7 +346,7 @@ def test_a_node_that_is_taken_away_with_a_notice_costs_no_work_and_is_no_failure
         made.announce(made.nodes[0], 20)
         time.sleep(20)
         made.cluster.remove_node(made.nodes[0], allow_graceful=False)
-        saved = [one.name for one in checkpoints(storage)]
+        saved = [checkpoint.name for checkpoint in checkpoints(storage)]
         made.pace(0.0)
         said, _ = driver.communicate(timeout=JOB_TIMEOUT_S)
     assert driver.returncode == 0, said

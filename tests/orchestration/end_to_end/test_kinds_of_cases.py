@@ -60,8 +60,8 @@ class Finished:
         return values
 
     def searched(self) -> dict[str, Any]:
-        found = [json.loads(p.read_text()) for p in self.folder.glob("cases/*/result.json")]
-        return next(one for one in found if one["kind"] == "search")
+        result = [json.loads(p.read_text()) for p in self.folder.glob("cases/*/result.json")]
+        return next(item for item in result if item["kind"] == "search")
 
     def metrics(self, run: str) -> dict[str, float]:
         """Runs in MLflow by name."""
@@ -150,26 +150,26 @@ def test_every_case_is_trained_and_measured(compared: Finished) -> None:
     searched = compared.searched()["case"]
     assert names == {"mobile-reference", "mobile-mobilenet_v2_0.35", "mobile-mine", searched}
     for name in names:
-        found = compared.result(name)
-        assert found["measured_ms"] > 0
-        assert 0 <= found["top1"] <= 1
+        result = compared.result(name)
+        assert result["measured_ms"] > 0
+        assert 0 <= result["top1"] <= 1
         assert (compared.folder / "cases" / name / "model" / "model.pte").is_file()
 
 
 def test_a_random_search_takes_the_best_network_that_it_scored(compared: Finished) -> None:
-    found = compared.searched()
-    assert (found["strategy"], found["objective"]) == ("random", "none")
-    assert found["trials"]["number"] > 1
-    assert found["table_ms"] <= found["budget_ms"]
-    scored = [one["ops"] for one in found["trials"]["best"]]
-    assert found["architecture"]["ops"] in scored
+    result = compared.searched()
+    assert (result["strategy"], result["objective"]) == ("random", "none")
+    assert result["trials"]["number"] > 1
+    assert result["table_ms"] <= result["budget_ms"]
+    scored = [item["ops"] for item in result["trials"]["best"]]
+    assert result["architecture"]["ops"] in scored
 
 
 def test_a_given_member_of_the_space_has_both_latencies(compared: Finished) -> None:
-    found, reference = compared.result("mobile-mine"), compared.result("mobile-reference")
-    assert found["architecture"] == reference["architecture"]
-    assert found["table_ms"] == pytest.approx(reference["table_ms"])
-    assert found["measured_ms"] == pytest.approx(reference["measured_ms"], rel=0.5)
+    result, reference = compared.result("mobile-mine"), compared.result("mobile-reference")
+    assert result["architecture"] == reference["architecture"]
+    assert result["table_ms"] == pytest.approx(reference["table_ms"])
+    assert result["measured_ms"] == pytest.approx(reference["measured_ms"], rel=0.5)
 
 
 def test_the_table_at_the_end_has_the_baseline_with_its_stride(compared: Finished) -> None:
@@ -185,38 +185,38 @@ def test_results_hold_models_of_both_kinds(compared: Finished) -> None:
 
 
 def test_a_ranking_is_measured_said_and_recorded(ranked: Finished) -> None:
-    found = ranked.searched()
-    assert len(found["ranking"]["networks"]) == 2
+    result = ranked.searched()
+    assert len(result["ranking"]["networks"]) == 2
     assert sum("ranking 00" in line for line in ranked.said.splitlines()) == 2
-    metrics = ranked.metrics(found["case"])
-    spearman = found["ranking"]["accuracy"]["spearman"]
+    metrics = ranked.metrics(result["case"])
+    spearman = result["ranking"]["accuracy"]["spearman"]
     assert metrics["ranking_spearman_accuracy"] == spearman
 
 
 def test_two_workers_rerank_together(ranked: Finished) -> None:
-    found = ranked.searched()
-    assert found["workers"] == 2
-    assert len(set(found["alphas"])) == 1
-    assert found["rerank"]["used"]
-    candidates = found["rerank"]["candidates"]
-    assert found["architecture"]["ops"] in [one["ops"] for one in candidates]
+    result = ranked.searched()
+    assert result["workers"] == 2
+    assert len(set(result["alphas"])) == 1
+    assert result["rerank"]["used"]
+    candidates = result["rerank"]["candidates"]
+    assert result["architecture"]["ops"] in [candidate["ops"] for candidate in candidates]
 
 
 def test_a_penalty_without_weight_is_noted_below_the_table(ranked: Finished) -> None:
-    found = ranked.searched()
-    assert len(found["notes"]) == 1
+    result = ranked.searched()
+    assert len(result["notes"]) == 1
     lines = ranked.said.splitlines()
-    assert f"NOTE {found['case']}: {found['notes'][0]}" in lines
-    assert f"{found['case']}: {found['notes'][0]}" in lines
-    assert ranked.metrics(found["case"])["expected_ms"] == pytest.approx(found["expected_ms"])
+    assert f"NOTE {result['case']}: {result['notes'][0]}" in lines
+    assert f"{result['case']}: {result['notes'][0]}" in lines
+    assert ranked.metrics(result["case"])["expected_ms"] == pytest.approx(result["expected_ms"])
 
 
 def test_on_a_pixel_1_a_budget_closes_on_the_table(pixel: Finished) -> None:
-    found = pixel.searched()
-    assert found["table_ms"] <= found["budget_ms"] == 110.0
-    assert (found["measured_ms"], found["measured_spread"]) == (None, None)
-    metrics = pixel.metrics(found["case"])
-    assert metrics["table_ms"] == pytest.approx(found["table_ms"])
+    result = pixel.searched()
+    assert result["table_ms"] <= result["budget_ms"] == 110.0
+    assert (result["measured_ms"], result["measured_spread"]) == (None, None)
+    metrics = pixel.metrics(result["case"])
+    assert metrics["table_ms"] == pytest.approx(result["table_ms"])
     assert not [name for name in metrics if name.startswith("measured")]
 
 

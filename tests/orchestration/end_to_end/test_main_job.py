@@ -62,8 +62,8 @@ class Finished:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Results of the searched case and of the reference, by kind."""
-        found = [json.loads(p.read_text()) for p in self.folder.glob("cases/*/result.json")]
-        return {one["kind"]: one for one in found}
+        result = [json.loads(p.read_text()) for p in self.folder.glob("cases/*/result.json")]
+        return {item["kind"]: item for item in result}
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of MLflow's database."""
@@ -106,31 +106,31 @@ def test_there_is_one_line_per_epoch(finished: Finished) -> None:
 
 
 def test_the_derived_network_keeps_its_budget_by_the_table(finished: Finished) -> None:
-    found = finished.results()["search"]
-    key = found["table_key"]
+    result = finished.results()["search"]
+    key = result["table_key"]
     table = LatencyTable.from_dict(
         json.loads((finished.storage / "tables" / f"{key}.json").read_text())
     )
     assert table.reference_ms is not None
-    assert found["budget_ms"] == pytest.approx(0.8 * table.reference_ms)
-    assert found["table_ms"] <= found["budget_ms"]
-    first = Architecture.from_dict(found["architecture"])
-    if len(found["tries"]) == 1:  # later tries use a recalibrated table
-        assert table.latency_ms(first) == pytest.approx(found["table_ms"])
-    assert found["measured_ms"] > 0
+    assert result["budget_ms"] == pytest.approx(0.8 * table.reference_ms)
+    assert result["table_ms"] <= result["budget_ms"]
+    first = Architecture.from_dict(result["architecture"])
+    if len(result["tries"]) == 1:  # later tries use a recalibrated table
+        assert table.latency_ms(first) == pytest.approx(result["table_ms"])
+    assert result["measured_ms"] > 0
 
 
 def test_both_workers_end_with_the_same_architecture_parameters(finished: Finished) -> None:
-    found = finished.results()["search"]
-    assert found["workers"] == 2
-    assert len(found["alphas"]) == 2
-    assert len(set(found["alphas"])) == 1
+    result = finished.results()["search"]
+    assert result["workers"] == 2
+    assert len(result["alphas"]) == 2
+    assert len(set(result["alphas"])) == 1
 
 
 def test_the_test_part_is_read_by_both_networks_and_learnt(finished: Finished) -> None:
-    for found in finished.results().values():
-        assert found["tested"] == 450  # a quarter of each class, rounded
-        assert found["top1"] > 0.5  # chance is 0.1
+    for result in finished.results().values():
+        assert result["tested"] == 450  # a quarter of each class, rounded
+        assert result["top1"] > 0.5  # chance is 0.1
 
 
 def test_the_runs_are_in_mlflow_as_a_tree(finished: Finished) -> None:
@@ -150,14 +150,14 @@ def test_the_runs_are_in_mlflow_as_a_tree(finished: Finished) -> None:
 
 
 def test_mlflow_has_the_figures_of_the_result(finished: Finished) -> None:
-    found = finished.results()["search"]
+    result = finished.results()["search"]
     rows = finished.query(
         "select m.key, m.value from latest_metrics m join runs r on m.run_uuid = r.run_uuid "
-        f"where r.name = '{found['case']}'"
+        f"where r.name = '{result['case']}'"
     )
     metrics = dict(rows)
     for name in ("table_ms", "measured_ms", "top1", "top5", "params", "macs"):
-        assert metrics[name] == pytest.approx(found[name])
+        assert metrics[name] == pytest.approx(result[name])
 
 
 def test_the_model_is_registered_and_classifies_files(

@@ -49,15 +49,15 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two targets; large kernels cost more on the second than on the first."""
-    folder, found = tmp_path_factory.mktemp("tables"), {}
+    folder, result = tmp_path_factory.mktemp("tables"), {}
     for name, factor in (("control", 1.0), ("other", 1.3)):
         rows = latency_rows(folder)
         for row in rows:
             row["ms"] *= factor if "k5" in row["op"] else 1.0
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(rows))
-        found[name] = {"table": str(path)}
-    return found
+        result[name] = {"table": str(path)}
+    return result
 
 
 def sweep_file(storage: Path, boards: dict[str, Any], **sections: Any) -> Path:
@@ -72,21 +72,23 @@ def driven(made: Rig, job: Path, code: int = 0) -> str:
 
 
 def results(storage: Path) -> dict[str, dict[str, Any]]:
-    found = [json.loads(p.read_text()) for p in storage.glob("faulty/cases/*/result.json")]
-    return {one["case"]: one for one in found}
+    result = [json.loads(p.read_text()) for p in storage.glob("faulty/cases/*/result.json")]
+    return {item["case"]: item for item in result}
 
 
 def outcome(storage: Path) -> dict[str, Any]:
-    return {name: {what: one.get(what) for what in SAME} for name, one in results(storage).items()}
+    return {
+        name: {what: result.get(what) for what in SAME} for name, result in results(storage).items()
+    }
 
 
 def last_run(storage: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((storage / "faulty" / "job.json").read_text())["runs"][-1]
-    return found
+    result: dict[str, Any] = json.loads((storage / "faulty" / "job.json").read_text())["runs"][-1]
+    return result
 
 
 def searched(storage: Path) -> list[str]:
-    return [name for name, one in results(storage).items() if one["kind"] == "search"]
+    return [name for name, result in results(storage).items() if result["kind"] == "search"]
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +110,12 @@ def copied(whole: Path, tmp_path: Path) -> Path:
 
 
 def test_every_case_is_searched_retrained_and_within_its_budget(whole: Path) -> None:
-    found = results(whole)
+    result = results(whole)
     assert len(searched(whole)) == 6
-    assert {one["kind"] for one in found.values()} == {"search", "reference"}
+    assert {item["kind"] for item in result.values()} == {"search", "reference"}
     for name in searched(whole):
-        assert found[name]["table_ms"] <= found[name]["budget_ms"]
-        assert found[name]["tested"] == 450
+        assert result[name]["table_ms"] <= result[name]["budget_ms"]
+        assert result[name]["tested"] == 450
 
 
 def test_the_warm_up_is_trained_once_for_all(whole: Path) -> None:
@@ -219,15 +221,15 @@ def test_budgets_that_share_a_search_take_that_of_the_middle_one(
     search = {**SWEEP["search"], "share": "target"}
     driven(one_node, sweep_file(tmp_path, boards, search=search, retrain=None))
     assert last_run(tmp_path)["steps"] == {"search": 2 * 2 * EPOCH}
-    found, alphas = results(tmp_path), set()
+    result, alphas = results(tmp_path), set()
     for name in searched(tmp_path):
-        assert found[name]["table_ms"] <= found[name]["budget_ms"]
-        alphas.add(tuple(found[name]["alphas"]))
+        assert result[name]["table_ms"] <= result[name]["budget_ms"]
+        alphas.add(tuple(result[name]["alphas"]))
     assert len(alphas) == 2
-    middle = [name for name in searched(tmp_path) if found[name]["budget"] == BUDGETS[1]]
+    middle = [name for name in searched(tmp_path) if result[name]["budget"] == BUDGETS[1]]
     for name in middle:  # as if it had been searched alone
         for what in ("architecture_hash", "alphas", "supernet_weights"):
-            assert found[name][what] == results(whole)[name][what]
+            assert result[name][what] == results(whole)[name][what]
 
 
 @pytest.mark.long

@@ -223,8 +223,8 @@ def test_a_node_was_cut_off_and_s3_was_down_meanwhile(finished: Finished) -> Non
 
 def test_both_nodes_trained(finished: Finished) -> None:
     results = [finished.folder.read_json(key) for key in keys(finished, "result.json")]
-    assert {one["workers"] for one in results} == {2}
-    assert {one["kind"] for one in results} == {"reference", "search"}
+    assert {result["workers"] for result in results} == {2}
+    assert {result["kind"] for result in results} == {"reference", "search"}
     assert len(results) == 3
 
 

@@ -149,17 +149,17 @@ def test_a_table_says_on_what_and_when_it_was_measured(table: LatencyTable) -> N
 @pytest.mark.slow
 def test_a_larger_batch_takes_longer(ray_with_sleepers: Path, tmp_path: Path) -> None:
     batch = Target(name="sleeper", runtime="sleeping", batch_size=3)
-    found = measured(tmp_path, target=batch)
+    result = measured(tmp_path, target=batch)
     stem = weights_ms(Stem(SPACE))
-    assert found.rows[0].median_ms == pytest.approx(3 * stem, abs=0.02, rel=0.05)
+    assert result.rows[0].median_ms == pytest.approx(3 * stem, abs=0.02, rel=0.05)
 
 
 @pytest.mark.slow
 def test_a_whole_network_is_measured_against_the_reference(table: LatencyTable) -> None:
     network = Architecture.uniform(SPACE, "mbconv_k7_e3")
-    found = measure_network(network, table, SLEEPER, QUICK)
-    assert found.ms == pytest.approx(weights_ms(network.build()), rel=0.05)
-    assert found.drift == pytest.approx(1.0, abs=0.05)
+    result = measure_network(network, table, SLEEPER, QUICK)
+    assert result.ms == pytest.approx(weights_ms(network.build()), rel=0.05)
+    assert result.drift == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.slow
@@ -182,9 +182,9 @@ def test_a_measurement_that_was_stopped_goes_on_with_what_is_missing(
     kept = {part: store.get(part) for part in op_signatures(SPACE)}
     assert sum(row is not None for row in kept.values()) == 4
     steps: list[int] = []
-    found = measured(tmp_path, progress=lambda done, _all: steps.append(done))
+    result = measured(tmp_path, progress=lambda done, _all: steps.append(done))
     assert steps[0] == 6
-    for row in found.rows:
+    for row in result.rows:
         assert kept[row.part] in (None, row)
     assert kept_rows(tmp_path).missing(op_signatures(SPACE)) == op_signatures(SPACE)
 
@@ -212,14 +212,14 @@ def test_a_machine_that_becomes_slower_changes_no_row(
             slower.write_text("1.6")
 
     try:
-        found = measured(tmp_path, progress=slow_down)
+        result = measured(tmp_path, progress=slow_down)
     finally:
         slower.unlink()
-    for row in found.rows:
+    for row in result.rows:
         expected = weights_ms(module_of(row.part.op, row.part))
         assert row.median_ms == pytest.approx(expected, abs=0.03, rel=0.08)
     slowest = Architecture.reference(SPACE)
-    assert found.latency_ms(slowest) == pytest.approx(1.6 * weights_ms(slowest.build()), rel=0.1)
+    assert result.latency_ms(slowest) == pytest.approx(1.6 * weights_ms(slowest.build()), rel=0.1)
 
 
 @pytest.mark.slow
@@ -227,9 +227,9 @@ def test_rows_of_a_table_are_taken_over_and_networks_measured_anew(
     ray_with_sleepers: Path, tmp_path: Path, table: LatencyTable
 ) -> None:
     steps: list[int] = []
-    found = measured(tmp_path, known=table, progress=lambda done, _: steps.append(done))
-    assert found.rows == table.rows
-    assert found.calibration != table.calibration
+    result = measured(tmp_path, known=table, progress=lambda done, _: steps.append(done))
+    assert result.rows == table.rows
+    assert result.calibration != table.calibration
     assert min(steps) > len(op_signatures(SPACE))
 
 
@@ -252,17 +252,17 @@ def test_an_op_that_cannot_be_compiled_is_named_with_the_reason(
 @pytest.mark.slow
 def test_a_runtime_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
     ray_with_sleepers.write_text("7 once")
-    found = measured(tmp_path)
+    result = measured(tmp_path)
     assert ray_with_sleepers.read_text() == ""  # the process did crash
-    assert len(found.rows) == len(op_signatures(SPACE))
+    assert len(result.rows) == len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
 def test_a_compiler_that_dies_once_costs_a_retry(ray_with_sleepers: Path, tmp_path: Path) -> None:
     ray_with_sleepers.write_text("105 once")
-    found = measured(tmp_path)
+    result = measured(tmp_path)
     assert ray_with_sleepers.read_text() == ""
-    assert len(found.rows) == len(op_signatures(SPACE))
+    assert len(result.rows) == len(op_signatures(SPACE))
 
 
 @pytest.mark.slow
@@ -348,7 +348,7 @@ CHAIN: dict[str, Any] = {
 def test_a_derived_network_that_missed_joins_the_fit(table: LatencyTable) -> None:
     network = Architecture.uniform(SPACE, "mbconv_k5_e3")
     missed = 1.3 * table.latency_ms(network)
-    found = refitted(table, network, missed)
-    assert found.latency_ms(network) == pytest.approx(missed)
-    assert found.calibration is not None
-    assert found.calibration.fitted[-1].ops == network.ops
+    result = refitted(table, network, missed)
+    assert result.latency_ms(network) == pytest.approx(missed)
+    assert result.calibration is not None
+    assert result.calibration.fitted[-1].ops == network.ops

@@ -43,9 +43,9 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
         return [PROGRAM] * len(subjects)
 
     def timed(programs: list[Program], *_: Any) -> list[Timing]:
-        found = answers.pop(0)
-        assert len(found) == len(programs)
-        return found
+        result = answers.pop(0)
+        assert len(result) == len(programs)
+        return result
 
     for module in (measurement_setup, network):
         monkeypatch.setattr(module, "lower", lower)
@@ -125,6 +125,6 @@ def test_a_network_that_misses_its_budget_is_timed_once_more_and_the_mean_counts
     then = TABLE.reference_ms
     assert then is not None
     timings += [[timing(ms + 0.1), timing(then + 0.1), timing(0.1)] for ms in calls_ms]
-    found = network.measure_program(PROGRAM, TABLE, PHONE, SETTINGS, budget_ms)
-    assert found.ms == pytest.approx(expected)
+    result = network.measure_program(PROGRAM, TABLE, PHONE, SETTINGS, budget_ms)
+    assert result.ms == pytest.approx(expected)
     assert timings == []

@@ -22,9 +22,9 @@ TARGET = Target(name="mine", runtime=TABLE, table="mine")
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:
-    found = rows_of(SPACE)
-    found[1] |= changes
-    return found
+    result = rows_of(SPACE)
+    result[1] |= changes
+    return result
 
 
 def written(folder: Path, kind: str, values: list[dict[str, Any]]) -> Path:

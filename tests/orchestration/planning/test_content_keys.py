@@ -37,9 +37,9 @@ def finish(folder: Storage, case: Case, name: str | None = None) -> None:
 
 def test_budgets_that_are_left_out_are_clipped_to_what_is_feasible(tmp_path: Path) -> None:
     # The slowest network (two k5 blocks) takes 150 % of the reference, the fastest 50 %.
-    found = [case for case in cases(tmp_path).values() if case.kind == "search"]
-    assert [case.budget for case in found[:-1]] == ["60%", "80%", "100%", "125%"]
-    assert found[-1].budget == found[-1].budget_ms == pytest.approx(1.5 * REFERENCE_MS)
+    result = [case for case in cases(tmp_path).values() if case.kind == "search"]
+    assert [case.budget for case in result[:-1]] == ["60%", "80%", "100%", "125%"]
+    assert result[-1].budget == result[-1].budget_ms == pytest.approx(1.5 * REFERENCE_MS)
 
 
 def test_a_changed_budget_adds_one_case(tmp_path: Path) -> None:

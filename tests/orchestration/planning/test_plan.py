@@ -38,8 +38,8 @@ def test_a_percentage_is_of_the_reference_network(job_file: Path) -> None:
 
 def test_the_reference_network_is_a_case_where_networks_are_trained(job_file: Path) -> None:
     assert [case.kind for case in cases(planned(job_file))] == ["search"]
-    found = cases(planned(job_file, "retrain.epochs=1"))
-    assert [(case.name, case.kind) for case in found] == [
+    result = cases(planned(job_file, "retrain.epochs=1"))
+    assert [(case.name, case.kind) for case in result] == [
         ("mobile-reference", "reference"),
         ("mobile-0.16ms", "search"),
     ]
@@ -54,9 +54,9 @@ def test_a_budget_outside_the_space_names_both_ends(job_file: Path, budget: str)
 
 
 def test_two_budgets_are_two_cases(job_file: Path) -> None:
-    found = cases(planned(job_file, "cases.0.budgets_ms=[0.2, '80%']"))
-    assert [case.name for case in found] == ["mobile-0.2ms", "mobile-0.16ms"]
-    assert len({case.key for case in found}) == 2
+    result = cases(planned(job_file, "cases.0.budgets_ms=[0.2, '80%']"))
+    assert [case.name for case in result] == ["mobile-0.2ms", "mobile-0.16ms"]
+    assert len({case.key for case in result}) == 2
 
 
 def key_of(job_file: Path, *overrides: str) -> str:
@@ -161,10 +161,10 @@ def test_a_search_too_short_to_find_anything_is_refused(
 def test_of_several_seeds_the_plan_says_what_differs(job_file: Path, tmp_path: Path) -> None:
     plan = planned(job_file, "retrain.epochs=3", "seeds=[3, 4, 5]")
     tables = {"mobile": table_of(plan.space, by_kernel)}
-    found, folder = cases_of(plan, tables), Storage(str(tmp_path / "job"))
-    done = next(case for case in found if case.name == "mobile-reference-seed4")
+    result, folder = cases_of(plan, tables), Storage(str(tmp_path / "job"))
+    done = next(case for case in result if case.name == "mobile-reference-seed4")
     folder.write_json(f"{done.folder}/result.json", {"key": done.key})
-    lines = plan_lines(plan, tables, found, folder, "1 per case")
+    lines = plan_lines(plan, tables, result, folder, "1 per case")
     assert [line.split(":")[0] for line in lines if line.startswith("case ")] == [
         "case     mobile-reference-seed3",
         "case     mobile-0.16ms-seed3",
@@ -176,10 +176,10 @@ def test_of_several_seeds_the_plan_says_what_differs(job_file: Path, tmp_path: P
 def test_the_plan_says_what_will_happen(job_file: Path, tmp_path: Path) -> None:
     plan = planned(job_file, "retrain.epochs=3", "search.batch_size=64")
     tables = {"mobile": table_of(plan.space, by_kernel)}
-    found = cases_of(plan, tables)
+    result = cases_of(plan, tables)
     folder = Storage(str(tmp_path / "job"))
-    folder.write_json("cases/mobile-reference/result.json", {"key": found[0].key})
-    text = "\n".join(plan_lines(plan, tables, found, folder, "1 per case"))
+    folder.write_json("cases/mobile-reference/result.json", {"key": result[0].key})
+    text = "\n".join(plan_lines(plan, tables, result, folder, "1 per case"))
     for words in (
         "1797 images of 1x32x32, 10 classes",
         "6 sites, 74,088 networks, supernet 0.50 M parameters",

@@ -58,12 +58,12 @@ def layout(rooms: list[NodeResources], **settings: Any) -> WorkerLayout:
 def test_workers_cores_gpus_and_cases_at_once(
     rooms: list[NodeResources], settings: dict[str, Any], expected: tuple[int, int, float, int]
 ) -> None:
-    found = layout(rooms, **settings)
+    result = layout(rooms, **settings)
     assert (
-        found.workers,
-        found.cpus_per_worker,
-        found.gpus_per_worker,
-        found.at_once,
+        result.workers,
+        result.cpus_per_worker,
+        result.gpus_per_worker,
+        result.at_once,
     ) == expected
 
 
@@ -79,12 +79,12 @@ def test_what_runs_at_once_fits_on_the_nodes(
     rooms: list[NodeResources], workers: int, cores: int, share: float
 ) -> None:
     workers = 1 if 0 < share < 1 else workers
-    found = layout(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
+    result = layout(rooms, workers=workers, cpus_per_worker=cores, gpus_per_worker=share)
     left = [[room.cpus, *[1.0] * int(room.gpus)] for room in rooms]
-    for _ in range(found.at_once * workers):
+    for _ in range(result.at_once * workers):
         assert any(_placed(node, cores, share) for node in left)
-    if found.at_once == 0:
-        assert check_placeable(found, rooms) is not None
+    if result.at_once == 0:
+        assert check_placeable(result, rooms) is not None
 
 
 def _placed(node: list[float], cores: int, share: float) -> bool:
@@ -113,8 +113,8 @@ def test_a_warm_up_takes_the_whole_cluster_with_images_enough_for_each() -> None
 
 def test_workers_of_a_warm_up_never_share_a_gpu() -> None:
     small = layout(EIGHT_GPUS, workers=1, gpus_per_worker=0.25)
-    found = warmup_layout(small, EIGHT_GPUS, 256)
-    assert (found.workers, found.gpus_per_worker) == (8, 1.0)
+    result = warmup_layout(small, EIGHT_GPUS, 256)
+    assert (result.workers, result.gpus_per_worker) == (8, 1.0)
 
 
 @given(ROOMS, st.integers(1, 8), st.integers(1, 8), st.sampled_from([0.0, 0.25, 1.0, 2.0]))
@@ -127,10 +127,10 @@ def test_a_warm_up_can_be_placed_wherever_a_case_can(
     if case.at_once == 0:
         return
     for batch in (16, 48, 1024):
-        found = warmup_layout(case, rooms, batch)
-        slots = sum(room.slots(found.cpus_per_worker, found.gpus_per_worker) for room in rooms)
-        assert found.workers <= slots
-        assert found.workers >= case.workers
+        result = warmup_layout(case, rooms, batch)
+        slots = sum(room.slots(result.cpus_per_worker, result.gpus_per_worker) for room in rooms)
+        assert result.workers <= slots
+        assert result.workers >= case.workers
 
 
 def test_a_warm_up_on_uneven_nodes_takes_cores_that_all_its_workers_find() -> None:
@@ -147,8 +147,8 @@ def test_where_a_case_takes_the_whole_cluster_its_workers_warm_up() -> None:
 
 
 def test_workers_that_can_never_be_placed_are_refused_with_what_is_there() -> None:
-    found = layout([NodeResources(2), NodeResources(2)], workers=2, cpus_per_worker=4)
-    assert check_placeable(found, [NodeResources(2), NodeResources(2)]) == (
+    result = layout([NodeResources(2), NodeResources(2)], workers=2, cpus_per_worker=4)
+    assert check_placeable(result, [NodeResources(2), NodeResources(2)]) == (
         "cluster.workers is 2, with 4 cores for each; the cluster has 2 nodes: 2 cores and 0 GPUs, "
         "2 cores and 0 GPUs: ask for fewer workers or less for each"
     )

@@ -26,7 +26,7 @@ def matrix(*networks: Specialized) -> Matrix:
 
 def test_networks_of_several_targets_asked_for_alike_are_a_group_and_all_others_the_last() -> None:
     groups = grouped(matrix(MOBILE_60, CPU_80, CPU_100, REFERENCE, MOBILE_80))
-    assert [(group.asked, [one.name for one in group.networks]) for group in groups] == [
+    assert [(group.asked, [item.name for item in group.networks]) for group in groups] == [
         ("80%", ["cpu-80", "mobile-80"]),
         (None, ["mobile-60", "cpu-100", "mobile-reference"]),
     ]
@@ -39,8 +39,8 @@ def test_words_that_only_one_target_was_asked_for_are_no_group() -> None:
 
 def test_the_fastest_on_a_target_is_marked_within_its_group() -> None:
     # cpu-100 and mobile-60 are faster on both targets, but have other budgets.
-    found = marked_best(matrix(CPU_80, MOBILE_80, CPU_100, MOBILE_60))
-    assert found == {("cpu-80", "cpu"), ("mobile-80", "mobile")}
+    result = marked_best(matrix(CPU_80, MOBILE_80, CPU_100, MOBILE_60))
+    assert result == {("cpu-80", "cpu"), ("mobile-80", "mobile")}
 
 
 def test_a_network_may_be_the_best_on_a_target_that_is_not_its_own() -> None:

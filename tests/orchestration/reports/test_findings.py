@@ -124,20 +124,20 @@ def test_over_seeds_the_mean_of_the_differences_is_told() -> None:
     cases = [CASE, seed(1, CASE, top1=0.979, measured_ms=0.304)]
     controls = [random_result(), seed(1, random_result())]
     references = [REFERENCE, seed(1, REFERENCE)]
-    found = findings([*references, *cases, *controls])
-    assert found[0] == (
+    actual = findings([*references, *cases, *controls])
+    assert actual[0] == (
         "mobile-0.31ms takes 19 % less time than the reference, top-1 0.5 points lower "
         "(mean of 2 seeds)"
     )
-    assert found[-1] == (
+    assert actual[-1] == (
         "mobile-0.31ms beats the best of 3 random networks by 0.3 points (mean of 2 seeds)"
     )
-    assert len(found) == 2
+    assert len(actual) == 2
 
 
 def test_a_difference_of_one_seed_names_the_case_of_that_seed() -> None:
-    found = findings([CASE, seed(1, CASE), seed(1, random_result())])
-    assert found == ["mobile-0.31ms-seed1 beats the best of 3 random networks by 0.4 points"]
+    actual = findings([CASE, seed(1, CASE), seed(1, random_result())])
+    assert actual == ["mobile-0.31ms-seed1 beats the best of 3 random networks by 0.4 points"]
 
 
 def test_the_widest_table_fits_120_columns_with_seeds() -> None:

@@ -34,14 +34,14 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.addresses += [found[name] or "" for name in ("src", "href") if name in found]
+        actual = dict(attrs)
+        self.addresses += [actual[name] or "" for name in ("src", "href") if name in actual]
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
             self._in_cell = True
-            self.values.append(found.get("data-value") or "")
+            self.values.append(actual.get("data-value") or "")
 
     def handle_endtag(self, tag: str) -> None:
         self._in_cell = self._in_cell and tag not in ("td", "th")

@@ -35,7 +35,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_job(root: Path, name: str, *results: dict[str, Any], cpu: str = "Xeon") -> Storage:
     """Create a job with this name, measured on a processor."""
-    made = write_search_mobile(root, [{**one, "job": name} for one in results])
+    made = write_search_mobile(root, [{**item, "job": name} for item in results])
     if name != "search_mobile":
         shutil.move(made.uri, root / name)
     table = replace(latency_table(), device={"cpu": cpu, "host": "10.0.0.1"})
@@ -131,8 +131,8 @@ def test_jobs_of_one_name_are_told_apart_by_the_folders_around_them(tmp_path: Pa
     places = [tmp_path / "a" / "kept", tmp_path / "b" / "kept"]
     jobs = [write_job(place, "one", result(REFERENCE)) for place in places]
     other = write_job(tmp_path / "a" / "kept", "other", result(REFERENCE))
-    found = labels([job_folder(job.uri) for job in [*jobs, other]])
-    assert found == ["a/kept/one", "b/kept/one", "other"]
+    actual = labels([job_folder(job.uri) for job in [*jobs, other]])
+    assert actual == ["a/kept/one", "b/kept/one", "other"]
 
 
 def test_the_command_writes_the_comparison_of_every_job(two: list[Storage]) -> None:
@@ -163,8 +163,8 @@ def test_all_networks_go_into_one_file(
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of a file."""
     if path.suffix == ".parquet":
-        found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return found
+        actual: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return actual
     if path.suffix == ".csv":
         return list(csv.DictReader(io.StringIO(path.read_text())))
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]

@@ -37,7 +37,7 @@ def status(job: BegunJob) -> JobStatus:
 
 
 def of(job: BegunJob, name: str) -> CaseStatus:
-    return next(one for one in status(job).cases if one.name == name)
+    return next(case for case in status(job).cases if case.name == name)
 
 
 def text(job: BegunJob, now: float = NOW) -> str:
@@ -46,25 +46,25 @@ def text(job: BegunJob, now: float = NOW) -> str:
 
 def test_a_case_that_is_done_shows_its_latency_and_top1(begun: BegunJob) -> None:
     begun.finish(begun.first, measured_ms=0.07, top1=0.981)
-    found = of(begun, begun.first.name)
-    assert (found.state, found.latency_ms, found.top1) == ("done", 0.07, 0.981)
+    actual = of(begun, begun.first.name)
+    assert (actual.state, actual.latency_ms, actual.top1) == ("done", 0.07, 0.981)
 
 
 def test_a_network_that_is_found_is_to_be_retrained(begun: BegunJob) -> None:
     begun.searching(begun.first, WARMUP + SEARCH)
     begun.derive(begun.first)
-    found = of(begun, begun.first.name)
-    assert (found.text, found.latency_ms) == ("derived, not retrained", 0.075)
-    assert found.left == {"retraining": RETRAIN}
+    actual = of(begun, begun.first.name)
+    assert (actual.text, actual.latency_ms) == ("derived, not retrained", 0.075)
+    assert actual.left == {"retraining": RETRAIN}
 
 
 def test_a_search_in_progress_shows_its_epoch_and_its_last_sign(begun: BegunJob) -> None:
     begun.searching(begun.first, 3, written=NOW - 100)
     begun.searching(begun.first, 4, written=NOW - 12)
-    found = of(begun, begun.first.name)
-    assert (found.state, found.text) == ("begun", "search, 4 of 5 epochs")
-    assert found.last_checkpoint == NOW - 12
-    assert found.left == {"search": 1, "retraining": 4}
+    actual = of(begun, begun.first.name)
+    assert (actual.state, actual.text) == ("begun", "search, 4 of 5 epochs")
+    assert actual.last_checkpoint == NOW - 12
+    assert actual.left == {"search": 1, "retraining": 4}
     row = next(line for line in text(begun).splitlines() if begun.first.name in line)
     assert "12 s ago" in row
 
@@ -122,9 +122,9 @@ def test_budgets_that_share_a_search_show_it_and_it_is_counted_once(tmp_path: Pa
     job.begin()
     searches = [case for case in job.cases.values() if case.kind == "search"]
     checkpoint(job.folder.sub(f"searches/{searches[0].search_key}"), 4)
-    found = [of(job, case.name) for case in searches]
-    assert {one.text for one in found} == {"search, 4 of 5 epochs"}
-    assert sorted((one.left or {}).get("search", 0) for one in found) == [0, 0, 1]
+    actual = [of(job, case.name) for case in searches]
+    assert {item.text for item in actual} == {"search, 4 of 5 epochs"}
+    assert sorted((item.left or {}).get("search", 0) for item in actual) == [0, 0, 1]
 
 
 def test_random_networks_are_counted_and_their_end_cannot_be_told(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_the_time_that_is_left_is_the_makespan_of_the_rest(begun: BegunJob) -> N
     begun.searching(begun.first, 4)
     begun.searching(begun.second, 3)
     begun.retraining(begun.reference, 1, seconds=1.0)
-    found = status(begun)
-    assert [found.case_left(one).seconds for one in found.cases] == [3.0, 6.0, 8.0]
-    assert found.left == Left(11.0, is_all=True)
+    actual = status(begun)
+    assert [actual.case_left(case).seconds for case in actual.cases] == [3.0, 6.0, 8.0]
+    assert actual.left == Left(11.0, is_all=True)
     assert "left     about 11 s of training" in text(begun)
 
 
@@ -167,8 +167,8 @@ def test_before_every_stage_was_timed_the_time_left_is_the_least(begun: BegunJob
     assert "left     not known yet" in text(begun)
     begun.searching(begun.first, 4)
     begun.searching(begun.second, 3)
-    found = status(begun)  # 1 and 2 epochs of search, two cases at once; no retraining was timed
-    assert found.left == Left(4.0, is_all=False)
+    actual = status(begun)  # 1 and 2 epochs of search, two cases at once; no retraining was timed
+    assert actual.left == Left(4.0, is_all=False)
     assert "left     at least 4 s of training" in text(begun)
     rows = [line.split() for line in text(begun).splitlines() if "search, " in line]
     assert [words[-3:] for words in rows] == [[">", "2", "s"], [">", "4", "s"]]
@@ -176,10 +176,10 @@ def test_before_every_stage_was_timed_the_time_left_is_the_least(begun: BegunJob
 
 def test_a_job_that_runs_shows_its_driver(begun: BegunJob) -> None:
     with Lease(begun.folder):
-        found = status(begun)
-        assert found.holder is not None
-        assert found.holder.is_alive
-        driver = text(begun, found.holder.renewed + 3).splitlines()[1]
+        actual = status(begun)
+        assert actual.holder is not None
+        assert actual.holder.is_alive
+        driver = text(begun, actual.holder.renewed + 3).splitlines()[1]
     assert driver.startswith(f"driver   process {os.getpid()} on host ")
     assert driver.endswith(" is alive, last heartbeat 3 s ago")
 

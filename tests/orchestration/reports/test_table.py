@@ -105,8 +105,8 @@ def test_a_result_without_a_stride_has_a_dash_beside_a_baseline():
 
 
 def test_a_baseline_is_compared_with_the_reference():
-    found = lines_of(REFERENCE, baseline_result("mobilenet_v2"))[-1]
-    assert found == (
+    actual = lines_of(REFERENCE, baseline_result("mobilenet_v2"))[-1]
+    assert actual == (
         "mobile-mobilenet_v2 takes 37 % more time than the reference, top-1 0.4 points lower"
     )
 
@@ -121,8 +121,8 @@ def test_networks_that_were_not_measured_are_compared_by_the_table():
 
 
 def test_notes_stand_under_the_table():
-    found = lines_of(result("mobile-0.31ms", notes=["the penalty was too weak"]), REFERENCE)
-    assert found[-1] == "mobile-0.31ms: the penalty was too weak"
+    actual = lines_of(result("mobile-0.31ms", notes=["the penalty was too weak"]), REFERENCE)
+    assert actual[-1] == "mobile-0.31ms: the penalty was too weak"
 
 
 def test_a_case_without_retraining_has_no_accuracy():
@@ -138,22 +138,22 @@ def test_every_hardware_has_a_table_of_its_own(capsys):
 
 def test_results_come_as_reference_then_by_budget(tmp_path):
     cases = [result("mobile-0.31ms"), result("mobile-0.2ms", budget_ms=0.2), REFERENCE]
-    found = read_results(write_job(tmp_path, cases))
-    assert [r["case"] for r in found] == ["mobile-reference", "mobile-0.2ms", "mobile-0.31ms"]
+    actual = read_results(write_job(tmp_path, cases))
+    assert [r["case"] for r in actual] == ["mobile-reference", "mobile-0.2ms", "mobile-0.31ms"]
 
 
 def test_results_without_a_search_come_behind_those_with_one(tmp_path):
     given = result("mobile-proxyless_mobile", kind="given", budget=None, budget_ms=None)
     cases = [baseline_result("mnasnet"), given, result("mobile-0.31ms"), REFERENCE]
-    found = read_results(write_job(tmp_path, cases))
-    assert [r["kind"] for r in found] == ["reference", "search", "given", "baseline"]
+    actual = read_results(write_job(tmp_path, cases))
+    assert [r["kind"] for r in actual] == ["reference", "search", "given", "baseline"]
 
 
 def test_random_networks_come_behind_all_searches_of_their_target(tmp_path):
     drawn = result("mobile-random-0.2ms", kind="random", strategy=None, budget_ms=0.2)
     cases = [drawn, baseline_result("mnasnet"), result("mobile-0.31ms"), REFERENCE]
-    found = read_results(write_job(tmp_path, cases))
-    assert [r["kind"] for r in found] == ["reference", "search", "random", "baseline"]
+    actual = read_results(write_job(tmp_path, cases))
+    assert [r["kind"] for r in actual] == ["reference", "search", "random", "baseline"]
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +189,10 @@ def test_parquet_and_json_say_the_same(written):
 
 
 def test_types_of_parquet_do_not_depend_on_what_is_known():
-    found = {"budget_ms": 0.31, "seed": 0, "stand_in": True, "budget": "80%", "params": 7}
+    actual = {"budget_ms": 0.31, "seed": 0, "stand_in": True, "budget": "80%", "params": 7}
     full, empty = (
         pq.read_table(io.BytesIO(parquet_bytes(rows)))
-        for rows in ([dict.fromkeys(KINDS) | found], [dict.fromkeys(KINDS)])
+        for rows in ([dict.fromkeys(KINDS) | actual], [dict.fromkeys(KINDS)])
     )
     assert full.schema == empty.schema
     assert pq.read_table(io.BytesIO(parquet_bytes([]))).schema == empty.schema
@@ -212,7 +212,7 @@ def test_files_have_every_figure_of_the_table():
 
 
 def test_the_comparison_tells_seed_and_warm_up():
-    rows = [row_of(one) for one in (REFERENCE, result("mobile-0.31ms", seed=1, warmup_s=12.5))]
+    rows = [row_of(item) for item in (REFERENCE, result("mobile-0.31ms", seed=1, warmup_s=12.5))]
     assert [(row["seed"], row["warmup_s"]) for row in rows] == [(0, None), (1, 12.5)]
 
 
@@ -291,8 +291,8 @@ def test_networks_of_the_job_are_marked_where_its_table_is_judged(tmp_path, monk
     )
     write_comparison(job, Storage(str(tmp_path / "tables")))
     assert job.read_bytes("comparison/mobile-latency.png") == b"png"
-    baseline, found = sorted(
+    baseline, actual = sorted(
         drawn[0].calibration.others, key=lambda other: other.name, reverse=True
     )
     assert (baseline.parts_ms, baseline.measured_ms) == (None, 0.52)
-    assert predicted_ms(drawn[0], found) == pytest.approx(CASE["table_ms"])
+    assert predicted_ms(drawn[0], actual) == pytest.approx(CASE["table_ms"])

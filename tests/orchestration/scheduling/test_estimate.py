@@ -44,10 +44,10 @@ REFERENCE_S = TRAINED * 0.5 + 5
 
 def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections: Any) -> Estimate:
     plan = make_plan(tiny_job(folder, cases, **sections))
-    found = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
+    result = cases_of(plan, {name: table_of(plan.space, by_kernel) for name in plan.table_keys})
     storage = Storage(str(folder))
-    order = schedule(found, storage, storage.sub("tiny"))
-    named = [digest(case.model) for case in found if isinstance(case, NamedCase)]
+    order = schedule(result, storage, storage.sub("tiny"))
+    named = [digest(case.model) for case in result if isinstance(case, NamedCase)]
     timings = replace(TIMINGS, model_step_s=dict.fromkeys(named, 7.0))
     return estimate(plan, order, timings, WorkerLayout(1, 1, 0.0, at_once), 2, storage.sub("tiny"))
 
@@ -55,61 +55,63 @@ def planned(folder: Path, cases: list[dict[str, Any]], at_once: int, **sections:
 def test_the_steps_are_those_of_the_plan(tmp_path: Path) -> None:
     plan: Plan = make_plan(tiny_job(tmp_path, BUDGETS))
     assert search_steps(plan.job, plan.data) == STEPS
-    found = planned(tmp_path, BUDGETS, 1).cases
-    assert {one.search_steps for one in found.values()} == {2 * STEPS}
-    assert [one.retrain_steps for one in found.values()] == [2 * TRAINED, TRAINED, TRAINED]
+    result = planned(tmp_path, BUDGETS, 1).cases
+    assert {item.search_steps for item in result.values()} == {2 * STEPS}
+    assert [item.retrain_steps for item in result.values()] == [2 * TRAINED, TRAINED, TRAINED]
 
 
 def test_cases_run_behind_each_other_after_their_warm_up(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 1)
-    assert found.warmup_s == 8 + STEPS * 1
-    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + 3 * SEARCHED_S + REFERENCE_S)
+    result = planned(tmp_path, BUDGETS, 1)
+    assert result.warmup_s == 8 + STEPS * 1
+    assert result.seconds == pytest.approx(RAY_S + result.warmup_s + 3 * SEARCHED_S + REFERENCE_S)
 
 
 def test_two_groups_take_as_long_as_the_longer_one(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 2)
+    result = planned(tmp_path, BUDGETS, 2)
     first = SEARCHED_S + REFERENCE_S  # hosts the reference network; then the third case follows
     longer = max(first, 2 * SEARCHED_S)
-    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + longer)
+    assert result.seconds == pytest.approx(RAY_S + result.warmup_s + longer)
 
 
 def test_without_sharing_every_case_warms_up_with_its_own_workers(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 1)
-    assert found.alone_s == pytest.approx(RAY_S + 3 * (SEARCHED_S + STEPS * 2) + REFERENCE_S)
+    result = planned(tmp_path, BUDGETS, 1)
+    assert result.alone_s == pytest.approx(RAY_S + 3 * (SEARCHED_S + STEPS * 2) + REFERENCE_S)
 
 
 def test_budgets_that_share_a_search_only_derive(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 2, search={"share": "target"})
+    result = planned(tmp_path, BUDGETS, 2, search={"share": "target"})
     derived = SEARCHED_S - 2 * STEPS * 3
     host = SEARCHED_S + REFERENCE_S
-    assert found.seconds == pytest.approx(RAY_S + found.warmup_s + host + derived)
-    assert sum(one.search_steps for one in found.cases.values()) == 2 * STEPS
+    assert result.seconds == pytest.approx(RAY_S + result.warmup_s + host + derived)
+    assert sum(case.search_steps for case in result.cases.values()) == 2 * STEPS
 
 
 def test_other_networks_take_their_own_time(tmp_path: Path) -> None:
-    found = planned(tmp_path, [{"target": "mobile", "baseline": "mnasnet"}], 1)
-    assert found.warmup_steps == 0
-    assert found.cases["mobile-mnasnet"].seconds == pytest.approx(
+    result = planned(tmp_path, [{"target": "mobile", "baseline": "mnasnet"}], 1)
+    assert result.warmup_steps == 0
+    assert result.cases["mobile-mnasnet"].seconds == pytest.approx(
         10 + 4 + TRAINED * (7.0 + 0.5) + 2 * 5
     )
 
 
 def test_all_nodes_are_paid_all_the_time_and_a_case_for_its_part_of_them(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 2, cluster={"price_per_hour": 3.0})
-    hours = found.node_hours(found.seconds)
-    assert hours == pytest.approx(2 * found.seconds / 3600)
-    assert found.price(hours) == pytest.approx(3 * hours)
-    assert found.case_hours("mobile-0.088ms") == pytest.approx(SEARCHED_S / 3600)
+    result = planned(tmp_path, BUDGETS, 2, cluster={"price_per_hour": 3.0})
+    hours = result.node_hours(result.seconds)
+    assert hours == pytest.approx(2 * result.seconds / 3600)
+    assert result.price(hours) == pytest.approx(3 * hours)
+    assert result.case_hours("mobile-0.088ms") == pytest.approx(SEARCHED_S / 3600)
     assert planned(tmp_path, BUDGETS, 1).price(1.0) is None
 
 
 def test_a_plan_says_time_and_cost_with_sharing_and_without(tmp_path: Path) -> None:
-    found = planned(tmp_path, BUDGETS, 1, cluster={"price_per_hour": 3.0})
-    shared, alone = time_lines(found)
-    assert shared.endswith(f" for {3 * found.node_hours(found.seconds):.2f} (2 nodes at 3 an hour)")
+    result = planned(tmp_path, BUDGETS, 1, cluster={"price_per_hour": 3.0})
+    shared, alone = time_lines(result)
+    assert shared.endswith(
+        f" for {3 * result.node_hours(result.seconds):.2f} (2 nodes at 3 an hour)"
+    )
     assert f"for {STEPS} steps of warm-up" in shared
     assert "if every case trained a warm-up and a search of its own; " in alone
-    assert alone.endswith(f" for {3 * found.node_hours(found.alone_s):.2f}")
+    assert alone.endswith(f" for {3 * result.node_hours(result.alone_s):.2f}")
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.integers(1, 5))
@@ -144,8 +146,8 @@ def test_every_target_takes_its_own_time_to_measure_and_export(tmp_path: Path) -
 def test_a_search_is_made_of_what_its_strategy_does(
     tmp_path: Path, search: dict[str, Any], units: int
 ) -> None:
-    found = planned(tmp_path, BUDGETS, 1, search=search)
-    assert {one.search_steps for one in found.cases.values()} == {units}
+    result = planned(tmp_path, BUDGETS, 1, search=search)
+    assert {case.search_steps for case in result.cases.values()} == {units}
 
 
 def test_a_search_takes_no_longer_than_it_may(tmp_path: Path) -> None:
@@ -156,8 +158,8 @@ def test_a_search_takes_no_longer_than_it_may(tmp_path: Path) -> None:
 
 def test_what_is_found_is_only_retrained(tmp_path: Path) -> None:
     plan = make_plan(tiny_job(tmp_path, BUDGETS))
-    found = cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
-    case = next(one for one in found if one.kind == "search")
+    result = cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
+    case = next(item for item in result if item.kind == "search")
     folder = Storage(str(tmp_path)).sub("tiny")
     folder.write_json(f"{case.folder}/derived.json", {"key": case.key})
     effort = planned(tmp_path, BUDGETS, 1).cases[case.name]
@@ -190,10 +192,10 @@ def test_the_time_in_which_no_case_trains_is_counted() -> None:
         stats("a", {"phase": phase, "time": end, "seconds": seconds, "steps": steps})
     stats("a", {"note": "no epoch"})
     stats.measured_s = 12.0
-    found = stats.to_dict(wall_s=60.0)
-    assert found["steps"] == {"search": 11, "retrain": 7}
-    assert found["seconds"] == {"search": 20.0, "retrain": 5.0}
-    assert found["idle_s"] == pytest.approx(60 - 12 - 20)
+    result = stats.to_dict(wall_s=60.0)
+    assert result["steps"] == {"search": 11, "retrain": 7}
+    assert result["seconds"] == {"search": 20.0, "retrain": 5.0}
+    assert result["idle_s"] == pytest.approx(60 - 12 - 20)
 
 
 def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None:
@@ -203,11 +205,11 @@ def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None
     storage = Storage(str(tmp_path))
     order = schedule([], storage, storage.sub("tiny"))
     layout, folder = WorkerLayout(1, 1, 0.0, 1), storage.sub("tiny")
-    found = estimate(plan, order, fed, layout, 1, folder).feeding
-    assert found is not None
-    assert found.training == {"search": 128 / (3.0 * 0.95), "retrain": 128 / (0.1 * 0.8)}
-    assert found.waiting("retrain") == pytest.approx(1 - 1200 / 1600)
-    lines = list(feeding_lines(found))
+    result = estimate(plan, order, fed, layout, 1, folder).feeding
+    assert result is not None
+    assert result.training == {"search": 128 / (3.0 * 0.95), "retrain": 128 / (0.1 * 0.8)}
+    assert result.waiting("retrain") == pytest.approx(1 - 1200 / 1600)
+    lines = list(feeding_lines(result))
     assert lines[0] == (
         "reading  about 1,200 images a second for a case; search takes 45, retrain takes 1,600"
     )

@@ -38,10 +38,10 @@ def names(cases: tuple[Case, ...]) -> list[str]:
 
 
 def test_all_searches_of_a_seed_start_from_one_warm_up(tmp_path: Path) -> None:
-    found = ordered(tmp_path, cases(tmp_path, seeds=[0, 3]))
-    assert names(found.warmups) == ["warm-up", "warm-up-seed3"]
-    assert len(found.first) == 2 * (2 + 4)  # two references and four budgets a seed
-    assert not found.followers
+    result = ordered(tmp_path, cases(tmp_path, seeds=[0, 3]))
+    assert names(result.warmups) == ["warm-up", "warm-up-seed3"]
+    assert len(result.first) == 2 * (2 + 4)  # two references and four budgets a seed
+    assert not result.followers
 
 
 def test_a_warm_up_that_is_there_is_not_trained(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_cases_without_a_search_need_no_warm_up(tmp_path: Path) -> None:
 
 
 def test_of_budgets_that_share_a_search_the_middle_one_runs_it(tmp_path: Path) -> None:
-    found = ordered(tmp_path, cases(tmp_path, search={"share": "target"}))
-    searched = [case.name for case in found.first if case.kind == "search"]
+    result = ordered(tmp_path, cases(tmp_path, search={"share": "target"}))
+    searched = [case.name for case in result.first if case.kind == "search"]
     assert searched == ["mobile-0.088ms", "cpu-0.072ms"]
-    assert names(found.followers) == ["mobile-0.064ms", "mobile-0.104ms"]
-    assert [case.search_ms for case in found.followers] == pytest.approx([0.088] * 2)
+    assert names(result.followers) == ["mobile-0.064ms", "mobile-0.104ms"]
+    assert [case.search_ms for case in result.followers] == pytest.approx([0.088] * 2)
 
 
 def test_followers_of_a_search_that_is_there_wait_for_nothing(tmp_path: Path) -> None:
@@ -70,17 +70,17 @@ def test_followers_of_a_search_that_is_there_wait_for_nothing(tmp_path: Path) ->
         if case.search_key:
             folder = Storage(str(tmp_path)).sub("tiny").sub(search_folder(case.search_key))
             folder.write_json(STAGE_END_FILE, {})
-    found = ordered(tmp_path, missing)
-    assert (found.warmups, found.followers) == ((), ())
-    assert names(found.first) == names(tuple(missing))
+    result = ordered(tmp_path, missing)
+    assert (result.warmups, result.followers) == ((), ())
+    assert names(result.first) == names(tuple(missing))
 
 
 def test_where_the_middle_budget_is_finished_another_runs_the_search_again(tmp_path: Path) -> None:
     missing = cases(tmp_path, search={"share": "target"})
     rest = [case for case in missing if case.kind == "search" and not case.hosts_search]
-    found = ordered(tmp_path, rest)
-    assert names(found.first) == ["mobile-0.064ms"]
-    assert names(found.followers) == ["mobile-0.104ms"]
+    result = ordered(tmp_path, rest)
+    assert names(result.first) == ["mobile-0.064ms"]
+    assert names(result.followers) == ["mobile-0.104ms"]
 
 
 def case(name: str, kind: str, seed: int = 0) -> Case:
@@ -133,4 +133,4 @@ def test_a_network_that_several_targets_ask_for_is_trained_in_one_group() -> Non
 
 def test_networks_that_searches_find_are_trained_by_themselves() -> None:
     twice = [case("mobile-1ms", "search"), case("cpu-1ms", "search")]
-    assert co_scheduled_groups(twice, at_once=1) == [(one, ()) for one in twice]
+    assert co_scheduled_groups(twice, at_once=1) == [(item, ()) for item in twice]

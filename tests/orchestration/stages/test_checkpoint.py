@@ -44,8 +44,8 @@ def taken(seed: int = 0, rank: int = 0, size: int = 1, epoch: int = 3) -> Snapsh
 
 def written(folder: Path, *snapshots: Snapshot, keep: int = 2) -> Checkpoints:
     checkpoints = Checkpoints(Storage(str(folder)), keep)
-    for one in snapshots:
-        checkpoints.save(one)
+    for item in snapshots:
+        checkpoints.save(item)
     checkpoints.finish()
     return checkpoints
 
@@ -58,14 +58,14 @@ def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
     checkpoints = written(tmp_path, taken(0))
     name = checkpoints.newest_good(silent)
     assert name == "00003-00000007"
-    found = checkpoints.load(name, 0, 1, CPU)
+    result = checkpoints.load(name, 0, 1, CPU)
     (module, optimizer), (other, other_optimizer) = trained(0), trained(1)
     progress = Progress()
-    found.load_into(progress, other, [other_optimizer])
+    result.load_into(progress, other, [other_optimizer])
     assert (progress.epoch, progress.step, progress.skipped) == (3, 7, 2)
     assert progress.tally.sums.tolist() == [1.0] * 4
-    assert found.counters["alpha_steps"] == 4
-    assert found.history == [{"epoch": 2, "loss": 0.5}]
+    assert result.counters["alpha_steps"] == 4
+    assert result.history == [{"epoch": 2, "loss": 0.5}]
     for key, value in module.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
     for mine, theirs in zip(module.parameters(), other.parameters(), strict=True):
@@ -88,11 +88,11 @@ def test_every_worker_gets_its_own_statistics_back(tmp_path: Path) -> None:
     checkpoints = written(tmp_path, taken(0, 0, 2), taken(1, 1, 2))
     name = checkpoints.newest_good(silent)
     assert name is not None
-    found = checkpoints.load(name, 1, 2, CPU)
+    result = checkpoints.load(name, 1, 2, CPU)
     second, first = trained(1)[0].state_dict(), trained(0)[0].state_dict()
-    assert torch.equal(found.module["1.running_mean"], second["1.running_mean"])
-    assert torch.equal(found.module["0.weight"], first["0.weight"])
-    assert found.sums.tolist() == [2.0] * 4
+    assert torch.equal(result.module["1.running_mean"], second["1.running_mean"])
+    assert torch.equal(result.module["0.weight"], first["0.weight"])
+    assert result.sums.tolist() == [2.0] * 4
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -102,8 +102,8 @@ def test_with_another_number_of_workers_nothing_that_was_counted_is_lost(
     checkpoints = written(tmp_path, *(taken(rank, rank, 3) for rank in range(3)))
     name = checkpoints.newest_good(silent)
     assert name is not None
-    found = [checkpoints.load(name, rank, size, CPU) for rank in range(size)]
-    assert torch.stack([one.sums for one in found]).sum(0).tolist() == [6.0] * 4
+    result = [checkpoints.load(name, rank, size, CPU) for rank in range(size)]
+    assert torch.stack([item.sums for item in result]).sum(0).tolist() == [6.0] * 4
     fourth = checkpoints.load(name, 4, 5, CPU).module
     assert torch.equal(fourth["1.running_mean"], trained(1)[0].state_dict()["1.running_mean"])
 

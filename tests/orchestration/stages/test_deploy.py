@@ -41,9 +41,9 @@ def test_the_largest_difference_is_told_and_the_program_is_timed(
 ) -> None:
     said = ANSWERS.clone()
     said[3, 7] += 5e-4
-    found = checked(monkeypatch, said, CPU, PROGRAM)
-    assert found["program_error"] == pytest.approx(5e-4, rel=0.02)
-    assert (found["measured_ms"], found["measured_drift"]) == (0.5, 1.1)
+    result = checked(monkeypatch, said, CPU, PROGRAM)
+    assert result["program_error"] == pytest.approx(5e-4, rel=0.02)
+    assert (result["measured_ms"], result["measured_drift"]) == (0.5, 1.1)
 
 
 @pytest.mark.parametrize("by", [2e-3, float("nan")])

@@ -34,35 +34,35 @@ def derived(measure: Callable[[Architecture], Measured | None]) -> Candidate:
 
 
 def test_a_network_that_measures_as_the_table_says_is_taken_at_once() -> None:
-    found = derived(lambda a: Measured(TABLE.latency_ms(a), 0.01, 1.0))
-    assert len(found.tries) == 1
-    assert found.measured_ms == found.table_ms
-    assert TABLE.latency_ms(found.model) <= 0.3
-    assert found.measured_spread == 0.01
+    result = derived(lambda a: Measured(TABLE.latency_ms(a), 0.01, 1.0))
+    assert len(result.tries) == 1
+    assert result.measured_ms == result.table_ms
+    assert TABLE.latency_ms(result.model) <= 0.3
+    assert result.measured_spread == 0.01
 
 
 @pytest.mark.parametrize(("factor", "tries"), [(1.04, 1), (1.2, 2), (0.5, 1)])
 def test_a_table_that_is_off_by_a_factor_is_corrected(factor: float, tries: int) -> None:
-    found = derived(lambda a: Measured(factor * TABLE.latency_ms(a), 0.0, 1.0))
-    assert len(found.tries) == tries
-    assert found.measured_ms <= 0.3 * (1 + tolerance(0.3))
-    assert found.tries[-1]["table_ms"] == found.table_ms
-    assert found.tries[-1]["measured_ms"] == found.measured_ms
+    result = derived(lambda a: Measured(factor * TABLE.latency_ms(a), 0.0, 1.0))
+    assert len(result.tries) == tries
+    assert result.measured_ms <= 0.3 * (1 + tolerance(0.3))
+    assert result.tries[-1]["table_ms"] == result.table_ms
+    assert result.tries[-1]["measured_ms"] == result.measured_ms
 
 
 def test_after_two_corrections_the_miss_is_stated() -> None:
     measured = iter([0.4, 0.35, 0.33])
-    found = derived(lambda _: Measured(next(measured), 0.0, 1.0))
-    assert [one["measured_ms"] for one in found.tries] == [0.4, 0.35, 0.33]
-    assert found.measured_ms == 0.33
+    result = derived(lambda _: Measured(next(measured), 0.0, 1.0))
+    assert [attempt["measured_ms"] for attempt in result.tries] == [0.4, 0.35, 0.33]
+    assert result.measured_ms == 0.33
 
 
 def test_the_network_that_misses_least_is_kept() -> None:
     measured = iter([0.4, 0.33, 0.35])
-    found = derived(lambda _: Measured(next(measured), 0.0, 1.0))
-    assert found.measured_ms == 0.33
-    assert len(found.tries) == 3
-    note = over_budget(found.measured_ms, 0.3, len(found.tries))
+    result = derived(lambda _: Measured(next(measured), 0.0, 1.0))
+    assert result.measured_ms == 0.33
+    assert len(result.tries) == 3
+    note = over_budget(result.measured_ms, 0.3, len(result.tries))
     assert note is not None
     assert note.startswith("measured 0.33 ms, 10% over the budget of 0.3 ms, after 3 tries")
 
@@ -74,10 +74,10 @@ def test_nothing_is_said_of_what_keeps_its_budget_or_has_none() -> None:
 
 
 def test_a_correction_after_which_nothing_fits_keeps_the_network_that_was_measured() -> None:
-    found = derived(lambda _: Measured(9.0, 0.0, 1.0))
-    assert len(found.tries) == 1
-    assert isinstance(found.model, Architecture)
-    assert found.measured_ms == 9.0
+    result = derived(lambda _: Measured(9.0, 0.0, 1.0))
+    assert len(result.tries) == 1
+    assert isinstance(result.model, Architecture)
+    assert result.measured_ms == 9.0
 
 
 def test_the_choice_is_made_again_by_the_corrected_table() -> None:
@@ -92,9 +92,9 @@ def test_the_choice_is_made_again_by_the_corrected_table() -> None:
 
 
 def test_where_nothing_is_measured_the_word_of_the_table_holds() -> None:
-    found = derived(lambda _: None)
-    assert (found.measured_ms, found.measured_spread) == (None, None)
-    assert found.tries == [{"table_ms": found.table_ms, "measured_ms": None, "drift": None}]
+    result = derived(lambda _: None)
+    assert (result.measured_ms, result.measured_spread) == (None, None)
+    assert result.tries == [{"table_ms": result.table_ms, "measured_ms": None, "drift": None}]
 
 
 def test_a_budget_that_nothing_meets_is_an_error() -> None:

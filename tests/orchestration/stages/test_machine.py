@@ -26,11 +26,14 @@ def test_a_busy_machine_says_so() -> None:
 def test_what_was_sent_and_received_since_is_told_where_there_are_interfaces(
     monkeypatch: pytest.MonkeyPatch, counters: list[tuple[float, float] | None]
 ) -> None:
-    told = [one and SimpleNamespace(bytes_recv=one[0], bytes_sent=one[1]) for one in counters]
+    told = [
+        counter and SimpleNamespace(bytes_recv=counter[0], bytes_sent=counter[1])
+        for counter in counters
+    ]
     monkeypatch.setattr("psutil.net_io_counters", lambda: told.pop(0))
     use = Machine().use()
-    found = (use.get("network_receive_megabytes"), use.get("network_transmit_megabytes"))
-    assert found == ((2.0, 3.0) if counters[0] else (None, None))
+    result = (use.get("network_receive_megabytes"), use.get("network_transmit_megabytes"))
+    assert result == ((2.0, 3.0) if counters[0] else (None, None))
 
 
 def test_they_are_recorded_under_the_names_that_the_ui_looks_for() -> None:

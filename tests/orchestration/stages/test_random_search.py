@@ -72,8 +72,8 @@ def context(dataset: Dataset, storage: Path, **sections: Any) -> WorkerContext:
     return context_of(job_with_controls(storage, **sections), dataset, case=NAME)
 
 
-def best_of(one: WorkerContext) -> Any:
-    return best_random(one, one.task.case)
+def best_of(item: WorkerContext) -> Any:
+    return best_random(item, item.task.case)
 
 
 @pytest.fixture(scope="module")
@@ -95,36 +95,36 @@ def cases(storage: Path, **sections: Any) -> list[Case]:
 
 def test_as_many_networks_are_trained_as_the_search_costs(finished: Finished) -> None:
     # One epoch of warm-up and two of search cost three of one network, updates about one more.
-    _, found, reports, _ = finished
-    number = found.search["random"]["networks"]
+    _, result, reports, _ = finished
+    number = result.search["random"]["networks"]
     assert number == 4
-    assert [(one["epoch"], one["epochs"]) for one in reports.networks] == [
+    assert [(network["epoch"], network["epochs"]) for network in reports.networks] == [
         (i, number) for i in range(number)
     ]
-    assert {one["phase"] for one in reports.networks} == {"random"}
+    assert {network["phase"] for network in reports.networks} == {"random"}
 
 
 @pytest.mark.slow
 def test_where_a_training_costs_more_than_the_search_one_network_is_trained(
     dataset: Dataset, tmp_path: Path, reports: Reports
 ) -> None:
-    found = best_of(context(dataset, tmp_path, retrain={"epochs": 9, "batch_size": 128}))
-    assert found.search["random"]["networks"] == 1
+    result = best_of(context(dataset, tmp_path, retrain={"epochs": 9, "batch_size": 128}))
+    assert result.search["random"]["networks"] == 1
 
 
 @pytest.mark.slow
 def test_the_most_accurate_on_the_architecture_part_is_taken_and_measured(
     finished: Finished,
 ) -> None:
-    one, found, reports, measured = finished
+    one, result, reports, measured = finished
     top = max(reports.networks, key=lambda network: network["top1"])
-    best = found.search["random"]["best"]
+    best = result.search["random"]["best"]
     assert best[0]["accuracy"] == top["top1"]
     assert [n["accuracy"] for n in best] == sorted((n["accuracy"] for n in best), reverse=True)
-    assert found.model == Architecture.from_path(one.space, list(best[0]["path"]))
-    assert list(found.model.ops) == best[0]["ops"]
-    assert measured == [found.model]
-    assert found.measured_ms == 0.05
+    assert result.model == Architecture.from_path(one.space, list(best[0]["path"]))
+    assert list(result.model.ops) == best[0]["ops"]
+    assert measured == [result.model]
+    assert result.measured_ms == 0.05
 
 
 def test_one_that_is_measured_over_the_budget_gives_way_to_the_next(
@@ -147,7 +147,7 @@ def test_all_of_them_are_at_the_latency_of_the_budget(
     # Networks take 0.04, 0.06, 0.07, 0.08, ... ms: at 0.08 ms some are in the window.
     job = tiny_job(tmp_path, [{"target": "mobile", "budgets_ms": ["101%"]}], controls=True)
     best_of(context_of(job, dataset, case="mobile-random-0.0808ms"))
-    taken = [one["latency_ms"] for one in reports.networks]
+    taken = [network["latency_ms"] for network in reports.networks]
     assert taken == pytest.approx([0.08] * len(taken))
 
 
@@ -176,7 +176,7 @@ def die_after(networks: int) -> Any:
 
 def without_clock(found: Any) -> Any:
     facts = found.search["random"]
-    best = [{k: v for k, v in one.items() if k != "seconds"} for one in facts["best"]]
+    best = [{k: v for k, v in item.items() if k != "seconds"} for item in facts["best"]]
     return replace(found, search={"random": {**facts, "best": best, "seconds": None}})
 
 
@@ -198,8 +198,8 @@ def test_a_loss_that_is_no_number_is_kept_and_read_back() -> None:
 
 
 def test_the_result_says_of_how_many_it_is_the_best(finished: Finished) -> None:
-    one, found, _, _ = finished
-    values = result_of(one, one.task.case, found, {"top1": 0.9})
+    one, result, _, _ = finished
+    values = result_of(one, one.task.case, result, {"top1": 0.9})
     assert (values["kind"], values["strategy"], values["budget"]) == ("random", None, "110%")
     assert values["random"]["networks"] == 4
 
@@ -224,8 +224,8 @@ def test_every_search_has_its_random_networks_behind_it(tmp_path: Path) -> None:
 
 def test_without_controls_there_are_none(tmp_path: Path) -> None:
     plan = make_plan(tiny_job(tmp_path, CASES))
-    found = cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
-    assert [case.kind for case in found] == ["reference", "search"]
+    result = cases_of(plan, {"mobile": table_of(plan.space, by_kernel)})
+    assert [case.kind for case in result] == ["reference", "search"]
 
 
 @pytest.mark.parametrize(

@@ -105,32 +105,34 @@ def derived(dataset: Dataset, folder: Path, **settings: Any) -> Candidate:
 def test_a_derivation_without_it_takes_the_most_probable_network(
     dataset: Dataset, finished: Searched, tmp_path: Path
 ) -> None:
-    found = derived(dataset, tmp_path)
+    result = derived(dataset, tmp_path)
     likely = best_within(
         finished.state.supernet.log_probs(), finished.goal.table, finished.goal.budget_ms
     )
-    assert found.model == likely
-    assert found.search["rerank"] is None
-    assert found.search["ranking"] is None
+    assert result.model == likely
+    assert result.search["rerank"] is None
+    assert result.search["ranking"] is None
 
 
 @pytest.mark.slow
 def test_a_derivation_says_what_it_did(dataset: Dataset, tmp_path: Path) -> None:
-    found = derived(dataset, tmp_path, rerank=3, rerank_min_spearman=-1.0, ranking_networks=2)
-    assert found.search["rerank"]["used"]
-    assert len(found.search["rerank"]["candidates"]) == 3
-    assert len(found.search["ranking"]["networks"]) == 2
+    result = derived(dataset, tmp_path, rerank=3, rerank_min_spearman=-1.0, ranking_networks=2)
+    assert result.search["rerank"]["used"]
+    assert len(result.search["rerank"]["candidates"]) == 3
+    assert len(result.search["ranking"]["networks"]) == 2
 
 
 def test_a_strategy_that_scored_networks_is_not_reranked(dataset: Dataset, tmp_path: Path) -> None:
     settings = {"strategy": "random", "rerank": 3, "rerank_min_spearman": 0.0}
-    found = derived(dataset, tmp_path, **settings)
-    assert found.search["rerank"]["reason"] == (
+    result = derived(dataset, tmp_path, **settings)
+    assert result.search["rerank"]["reason"] == (
         "strategy 'random' takes the best network it scored"
     )
-    best = found.search["trials"]["best"]
-    assert list(found.model.ops) == best[0]["ops"]
-    assert [one["score"] for one in best] == sorted((one["score"] for one in best), reverse=True)
+    best = result.search["trials"]["best"]
+    assert list(result.model.ops) == best[0]["ops"]
+    assert [item["score"] for item in best] == sorted(
+        (item["score"] for item in best), reverse=True
+    )
 
 
 def test_a_penalty_that_was_too_weak_is_noted(finished: Searched, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def found(**changes: Any) -> Candidate:
 def test_probabilities_are_kept_for_the_epochs_in_which_they_moved() -> None:
     kept = probabilities(found())
     assert kept is not None
-    assert [one["epoch"] for one in kept["epochs"]] == [1, 2]
+    assert [item["epoch"] for item in kept["epochs"]] == [1, 2]
     assert kept["epochs"][1]["probs"][0] == [0.12346, 0.87654]
     assert kept["sites"] == [site.name for site in SPACE.sites]
     assert kept["ops"] == [list(site.ops) for site in SPACE.sites]

@@ -108,9 +108,9 @@ def test_a_network_goes_on_with_the_workers_of_another_case(
     with pytest.raises(Stopped):
         module.retrain(context(tmp_path / "parts", stop_after=15), reference, network, {})
     reports.epochs.clear()
-    found = module.retrain(context(tmp_path / "parts", "mobile-reference"), reference, network, {})
-    assert [one["epoch"] for one in reports.epochs] == [1, 2]  # not the first
-    assert found["retrained_weights"] == whole["retrained_weights"]
+    result = module.retrain(context(tmp_path / "parts", "mobile-reference"), reference, network, {})
+    assert [epoch["epoch"] for epoch in reports.epochs] == [1, 2]  # not the first
+    assert result["retrained_weights"] == whole["retrained_weights"]
 
 
 @pytest.mark.slow
@@ -134,8 +134,8 @@ def test_a_network_that_two_targets_ask_for_is_trained_once_and_exported_for_bot
     trained: dict[str, module.TrainedNetwork] = {}
     network = Architecture.reference(here.space)
     first, second = (
-        module.retrain(both.of(one.task.case), one.task.case, network, trained)
-        for one in (here, there)
+        module.retrain(both.of(item.task.case), item.task.case, network, trained)
+        for item in (here, there)
     )
     assert len(reports.epochs) == 1
     assert exported == ["mobile", "cpu"]

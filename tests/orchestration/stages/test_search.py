@@ -59,8 +59,8 @@ Finished = tuple[Searched, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """An uninterrupted search, for tests that only read it."""
-    found, reports = searched(dataset, tmp_path_factory.mktemp("whole"))
-    return found, reports.epochs
+    result, reports = searched(dataset, tmp_path_factory.mktemp("whole"))
+    return result, reports.epochs
 
 
 EXACT = "donot_use_mm_for_euclid_dist"
@@ -71,7 +71,7 @@ def outcome(found: Searched) -> list[object]:
     """Final state of a search, without times."""
     state = found.state
     weights = {name: value.tolist() for name, value in state.supernet.state_dict().items()}
-    history = [{k: v for k, v in one.items() if k not in CLOCK} for one in found.history]
+    history = [{k: v for k, v in item.items() if k not in CLOCK} for item in found.history]
     counted = (state.epoch, state.alpha_steps, state.baseline, state.multiplier, state.trials)
     return [alphas_digest(state.supernet), counted, history, json.dumps(weights)]
 
@@ -109,12 +109,12 @@ def test_a_search_stopped_at_every_step_ends_as_one_that_was_not(
     stops = 0
     while True:
         try:
-            found, _ = searched(dataset, tmp_path, stop_after=2)
+            result, _ = searched(dataset, tmp_path, stop_after=2)
             break
         except Stopped:
             stops += 1
     assert stops > 5
-    assert outcome(found) == outcome(whole[0])
+    assert outcome(result) == outcome(whole[0])
 
 
 def test_the_state_of_a_search_is_read_from_checkpoints_that_were_written_before(
@@ -139,9 +139,9 @@ def test_the_state_of_a_search_is_read_from_checkpoints_that_were_written_before
 
 
 def test_a_search_ends_in_time_and_says_so(dataset: Dataset, tmp_path: Path) -> None:
-    found, reports = searched(dataset, tmp_path, max_hours=1e-9)
-    assert [one["phase"] for one in reports.epochs] == ["warmup"]  # others start from it
-    assert "max_hours is 1e-09), in epoch 2 of 3" in found.notes[0]
+    result, reports = searched(dataset, tmp_path, max_hours=1e-9)
+    assert [epoch["phase"] for epoch in reports.epochs] == ["warmup"]  # others start from it
+    assert "max_hours is 1e-09), in epoch 2 of 3" in result.notes[0]
 
 
 @pytest.mark.slow
@@ -178,11 +178,11 @@ def test_a_loss_that_is_not_finite_goes_back_once_with_half_the_rate(
     all_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_batches(monkeypatch, range(12, 17))
-    found, reports = searched(all_digits, tmp_path, max_bad_steps=3)
-    assert found.state.lr_share == 0.5
-    assert "not finite in 4 steps in a row" in found.notes[0]
-    assert "back to epoch 2, step 1, with half the learning rate" in found.notes[0]
-    assert reports.notes == found.notes
+    result, reports = searched(all_digits, tmp_path, max_bad_steps=3)
+    assert result.state.lr_share == 0.5
+    assert "not finite in 4 steps in a row" in result.notes[0]
+    assert "back to epoch 2, step 1, with half the learning rate" in result.notes[0]
+    assert reports.notes == result.notes
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def bits(found: Searched) -> str:
 
 
 def phases(reports: Reports) -> list[str]:
-    return [one["phase"] for one in reports.epochs]
+    return [epoch["phase"] for epoch in reports.epochs]
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ def test_a_search_equals_one_that_runs_on_from_its_own_warm_up_bit_for_bit(
     )
     goal = LatencyGoal(context.table, context.search_case.search_ms, torch.device("cpu"))
     list(search_epochs(state, data, goal, job.search, job.seed, SingleProcess()))
-    found = search(context)
-    assert bits(found) == bits(Searched(state, data, goal, []))
-    assert found.state.trials == state.trials
+    result = search(context)
+    assert bits(result) == bits(Searched(state, data, goal, []))
+    assert result.state.trials == state.trials
     assert phases(reports)[0] == "warmup"
 
 
@@ -95,7 +95,7 @@ def test_a_warm_up_is_trained_once_and_every_search_starts_from_it(
     shared = search(context_for(dataset, tmp_path / "sweep", 80))
     assert phases(reports) == ["warmup", "search", "search", "search", "search"]
     assert bits(shared) == bits(alone)
-    assert [one["phase"] for one in shared.history] == ["warmup", "search", "search"]
+    assert [item["phase"] for item in shared.history] == ["warmup", "search", "search"]
 
 
 @pytest.mark.slow
@@ -109,9 +109,9 @@ def test_a_warm_up_whose_end_is_damaged_is_trained_again_from_before(
     assert folder is not None
     folder.write_bytes("00002-00000000/shared.pt", b"")
     reports.epochs.clear()
-    found = search(context_for(dataset, tmp_path / "damaged", 110, **settings))
+    result = search(context_for(dataset, tmp_path / "damaged", 110, **settings))
     assert phases(reports) == ["warmup", "search", "search"]
-    assert bits(found) == bits(whole)
+    assert bits(result) == bits(whole)
 
 
 @pytest.mark.slow
@@ -147,15 +147,15 @@ def test_each_budget_of_a_shared_search_gets_a_network_within_it(
     dataset: Dataset, tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestration.stages.derive.measured_together", lambda *_: None)
-    found = {}
+    result = {}
     for percent in (110, 80, 130):
         context = context_for(dataset, tmp_path, percent, share="target")
-        found[percent] = find_network(context, context.task.case)
-        assert (found[percent].table_ms or 9.0) <= percent / 100 * 0.08
+        result[percent] = find_network(context, context.task.case)
+        assert (result[percent].table_ms or 9.0) <= percent / 100 * 0.08
     assert phases(reports) == ["warmup", "search", "search"]
     # The middle budget's network is that of a search of its own, with the same key.
     own = context_for(dataset, tmp_path / "own", 110)
-    assert find_network(own, own.task.case).model == found[110].model
+    assert find_network(own, own.task.case).model == result[110].model
     shared = context_for(dataset, tmp_path, 110, share="target").task.case
     assert own.task.case.key == shared.key
 

@@ -34,7 +34,7 @@ def searched(dataset: Dataset, storage: Path, networks: int) -> tuple[WorkerCont
 
 def without_clock(found: dict[str, Any] | None) -> dict[str, Any]:
     assert found is not None
-    networks = [{k: v for k, v in one.items() if k != "seconds"} for one in found["networks"]]
+    networks = [{k: v for k, v in item.items() if k != "seconds"} for item in found["networks"]]
     return {**found, "networks": networks, "seconds": None}
 
 
@@ -48,13 +48,17 @@ def test_nobody_asked_for_a_ranking(dataset: Dataset, reports: Reports, tmp_path
 def test_every_network_is_reported_and_counted(
     dataset: Dataset, reports: Reports, tmp_path: Path
 ) -> None:
-    found = measured_ranking(*searched(dataset, tmp_path, networks=3))
-    assert found is not None
-    assert len(found["networks"]) == 3
-    assert [(one["epoch"], one["epochs"]) for one in reports.networks] == [(0, 3), (1, 3), (2, 3)]
+    result = measured_ranking(*searched(dataset, tmp_path, networks=3))
+    assert result is not None
+    assert len(result["networks"]) == 3
+    assert [(network["epoch"], network["epochs"]) for network in reports.networks] == [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+    ]
     for by in ("accuracy", "cross_entropy"):
-        assert -1 <= found[by]["spearman"] <= 1
-        assert -1 <= found[by]["kendall"] <= 1
+        assert -1 <= result[by]["spearman"] <= 1
+        assert -1 <= result[by]["kendall"] <= 1
 
 
 @pytest.mark.slow
@@ -69,7 +73,7 @@ def test_a_ranking_that_was_stopped_goes_on_with_the_next_network(
             measured_ranking(context, end)
     reports.networks.clear()
     assert without_clock(measured_ranking(context, end)) == without_clock(whole)
-    assert [one["epoch"] for one in reports.networks] == [2]
+    assert [network["epoch"] for network in reports.networks] == [2]
 
 
 def die_after(networks: int) -> Any:

@@ -32,11 +32,11 @@ def test_fields_that_came_later_are_not_required() -> None:
 
 def test_a_result_of_an_older_version_is_read(tmp_path: Path) -> None:
     job = write_job(tmp_path, [OLD])
-    (found,) = read_results(job)
-    assert (seed_of(found), row_of(found)["seed"], value_of(found, "total_stride")) == (
+    (actual,) = read_results(job)
+    assert (seed_of(actual), row_of(actual)["seed"], value_of(actual, "total_stride")) == (
         0,
         None,
         None,
     )
-    assert "mobile-0.31ms" in comparison_text([found])
+    assert "mobile-0.31ms" in comparison_text([actual])
     assert "mobile-0.31ms" in comparison_of_jobs(read_jobs([job_folder(job.uri)]))

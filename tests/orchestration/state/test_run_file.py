@@ -73,10 +73,10 @@ def test_cases_are_read_as_they_were_but_for_what_nobody_needs(job: BegunJob) ->
     with begun(job.plan, [job.reference], job.folder, {}, is_complete=False):
         began = read_plan(job.folder).begun
         known_further(list(job.cases.values()), job.folder, at_once=3)
-    found = read_plan(job.folder)
-    assert (found.at_once, found.is_complete, found.unmeasured) == (3, True, ())
-    assert found.begun == began
-    assert list(found.cases) == [replace(case, parts={}) for case in job.cases.values()]
+    result = read_plan(job.folder)
+    assert (result.at_once, result.is_complete, result.unmeasured) == (3, True, ())
+    assert result.begun == began
+    assert list(result.cases) == [replace(case, parts={}) for case in job.cases.values()]
 
 
 def test_job_json_tells_the_same_cases_and_epochs_as_the_plan(job: BegunJob) -> None:
@@ -94,5 +94,5 @@ def test_a_search_without_a_warm_up_counts_all_its_epochs(tmp_path: Path) -> Non
     job.begin()
     plan = read_plan(job.folder)
     job.end()
-    for found in (plan, read_plan(job.folder)):
-        assert (found.warmup_epochs, found.search_epochs) == (0, 5)
+    for result in (plan, read_plan(job.folder)):
+        assert (result.warmup_epochs, result.search_epochs) == (0, 5)

@@ -25,7 +25,7 @@ def test_two_jobs_share_a_database_without_errors(
     uri = f"sqlite:///{tmp_path}/shared.db"
     if not is_new:
         (tmp_path / "shared.db").write_bytes(empty_database.read_bytes())
-    places = [Place(tmp_path / one, empty_database, model_folder, one) for one in ("a", "b")]
+    places = [Place(tmp_path / item, empty_database, model_folder, item) for item in ("a", "b")]
     for place in [*places, undisturbed]:
         place.write(RESULTS)
     for place in places:

@@ -152,8 +152,8 @@ def test_links_open_the_view_that_shows_runs(standing):
 def test_the_page_of_a_job_shows_its_run_and_its_cases(standing):
     key = standing.record().runs.rpartition("viewStateShareKey=")[2]
     state = json.loads(standing.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
-    found = standing.client.search_runs(["1"], state["searchFilter"])
-    assert {run.info.run_name for run in found} == {"search_mobile", CASE, REFERENCE}
+    actual = standing.client.search_runs(["1"], state["searchFilter"])
+    assert {run.info.run_name for run in actual} == {"search_mobile", CASE, REFERENCE}
 
 
 def test_the_report_of_a_job_is_the_page_of_its_run(standing):
@@ -196,7 +196,7 @@ def test_what_a_job_spent_and_how_right_its_plan_was_are_metrics_of_its_run(plac
     metrics = place.client.get_run(run_id).data.metrics
     assert metrics["spent/wall_s"] == 5.0  # of the last run; those before are steps of it
     history = place.client.get_metric_history(run_id, "spent/wall_s")
-    assert [(one.step, one.value) for one in history] == [(0, 300.0), (1, 5.0)]
+    assert [(item.step, item.value) for item in history] == [(0, 300.0), (1, 5.0)]
     assert metrics["spent/estimate_error"] == -0.1
     assert metrics["spent/steps_search"] == 7
 
@@ -248,7 +248,7 @@ def test_a_picture_that_was_drawn_later_is_recorded_too(place):
     place.job.write_json("comparison/pictures.json", {"matrix.png": "0"})
     place.record()
     run = place.runs("job")["search_mobile"].info.run_id
-    files = {one.path for one in place.client.list_artifacts(run, "comparison")}
+    files = {artifact.path for artifact in place.client.list_artifacts(run, "comparison")}
     assert files == {"comparison/matrix.png"}
 
 
@@ -267,5 +267,5 @@ def test_the_note_says_which_network_to_ship(standing):
 def test_the_view_of_all_cases_is_stored_where_the_ui_looks_for_it(standing):
     key = standing.record().cases.rpartition("viewStateShareKey=")[2]
     state = json.loads(standing.client.get_experiment("1").tags[f"mlflow.sharedViewState.{key}"])
-    found = standing.client.search_runs(["1"], state["searchFilter"])
-    assert {run.info.run_name for run in found} == {CASE, REFERENCE}
+    actual = standing.client.search_runs(["1"], state["searchFilter"])
+    assert {run.info.run_name for run in actual} == {CASE, REFERENCE}

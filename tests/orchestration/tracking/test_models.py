@@ -71,11 +71,11 @@ def test_the_best_version_for_a_budget_has_its_name(place):
         ]
     )
     place.record()
-    found = {
+    actual = {
         alias: place.client.get_model_version_by_alias("digits-mobile", alias).tags["top1"]
         for alias in ("best", "budget-0_31", "budget-0_5")
     }
-    assert found == {"best": "0.995", "budget-0_31": "0.99", "budget-0_5": "0.995"}
+    assert actual == {"best": "0.995", "budget-0_31": "0.99", "budget-0_5": "0.995"}
 
 
 def test_a_network_that_the_job_no_longer_has_is_not_the_best(place):

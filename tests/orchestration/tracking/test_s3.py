@@ -43,8 +43,8 @@ class S3Place(Place):
 
     def files(self, place: str) -> list[str]:
         bucket, _, folder = place.removeprefix("s3://").partition("/")
-        found = self.s3.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/").get("Contents", [])
-        return sorted(one["Key"].removeprefix(f"{folder}/") for one in found)
+        result = self.s3.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/").get("Contents", [])
+        return sorted(item["Key"].removeprefix(f"{folder}/") for item in result)
 
 
 def test_files_of_an_experiment_in_s3_are_put_there(

@@ -40,14 +40,14 @@ def dest(tmp_path: Path) -> Storage:
 def test_a_folder_is_there_as_a_whole_in_the_order_of_hashes(tmp_path: Path, dest: Storage) -> None:
     folder = image_folder(tmp_path / "images")
     logged = converted(folder_listing(str(folder)), dest)
-    found = rows(dest)
+    result = rows(dest)
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
-    assert {row["key"] for row in found} == files.keys()
-    assert len(found) == 120
-    hashes = hashes_of([row["key"] for row in found]).tolist()
+    assert {row["key"] for row in result} == files.keys()
+    assert len(result) == 120
+    hashes = hashes_of([row["key"] for row in result]).tolist()
     assert hashes == sorted(hashes)
     classes = ["cats", "dogs", "mice"]
-    for row in found:
+    for row in result:
         assert classes[row["label"]] == row["key"].split("/")[0]
         kept = files[row["key"]].read_bytes()
         assert row["image"] == kept or (row["key"].endswith("gif") and row["image"][1:4] == b"PNG")
@@ -75,10 +75,10 @@ def test_a_conversion_that_was_stopped_goes_on(
     listing = folder_listing(str(image_folder(tmp_path / "images")))
 
     def two(*words: Any) -> Any:
-        for count, one in enumerate(here(*words)):
+        for count, item in enumerate(here(*words)):
             if count == 2:
                 raise KeyboardInterrupt
-            yield one
+            yield item
 
     monkeypatch.setattr(conversion, "_made_on_ray", two)
     with pytest.raises(KeyboardInterrupt):
@@ -129,8 +129,8 @@ def test_images_that_cannot_be_read_are_left_out_and_named(
     logged = converted(folder_listing(str(folder)), dest)
     assert logged[0] == f"2 images cannot be read and are left out: {dest.uri}/bad_samples.csv"
     named = list(csv.DictReader(io.StringIO(dest.read_text("bad_samples.csv"))))
-    assert {one["key"] for one in named} == {"cats/000.jpg", "dogs/001.png"}
-    assert all(one["reason"].startswith("not an image: ") for one in named)
+    assert {item["key"] for item in named} == {"cats/000.jpg", "dogs/001.png"}
+    assert all(item["reason"].startswith("not an image: ") for item in named)
     assert len(rows(dest)) == 118
     assert dest.read_json("_manifest.json")["skipped"] == 2
 
@@ -150,11 +150,11 @@ def test_too_many_of_them_stop_the_conversion(tmp_path: Path, dest: Storage) -> 
 def test_glyphs_are_rendered_into_shards(dest: Storage, channels: int, suffix: str) -> None:
     settings = GlyphSettings(classes=16)
     converted(glyph_listing(settings, 700, 16, channels, suffix), dest)
-    found = rows(dest)
-    assert len({row["key"] for row in found}) == 700
-    counts = [sum(row["label"] == label for row in found) for label in range(16)]
+    result = rows(dest)
+    assert len({row["key"] for row in result}) == 700
+    counts = [sum(row["label"] == label for row in result) for label in range(16)]
     assert max(counts) - min(counts) <= 1
-    assert {row["image"][:4] for row in found} == {
+    assert {row["image"][:4] for row in result} == {
         b"\x89PNG" if suffix == "png" else b"\xff\xd8\xff\xe0"
     }
 

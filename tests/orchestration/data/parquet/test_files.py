@@ -52,7 +52,7 @@ def others(place: Path, rows: int = 60, **changes: Sequence[Any] | None) -> str:
             "jpg": [encoded(1000 * file + i) for i in range(rows)],
             "cls": [i % 3 for i in range(rows)],
         }
-        columns = {name: one for name, one in (columns | changes).items() if one is not None}
+        columns = {name: item for name, item in (columns | changes).items() if item is not None}
         pq.write_table(pa.table(columns), place / f"{file}.parquet", row_group_size=25)
     return str(place)
 
@@ -65,10 +65,10 @@ OTHERS = {"columns": ColumnSettings(image="jpg", label="cls", key=None)}
 
 
 def test_a_converted_set_is_described_without_reading_it(own: Storage) -> None:
-    found = describe(settings(own.uri))
-    assert (found.classes, found.channels, found.count) == (("cats", "dogs", "mice"), 3, 180)
-    assert found.test_count == 45
-    assert found.fingerprint.startswith("parquet/")
+    result = describe(settings(own.uri))
+    assert (result.classes, result.channels, result.count) == (("cats", "dogs", "mice"), 3, 180)
+    assert result.test_count == 45
+    assert result.fingerprint.startswith("parquet/")
 
 
 def test_its_images_are_those_of_the_folder(own: Storage, made: Path) -> None:
@@ -107,8 +107,8 @@ def test_decoded_images_are_kept_for_the_next_time(
 
 def test_files_of_others_are_read_by_their_columns(tmp_path: Path) -> None:
     asked = settings(others(tmp_path / "set"), **OTHERS)
-    found, data = describe(asked), load_dataset(asked, 0)
-    assert (found.classes, found.count) == (("0", "1", "2"), 120)
+    result, data = describe(asked), load_dataset(asked, 0)
+    assert (result.classes, result.count) == (("0", "1", "2"), 120)
     assert len(data.train) + len(data.test) == 120
     assert describe(settings(str(asked.path), classes=("a", "b", "c"), **OTHERS)).classes[0] == "a"
 
@@ -123,8 +123,8 @@ def test_sets_in_s3_are_read_as_those_in_folders(
             there.write_bytes(key, own.read_bytes(key))
         asked = settings(there.uri)
         assert describe(asked) == describe(settings(own.uri))
-        found, here = (load_dataset(one, 0) for one in (asked, settings(own.uri)))
-        assert torch.equal(found.test.images, here.test.images)
+        result, here = (load_dataset(item, 0) for item in (asked, settings(own.uri)))
+        assert torch.equal(result.test.images, here.test.images)
         there.write_bytes("part-00001-of-00008.parquet", b"PAR1")
         with pytest.raises(
             SpecError, match=r"s3://.*/part-00001-of-00008.parquet has 4 bytes, and"
@@ -239,7 +239,7 @@ def test_images_that_are_none_are_skipped_and_named_or_stop_the_job(
     assert len(data.train) + len(data.test) == 118
     place = next(key for key in storage.list() if key.endswith("bad_samples.csv"))
     named = list(csv.DictReader(io.StringIO(storage.read_text(place))))
-    assert [one["key"] for one in named] == ["0.parquet:7", "1.parquet:7"]
+    assert [item["key"] for item in named] == ["0.parquet:7", "1.parquet:7"]
 
 
 def test_a_part_without_a_class_is_refused(own: Storage) -> None:

@@ -70,8 +70,8 @@ def test_every_row_comes_once_an_epoch(
     epoch = Epoch(tuple(sizes), lanes, steps, window, 0, "x", number)
     if sum(sizes) < lanes * steps:
         return
-    found = [row for step in taken(epoch, range(lanes)) for row in step]
-    assert sorted(found) == list(range(sum(sizes)))
+    result = [row for step in taken(epoch, range(lanes)) for row in step]
+    assert sorted(result) == list(range(sum(sizes)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])

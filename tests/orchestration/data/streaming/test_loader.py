@@ -53,8 +53,8 @@ def pixels(batches: list[Batch]) -> list[bytes]:
     return [bytes(image.numpy()) for batch in batches for image in batch.images]
 
 
-def whole_pass(one: StreamLoader, number: int = 0) -> list[Batch]:
-    return list(islice(one.batches(number * one.steps), one.steps))
+def whole_pass(item: StreamLoader, number: int = 0) -> list[Batch]:
+    return list(islice(item.batches(number * item.steps), item.steps))
 
 
 def test_images_of_an_epoch_are_those_that_memory_would_hold(

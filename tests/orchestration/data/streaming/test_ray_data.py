@@ -87,11 +87,11 @@ def readers() -> list[psutil.Process]:
 def test_ray_reads_what_one_process_reads(ray_of_two_cores: None, data: StreamedDataset) -> None:
     on_ray, here = loader(data), loader(data, opened=Here)
     count = 2 * on_ray.steps
-    for one, other in zip(
+    for batch, other in zip(
         islice(on_ray.batches(3), count), islice(here.batches(3), count), strict=True
     ):
-        assert np.array_equal(one.images.numpy(), other.images.numpy())
-        assert one.labels.tolist() == other.labels.tolist()
+        assert np.array_equal(batch.images.numpy(), other.images.numpy())
+        assert batch.labels.tolist() == other.labels.tolist()
 
 
 def test_readers_that_are_killed_cost_no_image(

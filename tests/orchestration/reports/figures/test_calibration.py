@@ -27,12 +27,12 @@ def calibrated(others: tuple[MeasuredNetwork, ...] = ()) -> LatencyTable:
     networks = [
         MeasuredNetwork(
             name="random",
-            ops=one.ops,
-            parts_ms=TABLE.parts_ms(one),
-            measured_ms=1.2 * TABLE.parts_ms(one) + 0.01,
+            ops=network.ops,
+            parts_ms=TABLE.parts_ms(network),
+            measured_ms=1.2 * TABLE.parts_ms(network) + 0.01,
             spread=0.01,
         )
-        for one in random_networks(TABLE, 12)
+        for network in random_networks(TABLE, 12)
     ]
     return fitted(TABLE, networks[:4], networks[4:], others)
 
@@ -41,22 +41,22 @@ def test_the_fit_of_a_line_predicts_what_was_measured() -> None:
     table = calibrated()
     known = table.calibration
     assert known is not None
-    for one in known.checked:
-        assert predicted_ms(table, one) == pytest.approx(one.measured_ms)
+    for item in known.checked:
+        assert predicted_ms(table, item) == pytest.approx(item.measured_ms)
 
 
 def test_random_networks_are_different_and_not_the_reference() -> None:
-    found = random_networks(TABLE, 36)
-    assert len(set(found)) == 36
-    assert Architecture.reference(TABLE.space) not in found
-    assert found[:8] == random_networks(TABLE, 8)
+    result = random_networks(TABLE, 36)
+    assert len(set(result)) == 36
+    assert Architecture.reference(TABLE.space) not in result
+    assert result[:8] == random_networks(TABLE, 8)
 
 
 def test_random_networks_are_spread_from_the_fastest_to_the_slowest() -> None:
     fastest, slowest = TABLE.range_ms()
-    found = sorted(TABLE.latency_ms(one) for one in random_networks(TABLE, 24))
-    assert found[2] < fastest * (slowest / fastest) ** 0.25
-    assert found[-3] > fastest * (slowest / fastest) ** 0.75
+    result = sorted(TABLE.latency_ms(network) for network in random_networks(TABLE, 24))
+    assert result[2] < fastest * (slowest / fastest) ** 0.25
+    assert result[-3] > fastest * (slowest / fastest) ** 0.75
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_baselines_within_and_beyond_leave_the_picture_whole() -> None:
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_a_name_does_not_stand_on_its_mark(factor: float) -> None:
     """The fastest network has its marker at the bottom of the axes, a slower one above its name."""
-    fastest = min(calibrated().calibration.checked, key=lambda one: one.measured_ms)  # type: ignore[union-attr]
+    fastest = min(calibrated().calibration.checked, key=lambda item: item.measured_ms)  # type: ignore[union-attr]
     times = {"parts_ms": factor * fastest.parts_ms, "measured_ms": factor * fastest.measured_ms}  # type: ignore[operator]
     figure = calibration_figure(calibrated((replace(fastest, name="found for 0.377 ms", **times),)))
     figure.canvas.draw()

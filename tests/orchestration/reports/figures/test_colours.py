@@ -27,9 +27,9 @@ def grey(colour: str) -> float:
 
 @pytest.mark.parametrize("measure", [lightness, grey])
 def test_no_two_shades_are_alike_in_grey(measure: Callable[[str], float]) -> None:
-    found = [measure(colour) for colour in (SKIP_COLOUR, *SHADES.values())]
-    assert found == sorted(found, reverse=True)
-    assert min(a - b for a, b in pairwise(found)) > 6
+    result = [measure(colour) for colour in (SKIP_COLOUR, *SHADES.values())]
+    assert result == sorted(result, reverse=True)
+    assert min(a - b for a, b in pairwise(result)) > 6
 
 
 def test_every_op_has_a_look_of_its_own() -> None:

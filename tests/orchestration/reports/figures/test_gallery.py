@@ -130,14 +130,14 @@ def test_without_accuracies_there_is_no_picture_of_them(tmp_path: Path) -> None:
 def test_the_matrix_has_every_network_on_every_target(
     tmp_path: Path, words: Any, asked: str | None
 ) -> None:
-    results = [one | {"budget": words} for one in RESULTS[:2]]
+    results = [item | {"budget": words} for item in RESULTS[:2]]
     job = write_job(tmp_path, results)
     table = latency_table()
     matrix = matrix_of(job, {"table0": table.to_dict()}, results)
     assert matrix is not None
     mobile, cpu = matrix.targets
     assert (mobile, cpu) == ("mobile (by its table)", "cpu (by its table)")  # nothing was measured
-    assert [(one.name, one.own, one.asked) for one in matrix.networks] == [
+    assert [(item.name, item.own, item.asked) for item in matrix.networks] == [
         ("mobile-0.31ms", mobile, asked),
         ("cpu-0.31ms", cpu, asked),
     ]

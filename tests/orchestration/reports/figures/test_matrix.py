@@ -61,7 +61,11 @@ def many(targets: int, budgets: int) -> Matrix:
 
 
 def cells(figure: Figure) -> Cells:
-    boxes = [one for one in figure.artists if isinstance(one, Rectangle) and one.get_height() > 0.1]
+    boxes = [
+        artist
+        for artist in figure.artists
+        if isinstance(artist, Rectangle) and artist.get_height() > 0.1
+    ]
     texts = drawn_texts(figure)
     return [(box, [text.get_text() for text in texts if _is_within(text, box)]) for box in boxes]
 
@@ -118,9 +122,9 @@ def test_words_are_read_on_every_shade(ratio: float) -> None:
 
 
 def test_shades_get_darker_all_the_way() -> None:
-    found = [_luminance(shade(1 + 0.1 * step, 3.0)) for step in range(21)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] - found[-1] > 0.4
+    result = [_luminance(shade(1 + 0.1 * step, 3.0)) for step in range(21)]
+    assert result == sorted(result, reverse=True)
+    assert result[0] - result[-1] > 0.4
 
 
 def _luminance(colour: Any) -> float:

@@ -41,9 +41,9 @@ def test_shares_add_up_to_one():
 
 
 def test_kernel_and_expansion_are_read_from_the_op():
-    found = [(part.kernel, part.expansion) for part in parts(ARCHITECTURE.to_dict(), None)]
+    result = [(part.kernel, part.expansion) for part in parts(ARCHITECTURE.to_dict(), None)]
     none = (None, None)
-    assert found == [none, (3, 3), (5, 3), (3, 6), none, (7, 3), (3, 3), none]
+    assert result == [none, (3, 3), (5, 3), (3, 6), none, (7, 3), (3, 3), none]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def drawn(*results: dict[str, Any], tables: dict[str, Any] | None = None) -> Fig
 
 
 def blocks(figure: Figure, row: int = 0) -> list[FancyBboxPatch]:
-    return [one for one in figure.axes[row].patches if isinstance(one, FancyBboxPatch)]
+    return [patch for patch in figure.axes[row].patches if isinstance(patch, FancyBboxPatch)]
 
 
 def of_ops(space: SearchSpace, ops: tuple[str, ...], **more: Any) -> dict[str, Any]:
@@ -68,26 +68,26 @@ def test_a_row_says_only_what_is_known() -> None:
 def test_a_control_says_of_how_many_it_is_the_best() -> None:
     control = result("mobile-random-0.31ms", kind="random", random={"networks": 3})
     assert any(
-        "best of 3 random networks for 80% (0.310 ms)" in one for one in words_of(drawn(control))
+        "best of 3 random networks for 80% (0.310 ms)" in item for item in words_of(drawn(control))
     )
 
 
 def test_networks_of_a_target_stand_together_below_their_hardware() -> None:
     other = {"target": "cpu", "hardware": "cpu (ONNX Runtime)"}
     words = words_of(drawn(SEARCH, result("cpu-1", **other), result("mobile-2", budget="60%")))
-    begins = [one for one in words if one.startswith(("mobile", "cpu"))]
-    assert [one.split(":")[0] for one in begins] == [
+    begins = [item for item in words if item.startswith(("mobile", "cpu"))]
+    assert [item.split(":")[0] for item in begins] == [
         *("mobile on host x86-64 (XNNPACK)", "mobile, budget 80% (0.310 ms)"),
         *("mobile, budget 60% (0.310 ms)", "cpu (ONNX Runtime)", "cpu, budget 80% (0.310 ms)"),
     ]
 
 
 def test_colour_is_the_kernel_height_the_expansion_and_a_skip_a_gap() -> None:
-    found = blocks(drawn(SEARCH))
-    colours = [to_hex(block.get_facecolor()).upper() for block in found]
+    actual = blocks(drawn(SEARCH))
+    colours = [to_hex(block.get_facecolor()).upper() for block in actual]
     three, five, seven = (KERNEL_COLOURS[kernel] for kernel in (3, 5, 7))
     assert colours == [FIXED_COLOUR, three, five, three, seven, three, FIXED_COLOUR]
-    assert [block.get_height() for block in found] == [0.4, 0.5, 0.5, 1.0, 0.5, 0.5, 0.4]
+    assert [block.get_height() for block in actual] == [0.4, 0.5, 0.5, 1.0, 0.5, 0.5, 0.4]
     assert "skip" in words_of(drawn(SEARCH))
 
 

@@ -65,7 +65,7 @@ def words(figure: Figure) -> list[str]:
 
 
 def areas(axes: Axes) -> list[StepPatch]:
-    return [one for one in axes.patches if isinstance(one, StepPatch)]
+    return [patch for patch in axes.patches if isinstance(patch, StepPatch)]
 
 
 def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
@@ -92,7 +92,7 @@ def test_an_op_has_the_same_colour_at_every_site_and_in_the_key(figure: Figure) 
 def test_sites_ops_and_curves_are_named_once(words: list[str]) -> None:
     once = [*(site.name for site in SPACE.sites), "3x3 e3", "7x7 e6", "skip", "mobile-0.31ms"]
     once += ["expected latency, ms", "top-1, %", "entropy, nats", "warm-up (shaded)", "search"]
-    assert [words.count(one) for one in once] == [1] * len(once)
+    assert [words.count(item) for item in once] == [1] * len(once)
 
 
 def test_latency_comes_with_its_budget_as_a_line(figure: Figure, words: list[str]) -> None:
@@ -127,7 +127,7 @@ def test_phases_that_both_count_from_0_stand_behind_each_other() -> None:
 def test_without_probabilities_there_are_the_curves() -> None:
     figure = search_figure(SearchTrace("mobile-0.31ms", HISTORY, budget_ms=0.31))
     assert len(figure.axes) == 3
-    assert not [one for one in words_of(figure) if "3x3" in one or "stage" in one]
+    assert not [item for item in words_of(figure) if "3x3" in item or "stage" in item]
     assert_legible(figure)
 
 
