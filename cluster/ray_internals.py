@@ -63,14 +63,3 @@ def is_datasets_callback(callback: Any) -> bool:
     from ray.train.v2._internal.callbacks import DatasetsCallback
 
     return isinstance(callback, DatasetsCallback)
-
-
-def trial_reports() -> Any:
-    """Queue through which this Tune trial sends its reports to its main thread.
-
-    `TuneReportCallback` takes it from the same place; the public `tune.report` has no timeout, so
-    a report that nobody takes would never return.
-    """
-    from ray.train._internal.session import get_session
-
-    return get_session()._get_or_create_inter_actor_queue()

@@ -38,6 +38,10 @@ class ControlClient(Protocol):
         """Last reported progress by rank; workers that have not reported yet are missing."""
         ...
 
+    def record(self, values: dict[str, Any]) -> None:
+        """Report an epoch, a network or a note to the driver; plain values."""
+        ...
+
     def note(self, text: str) -> None:
         """Send a message to the driver. Blocks until the actor has it, so the worker may exit."""
         ...
@@ -45,6 +49,10 @@ class ControlClient(Protocol):
     def fail(self, reason: str) -> None:
         """Report why the case ends without a result."""
         ...
+
+
+CLOSED = "closed"
+"""Answer to a worker group that gets no further cases."""
 
 
 class ControlActor:
@@ -57,6 +65,44 @@ class ControlActor:
         self._progress: dict[str, dict[int, tuple[int, str]]] = {}
         self._notes: dict[str, list[str]] = {}
         self._reasons: dict[str, str] = {}
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._assigned: dict[str, str] = {}
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._closed: set[str] = set()
+
+    def add_tasks(self, tasks: dict[str, dict[str, Any]]) -> None:
+        """Store the inputs of cases, by name."""
+        self._tasks.update(tasks)
+
+    def assign(self, group: str, case: str) -> None:
+        """Give a worker group a case to run. A group that had it before has been lost."""
+        others = {name: known for name, known in self._assigned.items() if known != case}
+        self._assigned = {**others, group: case}
+
+    def task_of(self, group: str) -> dict[str, Any] | str | None:
+        """Input of the case that a group has to run; None: none yet; CLOSED: none any more."""
+        if group in self._assigned:
+            return self._tasks[self._assigned[group]]
+        return CLOSED if group in self._closed else None
+
+    def finish(self, group: str) -> None:
+        """Record that all workers of a group have ended their case."""
+        self._assigned.pop(group, None)
+
+    def close(self, group: str) -> None:
+        """End a group after its current case."""
+        self._closed.add(group)
+
+    def is_assigned(self, case: str) -> bool:
+        """Whether the workers of a group have yet to end a case."""
+        return case in self._assigned.values()
+
+    def record(self, case: str, values: dict[str, Any]) -> None:
+        self._records.setdefault(case, []).append(values)
+
+    def progress_of_group(self, group: str, case: str) -> tuple[bool, list[dict[str, Any]]]:
+        """Whether a group is still running a case, and its reports since the last call."""
+        return self._assigned.get(group) == case, self._records.pop(case, [])
 
     def stop(self, case: str | None = None) -> None:
         """Request a stop of one case; None: of all cases, including later ones."""
@@ -142,6 +188,9 @@ class RayControlClient:
         progress_by_rank = self._call("progress", self._case) or {}
         return {rank: WorkerProgress(*values) for rank, values in progress_by_rank.items()}
 
+    def record(self, values: dict[str, Any]) -> None:
+        self._call("record", self._case, values)
+
     def note(self, text: str) -> None:
         self._call("note", self._case, text)
 
@@ -175,6 +224,8 @@ class NoControlClient:
 
     def progress(self) -> dict[int, WorkerProgress]:
         return {}
+
+    def record(self, values: dict[str, Any]) -> None: ...
 
     def note(self, text: str) -> None: ...
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ray.train
 import torch
@@ -293,18 +293,3 @@ def worker_device() -> torch.device:
 
     device: torch.device = get_device()
     return device
-
-
-def report_epoch(record: dict[str, Any]) -> None:
-    """Report an epoch to the driver. Checkpoints are in storage."""
-    ray.train.report(record)
-
-
-def report_network(record: dict[str, Any]) -> None:
-    """Report the result of one network to the driver."""
-    ray.train.report(record)
-
-
-def report_note(text: str) -> None:
-    """Report a line for the log to the driver."""
-    ray.train.report({"note": text})

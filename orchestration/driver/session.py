@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cluster.hardware import Target
 from cluster.runtimes.base import MeasurementError
 from cluster.storage import Storage
 from nas_core.latency import LatencyTable
+from orchestration.config.job import Job
 from orchestration.config.loading import SpecError
 from orchestration.config.storage_layout import table_file
 from orchestration.driver.progress import Log
@@ -45,6 +47,11 @@ class JobSession:
     rooms: Sequence[NodeResources]
     layout: WorkerLayout
     stop_signal: StopSignal
+
+    @cached_property
+    def jobs(self) -> dict[int, Job]:
+        """The job with each of its seeds; cases share these objects, which are sent once."""
+        return {seed: self.plan.job.with_seed(seed) for seed in self.plan.job.all_seeds}
 
     @property
     def folder(self) -> Storage:
@@ -85,7 +92,7 @@ class JobSession:
         targets = {target.name: target for target in self.plan.targets}
         elsewhere = {item.target for item in co_scheduled} - {case.target}
         return CaseTask(
-            self.plan.job.with_seed(case.seed),
+            self.jobs[case.seed],
             self.plan.data,
             case,
             tuple(co_scheduled),

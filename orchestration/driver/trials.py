@@ -1,7 +1,8 @@
-"""Ray Tune over cases: one trial per case, each with a Ray Train worker group.
+"""Ray Tune over cases: one trial per case, each in a Ray Train worker group.
 
-A trial only starts its trainer and waits. It reserves one byte of memory, so that cores are left to
-the workers and nested placement groups cannot deadlock.
+A trial only waits for its worker group. It reserves one byte of memory, so that cores are left to
+the workers and nested placement groups cannot deadlock. Its process runs further trials after it,
+in the same worker group.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.hardware import KEEP_MEMORY
@@ -20,9 +22,10 @@ from orchestration.config.digest import digest
 from orchestration.config.job import ClusterSettings
 from orchestration.config.storage_layout import TRAIN, TUNE
 from orchestration.distributed.control_actor import ControlActor
+from orchestration.distributed.shared_group import run_assigned_cases, run_in_own_group
 from orchestration.driver.background import repeating
 from orchestration.driver.stopping import StopSignal
-from orchestration.driver.tune_callbacks import drain_reports, ending_when, graceful_stop, progress
+from orchestration.driver.tune_callbacks import ending_when, graceful_stop, progress
 from orchestration.planning.worker_layout import WorkerLayout
 from orchestration.stages.worker import case_worker
 
@@ -54,22 +57,6 @@ WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 WAIT_POLICY = "OMP_WAIT_POLICY"
 """Behaviour of OpenMP threads that wait. By default they spin, and a training step of two threads
 next to other busy processes took 5 to 10 times as long as with threads that sleep ("PASSIVE")."""
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """A case as plain values, so that its trial does not import torch to read them."""
-
-    name: str
-    key: str
-    cluster: ClusterSettings
-    values: dict[str, Any]
-    """CaseTask as plain values."""
-
-    @classmethod
-    def of(cls, task: CaseTask) -> TrialTask:
-        """Extract the values that a trial needs."""
-        return cls(task.case.name, task.case.key, task.job.cluster, task.to_dict())
 
 
 def run_cases(
@@ -104,6 +91,7 @@ def run_cases(
     import ray
 
     control = _new_control()
+    ray.get(control.add_tasks.remote(_by_reference(tasks)))
     with stop_signal.graceful_stop(lambda: ray.get(control.stop.remote(), timeout=10)):
         try:
             with repeating(lambda: _log_notes(control, on_epoch), NOTES_S, "notes"):
@@ -111,7 +99,9 @@ def run_cases(
                     lambda: stop_signal.is_stopping and not ray.get(control.any_runs.remote()),
                     stop or {},
                 )
-                tuner = _tuner(tasks, layout, folder, on_epoch, control, ending, body, scheduler)
+                names, settings = [task.case.name for task in tasks], tasks[0].job.cluster
+                group = _GroupSettings(settings, layout, scratch(folder), body)
+                tuner = _tuner(names, group, folder, on_epoch, control, ending, scheduler)
                 errors = _trial_errors(tuner.fit())
                 reasons: dict[str, str] = errors | ray.get(control.reasons.remote())
         finally:
@@ -138,35 +128,59 @@ def _log_notes(control: Any, on_epoch: Callable[[str, dict[str, Any]], None]) ->
         on_epoch(case, {"note": text})
 
 
+def _by_reference(tasks: Sequence[CaseTask]) -> dict[str, dict[str, Any]]:
+    """Inputs of cases by name. Parts that cases share are put into Ray's object store once."""
+    import ray
+
+    from orchestration.stages.context import values_of
+
+    known: dict[int, Any] = {}
+
+    def share(part: Any) -> Any:
+        if id(part) not in known:
+            known[id(part)] = ray.put(values_of(part))
+        return known[id(part)]
+
+    return {task.case.name: task.to_dict(share) for task in tasks}
+
+
+@dataclass(frozen=True)
+class _GroupSettings:
+    """Settings of the worker groups of one call of `run_cases`."""
+
+    cluster: ClusterSettings
+    layout: WorkerLayout
+    storage_path: str
+    """Folder for files of Ray Train."""
+    body: Body
+
+
 def _tuner(
-    tasks: Sequence[CaseTask],
-    layout: WorkerLayout,
+    names: Sequence[str],
+    settings: _GroupSettings,
     folder: Storage,
     on_epoch: Callable[[str, dict[str, Any]], None],
     control: Any,
     ending: Any,
-    body: Body,
     scheduler: Any,
 ) -> Any:
     """A tuner with one trial per case."""
     from ray import tune
 
-    by_name = {task.case.name: TrialTask.of(task) for task in tasks}
-
     def trial(config: dict[str, Any]) -> None:
-        run_trial(by_name[config["case"]], layout, folder, control, body)
+        run_trial(config["case"], settings, control)
 
     shutil.rmtree(f"{scratch(folder)}/{TUNE}", ignore_errors=True)  # of no use: cases resume by key
-    most = max(task.job.cluster.max_failures for task in tasks)
     return tune.Tuner(
         tune.with_resources(graceful_stop(trial, control), _trial_resources()),
-        param_space={"case": tune.grid_search(list(by_name))},
+        param_space={"case": tune.grid_search(list(names))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=layout.at_once,
+            max_concurrent_trials=settings.layout.at_once,
             scheduler=scheduler,
             trial_dirname_creator=lambda t: t.trial_id,
+            reuse_actors=True,  # the process of a trial keeps its worker group for the next trial
         ),
-        run_config=_run_config(folder, ending, on_epoch, most),
+        run_config=_run_config(folder, ending, on_epoch, settings.cluster.max_failures),
     )
 
 
@@ -218,52 +232,52 @@ def _trial_resources() -> Any:
     return tune.PlacementGroupFactory([TRIAL_RESOURCES], **options)
 
 
-def run_trial(
-    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
-) -> None:
-    """Body of one Tune trial: train the worker group of a case, unless the job is stopping.
+def run_trial(case: str, settings: _GroupSettings, control: Any) -> None:
+    """Body of one Tune trial: run a case in the worker group of this process, unless it is stopped.
 
     The control actor gets the reason of a failure. No training error leaves this function: Tune
     would start the trial again, and Train all of its attempts.
     """
     import ray
+    from ray import tune
     from ray.train import TrainingFailedError
 
-    ray.get(control.start.remote(task.name))
+    ray.get(control.start.remote(case))
     try:
-        if not ray.get(control.is_stopping.remote(task.name)):
-            _trainer(task, layout, folder, control, body).fit()
+        if not ray.get(control.is_stopping.remote(case)):
+            fit = partial(_fit, settings=settings, control=control)
+            run_in_own_group(case, control, fit, tune.report)
     except TrainingFailedError as error:
-        ray.get(control.fail.remote(task.name, _reason(error)))
+        ray.get(control.fail.remote(case, _reason(error)))
     finally:
-        ray.get(control.end.remote(task.name))
-        drain_reports()
+        ray.get(control.end.remote(case))
 
 
-def _trainer(
-    task: TrialTask, layout: WorkerLayout, folder: Storage, control: Any, body: Body
-) -> Any:
-    """The trainer of a case: its workers, where they keep files, and how often they may fail."""
+def _fit(name: str, settings: _GroupSettings, control: Any) -> None:
+    """Start a worker group of that name, and wait until it ends.
+
+    Raises:
+        TrainingFailedError: its workers have failed more often than the job allows.
+    """
     import ray.train
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     from orchestration.distributed.ray_backend import LazyTorchBackend, WorkerGroups
 
-    return WorkerGroups(
-        body,
-        train_loop_config={"task": task.values, "control": control},
+    layout, cluster = settings.layout, settings.cluster
+    WorkerGroups(
+        run_assigned_cases,
+        train_loop_config={"group": name, "control": control, "body": settings.body},
         backend_config=LazyTorchBackend(backend=layout.backend, timeout_s=GROUP_TIMEOUT_S),
-        scaling_config=_scaling(layout, task.cluster),
+        scaling_config=_scaling(layout, cluster),
         run_config=ray.train.RunConfig(
-            name=f"{task.name}-{task.key}",
-            storage_path=f"{scratch(folder)}/{TRAIN}",
-            callbacks=[TuneReportCallback()],
+            name=name,
+            storage_path=f"{settings.storage_path}/{TRAIN}",
             failure_config=ray.train.FailureConfig(
-                max_failures=task.cluster.max_failures, max_preemption_failures=-1
+                max_failures=cluster.max_failures, max_preemption_failures=-1
             ),
             worker_runtime_env={"env_vars": worker_environment()},
         ),
-    )
+    ).fit()
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,18 +1,18 @@
-"""Callbacks of Ray Tune: reports of trials, graceful stops, early stopping, draining of reports.
+"""Callbacks of Ray Tune: reports of trials, graceful stops, early stopping.
 
 Ray's classes are extended inside functions, so that importing this module does not import Ray.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.storage import Storage
 from orchestration.config.job import Job
 from orchestration.config.storage_layout import RUNGS_FILE
+from orchestration.distributed.shared_group import close_own_group
 from orchestration.driver.stopping import STOP_TIMEOUT_S
 from orchestration.planning.case import Case
 from orchestration.scheduling.successive_halving import group_of, rungs_of
@@ -40,8 +40,7 @@ def progress(on_report: Callable[[str, dict[str, Any]], None]) -> Any:
 
     class Progress(TrialProgressCallback):  # type: ignore[misc]  # ray has no types
         def on_trial_result(self, *_: Any, trial: Trial, result: dict[str, Any], **__: Any) -> None:
-            if LAST not in result:
-                here.call(trial.config["case"], result)
+            here.call(trial.config["case"], result)
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None: ...
 
@@ -73,23 +72,34 @@ def ending_when(is_over: Callable[[], bool], stop: dict[str, Any]) -> Any:
 
 
 def graceful_stop(trial: Callable[[dict[str, Any]], None], control: Any) -> Any:
-    """A trainable whose workers save a checkpoint and end at their next step when Tune stops it."""
+    """A trainable whose workers save a checkpoint and end their case when Tune stops it.
+
+    Tune uses it again for the next trial, in the same worker group.
+    """
     import ray
     from ray.tune.trainable import wrap_function
 
     class Gentle(wrap_function(trial)):  # type: ignore[misc]  # ray has no types
         def step(self) -> Any:
-            result = super().step()
-            mark_drained(result)
-            return result
+            self._case = self.config["case"]
+            return super().step()
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._end_case()
+            return bool(super().reset_config(new_config))
 
         def cleanup(self) -> None:
-            case, deadline = self.config["case"], time.monotonic() + STOP_TIMEOUT_S
-            if ray.get(control.is_running.remote(case)):
-                ray.get(control.stop.remote(case))
-            while ray.get(control.is_running.remote(case)) and time.monotonic() < deadline:
-                time.sleep(0.2)
+            self._end_case()
+            close_own_group(STOP_TIMEOUT_S)
             super().cleanup()
+
+        def _end_case(self) -> None:
+            case, deadline = getattr(self, "_case", None), time.monotonic() + STOP_TIMEOUT_S
+            if case is None or not ray.get(control.is_assigned.remote(case)):
+                return
+            ray.get(control.stop.remote(case))
+            while ray.get(control.is_assigned.remote(case)) and time.monotonic() < deadline:
+                time.sleep(0.2)
 
     return Gentle
 
@@ -123,41 +133,3 @@ def asha_scheduler(job: Job, cases: Sequence[Case], folder: Storage) -> Any:
             return str(self.CONTINUE if reason is None else self.STOP)
 
     return Asha()
-
-
-LAST = "is_last_report"
-"""Key of the extra, last report of a trial, which is not forwarded."""
-
-
-TIMEOUT_S = 60.0
-"""Limit of the wait for the last report; a stopped trial takes no more reports."""
-
-
-_taken = threading.Event()
-"""Set when the last report of this process's trial has been taken."""
-
-
-def drain_reports() -> None:
-    """Wait at the end of a trial until the main thread has taken all of its reports.
-
-    Reports wait in a queue of Tune's until the trial's main thread takes them. If the trial ends
-    first, its own last message fills the slot that the main thread needs, which then waits for
-    itself forever (Ray 2.60; seen with workers that end right after a report on a busy machine).
-    So the trial sends one more report and ends when that one has been taken.
-    """
-    from ray.util.queue import Full
-
-    from cluster.ray_internals import trial_reports
-
-    _taken.clear()
-    try:
-        trial_reports().put({LAST: True}, timeout=TIMEOUT_S)
-    except Full:
-        return
-    _taken.wait(TIMEOUT_S)
-
-
-def mark_drained(result: Mapping[str, Any]) -> None:
-    """Note that the last report was taken. Called with every report in the trial's main thread."""
-    if LAST in result:
-        _taken.set()

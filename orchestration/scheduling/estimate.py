@@ -1,7 +1,8 @@
 """Estimate of the time and cost of a job, from a few timed steps.
 
 Accounts for the start-up of worker groups, for cases that run concurrently, and for phases that
-run one after the other. The time of a phase is that of its busiest slot.
+run one after the other. The time of a phase is that of its busiest slot, whose worker group starts
+once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Timings:
     """Seconds of every part of a case, measured on this cluster."""
 
     start_s: float
-    """Start and shutdown of a case's worker group, images loaded, at full concurrency."""
+    """Start and shutdown of a worker group for cases, images loaded, at full concurrency."""
     warmup_start_s: float
     """Start of the worker group that trains warm-ups."""
     warmup_step_s: float
@@ -75,6 +76,7 @@ class CaseEstimate:
     """Estimated time and steps of one case."""
 
     seconds: float
+    """Time in a worker group that is running."""
     search_steps: int
     """Steps of its search; 0 if it does not search."""
     retrain_steps: int
@@ -156,8 +158,9 @@ def estimate(
     warmup_s = timings.warmup_start_s + warmup_steps * timings.warmup_step_s
     number, fixed_s = len(order.warmups), RAY_S if estimates else 0.0
     wave_s = [
-        makespan([case.seconds for case in wave.values()], layout.at_once)
+        timings.start_s + makespan([case.seconds for case in wave.values()], layout.at_once)
         for wave in (first, followers)
+        if wave
     ]
     alone = [
         _alone(plan, case, estimates[case.name], timings)
@@ -169,7 +172,7 @@ def estimate(
         warmup_s=number * warmup_s,
         warmup_steps=number * warmup_steps,
         cases=estimates,
-        alone_s=fixed_s + makespan(alone, layout.at_once),
+        alone_s=fixed_s + (timings.start_s + makespan(alone, layout.at_once) if alone else 0.0),
         workers=layout.workers,
         at_once=layout.at_once,
         nodes=nodes,
@@ -219,7 +222,7 @@ def _case(
     job, steps = plan.job, training_steps(plan)
     is_there = follows or is_searched(case, folder)
     searched = search_units(plan) if case.kind == "search" and not is_there else 0
-    seconds = timings.start_s + _searched_s(job, searched * timings.search_step_s)
+    seconds = _searched_s(job, searched * timings.search_step_s)
     trained = {training_of(item): item for item in (case, *behind)}
     seconds += sum(steps * timings.step_s(item) for item in trained.values())
     for item in (case, *behind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,17 @@ from orchestration.data.transforms import recipe_of
 from orchestration.distributed.control_actor import ControlClient, NoControlClient, RayControlClient
 from orchestration.distributed.process_group import RayProcessGroup, worker_device
 from orchestration.planning.case import Case, SearchCase, checkpoints_place
+
+Part = Job | DataFacts | Target | LatencyTable
+"""Part of the input of a case that many cases of a job have in common."""
+
+
+def values_of(part: Part) -> dict[str, Any]:
+    """Plain values of a part. Of a job's cases one is kept: workers do not read them."""
+    if isinstance(part, Job):
+        record = replace(part.record, tracking_uri=None)  # it may hold a password
+        return replace(part, record=record, cases=part.cases[:1]).to_dict()
+    return part.to_dict() if isinstance(part, LatencyTable) else asdict(part)
 
 
 @dataclass(frozen=True)
@@ -58,20 +69,26 @@ class CaseTask:
         target, table = self.elsewhere.get(case.target, (self.target, self.table))
         return replace(self, case=case, co_scheduled=(), target=target, table=table, elsewhere={})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that are sent to workers."""
+    def to_dict(self, share: Callable[[Part], Any] | None = None) -> dict[str, Any]:
+        """Plain values that are sent to workers.
+
+        Args:
+            share: returns a reference to `values_of(part)` for each part that other cases may have
+                too. None: the values themselves.
+        """
+        share = share or values_of
         return {
-            "job": replace(self.job, record=replace(self.job.record, tracking_uri=None)).to_dict(),
-            "data": asdict(self.data),
+            "job": share(self.job),
+            "data": share(self.data),
             "case": self.case.to_dict(),
             "co_scheduled": [case.to_dict() for case in self.co_scheduled],
-            "target": None if self.target is None else asdict(self.target),
-            "table": None if self.table is None else self.table.to_dict(),
+            "target": None if self.target is None else share(self.target),
+            "table": None if self.table is None else share(self.table),
             "folder": self.folder,
             "threads": self.threads,
             "gpus": self.gpus,
             "elsewhere": {
-                name: [asdict(target), table.to_dict()]
+                name: [share(target), share(table)]
                 for name, (target, table) in self.elsewhere.items()
             },
         }
@@ -112,6 +129,11 @@ class WorkerContext:
     def of(self, case: Case) -> WorkerContext:
         """The context for one of the co-scheduled cases."""
         return replace(self, task=self.task.of(case))
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Report an epoch, a network or a note to the driver. The first worker sends it."""
+        if self.group.rank == 0:
+            self.control.record(record)
 
     @property
     def search_case(self) -> SearchCase:

@@ -22,7 +22,6 @@ from nas_core.search_settings import SearchSettings
 from nas_core.search_state import STRATEGIES
 from nas_core.strategy import ScoredNetwork
 from nas_core.workers import ProcessGroup
-from orchestration.distributed.process_group import report_note
 from orchestration.latency.calibrate import refitted
 from orchestration.latency.network import Measured
 from orchestration.latency.tolerance import is_within, over_budget
@@ -46,7 +45,7 @@ def derive(context: WorkerContext, searched: Searched) -> Candidate:
     settings, budget_ms = context.task.job.search, context.search_case.budget_ms
     facts = search_facts(searched, settings)
     for note in facts["notes"]:
-        report_note(note)
+        context.report({"note": note})
     weights = weights_digest(searched.state.supernet)
     context.group.agree("the weights of the supernet", weights)
     ranking = measured_ranking(context, searched)
@@ -62,7 +61,7 @@ def derive(context: WorkerContext, searched: Searched) -> Candidate:
     )
     missed = over_budget(candidate.measured_ms, budget_ms, len(candidate.tries))
     if missed is not None:
-        report_note(missed)
+        context.report({"note": missed})
     return replace(
         candidate,
         history=searched.history,

@@ -25,7 +25,6 @@ from nas_core.schedule import search_cost
 from nas_core.settings import RetrainSettings
 from nas_core.train import averaged_copy, evaluate
 from orchestration.config.storage_layout import RANDOM_FILE, RANDOM_FORMAT
-from orchestration.distributed.process_group import report_network
 from orchestration.planning.case import RandomCase
 from orchestration.stages.candidate import Candidate, measured_together
 from orchestration.stages.context import WorkerContext
@@ -170,7 +169,7 @@ def _write(context: WorkerContext, case: RandomCase, done: Sequence[TrainedNetwo
 def _report(work: _Work, case: RandomCase, done: Sequence[TrainedNetwork]) -> None:
     """Report the last network to the driver."""
     last = done[-1]
-    report_network(
+    work.context.report(
         {
             "phase": "random",
             "epoch": len(done) - 1,

@@ -19,7 +19,7 @@ from cluster.storage import Storage
 from nas_core.progress import EpochReport, Progress
 from nas_core.train_step import LossError
 from orchestration.config.storage_layout import STAGE_END_FILE, STAGE_END_FORMAT
-from orchestration.distributed.process_group import StepSignals, Stopped, report_epoch, report_note
+from orchestration.distributed.process_group import StepSignals, Stopped
 from orchestration.distributed.watchdog import COMPUTING
 from orchestration.stages.checkpoint import Checkpoints, Saved, checkpoint_name, snapshot
 from orchestration.stages.context import WorkerContext
@@ -191,7 +191,7 @@ class Stage:
         self.history.append(record)
         left = self._reported["epochs"] - report.epoch - 1
         shared = {name: value for name, value in record.items() if name not in NOT_REPORTED}
-        report_epoch({**shared, **self._reported, "eta_s": left * record["seconds"]})
+        self._context.report({**shared, **self._reported, "eta_s": left * record["seconds"]})
 
     def _note_early_end(self) -> None:
         progress, epochs = self._work.progress, self._reported["epochs"]
@@ -255,4 +255,4 @@ class Stage:
         position = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
         note = f"{error}; back to {position}, with half the learning rate"
         self.notes.append(note)
-        report_note(note)
+        self._context.report({"note": note})

@@ -13,7 +13,6 @@ from typing import Any
 from nas_core.batch import Loader
 from nas_core.ranking import RankedNetwork, Ranking, measure_ranking
 from orchestration.config.storage_layout import RANKING_FILE, RANKING_FORMAT
-from orchestration.distributed.process_group import report_network
 from orchestration.stages.context import WorkerContext
 from orchestration.stages.network_log import NetworkLog, from_values, to_values
 from orchestration.stages.search import Searched, search_parts
@@ -109,7 +108,7 @@ def _report(context: WorkerContext, done: list[Ranked], steps: int) -> None:
     job = context.task.job
     assert job.retrain is not None, "checked when the job was read"
     last = done[-1].network
-    report_network(
+    context.report(
         {
             "phase": "ranking",
             "epoch": len(done) - 1,

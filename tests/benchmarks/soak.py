@@ -30,6 +30,7 @@ sys.path.insert(0, str(REPOSITORY))
 from cluster.runtimes import present
 from cluster.storage import Storage
 from orchestration.config.job import ClusterSettings
+from orchestration.distributed.control_actor import RayControlClient
 from orchestration.driver.stopping import StopSignal
 from orchestration.driver.trials import run_cases
 from orchestration.planning.cases import cases_of
@@ -62,16 +63,13 @@ def loop(config: dict[str, Any]) -> None:
     """Worker function: run a few epochs of a few milliseconds, then write the span."""
     import ray
 
-    from orchestration.distributed.process_group import report_epoch
-
     task, began = config["task"], time.time()
     case = task["case"]["name"]
     for epoch in range(EPOCHS):
         for _ in range(STEPS):
             time.sleep(STEP_S)
-        report_epoch(
-            {"phase": "search", "epoch": epoch, "epochs": EPOCHS, "loss": 1.0 / (1 + epoch)}
-        )
+        record = {"phase": "search", "epoch": epoch, "epochs": EPOCHS, "loss": 1.0 / (1 + epoch)}
+        RayControlClient(config["control"], case).record(record)
     gpus = tuple(map(str, ray.get_gpu_ids()))
     span = Span(case, began, time.time(), gpus)
     Storage(task["folder"]).write_json(f"spans/{case}.json", asdict(span))

@@ -27,7 +27,6 @@ from orchestration.distributed.watchdog import Watchdog
 from orchestration.planning.case import Case
 from orchestration.planning.cases import cases_of
 from orchestration.planning.plan import make_plan
-from orchestration.stages import derive, random_search, stage, supernet_ranking
 from orchestration.stages.context import CaseTask, WorkerContext
 from tests.support.latency_tables import by_kernel, table_of
 
@@ -137,11 +136,14 @@ class Reports:
         self.epochs: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        patch.setattr(stage, "report_epoch", self.epochs.append)
-        patch.setattr(supernet_ranking, "report_network", self.networks.append)
-        patch.setattr(random_search, "report_network", self.networks.append)
-        patch.setattr(derive, "report_note", self.notes.append)
-        patch.setattr(stage, "report_note", self.notes.append)
+        patch.setattr(WorkerContext, "report", lambda _, record: self._add(record))
+
+    def _add(self, record: dict[str, Any]) -> None:
+        if "note" in record:
+            self.notes.append(record["note"])
+        else:
+            is_network = record["phase"] in ("ranking", "random")
+            (self.networks if is_network else self.epochs).append(record)
 
 
 def digits(count: int = 640) -> Dataset:

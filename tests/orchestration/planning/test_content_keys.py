@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,11 @@ def test_a_budget_that_no_network_keeps_names_the_nearest(
         cases(tmp_path, [budget])
     with pytest.raises(SpecError, match=f"the nearest is {nearest}"):
         cases(tmp_path, [budget])
+
+
+def test_the_latency_of_the_reference_is_a_budget_however_noisy_the_table(tmp_path: Path) -> None:
+    plan = make_plan(tiny_job(tmp_path, [{"target": "mobile", "budgets_ms": ["100%"]}]))
+    table = table_of(plan.space, by_kernel)
+    slower = replace(table, reference_ms=1.1 * table.range_ms()[1])
+    case = next(c for c in cases_of(plan, {"mobile": slower}) if c.kind == "search")
+    assert case.budget_ms == slower.reference_ms
