@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from orchestration.reports.figures.layout import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 # Offset of a label from its point (right, up; 1/72 inch) and its alignment, preferred ones first.
 OFFSETS: tuple[tuple[float, float, str, str], ...] = (
@@ -64,17 +68,46 @@ def write_labels(axes: Axes, points: Sequence[LabelledPoint]) -> None:
 
 
 def _best_boxes(axes: Axes, boxes: Sequence[Sequence[Bbox]], points: Sequence[Bbox]) -> list[int]:
-    """Index of the box that each label takes: every label minimizes its cost until none moves."""
+    """Index of the box that each label takes: every label minimizes its cost until none moves.
+
+    The cost of a box is the area of points and labels that it covers, plus its weighted area
+    outside the panel.
+    """
+    options, covered = [_corners(label) for label in boxes], _corners(points)
+    panel = _corners([axes.bbox])
+    fixed = [
+        OUTSIDE * (_areas(label) - _overlaps(label, panel)) + _overlaps(label, covered)
+        for label in options
+    ]
     taken: dict[int, int] = {}
     for _ in range(ROUNDS):
         before = dict(taken)
-        for label, options in enumerate(boxes):
-            others = [boxes[other][index] for other, index in taken.items() if other != label]
-            costs = [_cost(axes, box, [*points, *others]) for box in options]
-            taken[label] = costs.index(min(costs))
+        for label, own in enumerate(options):
+            others = [options[other][index] for other, index in taken.items() if other != label]
+            costs = fixed[label] + _overlaps(own, np.reshape(others, (-1, 4)))
+            taken[label] = int(costs.argmin())
         if taken == before:
             break
     return [taken[label] for label in range(len(boxes))]
+
+
+def _corners(boxes: Sequence[Any]) -> Array:
+    """Boxes as an array of shape (N, 4): left, lower, right and upper edge."""
+    edges = [(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes]
+    return np.array(edges, dtype=float).reshape(-1, 4)
+
+
+def _areas(boxes: Array) -> Array:
+    """Area of each box, shape (N,)."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _overlaps(boxes: Array, others: Array) -> Array:
+    """Sum over `others` of the area that each of the boxes has in common with them, shape (N,)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    sums: Array = np.clip(high - low, 0.0, None).prod(axis=2).sum(axis=1)
+    return sums
 
 
 def _point_boxes(axes: Axes, point: LabelledPoint) -> Iterator[Bbox]:
@@ -111,13 +144,3 @@ def _annotation(
     return axes.annotate(
         point.label, position, xytext=(right, up), textcoords="offset points", zorder=2.5, **style
     )
-
-
-def _cost(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
-    """Cost of a label: area of `taken` that it covers plus its weighted area outside the panel."""
-    from matplotlib.transforms import Bbox
-
-    inside = Bbox.intersection(box, axes.bbox)
-    outside = box.width * box.height - (0.0 if inside is None else inside.width * inside.height)
-    parts = [part for other in taken if (part := Bbox.intersection(box, other)) is not None]
-    return OUTSIDE * outside + sum(part.width * part.height for part in parts)
