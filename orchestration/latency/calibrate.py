@@ -17,7 +17,6 @@ from cluster.runtimes.timing import Timing
 from nas_core.architecture import Architecture, Model
 from nas_core.calibration import FEWEST, Calibration, Errors, MeasuredNetwork, affine_fit
 from nas_core.latency import LatencyTable
-from orchestration.programs.compile_workers import lower
 from orchestration.programs.timing_workers import Program, timed
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def calibrated(
 ) -> LatencyTable:
     """Measure whole networks and fit the table to them."""
     reference, others = Architecture.reference(setup.space), list(extent.others)
-    programs = lower(setup.space, setup.target, [reference, *others, None])
+    programs = setup.programs([reference, *others, None])
     networks: list[Architecture] = []
     for some, lowered in _lowered(table, setup, extent):
         networks += some
@@ -125,7 +124,7 @@ def _lowered(
         if is_over and first >= 2 * FEWEST:
             return
         some = drawn[first : first + few]
-        yield some, lower(setup.space, setup.target, some)
+        yield some, setup.programs(some)
 
 
 def timed_networks(setup: MeasurementSetup, programs: Sequence[Program]) -> list[Timing]:

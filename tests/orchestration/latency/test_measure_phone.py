@@ -86,6 +86,28 @@ def test_a_host_that_is_slower_is_not_refused(timings: list[list[Timing]], tmp_p
     assert [row.median_ms for row in store.rows] == pytest.approx([1.0, 1.0])
 
 
+def test_a_part_that_is_timed_again_is_not_lowered_again(
+    timings: list[list[Timing]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered: list[Any] = []
+
+    def lower(_space: Any, _target: Any, subjects: list[Any]) -> list[Program]:
+        lowered.extend(subjects)
+        return [Program(str(subject).encode(), (1, 1, 16, 16)) for subject in subjects]
+
+    monkeypatch.setattr(measurement_setup, "lower", lower)
+    setup = MeasurementSetup(SPACE, TARGETS["cpu"], SETTINGS, NODE)
+    one, two, three = op_signatures(SPACE)[:3]
+    timings += [[timing()] * 3, [timing()] * 4]
+    setup.timed_with_empty([one, two], 5)
+    setup.timed_with_empty([two, three, one], 5)
+    assert lowered == [one, two, None, three]
+    assert [program.code for program in setup.programs([three, one])] == [
+        str(three).encode(),
+        str(one).encode(),
+    ]
+
+
 def test_parts_are_kept_where_the_network_beside_them_is_what_fails(
     timings: list[list[Timing]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
