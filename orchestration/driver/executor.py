@@ -93,6 +93,7 @@ def run_missing(
             results = session.snapshot().finished(session.cases)
             measure_cross_target(plan, results, session.tables, session.folder, log)
         stats.measured_s += time.monotonic() - ended
+        stats.timed(session.timing_spans())
     wall_s = time.monotonic() - began
     facts = {"started": started, **stats.to_dict(wall_s)}
     if expected is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from orchestration.planning.cases import cases_of, plan_facts
 from orchestration.planning.plan import Plan, make_plan
 from orchestration.reports.results import JobResult, case_result
 from orchestration.reports.table import ordered_results
+from orchestration.reports.text import duration
 from orchestration.scheduling.matching_widths import are_matched_widths_known, matched_width_cases
 from orchestration.state.result import Result
 from orchestration.state.results_on_disk import adopt, finish_adopting
@@ -70,7 +72,7 @@ def run(
         SpecError: the job is not feasible; nothing was trained.
         StorageError: the storage cannot be used, or another driver owns the job's folder.
     """
-    storage = Storage(job.storage)
+    began, storage = time.monotonic(), Storage(job.storage)
     storage.check_writable()
     plan, folder = make_plan(job), storage.sub(job.name)
     with Lease(folder):
@@ -90,7 +92,12 @@ def run(
             snapshot = read_snapshot(folder, job.asha)
         _write_job(plan, folder, cases, job_file, before.get("submitted"), runs, failed)
         end_plan(folder)
-        return _conclude(job, storage, cases, failed, snapshot, log)
+        result = _conclude(job, storage, cases, failed, snapshot, log)
+        if not known.is_done:
+            wall_s = time.monotonic() - began
+            share = runs[-1]["busy_s"] / wall_s
+            log(f"time     {duration(wall_s)}, {share:.0%} of it in training steps or timing")
+        return result
 
 
 def show_plan(job: Job, log: Log, *, is_quick: bool = False) -> None:

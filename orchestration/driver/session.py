@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -47,6 +47,8 @@ class JobSession:
     rooms: Sequence[NodeResources]
     layout: WorkerLayout
     stop_signal: StopSignal
+    timing_nodes: Sequence[Node] = ()
+    """Nodes on which programs are timed."""
 
     @cached_property
     def jobs(self) -> dict[int, Job]:
@@ -67,6 +69,12 @@ class JobSession:
     def snapshot(self) -> JobSnapshot:
         """State of the cases as it is now; to be read anew after anything was trained."""
         return read_snapshot(self.folder, self.plan.job.asha)
+
+    def timing_spans(self) -> list[tuple[float, float]]:
+        """Time spans in which programs were timed."""
+        from orchestration.programs.timing_workers import timing_spans
+
+        return [span for node in self.timing_nodes for span in timing_spans(node)]
 
     def missing(self, snapshot: JobSnapshot) -> list[Case]:
         """Cases that have to be run."""
@@ -128,7 +136,11 @@ def open_session(
 
     stop_signal = StopSignal()
     # Signal handlers come after Ray, which installs its own.
-    with connect(), stop_signals_to(stop_signal.on_signal), _compilers_running(plan):
+    with (
+        connect(),
+        stop_signals_to(stop_signal.on_signal),
+        _compilers_running(plan) as timing_nodes,
+    ):
         rooms = _rooms()
         layout = worker_layout(plan.job.cluster, rooms)
         problem = check_placeable(layout, rooms)
@@ -145,7 +157,7 @@ def open_session(
         cases = cases_of(plan, tables)
         measure_widths(plan, cases, tables, storage, log)
         cases += matched_width_cases(plan, cases, tables, storage)
-        yield JobSession(plan, storage, tables, cases, rooms, layout, stop_signal)
+        yield JobSession(plan, storage, tables, cases, rooms, layout, stop_signal, timing_nodes)
 
 
 def _check_shared(storage: Storage) -> None:
@@ -174,14 +186,21 @@ def _check_devices(plan: Plan, storage: Storage, tables: dict[str, LatencyTable]
                 raise SpecError(str(error)) from None
 
 
-def _compilers_running(plan: Plan) -> AbstractContextManager[None]:
-    """Context manager that starts compile workers early if anything will be lowered."""
+@contextmanager
+def _compilers_running(plan: Plan) -> Iterator[list[Node]]:
+    """Context manager that starts compile workers early if anything will be lowered.
+
+    Yields the nodes with timing workers.
+    """
     from orchestration.programs.compile_workers import compile_workers_running
 
     is_measured = any(target.is_measured for target in plan.targets)
-    if is_measured or plan.job.retrain is not None:
-        return compile_workers_running(_nodes_of(plan))
-    return nullcontext()
+    if not is_measured and plan.job.retrain is None:
+        yield []
+        return
+    nodes = _nodes_of(plan)
+    with compile_workers_running(nodes):
+        yield nodes
 
 
 def _nodes_of(plan: Plan) -> list[Node]:

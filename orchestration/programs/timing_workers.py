@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ from orchestration.programs.processes import answer_of, process
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+SPANS_S = 10.0
+"""Limit of the wait for the spans of a timing worker, seconds."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,20 @@ def answered(program: Program, images: Tensor, target: Target, node: Node) -> Te
     return answers
 
 
+def timing_spans(node: Node) -> list[tuple[float, float]]:
+    """Times at which a node has begun and ended to time programs, seconds since the epoch.
+
+    None are known of a process that was lost, or that has ended since.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        return list(ray.get(timing_worker(node).spans.remote(), timeout=SPANS_S))
+    except RayError:
+        return []
+
+
 def timing_worker(node: Node) -> Any:
     """Timing worker of a node, started if there is none."""
     return process(TimingWorker, "stopwatch", node.id)
@@ -93,6 +112,11 @@ class TimingWorker:
 
         torch.set_num_threads(1)
         self._known: dict[str, dict[str, str | int | float]] = {}
+        self._spans: list[tuple[float, float]] = []
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Begin and end of each call of `time`, seconds since the epoch."""
+        return self._spans
 
     def facts(self, target: Target) -> dict[str, str | int | float]:
         """Facts about the hardware that is measured: this machine and its devices, or a phone.
@@ -120,7 +144,7 @@ class TimingWorker:
         """Timings in the order of the programs, call overhead included."""
         import torch
 
-        runtime = runtime_of(target)
+        began, runtime = time.time(), runtime_of(target)
         rng = torch.Generator().manual_seed(0)
         loaded = [runtime.load(program.code) for program in programs]
         calls = [
@@ -136,4 +160,5 @@ class TimingWorker:
             rest=runtime.rest,
         )
         self._known[str(target)] = dict(runtime.facts())
+        self._spans.append((began, time.time()))
         return timings

@@ -203,6 +203,9 @@ def test_the_time_in_which_no_case_trains_is_counted() -> None:
     assert result["steps"] == {"search": 11, "retrain": 7}
     assert result["seconds"] == {"search": 20.0, "retrain": 5.0}
     assert result["idle_s"] == pytest.approx(60 - 12 - 20)
+    assert result["busy_s"] == pytest.approx(15 + 5)
+    stats.timed([(90.0, 96.0), (95.0, 97.0), (112.0, 117.0)])  # the last begins beside the search
+    assert stats.to_dict(wall_s=60.0)["busy_s"] == pytest.approx(7 + 17 + 5)
 
 
 def test_a_plan_says_when_training_would_wait_for_images(tmp_path: Path) -> None:
