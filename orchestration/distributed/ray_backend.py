@@ -16,6 +16,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.ray_internals import address_and_port, is_datasets_callback
+from orchestration.distributed.thread_waiting import choose_waiting
 
 SHUTDOWN_S = 30.0
 """Time to wait for process groups to end, seconds; the same as in Ray."""
@@ -29,6 +30,8 @@ class LazyTorchBackend(BackendConfig):  # type: ignore[misc]  # ray has no types
     """Backend of torch.distributed. None: NCCL if workers have GPUs, else gloo."""
     timeout_s: int
     """Longest time that workers wait for each other, seconds."""
+    threads: int = 1
+    """CPU threads per worker."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -75,6 +78,7 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
             raise
 
     def _connect(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:
+        worker_group.execute(choose_waiting, backend_config.threads * len(worker_group))
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         kind = backend_config.backend or ("nccl" if has_gpus else "gloo")
         address = worker_group.execute_single(0, address_and_port)

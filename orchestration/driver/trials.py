@@ -23,6 +23,7 @@ from orchestration.config.job import ClusterSettings
 from orchestration.config.storage_layout import TRAIN, TUNE
 from orchestration.distributed.control_actor import ControlActor
 from orchestration.distributed.shared_group import run_assigned_cases, run_in_own_group
+from orchestration.distributed.thread_waiting import WAIT_POLICY
 from orchestration.driver.background import repeating
 from orchestration.driver.stopping import StopSignal
 from orchestration.driver.tune_callbacks import ending_when, graceful_stop, progress
@@ -53,10 +54,6 @@ GROUP_TIMEOUT_S = 7200
 
 WORKER_ENVIRONMENT = {**KEEP_MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Environment of workers; deterministic algorithms on a GPU need the last variable."""
-
-WAIT_POLICY = "OMP_WAIT_POLICY"
-"""Behaviour of OpenMP threads that wait. By default they spin, and a training step of two threads
-next to other busy processes took 5 to 10 times as long as with threads that sleep ("PASSIVE")."""
 
 
 def run_cases(
@@ -267,7 +264,9 @@ def _fit(name: str, settings: _GroupSettings, control: Any) -> None:
     WorkerGroups(
         run_assigned_cases,
         train_loop_config={"group": name, "control": control, "body": settings.body},
-        backend_config=LazyTorchBackend(backend=layout.backend, timeout_s=GROUP_TIMEOUT_S),
+        backend_config=LazyTorchBackend(
+            backend=layout.backend, timeout_s=GROUP_TIMEOUT_S, threads=layout.cpus_per_worker
+        ),
         scaling_config=_scaling(layout, cluster),
         run_config=ray.train.RunConfig(
             name=name,
@@ -282,7 +281,8 @@ def _fit(name: str, settings: _GroupSettings, control: Any) -> None:
 
 def worker_environment() -> dict[str, str]:
     """Environment variables of training workers. A wait policy that the user has set is kept."""
-    return {**WORKER_ENVIRONMENT, WAIT_POLICY: os.environ.get(WAIT_POLICY, "PASSIVE")}
+    own = {WAIT_POLICY: os.environ[WAIT_POLICY]} if WAIT_POLICY in os.environ else {}
+    return {**WORKER_ENVIRONMENT, **own}
 
 
 def _scaling(layout: WorkerLayout, cluster: ClusterSettings) -> Any:
