@@ -47,7 +47,7 @@ pytestmark = [
 ]
 CUT_S, DOWN_S = 20.0, 10.0
 IMAGES, STORAGE = f"s3://{BUCKET}/images", f"s3://{BUCKET}/runs"
-COUNT, TEST_SHARE = 1500, 0.25
+COUNT, TEST_SHARE = 1000, 0.25
 KEYS = [f"image-{number}" for number in range(COUNT)]
 HASHES = hashes_of(KEYS)
 FOUR_SITES = {
@@ -80,8 +80,8 @@ SMALL = {
         "samples_per_round": 2,
         "sample_ms": 1.0,
     },
-    "search": {"batch_size": 32, "warmup_epochs": 2, "epochs": 3},
-    "retrain": {"epochs": 2},
+    "search": {"batch_size": 32, "warmup_epochs": 1, "epochs": 2},
+    "retrain": {"epochs": 1},
     "cluster": {"workers": 2},
 }
 
@@ -277,7 +277,7 @@ def test_a_set_with_too_much_damage_stops_the_job_with_the_place_of_its_names(
     damaged = {**SMALL["data"], "path": f"{IMAGES}-damaged"}
     told = finished.made.submit(checkout(tmp_path / "x", data=damaged, name="damaged"))
     assert told.code == 1, told.said
-    assert "of 1,500 images cannot be decoded, e.g. image-" in told.said
+    assert "of 1,000 images cannot be decoded, e.g. image-" in told.said
     place = f"{STORAGE}/damaged/bad_samples.csv"
     assert f"expected at most 0.1%: mend or remove those in {place}" in told.said
 
