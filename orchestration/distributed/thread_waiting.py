@@ -15,27 +15,30 @@ import psutil
 WAIT_POLICY = "OMP_WAIT_POLICY"
 """Environment variable with the policy. Unset, threads spin for a while, then sleep."""
 
-SAMPLE_S = 0.5
-"""Duration for which the load is observed."""
+SAMPLES, SAMPLE_S = 6, 0.5
+"""Largest number of times the load is observed, and the duration of each, seconds. The processes of
+a job that start beside the worker are busy for a moment, other programs all the time."""
 ENOUGH = 0.75
 """Least share of the cores that the threads want which has to be idle for them to spin."""
 
 
-def choose_waiting(threads: int, sample_s: float = SAMPLE_S) -> str:
+def choose_waiting(threads: int) -> str:
     """Set the policy of this process; to be called before torch is loaded.
 
     Args:
         threads: of all workers on this machine that start together.
-        sample_s: duration for which the load is observed, seconds.
 
     Returns:
         What was decided, for the log.
     """
     if WAIT_POLICY in os.environ:
         return f"{WAIT_POLICY} is {os.environ[WAIT_POLICY]}"
-    cores = psutil.cpu_count() or 1
-    idle = cores * psutil.cpu_times_percent(interval=sample_s).idle / 100
-    if threads < 2 or idle >= ENOUGH * min(threads, cores):
-        return f"threads spin: {idle:.1f} of {cores} cores are idle"
+    if threads < 2:
+        return "a single thread waits for no other"
+    cores, idle = psutil.cpu_count() or 1, 0.0
+    for _ in range(SAMPLES):
+        idle = max(idle, cores * psutil.cpu_times_percent(interval=SAMPLE_S).idle / 100)
+        if idle >= ENOUGH * min(threads, cores):
+            return f"threads spin: {idle:.1f} of {cores} cores are idle"
     os.environ[WAIT_POLICY] = "PASSIVE"
     return f"threads sleep while they wait: {idle:.1f} of {cores} cores are idle"

@@ -33,7 +33,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         (2, 60.0, None),  # enough for two threads
         (2, 30.0, "PASSIVE"),
         (16, 90.0, None),  # more threads than cores want the whole machine
-        (1, 0.0, None),  # one thread waits for nobody
     ],
 )
 def test_threads_spin_if_their_cores_are_idle(
@@ -43,6 +42,21 @@ def test_threads_spin_if_their_cores_are_idle(
     said = choose_waiting(threads)
     assert os.environ.get(WAIT_POLICY) == policy
     assert f"{4 * idle / 100:.1f} of 4 cores are idle" in said
+
+
+def test_one_thread_waits_for_no_other(machine: SimpleNamespace) -> None:
+    machine.idle = 0.0
+    assert choose_waiting(1) == "a single thread waits for no other"
+    assert WAIT_POLICY not in os.environ
+
+
+def test_a_load_that_passes_is_not_counted(
+    machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter([5.0, 10.0, 90.0])
+    monkeypatch.setattr(psutil, "cpu_times_percent", lambda **_: SimpleNamespace(idle=next(loads)))
+    assert choose_waiting(4) == "threads spin: 3.6 of 4 cores are idle"
+    assert WAIT_POLICY not in os.environ
 
 
 def test_the_policy_of_the_user_is_kept(
@@ -57,6 +71,6 @@ def test_the_policy_of_the_user_is_kept(
 def test_torch_is_not_loaded_to_choose() -> None:
     code = (
         "import sys; from orchestration.distributed.ray_backend import choose_waiting; "
-        "choose_waiting(2, 0.01); assert 'torch' not in sys.modules"
+        "choose_waiting(1); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
