@@ -36,9 +36,12 @@ if TYPE_CHECKING:
 Body = Callable[[dict[str, Any]], None]
 """Function that a Ray Train worker runs."""
 
-REPORT_POLL_S = "0.2"
-"""Interval at which Ray Train's controller fetches reports; its default of 2 s is longer than a
-short epoch."""
+HEALTH_CHECK_S = "0.5"
+"""Interval at which Ray Train's controller looks whether workers have failed or ended; its default
+of 2 s would be added to every phase."""
+
+PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""Environment variable that starts a process per worker group, which tells preempted nodes."""
 
 NOTES_S = 1.0
 """Seconds between two checks for notes of workers."""
@@ -258,9 +261,12 @@ def _fit(name: str, settings: _GroupSettings, control: Any) -> None:
     """
     import ray.train
 
+    from cluster.placement import nodes
     from orchestration.distributed.ray_backend import LazyTorchBackend, WorkerGroups
 
     layout, cluster = settings.layout, settings.cluster
+    if layout.least is None and len(nodes()) == 1:  # a preempted node would take all with it
+        os.environ.setdefault(PREEMPTION_WATCHER, "0")
     WorkerGroups(
         run_assigned_cases,
         train_loop_config={"group": name, "control": control, "body": settings.body},
@@ -301,7 +307,7 @@ def _scaling(layout: WorkerLayout, cluster: ClusterSettings) -> Any:
 
 def _prepare_environment() -> None:
     """Settings that Ray reads when its libraries are imported."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", REPORT_POLL_S)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_S)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the driver has its own
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0 the old one is silent

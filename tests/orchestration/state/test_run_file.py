@@ -29,7 +29,7 @@ def run(
         seen.append(read_plan(job.folder))
         if end is not None:
             raise end
-        return executor.Done(list(job.cases.values()), {}, {"wall_s": 1.0})
+        return executor.Done(list(job.cases.values()), {}, {"wall_s": 1.0, "busy_s": 0.6})
 
     monkeypatch.setattr(executor, "run_missing", do_missing)
     if end is None:
