@@ -6,6 +6,7 @@ A case has three large processes: its trial, Ray Train's controller and the work
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ class ProcessGroups(Backend):  # type: ignore[misc]  # ray has no types
             raise
 
     def _connect(self, worker_group: Any, backend_config: LazyTorchBackend) -> None:
-        worker_group.execute(choose_waiting, backend_config.threads * len(worker_group))
+        on_node = Counter(worker.metadata.node_id for worker in worker_group.get_workers())
+        worker_group.execute(choose_waiting, backend_config.threads * max(on_node.values()))
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         kind = backend_config.backend or ("nccl" if has_gpus else "gloo")
         address = worker_group.execute_single(0, address_and_port)

@@ -22,23 +22,23 @@ ENOUGH = 0.75
 """Least share of the cores that the threads want which has to be idle for them to spin."""
 
 
-def choose_waiting(threads: int) -> str:
+def choose_waiting(threads: int) -> bool:
     """Set the policy of this process; to be called before torch is loaded.
 
     Args:
         threads: of all workers on this machine that start together.
 
     Returns:
-        What was decided, for the log.
+        Whether they spin. A policy that the user has set is kept.
     """
     if WAIT_POLICY in os.environ:
-        return f"{WAIT_POLICY} is {os.environ[WAIT_POLICY]}"
+        return os.environ[WAIT_POLICY].upper() != "PASSIVE"
     if threads < 2:
-        return "a single thread waits for no other"
+        return True  # a single thread waits for no other
     cores, idle = psutil.cpu_count() or 1, 0.0
     for _ in range(SAMPLES):
         idle = max(idle, cores * psutil.cpu_times_percent(interval=SAMPLE_S).idle / 100)
         if idle >= ENOUGH * min(threads, cores):
-            return f"threads spin: {idle:.1f} of {cores} cores are idle"
+            return True
     os.environ[WAIT_POLICY] = "PASSIVE"
-    return f"threads sleep while they wait: {idle:.1f} of {cores} cores are idle"
+    return False

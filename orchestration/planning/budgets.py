@@ -80,7 +80,7 @@ def middle_budget(budgets_ms: list[float]) -> float:
 def check_feasible(
     setting: str, budget: str | float, budget_ms: float, table: LatencyTable
 ) -> None:
-    """Check that a budget is within the latency range of the space.
+    """Check that a budget is within the latency range of the space, or that of the reference.
 
     Raises:
         SpecError: it is not. The message has the range and the nearest feasible budget.

@@ -146,7 +146,7 @@ def controls() -> list[alone.Path_]:
 def accuracies(paths: Sequence[alone.Path_], processes: int) -> dict[alone.Path_, float]:
     """Top-1 of each network trained alone, percent, mean of two seeds. Reuses stored trainings."""
     done, wanted = alone.kept(), [(path, seed) for path in paths for seed in range(alone.SEEDS)]
-    missing = [fromkey for fromkey in dict.fromkeys(wanted) if fromkey not in done]
+    missing = [training for training in dict.fromkeys(wanted) if training not in done]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for result in pool.map(alone.train_alone, *zip(*missing, strict=True)) if missing else ():
             with results_file("glyph_networks").open("a") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,8 +33,8 @@ class Group(ray_groups.WorkerGroup):  # type: ignore[misc]  # ray has no types
     def get_resources_per_worker(self) -> dict[str, float]:
         return {}
 
-    def __len__(self) -> int:
-        return 2
+    def get_workers(self) -> list[Any]:
+        return [SimpleNamespace(metadata=SimpleNamespace(node_id="here"))]
 
     def execute(self, *_: Any) -> list[Any]:
         return []

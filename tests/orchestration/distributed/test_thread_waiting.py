@@ -39,14 +39,13 @@ def test_threads_spin_if_their_cores_are_idle(
     machine: SimpleNamespace, threads: int, idle: float, policy: str | None
 ) -> None:
     machine.idle = idle
-    said = choose_waiting(threads)
+    assert choose_waiting(threads) == (policy is None)
     assert os.environ.get(WAIT_POLICY) == policy
-    assert f"{4 * idle / 100:.1f} of 4 cores are idle" in said
 
 
 def test_one_thread_waits_for_no_other(machine: SimpleNamespace) -> None:
     machine.idle = 0.0
-    assert choose_waiting(1) == "a single thread waits for no other"
+    assert choose_waiting(1)
     assert WAIT_POLICY not in os.environ
 
 
@@ -55,7 +54,7 @@ def test_a_load_that_passes_is_not_counted(
 ) -> None:
     loads = iter([5.0, 10.0, 90.0])
     monkeypatch.setattr(psutil, "cpu_times_percent", lambda **_: SimpleNamespace(idle=next(loads)))
-    assert choose_waiting(4) == "threads spin: 3.6 of 4 cores are idle"
+    assert choose_waiting(4)
     assert WAIT_POLICY not in os.environ
 
 
@@ -64,13 +63,14 @@ def test_the_policy_of_the_user_is_kept(
 ) -> None:
     machine.idle = 0.0
     monkeypatch.setenv(WAIT_POLICY, "ACTIVE")
-    assert choose_waiting(4) == "OMP_WAIT_POLICY is ACTIVE"
+    assert choose_waiting(4)
     assert os.environ[WAIT_POLICY] == "ACTIVE"
 
 
 def test_torch_is_not_loaded_to_choose() -> None:
     code = (
         "import sys; from orchestration.distributed.ray_backend import choose_waiting; "
-        "choose_waiting(1); assert 'torch' not in sys.modules"
+        "choose_waiting(1); print('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
